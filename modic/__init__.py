@@ -1,0 +1,1 @@
+"""Batch grading of Modic changes in retrospective cohorts of lumbar MRI."""

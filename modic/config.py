@@ -1,0 +1,112 @@
+"""The configuration of a run: `cohort.toml`, one frozen class a section, unknown keys refused.
+
+Every field carries its meaning and unit in its `help`. What changes a grade (`GRADING_SECTIONS`) enters the
+configuration hash, and so decides what must be graded again; the rest (shards, time limits) does not.
+"""
+
+import hashlib
+import json
+import tomllib
+from dataclasses import Field, asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from modic.errors import UsageError
+
+
+def _option(default: Any, help: str) -> Any:
+    return field(default=default, metadata={"help": help})
+
+
+@dataclass(frozen=True, slots=True)
+class IdentifyOptions:
+    """Series identification (modic/identify.py) and the geometry it accepts."""
+
+    min_slices: int = _option(5, "fewest slices of a usable sagittal series")
+    sagittal_warn_deg: float = _option(20.0, "angle between slice normal and the patient's left-right axis: warn above")
+    sagittal_reject_deg: float = _option(45.0, "as above: not sagittal above")
+    spacing_warn: float = _option(0.02, "largest relative deviation of slice spacing from its median: warn above")
+    spacing_reject: float = _option(0.10, "as above: refuse above; a gap near a multiple is a missing slice")
+    orientation_warn: float = _option(1e-4, "largest difference in ImageOrientationPatient within a stack: warn above")
+    orientation_reject: float = _option(1e-2, "as above: refuse above")
+
+
+@dataclass(frozen=True, slots=True)
+class PairOptions:
+    """Pairing of T1 and T2 (modic/pair.py)."""
+
+    overlap_warn: float = _option(0.98, "share of the T2 extent also covered by T1: warn below")
+    overlap_reject: float = _option(0.90, "as above: refuse below")
+
+
+@dataclass(frozen=True, slots=True)
+class LevelOptions:
+    """Detection and naming of levels (modic/levels.py). Preprocessing is in the detector's card, not here."""
+
+    slices: int = _option(3, "central T2 slices shown to the detector")
+    score_min: float = _option(0.05, "candidate boxes below this detector score are ignored")
+    numbering_min: float = _option(0.90, "probability that all names are right: `uncertain` below")
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """How a run is cut up. None of this changes a grade."""
+
+    shard_size: int = _option(32, "studies in a shard: what is lost and redone when a worker dies")
+    study_time_limit_s: float = _option(300.0, "a study that takes longer is `failed` with study.time_limit")
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """All sections of `cohort.toml`. `detector` and `classifier` name shipped weights or give a folder."""
+
+    identify: IdentifyOptions = IdentifyOptions()
+    pair: PairOptions = PairOptions()
+    levels: LevelOptions = LevelOptions()
+    run: RunOptions = RunOptions()
+    detector: str = _option("detector", "name of shipped weights, or a path to NAME.safetensors with NAME.json beside it")
+    classifier: str = _option("classifier", "as above")
+
+    def grading_hash(self) -> str:
+        """First 12 hex digits of the SHA-256 of every option that can change a row."""
+        values = {k: v for k, v in asdict(self).items() if k in GRADING_SECTIONS}
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
+
+
+GRADING_SECTIONS = ("identify", "pair", "levels")
+
+
+def load_config(path: Path | None) -> Config:
+    """Read `cohort.toml`; None gives the defaults.
+
+    Raises UsageError naming the file and the key where it is missing, is not TOML, or holds an unknown key
+    or a value of the wrong type.
+    """
+    if path is None:
+        return Config()
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"configuration {path} cannot be read: {error}") from error
+    return _build(Config, values, str(path))
+
+
+def _build(cls: type, values: dict[str, Any], where: str) -> Any:
+    known = {f.name: f for f in fields(cls)}
+    for key in values:
+        if key not in known:
+            raise UsageError(f"{where}: unknown key `{key}`; known here: {', '.join(sorted(known))}")
+    return cls(**{key: _value(known[key], value, f"{where}: {key}") for key, value in values.items()})
+
+
+def _value(spec: Field, value: Any, where: str) -> Any:
+    if hasattr(spec.default, "__dataclass_fields__"):
+        if not isinstance(value, dict):
+            raise UsageError(f"{where} must be a section [{spec.name}]")
+        return _build(type(spec.default), value, where)
+    wanted = type(spec.default)
+    if wanted is float and type(value) is int:
+        value = float(value)
+    if type(value) is not wanted:
+        raise UsageError(f"{where} must be {wanted.__name__}, not {type(value).__name__}")
+    return value

@@ -1,0 +1,103 @@
+"""Every reason why a file, a series, a study or a level is not graded, and the few exceptions a caller meets.
+
+Expected trouble is a value, `Rejected(reason, detail)`, and ends as a row. Only bugs and unusable input to
+the whole run are raised. Reasons are a closed list per table; analysts may group by them.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """Closed list. The part before the dot says which step of a study's path refused."""
+
+    # files (crawl)
+    FILE_NOT_DICOM = "file.not_dicom"
+    FILE_UNREADABLE = "file.unreadable"
+    FILE_TRUNCATED = "file.truncated"
+    FILE_MISSING_UID = "file.missing_uid"
+    FILE_NOT_MR = "file.not_mr"
+    FILE_NO_PIXELS = "file.no_pixels"
+    FILE_ABSURD_SIZE = "file.absurd_size"
+    FILE_DUPLICATE = "file.duplicate"
+    FILE_VANISHED = "file.vanished"
+    # series (identify, geometry)
+    SERIES_NOT_SAGITTAL = "series.not_sagittal"
+    SERIES_NOT_T1_OR_T2 = "series.not_t1_or_t2"
+    SERIES_ROLE_UNSURE = "series.role_unsure"
+    SERIES_TOO_FEW_SLICES = "series.too_few_slices"
+    SERIES_NO_POSITION = "series.no_position"
+    SERIES_NO_SPACING = "series.no_spacing"
+    SERIES_MIXED_MATRIX = "series.mixed_matrix"
+    SERIES_MIXED_ORIENTATION = "series.mixed_orientation"
+    SERIES_MIXED_FRAME_OF_REFERENCE = "series.mixed_frame_of_reference"
+    SERIES_MISSING_SLICE = "series.missing_slice"
+    SERIES_UNEVEN_SPACING = "series.uneven_spacing"
+    SERIES_CONFLICTING_SLICES = "series.conflicting_slices"
+    SERIES_NOT_GREYSCALE = "series.not_greyscale"
+    SERIES_NOT_CHOSEN = "series.not_chosen"
+    # studies, by rule: excluded
+    STUDY_NO_MR = "study.no_mr"
+    STUDY_NO_SAGITTAL_T1 = "study.no_sagittal_t1"
+    STUDY_NO_SAGITTAL_T2 = "study.no_sagittal_t2"
+    STUDY_NO_SAGITTAL_T1_NOR_T2 = "study.no_sagittal_t1_nor_t2"
+    STUDY_FRAMES_DIFFER = "study.frames_of_reference_differ"
+    STUDY_LITTLE_OVERLAP = "study.little_overlap"
+    STUDY_PATIENT_CONFLICT = "study.patient_conflict"
+    STUDY_NO_LEVELS = "study.no_levels_found"
+    # studies, by trouble: failed (a later run may cure those of `TRANSIENT`)
+    STUDY_PIXELS_UNREADABLE = "study.pixels_unreadable"
+    STUDY_FILES_CHANGED = "study.files_changed"
+    STUDY_WORKER_DIED = "study.worker_died"
+    STUDY_TIME_LIMIT = "study.time_limit"
+    STUDY_OUT_OF_MEMORY = "study.out_of_memory"
+    STUDY_INTERNAL_ERROR = "study.internal_error"
+    # levels
+    LEVEL_NOT_DETECTED = "level.not_detected"
+    LEVEL_OUTSIDE_T1 = "level.outside_t1"
+    LEVEL_TOO_SMALL = "level.too_small"
+
+
+FAILED = frozenset(
+    {
+        Reason.STUDY_PIXELS_UNREADABLE,
+        Reason.STUDY_FILES_CHANGED,
+        Reason.STUDY_WORKER_DIED,
+        Reason.STUDY_TIME_LIMIT,
+        Reason.STUDY_OUT_OF_MEMORY,
+        Reason.STUDY_INTERNAL_ERROR,
+    }
+)
+"""Reasons that make a study `failed` (exit code 3); every other study reason makes it `excluded`."""
+
+TRANSIENT = FAILED - {Reason.STUDY_PIXELS_UNREADABLE}
+"""Failures the next run tries again. Unreadable pixels stay unreadable until the file changes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """Something refused by name.
+
+    `detail` is for a reader of the tables: numbers and DICOM keywords only, never a value that could identify
+    a patient (no name, id, date, UID or path).
+    """
+
+    reason: Reason
+    detail: str = ""
+
+    @property
+    def study_status(self) -> str:
+        """`failed` or `excluded`, for a study refused with this reason."""
+        return "failed" if self.reason in FAILED else "excluded"
+
+
+class ModicError(Exception):
+    """The base of everything `modic` raises on purpose."""
+
+
+class UsageError(ModicError):
+    """Wrong arguments or configuration. The command line prints it as one line and exits with 2."""
+
+
+class WeightsError(UsageError):
+    """Weights that are missing, or whose hash or preprocessing does not match their card."""

@@ -1,0 +1,185 @@
+"""The small records that pass between stages. No behaviour beyond what validates or derives them.
+
+Frames: a pixel is `(column, row)` = `(x, y)`, origin at the *centre* of the first pixel, as DICOM's
+Image Plane Module counts. Boxes are `(x0, y0, x1, y1)` in that frame. Millimetres are patient coordinates,
+LPS: +x to the patient's left, +y to posterior, +z to the head.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from modic.errors import Rejected
+
+LEVELS = ("T12/L1", "L1/L2", "L2/L3", "L3/L4", "L4/L5", "L5/S1")
+"""The six graded levels from head to foot; a detector's class is the index here plus one (0 is background)."""
+
+Role = Literal[
+    "t1", "t2", "stir", "t1_fat_suppressed", "t2_fat_suppressed", "t1_post_contrast",
+    "proton_density", "diffusion", "gradient_echo", "dixon", "localizer", "derived", "unknown",
+]  # fmt: skip
+Plane = Literal["sagittal", "axial", "coronal", "oblique", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One stack of images of one series that share geometry and echo, as the headers tell.
+
+    A DICOM series that holds several stacks gives several of these. `files` are absolute paths (`frames` the
+    zero-based frame of each, all 0 for classic files), ordered by position along `normal`, towards the
+    patient's left for a sagittal series. `rejected` is set where the series cannot serve as a T1 or T2.
+    """
+
+    study_uid: str
+    series_uid: str
+    stack: int  # 0 for the only or first stack of the series
+    patient_id: str
+    files: tuple[str, ...]
+    frames: tuple[int, ...]
+    role: Role
+    role_evidence: str  # the physics that decided, e.g. "SE TR=500 TE=12 → t1"; no free text from the header
+    plane: Plane
+    header: dict  # values of the first slice by DICOM keyword (modic.crawl.COLUMNS)
+    repetition_time_ms: float | None
+    echo_time_ms: float | None
+    inversion_time_ms: float | None
+    pixel_spacing_mm: tuple[float, float] | None  # (between rows, between columns), as DICOM PixelSpacing
+    slice_spacing_mm: float | None  # measured from positions, not SpacingBetweenSlices
+    slice_thickness_mm: float | None
+    n_slices: int
+    frame_of_reference_uid: str | None
+    rejected: Rejected | None = None
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """The sagittal T1 and T2 of one study that will be graded together."""
+
+    study_uid: str
+    patient_id: str
+    t1: Series
+    t2: Series
+    overlap_fraction: float  # share of the T2 stack's extent that the T1 stack also covers, 0-1
+    rule: str  # the row of the decision table in modic/pair.py that chose
+
+
+@dataclass(frozen=True, slots=True)
+class Excluded:
+    """A study that no pair could be made of."""
+
+    study_uid: str
+    patient_id: str
+    rejected: Rejected
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """Voxels with their geometry.
+
+    `voxels` is float32, shape (slices, rows, columns), after RescaleSlope and RescaleIntercept, MONOCHROME1
+    inverted. `affine` is float64 (4, 4) and maps (column, row, slice, 1), pixel centres, to LPS mm.
+    """
+
+    voxels: np.ndarray
+    affine: np.ndarray
+    warnings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.voxels.ndim != 3 or self.voxels.dtype != np.float32:
+            raise ValueError(f"voxels must be float32 (slices, rows, columns), not {self.voxels.dtype} {self.voxels.shape}")
+        if self.affine.shape != (4, 4) or not np.isfinite(self.affine).all():
+            raise ValueError("affine must be a finite (4, 4) matrix")
+        if abs(np.linalg.det(self.affine[:3, :3])) < 1e-6:
+            raise ValueError("affine is singular")
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Distance between neighbours along (column index, row index, slice index), mm."""
+        x, y, z = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return float(x), float(y), float(z)
+
+    def to_mm(self, points: np.ndarray) -> np.ndarray:
+        """(n, 3) of (column, row, slice) → (n, 3) LPS mm."""
+        return np.asarray(points, float) @ self.affine[:3, :3].T + self.affine[:3, 3]
+
+    def to_index(self, points_mm: np.ndarray) -> np.ndarray:
+        """(n, 3) LPS mm → (n, 3) of (column, row, slice), fractional."""
+        return (np.asarray(points_mm, float) - self.affine[:3, 3]) @ np.linalg.inv(self.affine[:3, :3]).T
+
+
+@dataclass(frozen=True, slots=True)
+class LevelBox:
+    """One disc found on a T2 volume. `box` is in native pixels of slice `slice_index`."""
+
+    level: str  # one of LEVELS
+    box: tuple[float, float, float, float]
+    slice_index: int
+    score: float  # detector score of the winning class, 0-1
+
+
+@dataclass(frozen=True, slots=True)
+class LevelSet:
+    """What `modic.levels.find_levels` returns: at most one box per level, in anatomical order."""
+
+    boxes: tuple[LevelBox, ...]
+    numbering: Literal["ok", "uncertain"]
+    p_numbering: float  # probability that all names are right, 0-1
+    midline_slice: int
+
+
+@dataclass(frozen=True, eq=False)
+class Region:
+    """One level cut from both contrasts on one grid of patient millimetres.
+
+    `t1`, `t2`: float32 (5, size, size), slices from the patient's right to left, rows head to foot, columns
+    anterior to posterior. Slices outside the volume repeat the nearest one.
+    """
+
+    level: str
+    t1: np.ndarray
+    t2: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class Grade:
+    """Calibrated grade of one level."""
+
+    level: str
+    p: tuple[float, float, float]  # P(MC0), P(MC1), P(MC2), sum 1
+    prediction_set: tuple[int, ...]  # classes that the conformal threshold admits
+    mc: int | None  # arg max of p; None where abstained
+    abstained: bool  # the prediction set is not a single class
+
+    @property
+    def confidence(self) -> float:
+        """Calibrated probability of the most probable class."""
+        return max(self.p)
+
+
+@dataclass(frozen=True, slots=True)
+class LevelResult:
+    """One row of `levels` before keys are added. Boxes are (x0, y0, x1, y1); mm boxes are two LPS corners."""
+
+    level: str
+    status: Literal["graded", "not_found", "unreadable"]
+    rejected: Rejected | None = None
+    found: LevelBox | None = None
+    t1_box: tuple[float, float, float, float] | None = None
+    t1_slice: int | None = None
+    corner0_mm: tuple[float, float, float] | None = None  # T2 box corner (x0, y0) on its slice, LPS
+    corner1_mm: tuple[float, float, float] | None = None  # T2 box corner (x1, y1)
+    grade: Grade | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StudyResult:
+    """What `modic.pipeline.grade_study` returns for every pair; `rejected` is set where it was not graded."""
+
+    levels: tuple[LevelResult, ...] = ()
+    numbering: str | None = None
+    p_numbering: float | None = None
+    rejected: Rejected | None = None
+    warnings: tuple[str, ...] = ()
+    seconds: dict[str, float] = field(default_factory=dict)  # by stage
