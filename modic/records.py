@@ -104,6 +104,26 @@ class Volume:
         """(n, 3) of (column, row, slice) → (n, 3) LPS mm."""
         return np.asarray(points, float) @ self.affine[:3, :3].T + self.affine[:3, 3]
 
+    def canonical(self) -> "Volume":
+        """The same voxels with slices right to left, rows head to foot, columns anterior to posterior.
+
+        Axes are only swapped and flipped, nothing is resampled; patient millimetres stay what they were.
+        """
+        voxels = self.voxels.transpose(2, 1, 0)  # axes as the affine counts them: (column, row, slice)
+        directions = self.affine[:3, :3] / np.linalg.norm(self.affine[:3, :3], axis=0)
+        z = int(np.argmax(np.abs(directions[0])))  # the axis along left-right becomes the slices
+        rest = [axis for axis in range(3) if axis != z]
+        y = max(rest, key=lambda axis: abs(directions[2, axis]))
+        order = [3 - y - z, y, z]
+        affine = self.affine[:, [*order, 3]].copy()
+        voxels = voxels.transpose(order)
+        for axis, (row, sign) in enumerate(((1, 1), (2, -1), (0, 1))):
+            if affine[row, axis] * sign < 0:
+                affine[:3, 3] += affine[:3, axis] * (voxels.shape[axis] - 1)
+                affine[:3, axis] *= -1
+                voxels = np.flip(voxels, axis)
+        return Volume(np.ascontiguousarray(voxels.transpose(2, 1, 0)), affine, self.warnings)
+
     def to_index(self, points_mm: np.ndarray) -> np.ndarray:
         """(n, 3) LPS mm → (n, 3) of (column, row, slice), fractional."""
         return (np.asarray(points_mm, float) - self.affine[:3, 3]) @ np.linalg.inv(self.affine[:3, :3]).T

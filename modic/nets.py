@@ -1,0 +1,140 @@
+"""The two networks, built from the `architecture` of a model card and from nothing else.
+
+The card decides size and backbone, so that weights trained on a GPU (`resnet50`, the paper's) and lighter ones
+trained on a CPU are the same code. Unknown keys are refused: a card from a newer version must not be half read.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from modic.errors import WeightsError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorArchitecture:
+    """Faster R-CNN with a feature pyramid (Ren 2015, Lin 2017), as torchvision builds it.
+
+    The paper's detector is `DetectorArchitecture(backbone="resnet50", fpn_channels=256, head_features=1024)`, that
+    is `fasterrcnn_resnet50_fpn` with seven classes.
+    """
+
+    backbone: str = "resnet50"  # resnet18 | resnet34 | resnet50 | resnet101
+    fpn_channels: int = 256
+    head_features: int = 1024
+    classes: int = 7  # background, then modic.records.LEVELS
+    anchor_sizes: tuple[int, ...] = (24, 32, 48, 64, 96)  # px, square root of the area, finest pyramid level first
+    anchor_ratios: tuple[float, ...] = (0.3, 0.5, 0.8)  # height / width: discs are flat
+    proposals: int = 100  # per image; six discs need few, and few make a CPU fast (FIELD.md)
+
+
+@dataclass(frozen=True, slots=True)
+class ClassifierArchitecture:
+    """Two identical MONAI 3D ResNets, one a contrast, features concatenated (the paper's figure 1).
+
+    The first layer keeps the five slices (stride 1 in depth) and there is no max-pool, so that depth runs 5, 3, 2, 1
+    through the network instead of vanishing at once.
+    """
+
+    depth: int = 10  # resnet10 | 18 | 34 | 50
+    widths: tuple[int, ...] = (64, 128, 256, 512)
+    dropout: float = 0.2
+    classes: int = 3  # MC0, MC1, MC2
+
+
+def _parse(cls: type, architecture: dict[str, Any]) -> Any:
+    try:
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in architecture.items()})
+    except TypeError as error:
+        raise WeightsError(f"the card's architecture does not fit {cls.__name__}: {error}") from error
+
+
+def build_detector(architecture: dict[str, Any]) -> "nn.Module":
+    """Faster R-CNN with random weights, in training mode.
+
+    Takes a list of float (3, H, W) images in 0..1 that are already at the card's image size, and returns boxes in
+    their pixels. Batch normalization is trained (not frozen), since the shipped weights start from scratch.
+    """
+    from torch import nn
+    from torchvision.models.detection import FasterRCNN
+    from torchvision.models.detection.anchor_utils import AnchorGenerator
+    from torchvision.models.detection.backbone_utils import BackboneWithFPN
+    from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+    from torchvision.models import get_model
+    from torchvision.models.detection.transform import GeneralizedRCNNTransform
+    from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
+
+    arch: DetectorArchitecture = _parse(DetectorArchitecture, architecture)
+    trunk = get_model(arch.backbone, weights=None, norm_layer=nn.BatchNorm2d)
+    layers = {f"layer{i}": str(i - 1) for i in range(1, 5)}
+    widths = [trunk.inplanes // 2**i for i in (3, 2, 1, 0)]
+    backbone = BackboneWithFPN(trunk, layers, widths, arch.fpn_channels, extra_blocks=LastLevelMaxPool())
+    sizes = tuple((size,) for size in arch.anchor_sizes)
+
+    class KeepSize(GeneralizedRCNNTransform):
+        """Images arrive at the card's size (modic.levels.detector_image); torchvision must not resize again."""
+
+        def resize(self, image: Any, target: Any = None) -> Any:
+            return image, target
+
+    net = FasterRCNN(
+        backbone,
+        rpn_anchor_generator=AnchorGenerator(sizes, (arch.anchor_ratios,) * len(sizes)),
+        box_head=TwoMLPHead(arch.fpn_channels * 7 * 7, arch.head_features),
+        box_predictor=FastRCNNPredictor(arch.head_features, arch.classes),
+        rpn_pre_nms_top_n_train=1000, rpn_post_nms_top_n_train=3 * arch.proposals,
+        rpn_pre_nms_top_n_test=5 * arch.proposals, rpn_post_nms_top_n_test=arch.proposals,
+        rpn_batch_size_per_image=128, box_batch_size_per_image=64, box_positive_fraction=0.5,
+        box_score_thresh=0.02, box_nms_thresh=0.4, box_detections_per_img=40,
+    )  # fmt: skip
+    net.transform = KeepSize(0, 0, image_mean=[0.3] * 3, image_std=[0.25] * 3)
+    return net
+
+
+def build_classifier(architecture: dict[str, Any]) -> "nn.Module":
+    """Two identical 3D ResNets with random weights, in training mode.
+
+    Takes float (n, 2, slices, size, size), T1 then T2, and returns logits (n, classes). Raises WeightsError for
+    an architecture this version cannot build.
+    """
+    import torch
+    from monai.networks.nets.resnet import ResNet  # (6 s: only where a network is built)
+    from torch import nn
+
+    arch: ClassifierArchitecture = _parse(ClassifierArchitecture, architecture)
+    block, layers = _blocks(arch.depth)
+    expansion = 4 if block == "bottleneck" else 1
+
+    def branch() -> nn.Module:
+        return ResNet(
+            block, list(layers), list(arch.widths), spatial_dims=3, n_input_channels=1, conv1_t_size=(3, 7, 7),
+            conv1_t_stride=(1, 2, 2), no_max_pool=True, feed_forward=False,
+        )  # fmt: skip
+
+    class DualResNet(nn.Module):
+        """Each contrast through its own network, pooled features joined, one linear layer on top."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.t1, self.t2 = branch(), branch()
+            self.dropout = nn.Dropout(arch.dropout)
+            self.head = nn.Linear(2 * arch.widths[-1] * expansion, arch.classes)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            features = torch.cat([self.t1(x[:, :1]), self.t2(x[:, 1:])], dim=1)  # (n, 2 * width)
+            return self.head(self.dropout(features))
+
+    return DualResNet()
+
+
+def _blocks(depth: int) -> tuple[str, tuple[int, ...]]:
+    """Block type and blocks a stage of a ResNet (He 2016; resnet10 as in MONAI)."""
+    known = {
+        10: ("basic", (1, 1, 1, 1)), 18: ("basic", (2, 2, 2, 2)), 34: ("basic", (3, 4, 6, 3)),
+        50: ("bottleneck", (3, 4, 6, 3)),
+    }  # fmt: skip
+    if depth not in known:
+        raise WeightsError(f"the card's classifier has depth {depth}; known: {', '.join(map(str, known))}")
+    return known[depth]
