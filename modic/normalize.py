@@ -1,0 +1,80 @@
+"""Region → Region: the four intensity normalizations that the paper compares, each over one region and contrast.
+
+MR values have no unit: the same tissue differs by a factor between scanners, coils and depths. Every method looks
+at the five slices of one contrast together, so that a difference between slices stays a difference. None is fitted
+on other patients. A region of one constant value comes back as zeros.
+
+| method        | value                                                                                                |
+|---------------|------------------------------------------------------------------------------------------------------|
+| `none`        | divided by the region's largest absolute value, which only brings it to a range a network can take   |
+| `standardize` | minus the region's mean, divided by its standard deviation                                           |
+| `clahe`       | scaled to 0..1 by minimum and maximum, then contrast-limited adaptive histogram equalization a slice  |
+| `gamma`       | scaled to 0..1 by minimum and maximum, then raised to `GAMMA`                                         |
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+
+from modic.errors import WeightsError
+from modic.records import Region
+
+Method = Literal["none", "standardize", "clahe", "gamma"]
+
+GAMMA = 0.7  # below 1: opens up the dark marrow of a coil's far side
+CLAHE_CLIP = 2.0  # OpenCV's clipLimit, in multiples of a flat histogram's bin
+CLAHE_TILES = (4, 4)  # of a 64 px region: a tile is about a third of a vertebral body's height
+UINT16_MAX = 65535  # OpenCV's CLAHE takes uint8 and uint16 only
+
+
+def normalize(region: Region, *, method: Method) -> Region:
+    """The region with both contrasts normalized, float32, same shape. Raises WeightsError for an unknown method."""
+    if method not in METHODS:
+        raise WeightsError(f"unknown normalization `{method}`; known: {', '.join(METHODS)}")
+    apply = METHODS[method]
+    return replace(region, t1=apply(_finite(region.t1)), t2=apply(_finite(region.t2)))
+
+
+def _finite(values: np.ndarray) -> np.ndarray:
+    return np.nan_to_num(values.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def _none(values: np.ndarray) -> np.ndarray:
+    return _divide(values, np.abs(values).max())
+
+
+def _standardize(values: np.ndarray) -> np.ndarray:
+    return _divide(values - values.mean(), values.std())
+
+
+def _gamma(values: np.ndarray) -> np.ndarray:
+    return _unit(values) ** np.float32(GAMMA)
+
+
+def _clahe(values: np.ndarray) -> np.ndarray:
+    import cv2
+
+    if values.min() == values.max():
+        return np.zeros_like(values)
+    equalizer = cv2.createCLAHE(clipLimit=CLAHE_CLIP, tileGridSize=CLAHE_TILES)
+    whole = np.round(_unit(values) * UINT16_MAX).astype(np.uint16)
+    return np.stack([equalizer.apply(one) for one in whole]).astype(np.float32) / np.float32(UINT16_MAX)
+
+
+def _unit(values: np.ndarray) -> np.ndarray:
+    low = values.min()
+    return _divide(values - low, values.max() - low)
+
+
+def _divide(values: np.ndarray, by: np.floating) -> np.ndarray:
+    """Zeros where the divisor is (nearly) zero beside what float32 can tell apart."""
+    if not by > np.finfo(np.float32).eps * max(float(np.abs(values).max()), np.finfo(np.float32).tiny):
+        return np.zeros_like(values)
+    return (values / by).astype(np.float32)
+
+
+METHODS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "none": _none, "standardize": _standardize, "clahe": _clahe, "gamma": _gamma,
+}  # fmt: skip
