@@ -126,7 +126,7 @@ def name_sequence(candidates: list[Candidate]) -> tuple[list[int | None], float]
     """The most probable names (index in LEVELS, or None) of candidates ordered head to foot, and its probability.
 
     Maximizes the sum of log class scores, log probability that a skipped candidate is no graded disc, and the log
-    density of the distances (`_step`). Every name is used at most once and names descend by construction. The
+    density of the distances (`_steps`). Every name is used at most once and names descend by construction. The
     probability compares the best sequence with the same discs named one or two levels higher or lower.
     """
     n = len(candidates)
@@ -135,16 +135,15 @@ def name_sequence(candidates: list[Candidate]) -> tuple[list[int | None], float]
     log_p = np.log(np.clip([c.scores for c in candidates], EPSILON, 1))
     skip = np.log(np.clip([1 - min(c.scores.sum(), 1 - EPSILON) for c in candidates], EPSILON, 1))
     skipped = np.concatenate([[0], np.cumsum(skip)])  # skipped[j] - skipped[i]: candidates i..j-1 are none
-    spacing = _spacing(candidates)
+    steps = _steps(candidates)
     best = log_p + skipped[:n, None]  # (n, 6): best score of a sequence that ends with candidate j named k
     back = np.full((n, len(LEVELS), 2), -1)
-    for j in range(n):
-        for k in range(len(LEVELS)):
-            for i in range(j):
-                for m in range(k):
-                    score = best[i, m] + skipped[j] - skipped[i + 1] + log_p[j, k] + _step(candidates, i, j, k - m, spacing)
-                    if score > best[j, k]:
-                        best[j, k], back[j, k] = score, (i, m)
+    for j in range(1, n):
+        for k in range(1, len(LEVELS)):
+            from_ = best[:j, :k] + (skipped[j] - skipped[1 : j + 1])[:, None] + log_p[j, k] + steps[:j, j, k - 1 :: -1]
+            i, m = np.unravel_index(np.argmax(from_), from_.shape)
+            if from_[i, m] > best[j, k]:
+                best[j, k], back[j, k] = from_[i, m], (i, m)
     total = best + (skipped[n] - skipped[1:])[:, None]
     j, k = (int(v) for v in np.unravel_index(np.argmax(total), total.shape))
     names: list[int | None] = [None] * n
@@ -154,20 +153,20 @@ def name_sequence(candidates: list[Candidate]) -> tuple[list[int | None], float]
     return names, _p_shift(names, log_p)
 
 
-def _spacing(candidates: list[Candidate]) -> float:
-    centres = np.array([(c.box[:2] + c.box[2:]) / 2 for c in candidates if c.scores.sum() >= 0.3])
-    if len(centres) < 2:
-        return 0.0
-    return float(np.median(np.linalg.norm(np.diff(centres, axis=0), axis=1)))
+def _steps(candidates: list[Candidate]) -> np.ndarray:
+    """(n, n, 5): log density of the distance between candidates i and j if their names are 1..5 levels apart.
 
-
-def _step(candidates: list[Candidate], i: int, j: int, names: int, spacing: float) -> float:
-    """Log density of the distance between candidates i and j if `names` levels lie between their names."""
-    if spacing == 0:
-        return 0.0
-    a, b = (candidates[index].box for index in (i, j))
-    distance = float(np.linalg.norm((a[:2] + a[2:] - b[:2] - b[2:]) / 2))
-    return -0.5 * (np.log(max(distance, 1e-3) / (names * spacing)) / SPACING_SD) ** 2 + (names - 1) * MISSED
+    The expected distance is the median between neighbours that look like discs; without two of those, all are equal.
+    """
+    centres = np.array([(c.box[:2] + c.box[2:]) / 2 for c in candidates])
+    likely = centres[[c.scores.sum() >= 0.3 for c in candidates]]
+    apart = np.arange(1, len(LEVELS))
+    if len(likely) < 2:
+        return np.zeros((len(centres), len(centres), len(apart)))
+    spacing = np.median(np.linalg.norm(np.diff(likely, axis=0), axis=1))
+    distance = np.linalg.norm(centres[:, None] - centres[None], axis=2)[..., None]
+    ratio = np.maximum(distance, 1e-3) / np.maximum(apart * spacing, 1e-3)
+    return -0.5 * (np.log(ratio) / SPACING_SD) ** 2 + (apart - 1) * MISSED
 
 
 def _p_shift(names: list[int | None], log_p: np.ndarray) -> float:
