@@ -41,10 +41,11 @@ def load_spider(folder: Path) -> list[Sample]:
         boxed = json.loads((folder / "disc_boxes.json").read_text())
     except OSError as error:
         raise UsageError(f"{folder} is not a folder of SPIDER slices: {error}") from error
-    return [_sample(folder, key, entry) for key, entry in sorted(boxed.items()) if _trusted(key, entry)]
+    return [_sample(folder, key, entry) for key, entry in sorted(boxed.items()) if trusted(key, entry)]
 
 
-def _trusted(key: str, entry: dict) -> bool:
+def trusted(key: str, entry: dict) -> bool:
+    """Whether the boxes of one image can be named (see the module's docstring)."""
     return bool(entry.get("modic_top_to_bottom")) and key.split("_")[0] not in AMBIGUOUS_PATIENTS
 
 
