@@ -19,6 +19,9 @@ _AXES = {  # column, row and slice directions, LPS
     "axial": ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
 }
 SCALE = 1000.0  # stored value of a signal of 1
+BOX_MARGIN_MM = (5.5, 6.0)
+"""How far a box reaches beyond its disc, across and along the spine. SPIDER's boxes do: measured on discs of known width,
+so that synthetic and real training boxes mean the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +119,8 @@ def _degrade(images: np.ndarray, field: np.ndarray, rng: np.random.Generator, sn
 def disc_boxes(patient: Patient, grid: Grid, slice_index: int) -> list[tuple[str, tuple[float, float, float, float]]]:
     """Boxes of the discs on a sagittal slice, top to bottom: level name ("" above T12/L1) and (x0, y0, x1, y1) px.
 
-    The tight box around the disc between its two endplates. Discs whose centre is outside the image are left out.
+    The tight box around the disc between its two endplates, enlarged by BOX_MARGIN_MM, as real training boxes are.
+    Discs whose centre is outside the image are left out.
     """
     names = {index: level for level, index in DISC_OF_LEVEL.items()}
     inverse = np.linalg.inv(grid.affine)
@@ -129,7 +133,8 @@ def disc_boxes(patient: Patient, grid: Grid, slice_index: int) -> list[tuple[str
         y, z = patient.point(s + np.clip(dent, -3, 3), np.broadcast_to(a, s.shape))
         mm = np.stack([np.zeros(y.size), y.ravel(), z.ravel(), np.ones(y.size)])
         u, v, _, _ = inverse @ mm
-        box = (float(u.min()), float(v.min()), float(u.max()), float(v.max()))
+        across, along = (margin / grid.pixel_mm for margin in BOX_MARGIN_MM)
+        box = (float(u.min() - across), float(v.min() - along), float(u.max() + across), float(v.max() + along))
         if 0 <= (box[0] + box[2]) / 2 < grid.columns and 0 <= (box[1] + box[3]) / 2 < grid.rows:
             boxes.append((names.get(index, ""), box))
     return boxes
