@@ -19,7 +19,7 @@ _AXES = {  # column, row and slice directions, LPS
     "axial": ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
 }
 SCALE = 1000.0  # stored value of a signal of 1
-BOX_MARGIN_MM = (5.5, 6.0)
+BOX_MARGIN_MM = (5.5, 5.0)
 """How far a box reaches beyond its disc, across and along the spine. SPIDER's boxes do: measured on discs of known width,
 so that synthetic and real training boxes mean the same."""
 
