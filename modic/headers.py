@@ -1,0 +1,303 @@
+"""One DICOM file → its header rows, or the reason why it has none. Nothing but the values of `COLUMNS` is kept.
+
+| order | condition                                                              | outcome            |
+|-------|------------------------------------------------------------------------|--------------------|
+| 1     | no `DICM` at byte 128, and no data element at byte 0                   | file.not_dicom     |
+| 2     | cannot be opened or parsed; nested too deeply; a deflated data set     | file.unreadable    |
+| 3     | Modality is not MR and SOPClassUID is no MR image (DICOMDIR, CT, …)    | file.not_mr        |
+| 4     | no SOPInstanceUID, SeriesInstanceUID or StudyInstanceUID               | file.missing_uid   |
+| 5     | no PixelData, Rows, Columns or BitsAllocated                           | file.no_pixels     |
+| 6     | a side over `MAX_SIDE`, over `MAX_FRAMES` frames, over `MAX_BYTES`     | file.absurd_size   |
+| 7     | fewer bytes of PixelData in the file than the header promises          | file.truncated     |
+| 8     | otherwise                                                              | one row a frame    |
+"""
+
+import os
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pydicom
+from pydicom.charset import convert_encodings, decode_bytes
+from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.dataelem import RawDataElement
+from pydicom.errors import InvalidDicomError
+
+from modic.errors import Reason
+from modic.frames import frame_rows
+from modic.quick import Unusual, quick_elements
+
+TEXT, REAL, WHOLE, REALS = pa.string(), pa.float64(), pa.int64(), pa.list_(pa.float64())
+COLUMNS: dict[str, pa.DataType] = {
+    **dict.fromkeys(
+        [
+            "SOPClassUID",
+            "SOPInstanceUID",
+            "StudyInstanceUID",
+            "SeriesInstanceUID",
+            "FrameOfReferenceUID",
+            "TransferSyntaxUID",
+            "Modality",
+            "ImageType",
+            "Manufacturer",
+            "ManufacturerModelName",
+            "ScanningSequence",
+            "SequenceVariant",
+            "SequenceName",
+            "ScanOptions",
+            "MRAcquisitionType",
+            "ContrastBolusAgent",
+            "SeriesDescription",
+            "BodyPartExamined",
+            "PatientID",
+            "PatientSex",
+            "PatientAge",
+            "PatientBirthDate",
+            "StudyDate",
+            "SeriesTime",
+            "AcquisitionTime",
+            "PhotometricInterpretation",
+            "StackID",
+        ],
+        TEXT,
+    ),
+    **dict.fromkeys(
+        [
+            "MagneticFieldStrength",
+            "RepetitionTime",
+            "EchoTime",
+            "InversionTime",
+            "FlipAngle",
+            "DiffusionBValue",
+            "SliceThickness",
+            "SpacingBetweenSlices",
+            "RescaleSlope",
+            "RescaleIntercept",
+        ],
+        REAL,
+    ),
+    **dict.fromkeys(
+        [
+            "EchoTrainLength",
+            "EchoNumbers",
+            "SeriesNumber",
+            "AcquisitionNumber",
+            "InstanceNumber",
+            "TemporalPositionIdentifier",
+            "Rows",
+            "Columns",
+            "SamplesPerPixel",
+            "NumberOfFrames",
+            "BitsAllocated",
+            "BitsStored",
+            "PixelRepresentation",
+        ],
+        WHOLE,
+    ),
+    **dict.fromkeys(["PixelSpacing", "ImageOrientationPatient", "ImagePositionPatient"], REALS),
+}
+"""DICOM keyword → Arrow type. Several values of one text element are joined by a backslash, as the file holds them;
+of several numbers of REAL and WHOLE the first is kept. What is empty or cannot be parsed is null."""
+
+TAGS = {tag_for_keyword(keyword): keyword for keyword in COLUMNS if keyword != "TransferSyntaxUID"}
+PIXEL_DATA = 0x7FE00010
+CHARSET = 0x00080005
+MAX_SIDE = 8192
+MAX_FRAMES = 20_000
+MAX_BYTES = 2**31
+MR_IMAGE = "1.2.840.10008.5.1.4.1.1.4"
+ENHANCED = frozenset({f"{MR_IMAGE}.1", f"{MR_IMAGE}.4"})  # Enhanced MR, Legacy Converted Enhanced MR
+MR_CLASSES = ENHANCED | {MR_IMAGE}
+UNCOMPRESSED = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"})
+DEFLATED = "1.2.840.10008.1.2.1.99"
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Elements:
+    """Elements of a data set as the file holds them, and where PixelData begins (None where there is none)."""
+
+    transfer_syntax: str
+    raw: Mapping[int, tuple[str, bytes]]  # tag → (VR, value)
+    pixels_at: int | None
+    little_endian: bool = True
+
+
+def read_rows(path: str) -> list[Row] | Reason:
+    """One row a frame (`frame`, then COLUMNS) of the MR image file at `path`, or why not.
+
+    Raises OSError where the file cannot be opened, which says nothing about its content.
+    """
+    with open(path, "rb", buffering=0) as file:  # noqa: PTH123  (a Path for each of a million files is slow)
+        try:
+            return _read(file)
+        except InvalidDicomError:
+            return Reason.FILE_NOT_DICOM
+        except Exception:  # noqa: BLE001  (what pydicom meets in broken files: RecursionError, struct.error, KeyError, …)
+            return Reason.FILE_UNREADABLE
+
+
+def _read(file: BinaryIO) -> list[Row] | Reason:
+    try:
+        elements = quick_elements(file.fileno(), TAGS.keys())
+        row = _row(elements, _ascii)
+    except Unusual:
+        elements = slow_elements(file)
+        row = _row(elements, _decoder(elements))
+    reason = _refusal(row, elements, file)
+    if reason is not None:
+        return reason
+    if row["SOPClassUID"] in ENHANCED:
+        file.seek(0)
+        return frame_rows(row, pydicom.dcmread(file, stop_before_pixels=True))  # type: ignore[arg-type]
+    return [row]
+
+
+def slow_elements(file: BinaryIO) -> "Elements":
+    """The elements of `TAGS` by pydicom, which knows every transfer syntax. Raises what pydicom raises."""
+    file.seek(0)
+    head = file.read(132)
+    bare = head[128:] != b"DICM"
+    if bare and head[:2] not in (b"\x08\x00", b"\x02\x00", b"\x00\x08", b"\x00\x02"):
+        raise InvalidDicomError
+    file.seek(0)
+    with os.fdopen(os.dup(file.fileno()), "rb") as buffered:
+        wanted = [*TAGS, CHARSET]
+        dataset = pydicom.dcmread(buffered, stop_before_pixels=True, force=bare, specific_tags=wanted)  # type: ignore[arg-type]
+        at = buffered.tell()
+    syntax = str(dataset.file_meta.get("TransferSyntaxUID", "")) if hasattr(dataset, "file_meta") else ""
+    implicit, little = dataset.original_encoding
+    syntax = syntax or ("1.2.840.10008.1.2" if implicit else "1.2.840.10008.1.2.1" if little else "1.2.840.10008.1.2.2")
+    if syntax == DEFLATED or (bare and not len(dataset)):
+        raise ValueError("deflated or empty")
+    order = "<HH" if little else ">HH"
+    tag = os.pread(file.fileno(), 4, at)
+    found = len(tag) == 4 and struct.unpack(order, tag) == (0x7FE0, 0x0010)
+    raw = {int(key): _raw(dataset, int(key)) for key in dataset.keys()}  # noqa: SIM118  (a Dataset is no dict)
+    return Elements(syntax, raw, at if found else None, bool(little))
+
+
+def _raw(dataset: pydicom.Dataset, tag: int) -> tuple[str, bytes]:
+    element = dataset.get_item(tag)
+    if not isinstance(element, RawDataElement):  # pydicom converts only the character set at once
+        values = element.value if not isinstance(element.value, str) else [element.value]
+        return "CS", "\\".join(map(str, values or [])).encode("ascii", "replace")
+    known = tag in TAGS and element.VR in (None, "UN")
+    return dictionary_VR(tag) if known else str(element.VR), element.value or b""
+
+
+def _ascii(value: bytes) -> str:
+    if not value.isascii() or b"\x1b" in value:
+        raise Unusual("a character set")
+    return value.decode("ascii")
+
+
+def _decoder(elements: "Elements") -> Callable[[bytes], str]:
+    """How text is decoded under the file's SpecificCharacterSet; what it cannot tell becomes a replacement mark."""
+    names = elements.raw.get(CHARSET, ("CS", b""))[1].decode("ascii", "replace").split("\\")
+    try:
+        encodings = convert_encodings(names)
+    except Exception:  # noqa: BLE001  (an unknown character set is no reason to lose a file)
+        encodings = ["iso8859"]
+
+    def decode(value: bytes) -> str:
+        if value.isascii() and b"\x1b" not in value:
+            return value.decode("ascii")
+        try:
+            return decode_bytes(value, encodings, set())
+        except Exception:  # noqa: BLE001
+            return value.decode("utf-8", "replace")
+
+    return decode
+
+
+def _row(elements: "Elements", decode: Callable[[bytes], str]) -> Row:
+    row: Row = dict.fromkeys(("frame", *COLUMNS))
+    row["frame"] = 0
+    row["TransferSyntaxUID"] = elements.transfer_syntax or None
+    for tag, (vr, value) in elements.raw.items():
+        keyword = TAGS.get(tag)
+        if keyword and value:
+            row[keyword] = convert(COLUMNS[keyword], numbers_or_text(vr, value, elements.little_endian, decode))
+    return row
+
+
+BINARY = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d"}
+
+
+def numbers_or_text(vr: str, value: bytes, little: bool, decode: Callable[[bytes], str]) -> list[Any]:
+    """The values of one element: numbers for binary VRs, else text cut at backslashes and stripped."""
+    if vr in BINARY:
+        code = BINARY[vr]
+        count = len(value) // struct.calcsize(code)
+        return list(struct.unpack_from(f"{'<' if little else '>'}{count}{code}", value))
+    return [part.strip(" \0\t\r\n") for part in decode(value).split("\\")]
+
+
+def convert(kind: pa.DataType, values: list[Any]) -> Any:
+    """`values` of one element as the column's type holds them; None where empty or not to be parsed."""
+    if kind is TEXT:
+        return "\\".join(map(str, values)) or None
+    try:
+        if kind is REALS:
+            return [_finite(value) for value in values]
+        number = _finite(values[0])
+        return number if kind is REAL else _whole(number)
+    except (ValueError, OverflowError, IndexError):
+        return None
+
+
+def _finite(value: Any) -> float:
+    number = float(value)
+    if not abs(number) < 1e300:
+        raise ValueError("not finite")
+    return number
+
+
+def _whole(number: float) -> int:
+    if abs(number) > 2**53 or number != int(number):
+        raise ValueError("not whole")
+    return int(number)
+
+
+def _refusal(row: Row, elements: "Elements", file: BinaryIO) -> Reason | None:
+    if row["Modality"] != "MR" and row["SOPClassUID"] not in MR_CLASSES:
+        return Reason.FILE_NOT_MR
+    if not all(row[key] for key in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")):
+        return Reason.FILE_MISSING_UID
+    needed = [row[key] for key in ("Rows", "Columns", "BitsAllocated")]
+    if elements.pixels_at is None or not all(needed):
+        return Reason.FILE_NO_PIXELS
+    rows, columns, bits = needed
+    frames = 1 if row["NumberOfFrames"] is None else row["NumberOfFrames"]
+    samples = 1 if row["SamplesPerPixel"] is None else row["SamplesPerPixel"]
+    size = rows * columns * frames * samples * bits // 8
+    if min(size, frames, samples) < 1 or frames > MAX_FRAMES or size > MAX_BYTES or max(rows, columns) > MAX_SIDE:
+        return Reason.FILE_ABSURD_SIZE
+    return Reason.FILE_TRUNCATED if _truncated(elements, size, file.fileno()) else None
+
+
+def _truncated(elements: "Elements", size: int, descriptor: int) -> bool:
+    at, total = elements.pixels_at or 0, os.fstat(descriptor).st_size
+    implicit = elements.transfer_syntax == "1.2.840.10008.1.2"
+    start = at + (8 if implicit else 12)
+    order = "<I" if elements.little_endian else ">I"
+    (length,) = struct.unpack(order, os.pread(descriptor, 4, start - 4))
+    if elements.transfer_syntax in UNCOMPRESSED:
+        return min(length, total - start) < size
+    return not _fragments_whole(descriptor, start, total)
+
+
+def _fragments_whole(descriptor: int, at: int, total: int) -> bool:
+    """Whether every fragment of encapsulated pixel data ends within the file. A missing last delimiter is forgiven."""
+    fragments = 0
+    while at + 8 <= total:
+        tag, length = struct.unpack("<II", os.pread(descriptor, 8, at))
+        if tag == 0xE0DDFFFE:
+            break
+        if tag != 0xE000FFFE or at + 8 + length > total:
+            return False
+        at, fragments = at + 8 + length, fragments + 1
+    return fragments > 1  # the first is the offset table
