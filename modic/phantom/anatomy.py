@@ -83,7 +83,7 @@ class Patient:
         table = self.smooth if smooth else self.axis
         at, ys, zs, phis = table[:, 0], table[:, 1], table[:, 2], table[:, 3]
         s = np.interp(z, zs, at) if np.all(np.diff(zs) > 0) else np.full_like(y, at.mean())
-        for _ in range(8):
+        for _ in range(6):
             phi = np.interp(s, at, phis)
             along = (y - np.interp(s, at, ys)) * np.sin(phi) + (z - np.interp(s, at, zs)) * np.cos(phi)
             s = np.clip(s + 0.8 * along, at[0] - 60, at[-1] + 60)
@@ -105,7 +105,9 @@ def make_patient(seed: int, *, p_mc1: float = 0.06, p_mc2: float = 0.16, p_trans
     transitional = bool(rng.random() < p_transitional)
     shape = {name: values * size * rng.normal(1, 0.03, len(values)) for name, values in _shapes(rng).items()}
     degeneration = _degeneration(rng, age)
-    disc = np.maximum(_DISC * size * rng.normal(1, 0.12, 14) * rng.uniform(0.85, 1.1) * (1 - 0.55 * degeneration**1.5), 0.8)
+    disc = np.maximum(
+        _DISC * size * rng.normal(1, 0.12, 14) * rng.uniform(0.85, 1.1) * (1 - 0.55 * degeneration**1.5), 0.8
+    )
     if transitional:
         disc[S1 - 1] = rng.uniform(5, 8)  # lumbarized S1: a real disc below it
         shape["depth"][S1 - 1] *= 1.25
@@ -141,7 +143,9 @@ def _turns(rng: np.random.Generator) -> np.ndarray:
     return turn
 
 
-def _chain(height: np.ndarray, disc: np.ndarray, turn: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _chain(
+    height: np.ndarray, disc: np.ndarray, turn: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Endplates' arc lengths, and the axis integrated with L3 upright; turns spread 10 mm (exact) or 70 mm (smooth)."""
     low = np.concatenate([[0], np.cumsum(height[:-1] + disc)])
     high = low + height
@@ -176,7 +180,9 @@ def _lesions(
         elif rng.random() < 0.06:
             lesions.append(_lesion(rng, "sclerosis", index, upper=True, depth=(1.5, 4)))
         if rng.random() < 0.08:
-            lesions.append(_lesion(rng, "schmorl", index + int(rng.random() < 0.5), upper=rng.random() < 0.5, depth=(3, 6)))
+            lesions.append(
+                _lesion(rng, "schmorl", index + int(rng.random() < 0.5), upper=rng.random() < 0.5, depth=(3, 6))
+            )
     for vertebra in range(S1, S1 + 7):
         if rng.random() < 0.05:
             lesions.append(_lesion(rng, "haemangioma", vertebra, upper=True, depth=(4, 9)))
@@ -204,5 +210,7 @@ def _noise(rng: np.random.Generator) -> np.ndarray:
     from scipy.ndimage import gaussian_filter
 
     fields = rng.standard_normal((3, 24, 48, 48)).astype(np.float32)
-    fields = np.stack([gaussian_filter(f, sigma, mode="wrap") for f, sigma in zip(fields, (0.7, 1.2, 2.5), strict=True)])
+    fields = np.stack(
+        [gaussian_filter(f, sigma, mode="wrap") for f, sigma in zip(fields, (0.7, 1.2, 2.5), strict=True)]
+    )
     return fields / fields.std(axis=(1, 2, 3), keepdims=True)

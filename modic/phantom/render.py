@@ -10,7 +10,7 @@ from scipy.ndimage import gaussian_filter, shift
 
 from modic.phantom.anatomy import DISC_OF_LEVEL, S1, VERTEBRAE, Patient
 from modic.phantom.physics import TISSUES, Sequence, signal
-from modic.phantom.tissue_map import Layer, compose, layers, locate
+from modic.phantom.tissue_map import Coordinates, Layer, compose, layers, locate, spine_coordinates
 from modic.records import Volume
 
 _AXES = {  # column, row and slice directions, LPS
@@ -51,7 +51,9 @@ class Grid:
         return affine
 
 
-def render(patient: Patient, grid: Grid, sequence: Sequence, *, seed: int, snr: float = 25.0, coil: float = 0.3) -> Volume:
+def render(
+    patient: Patient, grid: Grid, sequence: Sequence, *, seed: int, snr: float = 25.0, coil: float = 0.3
+) -> Volume:
     """One series. `snr`: of fully recovered water at the coil's centre; `coil`: 0 even, 1 strong fall-off from the back."""
     return render_many(patient, grid, [sequence], seed=seed, snr=snr, coil=coil)[0]
 
@@ -62,8 +64,10 @@ def render_many(
     """Several sequences on one grid; the anatomy is computed once. Values are float32, about 0..1000, ≥ 0."""
     affine = grid.affine
     stacks: list[list[np.ndarray]] = [[] for _ in sequences]
+    shared = spine_coordinates(patient, *_positions(grid, affine, 0)[1:]) if grid.plane == "sagittal" else None
     for index in range(grid.slices):
-        parts = [_layers_of(patient, grid, affine, index + offset / grid.spacing_mm) for offset in _offsets(grid)]
+        places = [_positions(grid, affine, index + offset / grid.spacing_mm) for offset in _offsets(grid)]
+        parts = [_paint(patient, place, max(grid.pixel_mm, 0.5), shared) for place in places]
         for stack, sequence in zip(stacks, sequences, strict=True):
             stack.append(np.mean([_image(painted, sequence) for painted in parts], axis=0))
     rng = np.random.default_rng([patient.seed, seed, 5])
@@ -82,9 +86,9 @@ def _positions(grid: Grid, affine: np.ndarray, slice_: float) -> tuple[np.ndarra
     return x, y, z
 
 
-def _layers_of(patient: Patient, grid: Grid, affine: np.ndarray, slice_: float) -> list[Layer]:
-    points = locate(patient, *_positions(grid, affine, slice_), edge=max(grid.pixel_mm, 0.5))
-    return layers(patient, points)
+def _paint(patient: Patient, place: tuple[np.ndarray, ...], edge: float, shared: Coordinates | None) -> list[Layer]:
+    on_spine = spine_coordinates(patient, *place[1:]) if shared is None else shared
+    return layers(patient, locate(patient, *place, edge, on_spine))
 
 
 def _image(painted: list[Layer], sequence: Sequence) -> np.ndarray:
@@ -96,7 +100,9 @@ def _image(painted: list[Layer], sequence: Sequence) -> np.ndarray:
     return water_image + shift(fat_image, (0.5 * sequence.field_t / 1.5, 0), order=1)
 
 
-def _receive_field(patient: Patient, grid: Grid, affine: np.ndarray, rng: np.random.Generator, coil: float) -> np.ndarray:
+def _receive_field(
+    patient: Patient, grid: Grid, affine: np.ndarray, rng: np.random.Generator, coil: float
+) -> np.ndarray:
     """(slices, rows, columns): a surface coil behind the back, and a slow random variation."""
     z0 = patient.lumbar_centre_mm[2] + rng.normal(0, 20)
     reach = rng.uniform(90, 150)

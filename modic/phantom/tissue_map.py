@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import map_coordinates
 
-from modic.phantom.anatomy import S1, VERTEBRAE, Lesion, Patient
+from modic.phantom.anatomy import S1, Lesion, Patient
 
 Mixture = dict[str, "float | np.ndarray"]
 Layer = tuple[np.ndarray, Mixture]
@@ -34,12 +34,18 @@ class Points:
         return np.clip(distance / self.edge + 0.5, 0, 1)
 
 
-def locate(patient: Patient, x: np.ndarray, y: np.ndarray, z: np.ndarray, edge: float) -> Points:
-    """Spine coordinates of LPS points."""
-    s, a = patient.spine_coordinates(y, z)
-    s_soft, a_soft = patient.spine_coordinates(y, z, smooth=True)
+Coordinates = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+
+
+def spine_coordinates(patient: Patient, y: np.ndarray, z: np.ndarray) -> Coordinates:
+    """s and a, exact and smooth, of points of the sagittal plane: the costly part, the same for every sagittal slice."""
+    return *patient.spine_coordinates(y, z), *patient.spine_coordinates(y, z, smooth=True)
+
+
+def locate(patient: Patient, x: np.ndarray, y: np.ndarray, z: np.ndarray, edge: float, on_spine: Coordinates) -> Points:
+    """LPS points with their spine coordinates."""
     borders = (patient.high[:-1] + patient.low[1:]) / 2
-    return Points(x - patient.lateral(z), y, z, s, a, s_soft, a_soft, np.searchsorted(borders, s), edge)
+    return Points(x - patient.lateral(z), y, z, *on_spine, np.searchsorted(borders, on_spine[0]), edge)
 
 
 def layers(patient: Patient, p: Points) -> list[Layer]:
@@ -99,13 +105,18 @@ def _posterior_elements(patient: Patient, p: Points, rough: list[np.ndarray]) ->
     crest = np.minimum(np.minimum(p.a_soft - back + 6, back + 3 - p.a_soft), 5 - abs(p.x)) + 3 * rough[1]
     process = np.where(lumbar > 0, spinous, crest)
     pedicle = np.minimum(
-        np.minimum(0.22 * height - abs(p.s - middle - 0.2 * height), 6 - abs(abs(p.x) - 17)), np.minimum(p.a - half + 3, back + 6 - p.a)
+        np.minimum(0.22 * height - abs(p.s - middle - 0.2 * height), 6 - abs(abs(p.x) - 17)),
+        np.minimum(p.a - half + 3, back + 6 - p.a),
     )
-    facet = np.minimum(10 - np.hypot(p.a_soft - back - 2, (p.s_soft - patient.low[k] + 2) * 0.7), 9 - abs(abs(p.x) - 17))
+    facet = np.minimum(
+        10 - np.hypot(p.a_soft - back - 2, (p.s_soft - patient.low[k] + 2) * 0.7), 9 - abs(abs(p.x) - 17)
+    )
     side = np.maximum(pedicle, facet)
     fat = p.soft(np.minimum(np.minimum(p.a_soft - half, back + 8 - p.a_soft), np.minimum(abs(p.x) - 9, 22 - abs(p.x))))
     between = p.soft(np.minimum(np.minimum(p.a_soft - back, back + 28 - p.a_soft), 3.5 - abs(p.x))) * lumbar
-    root = p.soft(3 - np.hypot(p.s - middle + 0.12 * height, p.a - half - 5)) * p.soft(np.minimum(abs(p.x) - 9, 24 - abs(p.x)))
+    root = p.soft(3 - np.hypot(p.s - middle + 0.12 * height, p.a - half - 5)) * p.soft(
+        np.minimum(abs(p.x) - 9, 24 - abs(p.x))
+    )
     marrow = {"fat": patient.marrow_fat + 0.1, "marrow_water": 0.9 - patient.marrow_fat}
     return [
         (between, {"ligament": 0.5, "fat": 0.5 + 0.15 * rough[0], "muscle": 0.15}),
@@ -161,7 +172,9 @@ def _spine(patient: Patient, p: Points, rough: list[np.ndarray]) -> list[Layer]:
     body = np.minimum(np.minimum(ends, wall), corner) + 0.25 * rough[0]
     marrow = p.soft(body - 1.1)
     fat = np.clip(patient.marrow_fat + 0.07 * rough[1] + 0.08 * rough[2] + 0.05 * rough[0], 0.08, 0.9)
-    vein = p.soft(np.minimum(2.2 - abs(p.s - (patient.low[k] + patient.high[k]) / 2 + 1), np.minimum(p.a + 2, 5 - abs(p.x))))
+    vein = p.soft(
+        np.minimum(2.2 - abs(p.s - (patient.low[k] + patient.high[k]) / 2 + 1), np.minimum(p.a + 2, 5 - abs(p.x)))
+    )
     painted = _discs(patient, p, rough, half, width, ends)
     painted += [
         (p.soft(body), {"cortex": 1.0}),
@@ -214,7 +227,11 @@ def _lesion(patient: Patient, p: Points, rough: list[np.ndarray], lesion: Lesion
         centre = np.mean(lesion.ap) * depth * 0.6
         offset = 0.0 if lesion.kind == "schmorl" else (patient.high[v] - patient.low[v]) / 2
         ball = lesion.depth_mm + 0.5 * rough[0] - np.sqrt((p.a - centre) ** 2 + (from_plate - offset) ** 2 + p.x**2)
-        rim = [(p.soft(ball + 1.2) * (p.vertebra == v) * p.soft(from_plate), {"cortex": 1.0})] if lesion.kind == "schmorl" else []
+        rim = (
+            [(p.soft(ball + 1.2) * (p.vertebra == v) * p.soft(from_plate), {"cortex": 1.0})]
+            if lesion.kind == "schmorl"
+            else []
+        )
         return [*rim, (p.soft(ball) * (here if lesion.kind == "haemangioma" else (p.vertebra == v)), mixture)]
     shape = lesion.depth_mm * np.clip(along / 5, 0, 1) ** 0.5 * np.clip(sideways / 5, 0, 1) ** 0.5 - from_plate
     blur = np.clip((shape + 1.3 * rough[1] + 0.6 * rough[0]) / (p.edge + 2.0) + 0.5, 0, 1)
@@ -222,7 +239,9 @@ def _lesion(patient: Patient, p: Points, rough: list[np.ndarray], lesion: Lesion
     return [(lesion.strength * blur * here * inside, mixture)]
 
 
-def compose(painted: list[Layer], signals: dict[str, float], fat_signals: dict[str, float]) -> tuple[np.ndarray, np.ndarray]:
+def compose(
+    painted: list[Layer], signals: dict[str, float], fat_signals: dict[str, float]
+) -> tuple[np.ndarray, np.ndarray]:
     """Water and fat images from layers and the signal of each tissue (0 for the tissues of the other image)."""
     water = np.zeros_like(painted[0][0])
     fat = np.zeros_like(water)
@@ -231,6 +250,3 @@ def compose(painted: list[Layer], signals: dict[str, float], fat_signals: dict[s
         water = water * keep + mask * sum(fraction * signals[name] for name, fraction in mixture.items())
         fat = fat * keep + mask * sum(fraction * fat_signals[name] for name, fraction in mixture.items())
     return water, fat
-
-
-__all__ = ["VERTEBRAE", "Layer", "Points", "compose", "layers", "locate"]
