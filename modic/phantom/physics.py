@@ -24,7 +24,7 @@ TISSUES = {
     "air": Tissue(0.0, 1000, 10),
     "fat": Tissue(0.90, 300, 115, fat=True),  # (FSE)
     "marrow_water": Tissue(0.80, 850, 52),
-    "oedema": Tissue(1.00, 1500, 160),  # MC1: long T1, long T2
+    "oedema": Tissue(1.00, 1750, 160),  # MC1: long T1, long T2
     "sclerosis": Tissue(0.15, 800, 30),
     "cortex": Tissue(0.06, 800, 12),
     "ligament": Tissue(0.18, 700, 20),

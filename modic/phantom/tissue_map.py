@@ -206,7 +206,7 @@ def _discs(
 
 
 _REPLACED: dict[str, Mixture] = {
-    "mc1": {"oedema": 0.78, "fat": 0.22},
+    "mc1": {"oedema": 0.9, "fat": 0.1},
     "mc2": {"fat": 0.92, "marrow_water": 0.08},
     "haemangioma": {"fat": 0.55, "vein": 0.45},
     "sclerosis": {"sclerosis": 0.8, "marrow_water": 0.2},
