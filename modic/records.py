@@ -51,6 +51,12 @@ class Series:
     frame_of_reference_uid: str | None
     rejected: Rejected | None = None
     warnings: tuple[str, ...] = ()
+    # one entry a slice; modic.volume refuses files that are no longer what the crawl saw
+    positions_mm: tuple[tuple[float, float, float], ...] = ()  # ImagePositionPatient, LPS; empty where one is unknown
+    sop_uids: tuple[str, ...] = ()
+    sizes: tuple[int, ...] = ()  # bytes
+    mtimes_ns: tuple[int, ...] = ()
+    duplicates: tuple[tuple[int, str, int], ...] = ()  # (slice, file, frame) with an equal header; pixels must be equal
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,173 @@
+"""Header rows → series with roles, geometry and, where they cannot serve as T1 or T2, the reason.
+
+Stacks are split as modic/stacks.py says, roles found as modic/roles.py says. A stack is refused by the first row that holds:
+
+| row | condition                                                                           | reason                |
+|-----|-------------------------------------------------------------------------------------|-----------------------|
+| I1  | colour                                                                              | not_greyscale         |
+| I2  | no ImageOrientationPatient                                                          | no_position           |
+| I3  | normal over `sagittal_reject_deg` from the left-right axis (over `…_warn_deg`: warn)| not_sagittal          |
+| I4  | role unknown                                                                        | role_unsure           |
+| I5  | role other than t1 and t2                                                           | not_t1_or_t2          |
+| I6  | fewer than `min_slices` slices                                                      | too_few_slices        |
+| I7  | Rows, Columns or PixelSpacing differ                                                | mixed_matrix          |
+| I8  | no PixelSpacing, or one that is not two positive numbers                            | no_spacing            |
+| I9  | a slice without position that cannot be inferred                                    | no_position           |
+| I10 | orientations differ by over `orientation_reject` (over `orientation_warn`: warn)    | mixed_orientation     |
+| I11 | slices at one place that differ; missing slices; uneven spacing (modic/geometry.py) | conflicting_slices, … |
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from modic.config import IdentifyOptions
+from modic.errors import Reason, Rejected
+from modic.geometry import Regularity, plane_of, regularity
+from modic.headers import COLUMNS
+from modic.records import Plane, Series
+from modic.roles import RoleFound, find_role, has_contrast_agent
+from modic.stacks import Row, Stack, split_stacks
+
+GREY = frozenset({"MONOCHROME1", "MONOCHROME2", None})
+KEYS = ["StudyInstanceUID", "SeriesInstanceUID", "PatientID"]
+
+
+def identify(headers: pa.Table, *, options: IdentifyOptions) -> list[Series]:
+    """Every stack of every series of `headers` (modic.crawl.Crawl.headers), sorted by study, series and stack.
+
+    Images of one series that name different patients come back as different series; modic.pair refuses their study.
+    """
+    found = []
+    for rows in _series_rows(headers):
+        stacks = split_stacks(rows, options)
+        found += [_series(stack, number, options) for number, stack in enumerate(stacks)]
+    return found
+
+
+def _series_rows(headers: pa.Table) -> Iterator[list[Row]]:
+    order = [(key, "ascending") for key in (*KEYS, "path", "frame")]
+    table = headers.sort_by(order).combine_chunks()
+    names = list(zip(*(table[key].to_pylist() for key in KEYS), strict=True))
+    starts = [index for index in range(len(names)) if index == 0 or names[index] != names[index - 1]]
+    for start, end in zip(starts, [*starts[1:], len(names)], strict=True):
+        yield table.slice(start, end - start).to_pylist()
+
+
+def _series(stack: Stack, number: int, options: IdentifyOptions) -> Series:
+    header = {key: stack.rows[0][key] for key in COLUMNS}
+    role = find_role(header)
+    plane, angle = plane_of(stack.normal, options)
+    shape = _regularity(stack, options)
+    tilt, turn = _angle_warning(plane, angle, options), _orientation_spread(stack)
+    warnings = (*stack.warnings, *tilt, *_turn_warning(turn, options), *shape.warnings, *_role_warnings(role, header))
+    spacing = header["PixelSpacing"]
+    return Series(
+        study_uid=header["StudyInstanceUID"],
+        series_uid=header["SeriesInstanceUID"],
+        stack=number,
+        patient_id=header["PatientID"] or "",
+        files=tuple(row["path"] for row in stack.rows),
+        frames=tuple(row["frame"] for row in stack.rows),
+        role=role.role,
+        role_evidence=role.evidence,
+        plane=plane,
+        header=header,
+        repetition_time_ms=header["RepetitionTime"],
+        echo_time_ms=header["EchoTime"],
+        inversion_time_ms=header["InversionTime"],
+        pixel_spacing_mm=tuple(spacing) if _is_spacing(spacing) else None,
+        slice_spacing_mm=shape.spacing_mm,
+        slice_thickness_mm=header["SliceThickness"],
+        n_slices=len(stack.rows),
+        frame_of_reference_uid=header["FrameOfReferenceUID"],
+        rejected=_refusal(stack, role, plane, angle, turn, shape, options),
+        warnings=warnings,
+        **_details(stack),
+    )
+
+
+def _details(stack: Stack) -> dict[str, Any]:
+    where = {id(row): index for index, row in enumerate(stack.rows)}
+    twins = tuple((where[id(kept)], other["path"], other["frame"]) for kept, other in stack.duplicates)
+    positions = stack.positions
+    known = bool(np.isfinite(positions).all())
+    return {
+        "duplicates": twins,
+        "positions_mm": tuple(map(tuple, positions.tolist())) if known else (),
+        "sop_uids": tuple(row["SOPInstanceUID"] for row in stack.rows),
+        "sizes": tuple(row["size"] for row in stack.rows),
+        "mtimes_ns": tuple(row["mtime_ns"] for row in stack.rows),
+    }
+
+
+def _regularity(stack: Stack, options: IdentifyOptions) -> Regularity:
+    if stack.normal is None:
+        return Regularity(None, Rejected(Reason.SERIES_NO_POSITION, "no ImageOrientationPatient"))
+    lost = int((~np.isfinite(stack.positions).all(axis=1)).sum())
+    if lost:
+        return Regularity(None, Rejected(Reason.SERIES_NO_POSITION, f"{lost} of {len(stack.rows)} slices"))
+    return regularity(stack.positions, stack.normal, options)
+
+
+def _orientation_spread(stack: Stack) -> float:
+    values = [row["ImageOrientationPatient"] for row in stack.rows if len(row["ImageOrientationPatient"] or ()) == 6]
+    return float(np.ptp(np.array(values), axis=0).max()) if values else 0.0
+
+
+def _is_spacing(spacing: Any) -> bool:
+    return spacing is not None and len(spacing) == 2 and min(spacing) > 0
+
+
+def _refusal(
+    stack: Stack,
+    role: RoleFound,
+    plane: Plane,
+    angle: float,
+    turn: float,
+    shape: Regularity,
+    options: IdentifyOptions,
+) -> Rejected | None:
+    rows, count = stack.rows, len(stack.rows)
+    checks: list[tuple[bool, Reason, str]] = [
+        (not all(map(_is_grey, rows)), Reason.SERIES_NOT_GREYSCALE, ""),
+        (stack.normal is None, Reason.SERIES_NO_POSITION, "no ImageOrientationPatient"),
+        (plane != "sagittal", Reason.SERIES_NOT_SAGITTAL, f"{plane}, {angle:.0f} degrees from its axis"),
+        (role.role == "unknown", Reason.SERIES_ROLE_UNSURE, role.evidence),
+        (role.role not in ("t1", "t2"), Reason.SERIES_NOT_T1_OR_T2, role.evidence),
+        (count < options.min_slices, Reason.SERIES_TOO_FEW_SLICES, f"{count} slices, {options.min_slices} needed"),
+        (stack.mixed_matrix, Reason.SERIES_MIXED_MATRIX, f"{count} slices"),
+        (not all(_is_spacing(row["PixelSpacing"]) for row in rows), Reason.SERIES_NO_SPACING, ""),
+    ]
+    for holds, reason, detail in checks:
+        if holds:
+            return Rejected(reason, detail)
+    if turn > options.orientation_reject:
+        return Rejected(Reason.SERIES_MIXED_ORIENTATION, f"ImageOrientationPatient differs by {turn:.3f}")
+    return shape.rejected
+
+
+def _is_grey(row: Row) -> bool:
+    return row["PhotometricInterpretation"] in GREY and row["SamplesPerPixel"] in (1, None)
+
+
+def _angle_warning(plane: Plane, angle: float, options: IdentifyOptions) -> tuple[str, ...]:
+    warned = plane == "sagittal" and angle > options.sagittal_warn_deg
+    return (f"slice normal {angle:.0f} degrees from the left-right axis",) if warned else ()
+
+
+def _turn_warning(turn: float, options: IdentifyOptions) -> tuple[str, ...]:
+    return (f"ImageOrientationPatient differs by {turn:.1g}",) if turn > options.orientation_warn else ()
+
+
+DESCRIPTION_DISAGREES = "SeriesDescription disagrees with TR, TE and TI"
+CONTRAST_AGENT = "T2 after ContrastBolusAgent"
+
+
+def _role_warnings(role: RoleFound, header: Row) -> Iterator[str]:
+    if role.contradicted:
+        yield DESCRIPTION_DISAGREES
+    if role.role == "t2" and has_contrast_agent(header):
+        yield CONTRAST_AGENT

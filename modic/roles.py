@@ -1,0 +1,169 @@
+"""What contrast a series has, from its physics. The series' description only breaks ties.
+
+Rows are tried in order, the first that holds decides. TR, TE, TI in ms; "echo train" is EchoTrainLength.
+
+| row | condition                                                                       | role              |
+|-----|---------------------------------------------------------------------------------|-------------------|
+| R1  | ImageType says LOCALIZER or SCOUT                                               | localizer         |
+| R2  | SOPClassUID is no MR image; ImageType says map, projection, difference or phase | derived           |
+| R3  | ImageType says water, fat or opposed phase (in phase is an ordinary image)      | dixon             |
+| R4  | DiffusionBValue above 0, or an echo-planar sequence (EP)                        | diffusion         |
+| R5  | gradient echo (GR without SE), or unnamed sequence of flip angle under 60°      | gradient_echo     |
+| R6  | inversion (IR or TI > 0), TI 50-350                                             | stir              |
+| R7  | inversion, TI 351-1300, TE <= 40: T1 FLAIR                                      | t1, then R13-R15  |
+| R8  | inversion, no TI: TE > 40                                                       | stir              |
+| R9  | inversion otherwise                                                             | unsure            |
+| R10 | TE 60-200, and TR >= 1500 or an echo train of 20 or more or no TR               | t2, then R13-R15  |
+| R11 | TE <= 35, TR <= 1200                                                            | t1, then R13-R15  |
+| R12 | TE <= 45, TR >= 1800                                                            | proton_density    |
+| R13 | a T1 with ContrastBolusAgent (other than "off", "none", …)                      | t1_post_contrast  |
+| R14 | a T1 or T2 with fat suppression in ScanOptions                                  | …_fat_suppressed  |
+| R15 | a T1 or T2 otherwise                                                            | t1, t2            |
+| R16 | a tie: TE 45-60 with TR >= 1500, or TE <= 35 with TR 1200-1800: the description | t1, t2            |
+|     | names exactly one of T1 and T2                                                  |                   |
+| R17 | otherwise                                                                       | unknown           |
+
+DERIVED and SECONDARY in ImageType decide nothing: whole hospitals export their primary images so.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from modic.records import Role
+
+Header = dict[str, Any]
+MR_CLASSES = frozenset(f"1.2.840.10008.5.1.4.1.1.4{end}" for end in ("", ".1", ".4"))
+MAPS = frozenset(
+    ["ADC", "FA", "TRACEW", "MIP", "PROJECTION IMAGE", "MINIP", "SUBTRACTION", "SUBTRACT", "PHASE MAP", "P", "PHASE"]
+    + ["T1 MAP", "T2 MAP", "T2_STAR MAP", "COLLAGE", "SCREEN SAVE", "SCREENSAVE", "CSA REPORT", "PERFUSION", "VELOCITY"]
+)
+DIXON = frozenset(
+    [
+        "WATER",
+        "FAT",
+        "W",
+        "F",
+        "OUT_PHASE",
+        "OPP_PHASE",
+        "OP",
+        "OPPOSED_PHASE",
+        "FAT_FRACTION",
+        "WATER_FRACTION",
+        "DIXON",
+    ]
+)
+FAT_SUPPRESSION = frozenset(["FS", "FATSAT", "FAT_SAT", "FSAT", "SPIR", "SPAIR", "CHESS", "WE", "FAT_SUPPRESSION"])
+NO_AGENT = frozenset(["", "OFF", "NO", "NONE", "N", "0", "FALSE", "NULL", "WITHOUT", "NATIVE", "UNKNOWN"])
+PULSES = ("SE", "IR", "GR", "EP")
+TEXT_HINTS: dict[str, str] = {
+    "t1": r"(?<![a-z0-9])t1(?![0-9])",
+    "t2": r"(?<![a-z0-9])t2(?![0-9*])",
+    "stir": r"stir|tirm",
+    "fs": r"(?<![a-z])(fs|fatsat|fat[ _-]?sat|spair|spir)(?![a-z])",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RoleFound:
+    """A role, the physics and the row that decided, and whether the description says something else."""
+
+    role: Role
+    evidence: str
+    contradicted: bool = False
+
+
+def find_role(header: Header) -> RoleFound:
+    """The role of a stack from its header values (modic.headers.COLUMNS)."""
+    row, role = _first_row(header)
+    if role in ("t1", "t2"):
+        row, role = _modified(header, row, role)
+    hints = _hints(header)
+    return RoleFound(role, f"{_physics(header)} → {role} ({row})", _contradicts(role, hints))
+
+
+def _first_row(header: Header) -> tuple[str, Role]:
+    kinds = words(header["ImageType"])
+    pulse = set(PULSES) & words(header["ScanningSequence"])
+    if kinds & {"LOCALIZER", "SCOUT"}:
+        return "R1", "localizer"
+    if header["SOPClassUID"] not in MR_CLASSES or kinds & MAPS:
+        return "R2", "derived"
+    if kinds & DIXON:
+        return "R3", "dixon"
+    if (header["DiffusionBValue"] or 0) > 0 or "EP" in pulse:
+        return "R4", "diffusion"
+    flip = header["FlipAngle"]
+    if ("GR" in pulse and "SE" not in pulse) or (not pulse and flip is not None and flip < 60):
+        return "R5", "gradient_echo"
+    if "IR" in pulse or (header["InversionTime"] or 0) > 0:
+        return _inverted(header["InversionTime"] or 0, header["EchoTime"])
+    return _spin_echo(header)
+
+
+def _inverted(ti: float, te: float | None) -> tuple[str, Role]:
+    if 50 <= ti <= 350:
+        return "R6", "stir"
+    if 350 < ti <= 1300 and te is not None and te <= 40:
+        return "R7", "t1"
+    if not ti and te is not None and te > 40:
+        return "R8", "stir"
+    return "R9", "unknown"
+
+
+def _spin_echo(header: Header) -> tuple[str, Role]:
+    tr, te, train = header["RepetitionTime"], header["EchoTime"], header["EchoTrainLength"] or 1
+    if te is None or te <= 0 or (tr is not None and tr <= 0):
+        return "R17", "unknown"
+    if 60 <= te <= 200 and (tr is None or tr >= 1500 or train >= 20):
+        return "R10", "t2"
+    if tr is None:
+        return "R17", "unknown"
+    if te <= 35 and tr <= 1200:
+        return "R11", "t1"
+    if te <= 45 and tr >= 1800:
+        return "R12", "proton_density"
+    named = _hints(header) & {"t1", "t2"}
+    if ((45 < te < 60 and tr >= 1500) or (te <= 35 and 1200 < tr < 1800)) and len(named) == 1:
+        return "R16", "t1" if named == {"t1"} else "t2"
+    return "R17", "unknown"
+
+
+def _modified(header: Header, row: str, role: Role) -> tuple[str, Role]:
+    if role == "t1" and has_contrast_agent(header):
+        return f"{row}, R13", "t1_post_contrast"
+    if words(header["ScanOptions"]) & FAT_SUPPRESSION:
+        return f"{row}, R14", "t1_fat_suppressed" if role == "t1" else "t2_fat_suppressed"
+    return row, role
+
+
+def has_contrast_agent(header: Header) -> bool:
+    """Whether ContrastBolusAgent names one."""
+    return str(header["ContrastBolusAgent"] or "").strip().upper() not in NO_AGENT
+
+
+def words(value: str | None) -> set[str]:
+    """The values of a multi-valued element, upper case."""
+    return {part.strip().upper() for part in (value or "").split("\\")} - {""}
+
+
+def _hints(header: Header) -> set[str]:
+    text = str(header["SeriesDescription"] or "").lower()
+    return {name for name, pattern in TEXT_HINTS.items() if re.search(pattern, text)}
+
+
+def _contradicts(role: Role, hints: set[str]) -> bool:
+    """Whether the description of what physics calls a plain T1 or T2 names something else."""
+    if role not in ("t1", "t2") or not hints:
+        return False
+    return bool(hints & {"stir", "fs"}) or (bool(hints & {"t1", "t2"}) and role not in hints)
+
+
+def _physics(header: Header) -> str:
+    """Enumerated values and numbers only."""
+    parts = ["+".join(p for p in PULSES if p in words(header["ScanningSequence"])) or "unnamed sequence"]
+    names = {"TR": "RepetitionTime", "TE": "EchoTime", "TI": "InversionTime", "train": "EchoTrainLength"}
+    parts += [f"{short}={header[long]:g}" for short, long in names.items() if header[long]]
+    parts += [f"b={header['DiffusionBValue']:g}"] if header["DiffusionBValue"] else []
+    parts += ["agent"] if has_contrast_agent(header) else []
+    return " ".join(parts)
