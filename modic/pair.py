@@ -1,0 +1,152 @@
+"""Series → for every study the sagittal T1 and T2 to grade, or why there are none.
+
+Usable are series that modic.identify did not refuse. Rows are tried in order:
+
+| row | condition                                                                     | outcome                              |
+|-----|-------------------------------------------------------------------------------|--------------------------------------|
+| P1  | the study's series name several PatientID, PatientBirthDate or PatientSex     | excluded, patient_conflict           |
+| P2  | neither a usable T1 nor a usable T2                                           | excluded, no_sagittal_t1_nor_t2      |
+| P3  | no usable T1                                                                  | excluded, no_sagittal_t1             |
+| P4  | no usable T2                                                                  | excluded, no_sagittal_t2             |
+| P5  | in no combination the frames of reference agree                               | excluded, frames_of_reference_differ |
+| P6  | in those that agree, T1 covers less than `overlap_reject` of T2               | excluded, little_overlap             |
+| P7  | one combination is left                                                       | pair                                 |
+| P8  | several are left                                                              | pair, the first by the order below   |
+
+P8, the first difference decides: description agrees with the physics; no contrast agent before the T2; overlap of
+`overlap_warn` or more; fewer geometry warnings; 2D before 3D (what the weights were trained on); finer in-plane pixels
+(to 0.05 mm), T2's before T1's; more slices; acquired later (a repeat was made for a reason); UIDs.
+
+Frames of reference agree where both name the same. Where either names none, they agree if both stacks have one
+orientation and T1 covers `overlap_warn` of T2.
+
+Overlap is the share of the T2 stack that T1 also covers: of the points on T2's slices, the whole height of the image but
+only the middle half from front to back, the share that lies inside T1's stack. The rest is belly and skin.
+"""
+
+from collections import Counter
+from itertools import groupby, product
+
+import numpy as np
+
+from modic.config import PairOptions
+from modic.errors import Reason, Rejected
+from modic.geometry import affine_of
+from modic.records import Excluded, Pair, Series
+from modic.roles import has_contrast_agent
+
+DISAGREES = "SeriesDescription disagrees with TR, TE and TI"
+SAME_ORIENTATION = 0.02
+HEIGHT_POINTS, DEPTH_POINTS = 65, 9
+Combination = tuple[Series, Series, float]  # T1, T2, overlap
+
+
+def pair(series: list[Series], *, options: PairOptions) -> list[Pair | Excluded]:
+    """Exactly one result for every StudyInstanceUID in `series`, sorted by it."""
+    ordered = sorted(series, key=lambda one: (one.study_uid, one.series_uid, one.stack, one.files))
+    return [_pair_study(list(group), options) for _, group in groupby(ordered, key=lambda one: one.study_uid)]
+
+
+def _pair_study(series: list[Series], options: PairOptions) -> Pair | Excluded:
+    if conflict := _patient_conflict(series):  # P1
+        return _excluded(series, Reason.STUDY_PATIENT_CONFLICT, conflict)
+    usable = [one for one in series if one.rejected is None]
+    t1s, t2s = ([one for one in usable if one.role == role] for role in ("t1", "t2"))
+    if not t1s or not t2s:  # P2, P3, P4
+        return _excluded(series, *_missing(series, t1s, t2s))
+    every = [(t1, t2, overlap_fraction(t1, t2)) for t1, t2 in product(t1s, t2s)]
+    agreeing = [one for one in every if _frames_agree(*one, options)]
+    if not agreeing:  # P5
+        return _excluded(series, Reason.STUDY_FRAMES_DIFFER, f"{len(t1s)} T1, {len(t2s)} T2")
+    near = [one for one in agreeing if one[2] >= options.overlap_reject]
+    if not near:  # P6
+        best = max(overlap for _, _, overlap in agreeing)
+        return _excluded(series, Reason.STUDY_LITTLE_OVERLAP, f"overlap {best:.2f}, {options.overlap_reject:g} needed")
+    t1, t2, overlap = min(near, key=lambda one: _preference(one, options))
+    return Pair(t2.study_uid, t2.patient_id, t1, t2, overlap, "P7" if len(near) == 1 else "P8")
+
+
+def _excluded(series: list[Series], reason: Reason, detail: str) -> Excluded:
+    return Excluded(series[0].study_uid, series[0].patient_id, Rejected(reason, detail))
+
+
+def _patient_conflict(series: list[Series]) -> str:
+    """Which keywords name several patients, with counts; empty where none does."""
+    found = []
+    for keyword in ("PatientID", "PatientBirthDate", "PatientSex"):
+        values = {one.header.get(keyword) for one in series} - {None, ""}
+        if len(values) > 1:
+            found.append(f"{len(values)} {keyword}")
+    return ", ".join(found)
+
+
+def _missing(series: list[Series], t1s: list[Series], t2s: list[Series]) -> tuple[Reason, str]:
+    """The reason, and what became of the study's sagittal series: `stir 1, t1 refused series.missing_slice 1`."""
+    counts: Counter[str] = Counter()
+    for one in series:
+        if one.plane == "sagittal":
+            refused = f" refused {one.rejected.reason}" if one.rejected and one.role in ("t1", "t2") else ""
+            counts[f"{one.role}{refused}"] += 1
+    detail = ", ".join(f"{what} {count}" for what, count in sorted(counts.items())) or "no sagittal series"
+    if not t1s and not t2s:
+        return Reason.STUDY_NO_SAGITTAL_T1_NOR_T2, detail
+    return (Reason.STUDY_NO_SAGITTAL_T2 if t1s else Reason.STUDY_NO_SAGITTAL_T1), detail
+
+
+def _frames_agree(t1: Series, t2: Series, overlap: float, options: PairOptions) -> bool:
+    if t1.frame_of_reference_uid and t2.frame_of_reference_uid:
+        return t1.frame_of_reference_uid == t2.frame_of_reference_uid
+    turn = np.subtract(t1.header["ImageOrientationPatient"], t2.header["ImageOrientationPatient"])
+    return bool(np.abs(turn).max() <= SAME_ORIENTATION and overlap >= options.overlap_warn)
+
+
+def _preference(combination: Combination, options: PairOptions) -> tuple:
+    """Sorts the best first (P8)."""
+    t1, t2, overlap = combination
+    both = (t2, t1)
+    return (
+        sum(DISAGREES in one.warnings for one in both),
+        has_contrast_agent(t2.header),
+        overlap < options.overlap_warn,
+        sum(warning != DISAGREES for one in both for warning in one.warnings),
+        sum(one.header["MRAcquisitionType"] == "3D" for one in both),
+        *(round(max(one.pixel_spacing_mm or (9.0,)) / 0.05) for one in both),
+        -t2.n_slices,
+        -t1.n_slices,
+        *(-_seconds(one) for one in both),
+        *(part for one in both for part in (one.series_uid, one.stack)),
+    )
+
+
+def _seconds(series: Series) -> float:
+    """Time of acquisition since midnight; 0 where unknown."""
+    digits = str(series.header["AcquisitionTime"] or series.header["SeriesTime"] or "")
+    try:
+        return int(digits[:2]) * 3600 + int(digits[2:4]) * 60 + float(digits[4:] or 0)
+    except ValueError:
+        return 0.0
+
+
+def stack_affine(series: Series) -> np.ndarray:
+    """(4, 4): (column, row, slice, 1) → LPS mm, of a series that identify did not refuse."""
+    first, last = (np.array(series.positions_mm[index]) for index in (0, -1))
+    spacing = series.pixel_spacing_mm
+    if spacing is None:
+        raise ValueError("a series without PixelSpacing has no affine")
+    return affine_of(first, last, series.n_slices, series.header["ImageOrientationPatient"], spacing)
+
+
+def overlap_fraction(t1: Series, t2: Series) -> float:
+    """Share of T2's points (module docstring) that lie within T1's voxels, 0-1."""
+    rows, columns = t2.header["Rows"], t2.header["Columns"]
+    row_runs_up = abs(t2.header["ImageOrientationPatient"][2]) > abs(t2.header["ImageOrientationPatient"][5])
+    across, along = (rows, columns) if row_runs_up else (columns, rows)  # front to back, head to foot
+    depth = np.linspace(0.25, 0.75, DEPTH_POINTS) * (across - 1)
+    height = np.linspace(0.0, 1.0, HEIGHT_POINTS) * (along - 1)
+    x, y = (height, depth) if row_runs_up else (depth, height)
+    grid = np.stack([axis.ravel() for axis in np.meshgrid(x, y, np.arange(t2.n_slices), indexing="ij")], axis=-1)
+    there, here = stack_affine(t2), stack_affine(t1)
+    points = grid @ there[:3, :3].T + there[:3, 3]  # (n, 3) mm
+    index = (points - here[:3, 3]) @ np.linalg.inv(here[:3, :3]).T
+    size = np.array([t1.header["Columns"], t1.header["Rows"], t1.n_slices])
+    return float(((index >= -0.501) & (index <= size - 0.499)).all(axis=1).mean())
