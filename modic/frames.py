@@ -89,3 +89,16 @@ def _find(shared: Dataset | None, frame: Dataset, sequence: str, keyword: str) -
             if value is not None and value != "" and value != []:
                 return value
     return None
+
+
+def rescale_of(dataset: Dataset, frame: int) -> tuple[float, float]:
+    """RescaleSlope and RescaleIntercept of a frame, from its functional groups, else the header; 1 and 0 where absent."""
+    shared = next(iter(dataset.get("SharedFunctionalGroupsSequence") or ()), None)
+    frames = dataset.get("PerFrameFunctionalGroupsSequence") or ()
+    own = frames[frame] if frame < len(frames) else Dataset()
+    values = []
+    for keyword, default in (("RescaleSlope", 1.0), ("RescaleIntercept", 0.0)):
+        value = _find(shared, own, "PixelValueTransformationSequence", keyword)
+        value = dataset.get(keyword) if value is None else value
+        values.append(default if value is None or value == "" else float(value))
+    return values[0], values[1]

@@ -1,0 +1,128 @@
+"""Series → Volume: pixels decoded, rescaled, stacked in the order of the series, with their affine.
+
+| row | condition                                                                          | outcome                  |
+|-----|------------------------------------------------------------------------------------|--------------------------|
+| V1  | the series was refused by identify, or has no positions or spacing                 | that reason              |
+| V2  | a file is gone, or is no longer of the size, time or SOPInstanceUID the crawl saw  | study.files_changed      |
+| V3  | pixels cannot be decoded, or have another shape than Rows × Columns                | study.pixels_unreadable  |
+| V4  | more than one sample a pixel                                                       | series.not_greyscale     |
+| V5  | duplicate slices (equal headers) have different pixels                             | series.conflicting_slices|
+| V6  | otherwise                                                                          | a Volume                 |
+"""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pydicom
+from pydicom.pixels import pixel_array
+
+from modic.config import IdentifyOptions
+from modic.errors import Reason, Rejected
+from modic.frames import rescale_of
+from modic.geometry import affine_of
+from modic.records import Series, Volume
+
+
+class _Refused(Exception):
+    """Carries a Rejected out of the loop over files; never leaves this module."""
+
+    def __init__(self, reason: Reason, detail: str = "") -> None:
+        super().__init__(detail)
+        self.rejected = Rejected(reason, detail)
+
+
+def load_volume(series: Series, *, options: IdentifyOptions) -> Volume | Rejected:
+    """The voxels of a series that identify accepted, slices in the order of `series.files`.
+
+    Values are RescaleSlope * stored + RescaleIntercept of each slice's own header. MONOCHROME1 is inverted within the
+    range of the volume. Raises only where memory is exhausted.
+    """
+    if series.rejected is not None:
+        return series.rejected
+    if series.n_slices < max(2, options.min_slices):
+        return Rejected(Reason.SERIES_TOO_FEW_SLICES, f"{series.n_slices} slices")
+    if series.pixel_spacing_mm is None:
+        return Rejected(Reason.SERIES_NO_SPACING)
+    if len(series.positions_mm) != series.n_slices:
+        return Rejected(Reason.SERIES_NO_POSITION)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pydicom's warnings quote values
+            voxels = _voxels(series)
+    except _Refused as refused:
+        return refused.rejected
+    first, last = (np.array(series.positions_mm[index]) for index in (0, -1))
+    orientation = series.header["ImageOrientationPatient"]
+    return Volume(voxels, affine_of(first, last, series.n_slices, orientation, series.pixel_spacing_mm))
+
+
+def _voxels(series: Series) -> np.ndarray:
+    """(slices, rows, columns), float32."""
+    reader = _Reader()
+    voxels = np.empty((series.n_slices, series.header["Rows"], series.header["Columns"]), np.float32)
+    for index, (path, frame) in enumerate(zip(series.files, series.frames, strict=True)):
+        voxels[index] = reader.slice(series, index, path, frame)
+    for index, path, frame in series.duplicates:
+        if not np.array_equal(voxels[index], reader.slice(series, None, path, frame)):
+            raise _Refused(Reason.SERIES_CONFLICTING_SLICES, "duplicate slices with different pixels")
+    if not np.isfinite(voxels).all():
+        raise _Refused(Reason.STUDY_PIXELS_UNREADABLE, "values that are not finite")
+    if series.header["PhotometricInterpretation"] == "MONOCHROME1":
+        np.subtract(voxels.min() + voxels.max(), voxels, out=voxels)
+    return voxels
+
+
+class _Reader:
+    """Reads slices; keeps the last file open for the next frame of a multi-frame one."""
+
+    def __init__(self) -> None:
+        self._path = ""
+        self._dataset = pydicom.Dataset()
+
+    def slice(self, series: Series, index: int | None, path: str, frame: int) -> np.ndarray:
+        """(rows, columns) float32, rescaled. `index` is None for a duplicate, of which only the path is known."""
+        if path != self._path:
+            self._dataset, self._path = self._open(series, index, path), path
+        stored = self._decode(frame, index)
+        if stored.shape != (series.header["Rows"], series.header["Columns"]):
+            samples = stored.ndim > 2
+            reason = Reason.SERIES_NOT_GREYSCALE if samples else Reason.STUDY_PIXELS_UNREADABLE
+            raise _Refused(reason, f"pixels of shape {stored.shape}")
+        slope, intercept = rescale_of(self._dataset, frame)
+        return stored.astype(np.float32) * np.float32(slope) + np.float32(intercept)
+
+    def _open(self, series: Series, index: int | None, path: str) -> pydicom.Dataset:
+        try:
+            status = Path(path).stat()
+            if index is not None and series.sizes:
+                if (status.st_size, status.st_mtime_ns) != (series.sizes[index], series.mtimes_ns[index]):
+                    raise _Refused(Reason.STUDY_FILES_CHANGED, f"slice {index}: size or time")
+            dataset = pydicom.dcmread(path, force=True)
+        except OSError as error:
+            raise _Refused(Reason.STUDY_FILES_CHANGED, type(error).__name__) from error
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001  (whatever pydicom meets in a file that broke since the crawl)
+            raise _Refused(Reason.STUDY_PIXELS_UNREADABLE, type(error).__name__) from error
+        if index is not None and series.sop_uids and str(dataset.get("SOPInstanceUID")) != series.sop_uids[index]:
+            raise _Refused(Reason.STUDY_FILES_CHANGED, f"slice {index}: SOPInstanceUID")
+        return dataset
+
+    def _decode(self, frame: int, index: int | None) -> np.ndarray:
+        try:
+            frames = int(self._dataset.get("NumberOfFrames") or 1)
+            stored = pixel_array(self._dataset, index=frame if frames > 1 else None, raw=True)
+            return _without_overlay(np.asarray(stored), self._dataset)
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001  (decoders raise as they like)
+            raise _Refused(Reason.STUDY_PIXELS_UNREADABLE, f"slice {index}: {type(error).__name__}") from error
+
+
+def _without_overlay(stored: np.ndarray, dataset: pydicom.Dataset) -> np.ndarray:
+    """`stored` without the overlay that old scanners kept in the bits above BitsStored."""
+    if (0x6000, 0x0102) not in dataset or not dataset[0x6000, 0x0102].value:
+        return stored
+    spare = int(dataset.BitsAllocated) - int(dataset.BitsStored)
+    return stored << spare >> spare
