@@ -161,7 +161,7 @@ RUNS = [
     _column(
         "studies_found",
         COUNT,
-        "studies in the archive = studies_graded + studies_excluded + studies_failed",
+        "rows of studies = studies_graded + studies_excluded + studies_failed",
         null=False,
     ),
     _column("studies_graded", COUNT, "studies with grades, of this or an earlier run", null=False),
@@ -181,7 +181,7 @@ def _reasons(step: str) -> frozenset[str]:
 
 CLOSED: dict[tuple[str, str], frozenset[str]] = {
     ("studies", "status"): frozenset({"graded", "excluded", "failed"}),
-    ("studies", "reason"): _reasons("study") | _reasons("series"),
+    ("studies", "reason"): _reasons("study") | _reasons("series") | _reasons("file"),
     ("studies", "sex"): frozenset({"F", "M", "O"}),
     ("studies", "level_numbering"): frozenset({"ok", "uncertain"}),
     ("series", "status"): frozenset({"used", "not_used"}),
@@ -203,11 +203,12 @@ def enforce(name: str, table: pa.Table) -> pa.Table:
     schema = SCHEMAS[name]
     if wrong := set(table.column_names) ^ set(schema.names):
         raise ValueError(f"{name}: missing or undescribed columns: {', '.join(sorted(wrong))}")
+    for field in schema:
+        if not field.nullable and (n := table[field.name].null_count):
+            raise ValueError(f"{name}.{field.name} is null in {n} rows")
     table = table.select(schema.names).cast(schema)
     for field in schema:
         column = table[field.name]
-        if not field.nullable and column.null_count:
-            raise ValueError(f"{name}.{field.name} is null in {column.null_count} rows")
         allowed = CLOSED.get((name, field.name))
         if allowed and (strange := set(pc.unique(column).to_pylist()) - allowed - {None}):
             raise ValueError(f"{name}.{field.name} holds {sorted(strange)}, which is not of its closed list")

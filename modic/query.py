@@ -1,0 +1,138 @@
+"""Ask a cohort questions: DuckDB with the four tables, the views of sql/views, and the laws of sql/checks."""
+
+import contextlib
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any, TextIO
+
+import duckdb
+
+from modic.cohort import is_cohort
+from modic.errors import UsageError
+from modic.tables import CLOSED, SCHEMAS
+
+COPY_OPTIONS = {
+    "csv": "FORMAT csv, HEADER",
+    "json": "FORMAT json, ARRAY",
+    "parquet": "FORMAT parquet, COMPRESSION zstd",
+}
+TABLE_ROWS, TABLE_WIDTH = 1000, 10_000
+
+
+def sql_dir() -> Path:
+    """The folder of the SQL files: packed inside modic, or beside it in a clone made without links."""
+    here = Path(__file__).resolve().parent
+    inside = here / "sql"
+    return inside if inside.is_dir() else here.parent / "sql"
+
+
+def statements(folder: str) -> dict[str, str]:
+    """Name → SQL of every file of `views`, `checks` or `cohort`, in order of name."""
+    return {path.stem: path.read_text(encoding="utf-8") for path in sorted((sql_dir() / folder).glob("*.sql"))}
+
+
+def first_comment(sql: str) -> str:
+    """The comment lines that a SQL file begins with, as one line: what one row of the answer is."""
+    lines = sql.splitlines()
+    end = next((i for i, line in enumerate(lines) if not line.startswith("--")), len(lines))
+    return " ".join(line.removeprefix("--").strip() for line in lines[:end])
+
+
+def published(cohort: Path) -> Path:
+    """The folder of the cohort's current tables, links resolved, so that all four come from one run.
+
+    Raises UsageError where `cohort` is no cohort, or no run has finished in it.
+    """
+    current = (cohort / "current").resolve()
+    if all((current / f"{name}.parquet").is_file() for name in SCHEMAS):
+        return current
+    if is_cohort(cohort):
+        raise UsageError(f"no run has finished in {cohort} yet")
+    raise UsageError(f"{cohort} is not a cohort" if cohort.exists() else f"{cohort} does not exist")
+
+
+def connect(cohort: Path) -> duckdb.DuckDBPyConnection:
+    """An in-memory DuckDB with studies, series, levels, runs and every view of sql/views, each with a comment.
+
+    A view may use those whose names sort before its own. Raises UsageError as `published`.
+    """
+    folder = published(cohort)
+    connection = duckdb.connect(":memory:")
+    for name in SCHEMAS:
+        path = str(folder / f"{name}.parquet").replace("'", "''")
+        connection.execute(f"CREATE VIEW {name} AS SELECT * FROM read_parquet('{path}', hive_partitioning = false)")
+    _add_closed_lists(connection)
+    for name, sql in statements("views").items():
+        connection.execute(sql)
+        comment = first_comment(sql).replace("'", "''")
+        connection.execute(f"COMMENT ON VIEW {name} IS '{comment}'")
+    return connection
+
+
+def _add_closed_lists(connection: duckdb.DuckDBPyConnection) -> None:
+    """`closed_lists`: one row is one value that a column with a closed list may hold."""
+    connection.execute("CREATE TABLE closed_lists (table_name VARCHAR, column_name VARCHAR, value VARCHAR)")
+    rows = [(*column, value) for column, values in CLOSED.items() for value in sorted(values)]
+    connection.executemany("INSERT INTO closed_lists VALUES (?, ?, ?)", rows)
+
+
+def rows_of(connection: duckdb.DuckDBPyConnection, sql: str) -> list[dict[str, Any]]:
+    """The answer to one query, one dict a row."""
+    answer = connection.execute(sql)
+    names = [column[0] for column in answer.description or ()]
+    return [dict(zip(names, row, strict=True)) for row in answer.fetchall()]
+
+
+def run_checks(cohort: Path) -> dict[str, list[dict[str, Any]]]:
+    """Name of every law in sql/checks → the rows that break it. Raises UsageError as `connect`."""
+    with connect(cohort) as connection:
+        return {name: rows_of(connection, sql) for name, sql in statements("checks").items()}
+
+
+def last_run(cohort: Path) -> str:
+    """The run whose tables are the current ones. Raises UsageError as `connect`, and where there is none."""
+    with connect(cohort) as connection:
+        rows = rows_of(connection, "SELECT run_id FROM latest_run")
+    if not rows:
+        raise UsageError(f"no run has finished in {cohort} yet")
+    return str(rows[0]["run_id"])
+
+
+def print_query(cohort: Path, sql: str, *, format: str = "table", out: TextIO) -> None:
+    """Write the answer to `sql` to `out` as table, csv, json or parquet (the last in bytes, to `out.buffer`).
+
+    Raises UsageError as `connect`, and with DuckDB's own message where the query is wrong.
+    """
+    with connect(cohort) as connection:
+        try:
+            answer = connection.sql(sql)
+            if answer is None:
+                raise UsageError("the query gives no rows: begin it with SELECT, FROM or WITH")
+            if format == "table":
+                _print_table(answer, out)
+            else:
+                _copy(connection, answer, format, out)
+        except (duckdb.Error, RuntimeError) as error:
+            raise UsageError(_one_line(error)) from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split("\n\nLINE ")[0].split())
+
+
+def _print_table(answer: duckdb.DuckDBPyRelation, out: TextIO) -> None:
+    with contextlib.redirect_stdout(out):
+        answer.show(max_width=TABLE_WIDTH, max_rows=TABLE_ROWS)
+
+
+def _copy(connection: duckdb.DuckDBPyConnection, answer: duckdb.DuckDBPyRelation, format: str, out: TextIO) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "answer"
+        connection.execute(f"COPY (FROM answer) TO '{path}' ({COPY_OPTIONS[format]})")
+        if format == "parquet":
+            with path.open("rb") as binary:
+                shutil.copyfileobj(binary, out.buffer)
+        else:
+            with path.open(encoding="utf-8", newline="") as text:
+                shutil.copyfileobj(text, out)

@@ -1,0 +1,29 @@
+-- One row is one number of the STROBE flow diagram of the latest run: unit, what became of how many of it, and why.
+-- Within a unit, n of outcome 'all' is the sum of all others.
+CREATE OR REPLACE VIEW strobe_flow AS
+WITH files AS (
+    SELECT 'all' AS outcome, NULL AS reason, files_seen AS n FROM latest_run
+    UNION ALL
+    SELECT 'read', NULL, files_read FROM latest_run
+    UNION ALL
+    SELECT 'unchanged', NULL, files_unchanged FROM latest_run
+    UNION ALL
+    SELECT 'rejected', rejected.key, rejected.value::BIGINT
+    FROM latest_run, json_each(latest_run.files_rejected_by_reason) AS rejected
+)
+
+SELECT 'files' AS unit, outcome, reason, n FROM files
+UNION ALL
+SELECT 'studies', 'all', NULL, count(*) FROM studies
+UNION ALL
+SELECT 'studies', status, reason, count(*) FROM studies GROUP BY status, reason
+UNION ALL
+SELECT 'levels', 'all', NULL, count(*) FROM levels
+UNION ALL
+SELECT
+    'levels',
+    CASE WHEN status <> 'graded' THEN status WHEN abstained THEN 'abstained' ELSE 'mc' || mc END AS level_outcome,
+    reason,
+    count(*)
+FROM levels
+GROUP BY level_outcome, reason;

@@ -1,0 +1,12 @@
+-- One row is one graded study whose level names may be shifted, least certain first: look at these, or leave them out.
+CREATE OR REPLACE VIEW uncertain_numbering AS
+SELECT
+    study_key,
+    patient_key,
+    level_numbering_probability,
+    n_levels_graded,
+    manufacturer,
+    scanner_model
+FROM studies
+WHERE level_numbering = 'uncertain'
+ORDER BY level_numbering_probability, study_key;

@@ -1,0 +1,129 @@
+"""sql/: every view runs, also on an empty cohort; every check catches the violation planted for it."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from made_cohort import RUN, key, make_cohort, make_rows
+
+from modic.query import connect, first_comment, rows_of, run_checks, statements
+from modic.tables import SCHEMAS, publish
+
+FIRST, NUMBERED = 0, 2  # rows of `levels`: T12/L1 of the first study is not found, L2/L3 is graded
+
+
+def write_unchecked(root: Path, rows: dict[str, list[dict[str, Any]]]) -> Path:
+    """Tables that `publish` would refuse, as a bug or a foreign hand could leave them."""
+    import pyarrow.parquet as pq
+
+    (root / "current").mkdir(parents=True)
+    for name, schema in SCHEMAS.items():
+        free = pa.schema([field.with_nullable(True) for field in schema])
+        pq.write_table(pa.Table.from_pylist(rows[name], schema=free), root / "current" / f"{name}.parquet")
+    return root
+
+
+VIOLATIONS: dict[str, tuple[str, int, dict[str, Any]]] = {
+    # check: (table, row, what is wrong in it)
+    "abstained_matches_prediction_set": ("levels", NUMBERED, {"prediction_set": [0, 1]}),
+    "confidence_is_largest_probability": ("levels", NUMBERED, {"confidence": 0.5}),
+    "files_reconcile": ("runs", 0, {"files_seen": 1001}),
+    "graded_levels_have_boxes": ("levels", NUMBERED, {"t1_x0": None}),
+    "graded_studies_have_series": ("studies", 0, {"t2_series_key": None}),
+    "keys_are_pseudonyms": ("studies", 0, {"patient_key": "DOE^JANE"}),
+    "latest_run_counts_studies": ("runs", 0, {"studies_found": 99}),
+    "levels_belong_to_studies": ("levels", NUMBERED, {"patient_key": key("p", 3)}),
+    "levels_graded_are_counted": ("studies", 0, {"n_levels_graded": 6}),
+    "levels_run_head_to_foot": ("levels", NUMBERED, {"mm_z0": 5.0, "mm_z1": 5.0}),
+    "mc_is_most_probable": ("levels", NUMBERED, {"mc": 1, "prediction_set": [1]}),
+    "probabilities_sum_to_one": ("levels", NUMBERED, {"p_mc0": 0.3}),
+    "rows_come_from_known_runs": ("levels", NUMBERED, {"run_id": "20270101T000000Z-0000"}),
+    "series_belong_to_studies": ("series", 0, {"study_key": key("s", 999)}),
+    "six_levels_of_graded_studies": ("levels", NUMBERED, {"level": "T12/L1"}),
+    "studies_reconcile": ("runs", 0, {"studies_failed": 2}),
+    "ungraded_levels_have_no_grade": ("levels", FIRST, {"mc": 0}),
+    "ungraded_studies_have_reasons": ("studies", -1, {"reason": None}),
+    "values_are_of_closed_lists": ("series", 0, {"status": "maybe"}),
+}
+UNGRADED_MC = [("mc_is_most_probable", {"abstained": True, "mc": 2}), ("mc_is_most_probable", {"mc": None})]
+
+
+def test_a_sound_cohort_breaks_no_law(tmp_path: Path) -> None:
+    assert {name: rows for name, rows in run_checks(make_cohort(tmp_path)).items() if rows} == {}
+
+
+@pytest.mark.parametrize("check", VIOLATIONS)
+def test_a_planted_violation_is_caught(check: str, tmp_path: Path) -> None:
+    table, row, wrong = VIOLATIONS[check]
+    rows = make_rows()
+    assert rows[table][row] | wrong != rows[table][row]
+    rows[table][row] |= wrong
+    assert run_checks(write_unchecked(tmp_path, rows))[check]
+
+
+@pytest.mark.parametrize("check, wrong", UNGRADED_MC)
+def test_mc_is_null_exactly_where_abstained(check: str, wrong: dict[str, Any], tmp_path: Path) -> None:
+    rows = make_rows()
+    rows["levels"][NUMBERED] |= wrong
+    assert run_checks(write_unchecked(tmp_path, rows))[check]
+
+
+@pytest.mark.parametrize("table", SCHEMAS)
+def test_a_key_used_twice_is_caught(table: str, tmp_path: Path) -> None:
+    rows = make_rows()
+    rows[table].append(rows[table][0])
+    found = run_checks(write_unchecked(tmp_path, rows))["keys_are_unique"]
+    assert [row["table_name"] for row in found] == [table]
+
+
+def test_levels_of_a_study_that_is_not_graded_are_caught(tmp_path: Path) -> None:
+    rows = make_rows()
+    rows["studies"][0] |= {"status": "failed", "reason": "study.worker_died"}
+    assert run_checks(write_unchecked(tmp_path, rows))["six_levels_of_graded_studies"][0]["study_key"] == key("s", 0)
+
+
+def test_every_check_has_a_planted_violation() -> None:
+    assert statements("checks").keys() == VIOLATIONS.keys() | {"keys_are_unique"}
+
+
+@pytest.mark.parametrize("folder", ["views", "checks", "cohort"])
+def test_every_file_says_what_one_row_is(folder: str) -> None:
+    assert {name for name, sql in statements(folder).items() if not first_comment(sql).startswith("One row")} == set()
+
+
+def test_views_checks_and_questions_run_on_a_cohort_without_rows(tmp_path: Path) -> None:
+    publish(tmp_path, {name: schema.empty_table() for name, schema in SCHEMAS.items()}, RUN)
+    assert not any(run_checks(tmp_path).values())
+    with connect(tmp_path) as connection:
+        for name in statements("views"):
+            rows_of(connection, f"FROM {name}")
+        for sql in statements("cohort").values():
+            assert rows_of(connection, sql) == []
+
+
+def test_the_strobe_flow_adds_up(tmp_path: Path) -> None:
+    with connect(make_cohort(tmp_path)) as connection:
+        flow = rows_of(connection, "FROM strobe_flow")
+    for unit in ("files", "studies", "levels"):
+        numbers = {(row["outcome"], row["reason"]): row["n"] for row in flow if row["unit"] == unit}
+        assert numbers.pop(("all", None)) == sum(numbers.values()) > 0
+
+
+def test_prevalence_counts_each_patient_once_and_leaves_abstentions_out(tmp_path: Path) -> None:
+    rows = make_rows()
+    with connect(make_cohort(tmp_path)) as connection:
+        found = {row["level"]: row for row in rows_of(connection, "FROM prevalence_by_level")}
+    firsts = {key("s", number) for number in (0, 2, 4, 6)}  # the second of each two studies is the same patient's
+    for level, row in found.items():
+        here = [one for one in rows["levels"] if one["level"] == level and one["study_key"] in firsts]
+        decided = [one["mc"] for one in here if one.get("mc") is not None]
+        assert row["n_patients"] == len(here) == 4
+        assert [row["n_mc0"], row["n_mc1"], row["n_mc2"]] == [decided.count(mc) for mc in range(3)]
+        assert row["share_mc1"] == (pytest.approx(decided.count(1) / len(decided)) if decided else None)
+
+
+def test_change_between_studies_pairs_a_patients_visits(tmp_path: Path) -> None:
+    with connect(make_cohort(tmp_path)) as connection:
+        changes = rows_of(connection, statements("cohort")["change_between_studies"])
+    assert changes and {row["median_days_between"] for row in changes} == {400}
