@@ -88,7 +88,13 @@ def load_config(path: Path | None) -> Config:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"configuration {path} cannot be read: {error}") from error
-    return _build(Config, values, str(path))
+    return config_from(values, str(path))
+
+
+def config_from(values: dict[str, Any], where: str) -> Config:
+    """The configuration of a parsed TOML or of `dataclasses.asdict(config)`. Raises UsageError as `load_config`."""
+    config: Config = _build(Config, values, where)
+    return config
 
 
 def _build(cls: type, values: dict[str, Any], where: str) -> Any:

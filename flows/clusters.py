@@ -1,0 +1,161 @@
+"""A cluster file (YAML) → a Dask cluster and a client of it. The keys are the Dask task runner's own arguments.
+
+    cluster_class: distributed.LocalCluster       # any importable class or function that returns a Dask cluster
+    cluster_kwargs: {n_workers: 8, threads_per_worker: 1}
+    adapt_kwargs: {minimum: 1, maximum: 8}        # optional: let the cluster grow and shrink
+    address: tcp://scheduler:8786                 # instead of the above: a cluster that is already running
+
+Without a file: this machine, one single-threaded process a core (fewer where memory or studies are few). More threads
+a worker are slower, and every worker imports torch and MONAI: 0.9 GB and some 8 s.
+"""
+
+import importlib
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modic.errors import UsageError
+
+if TYPE_CHECKING:
+    from distributed import Client, SpecCluster
+
+WORKER_BYTES = 2 * 2**30  # models, MONAI and two volumes, with room
+SETTINGS = {
+    "distributed.scheduler.worker-saturation": 1.0,  # no shard waits on a worker that another may kill
+    "distributed.scheduler.allowed-failures": 0,  # we isolate the culprit ourselves (flows.tasks)
+    "distributed.scheduler.work-stealing": False,
+    "distributed.worker.profile.enabled": False,
+    "distributed.comm.timeouts.connect": "120s",
+    "distributed.comm.timeouts.tcp": "120s",
+    "distributed.admin.tick.limit": "1h",  # inference holds the worker's loop; not worth a warning
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterSpec:
+    """One cluster file."""
+
+    cluster_class: str = "distributed.LocalCluster"
+    cluster_kwargs: dict[str, Any] = field(default_factory=dict)
+    adapt_kwargs: dict[str, Any] = field(default_factory=dict)
+    address: str | None = None
+
+    @property
+    def workers(self) -> int:
+        """How many workers to expect; only decides how finely the work is cut."""
+        from dask.system import CPU_COUNT
+
+        return int(self.adapt_kwargs.get("maximum") or self.cluster_kwargs.get("n_workers") or CPU_COUNT)
+
+
+def read_cluster(path: Path | None) -> ClusterSpec:
+    """Read a cluster file; None gives this machine.
+
+    Raises UsageError naming the file and the key where it cannot be read, holds an unknown key or a wrong type.
+    """
+    import yaml
+
+    if path is None:
+        return ClusterSpec()
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cluster file {path} cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        raise UsageError(f"cluster file {path} is not YAML: {' '.join(str(error).split())}") from error
+    return _checked(values, str(path))
+
+
+def _checked(values: Any, where: str) -> ClusterSpec:
+    known = {f.name for f in fields(ClusterSpec)}
+    if not isinstance(values, dict):
+        raise UsageError(f"cluster file {where} must hold the keys {', '.join(sorted(known))}")
+    for key, value in values.items():
+        if key not in known:
+            raise UsageError(f"{where}: unknown key `{key}`; known here: {', '.join(sorted(known))}")
+        wanted = dict if key.endswith("_kwargs") else str
+        if not isinstance(value, wanted):
+            raise UsageError(f"{where}: {key} must be {wanted.__name__}, not {type(value).__name__}")
+    if "address" in values and len(values) > 1:
+        raise UsageError(f"{where}: `address` names a running cluster; the other keys have no meaning beside it")
+    return ClusterSpec(**values)
+
+
+@contextmanager
+def connect(spec: ClusterSpec, *, shards: int) -> Iterator["Client"]:
+    """Start the cluster (or find it at its address), with no more workers than shards, and give a client of it."""
+    import dask
+    from distributed import Client
+
+    with dask.config.set(SETTINGS):
+        if spec.address:
+            with Client(spec.address) as client:
+                yield client
+            return
+        with _start(spec, shards) as cluster, Client(cluster) as client:
+            yield client
+
+
+def _start(spec: ClusterSpec, shards: int) -> Any:
+    from distributed.system import MEMORY_LIMIT
+
+    build = _build(spec.cluster_class)
+    options = dict(spec.cluster_kwargs)
+    if spec.cluster_class == ClusterSpec().cluster_class:
+        fitting = max(1, min(spec.workers, MEMORY_LIMIT // WORKER_BYTES))
+        options = {"threads_per_worker": 1, "n_workers": fitting, **LOOPBACK, **options}
+    if isinstance(options.get("n_workers"), int):
+        options["n_workers"] = min(options["n_workers"], shards)
+    cluster = build(**options)
+    if spec.adapt_kwargs:
+        cluster.adapt(**spec.adapt_kwargs)
+    return cluster
+
+
+LOOPBACK = {"host": "127.0.0.1", "dashboard_address": None, "silence_logs": "CRITICAL"}
+
+
+def _build(name: str) -> Any:
+    module, _, attribute = name.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UsageError(f"cluster_class {name} cannot be imported: {error}") from error
+
+
+def gpu_workstation(*, workers_per_gpu: int = 1, n_workers: int | None = None) -> "SpecCluster":
+    """One or more workers for each GPU of this machine, each seeing its own only (`CUDA_VISIBLE_DEVICES`).
+
+    Raises UsageError where no GPU is visible.
+    """
+    from distributed import Nanny, Scheduler, SpecCluster
+
+    gpus = [gpu for gpu in visible_gpus() for _ in range(workers_per_gpu)][:n_workers]
+    if not gpus:
+        raise UsageError("no GPU is visible here; use another --cluster file")
+    workers = {
+        f"gpu-{index}": {
+            "cls": Nanny,
+            "options": {"nthreads": 1, "host": "127.0.0.1", "env": {"CUDA_VISIBLE_DEVICES": gpu}},
+        }
+        for index, gpu in enumerate(gpus)
+    }
+    scheduler = {"cls": Scheduler, "options": {"host": "127.0.0.1", "dashboard": False}}
+    return SpecCluster(workers=workers, scheduler=scheduler, silence_logs="CRITICAL")
+
+
+def visible_gpus() -> list[str]:
+    """What `CUDA_VISIBLE_DEVICES` names, or else the UUID of each GPU that nvidia-smi lists; empty without one."""
+    asked = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if asked is not None:
+        return [gpu.strip() for gpu in asked.split(",") if gpu.strip() and gpu.strip() != "-1"]
+    try:
+        command = ["nvidia-smi", "--query-gpu=uuid", "--format=csv,noheader"]
+        listed = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return listed.stdout.split()

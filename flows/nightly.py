@@ -1,0 +1,70 @@
+"""The nightly run, read aloud. `modic grade` and the deployment call the same flow."""
+
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+from prefect.logging import get_run_logger
+from prefect.runtime import deployment, flow_run
+from prefect.task_runners import ThreadPoolTaskRunner
+from prefect.utilities.annotations import quote
+
+from flows import clusters, tasks
+from flows.progress import Progress, shown
+from modic import night
+from modic.shards import Shard
+
+SHARDS_IN_FLIGHT = 256  # threads that wait for Dask; more than the workers of any cluster we know
+
+
+def run_name() -> str:
+    """`<archive's folder name> <date>`."""
+    return f"{Path(flow_run.parameters['archive']).resolve().name} {date.today():%Y-%m-%d}"
+
+
+@flow(name="grade-cohort", flow_run_name=run_name, task_runner=ThreadPoolTaskRunner(max_workers=SHARDS_IN_FLIGHT))  # type: ignore[arg-type]
+def grade_cohort(archive: str, cohort: str, config: str = "", cluster: str = "", device: str = "auto") -> dict[str, Any]:
+    """Grade every study of `archive` that `cohort` does not hold yet, and publish the tables.
+
+    Args:
+        archive: folder of DICOM files, of any depth.
+        cohort: folder of the cohort, made where it does not exist.
+        config: path of a cohort.toml; empty for the defaults.
+        cluster: path of a cluster file (flows.clusters); empty for this machine.
+        device: auto, cpu or cuda.
+    """
+    run = night.prepare(archive, cohort, config=config, device=device)
+    spec = clusters.read_cluster(Path(cluster) if cluster else None)
+    with run.cohort.lock():
+        survey = tasks.find_studies(run)
+        shards = tasks.cut_shards(run, quote(survey), workers=spec.workers)
+        if shards:
+            grade(run, shards, spec)
+        summary = tasks.publish(run, quote(survey))
+        tasks.write_report(run.cohort.root, run.run_id)
+    tasks.show_summary(quote(summary))
+    say(summary.line())
+    return summary.as_dict()
+
+
+def grade(run: night.Run, shards: list[Shard], spec: clusters.ClusterSpec) -> None:
+    """Every shard once, on the cluster; returns when all have a file, and raises where the cluster is lost."""
+    progress = Progress(studies=sum(shard.studies for shard in shards), shards=len(shards))
+    say(f"{progress.studies} studies to grade in {len(shards)} shards")
+    with clusters.connect(spec, shards=len(shards)) as client, shown(progress, say) as show:
+        futures = [tasks.grade_shard.submit(shard, run.job, quote(client), quote(progress)) for shard in shards]
+        while progress.wait(1.0):
+            show()
+        show()
+        if progress.error:
+            raise progress.error
+        for future in futures:
+            future.result()
+
+
+def say(line: str) -> None:
+    """A line for whoever watches: Prefect's log in a deployment, else standard output."""
+    get_run_logger().info(line)
+    if not deployment.id:
+        print(line, flush=True)

@@ -1,0 +1,138 @@
+"""How far a run is: an artifact that moves in Prefect, a bar in a terminal, a line a shard elsewhere."""
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from uuid import UUID
+
+ARTIFACT_S = 5.0  # Prefect's database is asked to write no more often
+
+
+class Progress:
+    """Counts studies as shards tell of them; shards call from their threads, `show` only from the flow's."""
+
+    def __init__(self, studies: int, shards: int) -> None:
+        self.studies, self.open_shards = studies, shards
+        self.error: BaseException | None = None
+        self._done: dict[str, int] = {}
+        self._lock = threading.Lock()
+        self._changed = threading.Event()
+        self._started = time.monotonic()
+
+    @contextmanager
+    def shard(self, shard_id: str, studies: int) -> Iterator[Callable[[int], None]]:
+        """Around one shard; gives a function that takes the number of its studies that are done."""
+        try:
+            yield lambda done: self._note(shard_id, done)
+            self._note(shard_id, studies)
+        except BaseException as error:
+            self.error = self.error or error
+            raise
+        finally:
+            with self._lock:
+                self.open_shards -= 1
+            self._changed.set()
+
+    def _note(self, shard_id: str, done: int) -> None:
+        with self._lock:
+            self._done[shard_id] = done
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until a shard ends, at most `seconds`; whether the run should go on waiting."""
+        self._changed.wait(seconds)
+        self._changed.clear()
+        return self.open_shards > 0 and self.error is None
+
+    @property
+    def done(self) -> int:
+        """Studies done so far."""
+        with self._lock:
+            return sum(self._done.values())
+
+    @property
+    def per_hour(self) -> float:
+        """Studies an hour since the start."""
+        return 3600 * self.done / max(time.monotonic() - self._started, 1e-3)
+
+    def __str__(self) -> str:
+        rate = self.per_hour
+        left = f", {_duration(3600 * (self.studies - self.done) / rate)} left" if rate else ""
+        return f"{self.done} of {self.studies} studies, {rate:.0f} an hour{left}"
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min" if minutes else f"{seconds:.0f} s"
+
+
+@contextmanager
+def shown(progress: Progress, say: Callable[[str], None]) -> Iterator[Callable[[], None]]:
+    """Gives a function that brings artifact and terminal up to date, to be called often."""
+    artifact = Artifact(progress)
+    if not sys.stdout.isatty():
+        yield _lines(progress, artifact, say)
+        artifact.update()
+        return
+    with _bar(progress) as draw:
+
+        def update() -> None:
+            draw()
+            artifact.update_now_and_then()
+
+        yield update
+        update()
+    artifact.update()
+
+
+def _lines(progress: Progress, artifact: "Artifact", say: Callable[[str], None]) -> Callable[[], None]:
+    seen = progress.open_shards
+
+    def update() -> None:
+        nonlocal seen
+        if progress.open_shards != seen:
+            seen = progress.open_shards
+            say(str(progress))
+        artifact.update_now_and_then()
+
+    return update
+
+
+@contextmanager
+def _bar(progress: Progress) -> Iterator[Callable[[], None]]:
+    from rich import progress as rich
+
+    columns = (
+        rich.TextColumn("grading"), rich.BarColumn(), rich.MofNCompleteColumn(), rich.TextColumn("studies"),
+        rich.TextColumn("{task.fields[rate]:.0f}/h"), rich.TimeElapsedColumn(), rich.TextColumn("left"),
+        rich.TimeRemainingColumn(elapsed_when_finished=False),
+    )  # fmt: skip
+    with rich.Progress(*columns) as bar:
+        task: Any = bar.add_task("grading", total=progress.studies, rate=0.0)
+        yield lambda: bar.update(task, completed=progress.done, rate=progress.per_hour)
+
+
+class Artifact:
+    """A progress artifact of the flow run."""
+
+    def __init__(self, progress: Progress) -> None:
+        from prefect.artifacts import create_progress_artifact
+
+        self._progress = progress
+        self._id: UUID = create_progress_artifact(0.0, key="studies", description=str(progress))  # type: ignore[assignment]
+        self._next = 0.0
+
+    def update_now_and_then(self) -> None:
+        """Update, unless that was done a moment ago."""
+        if time.monotonic() >= self._next:
+            self.update()
+
+    def update(self) -> None:
+        """Tell Prefect how far the run is."""
+        from prefect.artifacts import update_progress_artifact
+
+        percent = 100 * self._progress.done / max(self._progress.studies, 1)
+        update_progress_artifact(self._id, percent, str(self._progress))
+        self._next = time.monotonic() + ARTIFACT_S

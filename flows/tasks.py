@@ -1,0 +1,83 @@
+"""Every Prefect task of a run. A task run of `grade-shard` is one shard: it waits here while Dask works.
+
+No Prefect runs in the workers, so nothing depends on a server there, and one task run costs milliseconds, not 0.2 s.
+"""
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from prefect import task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+
+from flows.progress import Progress
+from modic import night, pipeline, report, shards
+from modic.errors import Reason
+from modic.shards import Job, Shard
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from distributed import Client, Future
+
+POLL_S = 0.5
+coarse = task(cache_policy=NO_CACHE, persist_result=False)
+"""Files are the checkpoint; Prefect keeps no results."""
+
+find_studies = coarse(night.find_studies).with_options(name="find-studies")
+cut_shards = coarse(night.cut_shards).with_options(name="cut-shards")
+publish = coarse(night.publish).with_options(name="publish")
+write_report = coarse(report.write_report).with_options(name="report")
+
+
+@task(name="grade-shard", task_run_name="shard {shard.id}", cache_policy=NO_CACHE, persist_result=False)
+def grade_shard(shard: Shard, job: Job, client: "Client", progress: Progress) -> None:
+    """Grade one shard on the cluster; its file is the result."""
+    with progress.shard(shard.id, shard.studies) as tell:
+        run_shard(shard.id, job, client, tell)
+
+
+def run_shard(shard_id: str, job: Job, client: "Client", tell: "Callable[[int], None]") -> None:
+    """Grade one shard; where its worker died or stalled, put the study it was at aside and grade the others."""
+    trouble = submit_and_watch(shard_id, job, client, tell)
+    if trouble is not None:
+        for part in shards.isolate(job, shard_id, trouble):
+            run_shard(part, job, client, lambda done: None)
+
+
+def submit_and_watch(shard_id: str, job: Job, client: "Client", tell: "Callable[[int], None]") -> Reason | None:
+    """Submit one shard to Dask and wait; why it must be cut up, or None when its file is written."""
+    from distributed import KilledWorker
+
+    arguments = (str(job.cohort.root), job.run_id, shard_id, job.device)
+    future = client.submit(pipeline.grade_shard, *arguments, key=f"{job.run_id}-{shard_id}", pure=False)
+    ended = threading.Event()
+    future.add_done_callback(lambda _: ended.set())
+    at, since = None, time.monotonic()
+    while not ended.wait(POLL_S):
+        now_at = shards.position(job, shard_id)
+        if now_at != at:
+            at, since = now_at, time.monotonic()
+            tell(at or 0)
+        elif at is not None and time.monotonic() - since > job.study_time_limit_s:
+            stop_worker_of(future, client)
+            return Reason.STUDY_TIME_LIMIT
+    if isinstance(future.exception(), KilledWorker):
+        return Reason.STUDY_WORKER_DIED
+    future.result()
+    return None
+
+
+def stop_worker_of(future: "Future", client: "Client") -> None:
+    """Kill the worker that holds a future's task, which may hang where no signal reaches; its nanny starts another."""
+    workers = [worker for worker, keys in client.processing().items() if future.key in keys]
+    if workers:
+        client.restart_workers(workers, raise_for_error=False)  # first, so that no other shard is sent there before
+    future.cancel()
+
+
+@task(name="summary", cache_policy=NO_CACHE, persist_result=False)
+def show_summary(summary: night.Summary) -> None:
+    """The run's counts as a markdown artifact."""
+    create_markdown_artifact(summary.markdown(), key="summary", description=f"Run {summary.run_id}")

@@ -1,0 +1,8 @@
+"""`python -m modic`."""
+
+import sys
+
+from modic.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

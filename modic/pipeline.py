@@ -1,0 +1,159 @@
+"""The path of a study. Read this first: `grade_study` is the chain of stages, `grade_shard` what a worker runs.
+
+The steps around it (find the studies, cut shards, publish) are in modic/night.py, and flows/nightly.py runs them all.
+"""
+
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+from modic import shards
+from modic.classify import grade_regions
+from modic.cohort import open_cohort
+from modic.config import Config
+from modic.errors import ModicError, Reason, Rejected
+from modic.levels import find_levels
+from modic.normalize import normalize
+from modic.records import LEVELS, Grade, LevelBox, LevelResult, LevelSet, Pair, Region, StudyResult, Volume
+from modic.regions import box_on_t1, corners_mm, cut_regions
+from modic.volume import load_volume
+from modic.weights import Model, load_classifier, load_detector
+
+
+@dataclass(frozen=True, eq=False)
+class Models:
+    """What a worker keeps loaded."""
+
+    detector: Model
+    classifier: Model
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """The columns that say what graded a row."""
+        return {
+            "normalization": self.classifier.card["preprocessing"]["normalization"],
+            "detector_id": self.detector.id,
+            "classifier_id": self.classifier.id,
+            "device": self.detector.device,
+        }
+
+
+def grade_study(pair: Pair, *, models: Models, config: Config) -> StudyResult:
+    """load → levels → regions → normalize → grade. Expected trouble comes back as `rejected`; only bugs raise."""
+    seconds: dict[str, float] = {}
+    preprocessing = models.classifier.card["preprocessing"]
+    with _timed(seconds, "load"):
+        volumes = _load(pair, config)
+    if isinstance(volumes, Rejected):
+        return StudyResult(rejected=volumes, seconds=seconds)
+    t1, t2 = volumes
+    with _timed(seconds, "levels"):
+        levels = find_levels(t2, detector=models.detector, options=config.levels)
+    if not levels.boxes:
+        return StudyResult(rejected=Rejected(Reason.STUDY_NO_LEVELS), seconds=seconds)
+    with _timed(seconds, "regions"):
+        cut = cut_regions(t1, t2, levels, preprocessing=preprocessing)
+    with _timed(seconds, "normalize"):
+        regions = [normalize(one, method=preprocessing["normalization"]) for one in cut if isinstance(one, Region)]
+    with _timed(seconds, "grade"):
+        grades = grade_regions(regions, classifier=models.classifier)
+    return StudyResult(
+        levels=_six_rows(t1, t2, levels, cut, grades),
+        numbering=levels.numbering,
+        p_numbering=levels.p_numbering,
+        warnings=(*pair.t1.warnings, *pair.t2.warnings, *t1.warnings, *t2.warnings),
+        seconds=seconds,
+    )
+
+
+def _load(pair: Pair, config: Config) -> tuple[Volume, Volume] | Rejected:
+    volumes = []
+    for name, series in (("T1", pair.t1), ("T2", pair.t2)):
+        volume = load_volume(series, options=config.identify)
+        if isinstance(volume, Rejected):
+            return replace(volume, detail=f"{name}: {volume.detail}".rstrip(": "))
+        volumes.append(volume)
+    return volumes[0], volumes[1]
+
+
+def _six_rows(
+    t1: Volume, t2: Volume, levels: LevelSet, cut: list[Region | LevelResult], grades: list[Grade]
+) -> tuple[LevelResult, ...]:
+    """One result for each of LEVELS, in their order: graded, unreadable, or not found."""
+    by_level: dict[str, LevelResult] = {one.level: one for one in cut if isinstance(one, LevelResult)}
+    boxes = {box.level: box for box in levels.boxes}
+    for grade in grades:
+        by_level[grade.level] = _graded(t1, t2, boxes[grade.level], grade)
+    missing = Rejected(Reason.LEVEL_NOT_DETECTED)
+    return tuple(by_level.get(level, LevelResult(level, "not_found", missing)) for level in LEVELS)
+
+
+def _graded(t1: Volume, t2: Volume, box: LevelBox, grade: Grade) -> LevelResult:
+    t1_box, t1_slice = box_on_t1(t1, t2, box)
+    corner0, corner1 = corners_mm(t2, box)
+    return LevelResult(box.level, "graded", None, box, t1_box, t1_slice, corner0, corner1, grade)
+
+
+def grade_shard(cohort: str, run_id: str, shard_id: str, device: str) -> str:
+    """Grade the studies of one shard and write its file; returns the path. A shard that has its file is not graded.
+
+    Runs in a worker, which keeps the models between shards. Whatever a study does, short of killing the process, it
+    is a row. Raises WeightsError where the weights do not match their cards.
+    """
+    home = open_cohort(Path(cohort))
+    path = home.shard(run_id, shard_id)
+    if path.exists():
+        return str(path)
+    studies, config = shards.read_input(home, run_id, shard_id)
+    models = load_models(config.detector, config.classifier, resolve_device(device))
+    rows = []
+    for index, work in enumerate(studies):
+        shards.note_position(home, run_id, shard_id, index)
+        rows.append(shards.row(work, grade_or_fail(work.pair, models=models, config=config), **models.identity))
+    return str(shards.write_output(path, rows))
+
+
+def grade_or_fail(pair: Pair, *, models: Models, config: Config) -> StudyResult:
+    """`grade_study`, with a bug or an exhausted memory as a `failed` row. The detail names no value of the study."""
+    try:
+        return grade_study(pair, models=models, config=config)
+    except ModicError:
+        raise
+    except Exception as error:  # noqa: BLE001  (a bad study costs only itself)
+        out_of_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+        reason = Reason.STUDY_OUT_OF_MEMORY if out_of_memory else Reason.STUDY_INTERNAL_ERROR
+        return StudyResult(rejected=Rejected(reason, _where(error)))
+
+
+def _where(error: Exception) -> str:
+    """`ValueError in levels.py:120`: the class and the innermost line of this package."""
+    here = Path(__file__).parent
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).is_relative_to(here)]
+    place = f" in {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    return f"{type(error).__name__}{place}"
+
+
+@cache
+def load_models(detector: str, classifier: str, device: str) -> Models:
+    """Both networks on `device`, loaded once a process. Raises WeightsError."""
+    return Models(load_detector(detector, device=device), load_classifier(classifier, device=device))
+
+
+def resolve_device(device: str) -> str:
+    """`auto` is a GPU where this process sees one."""
+    if device != "auto":
+        return device
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    seconds[stage] = time.perf_counter() - start

@@ -1,0 +1,195 @@
+"""Records of a run → rows of the four tables. Nothing here is a stage; nothing here decides a grade.
+
+A row keeps the run id of the run whose work it is: a graded study that of its grading; any other row that of the first
+run that found it so, so that a run over an unchanged archive publishes identical rows.
+"""
+
+from collections.abc import Iterable
+from datetime import date
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from modic.errors import Reason, Rejected
+from modic.pseudonym import Pseudonyms
+from modic.records import Excluded, Pair, Series
+from modic.tables import KEYS, SCHEMAS
+
+GONE = "no longer in the archive"
+"""What `detail` says of a study whose files were removed; its row and its levels stay."""
+
+
+def attributes(series: Series) -> dict[str, Any]:
+    """The columns of `studies` that a header tells."""
+    header = series.header
+    sex = str(header.get("PatientSex") or "").strip().upper()
+    day = study_date(header)
+    return {
+        "study_year": day.year if day else None,
+        "age_years": age_years(header),
+        "sex": sex if sex in ("F", "M", "O") else None,
+        "manufacturer": _text(header.get("Manufacturer")),
+        "scanner_model": _text(header.get("ManufacturerModelName")),
+        "field_strength_t": _number(header.get("MagneticFieldStrength")),
+    }
+
+
+def study_date(header: dict[str, Any]) -> date | None:
+    """DICOM StudyDate, None where blank or no date."""
+    return _date(header.get("StudyDate"))
+
+
+def age_years(header: dict[str, Any]) -> int | None:
+    """Completed years at the study, from the birth date or else from PatientAge (`045Y`, `018M`, …)."""
+    born, day = _date(header.get("PatientBirthDate")), study_date(header)
+    if born and day and born <= day:
+        return day.year - born.year - ((day.month, day.day) < (born.month, born.day))
+    text = str(header.get("PatientAge") or "").strip().upper()
+    per_year = {"Y": 1, "M": 12, "W": 52, "D": 365}.get(text[-1:], 0)
+    return int(text[:-1]) // per_year if per_year and text[:-1].isdigit() else None
+
+
+def _date(value: Any) -> date | None:
+    digits = str(value or "").strip().replace(".", "")  # ACR-NEMA wrote dots
+    try:
+        return date(int(digits[:4]), int(digits[4:6]), int(digits[6:8])) if len(digits) == 8 else None
+    except ValueError:
+        return None
+
+
+def _text(value: Any) -> str | None:
+    return " ".join(str(value or "").split()) or None
+
+
+def _number(value: Any) -> float | None:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def study_rows(
+    found: Iterable[tuple[Pair | Excluded, Series]], graded: dict[str, dict[str, Any]], keys: Pseudonyms, run_id: str
+) -> list[dict[str, Any]]:
+    """One row a study of the archive.
+
+    Args:
+        found: what pairing made of each study, with one of its series for its attributes.
+        graded: study key → row of the ledger (modic.shards.SCHEMA and run_id) for every pair.
+    """
+    rows = [(_study_row(outcome, series, graded, keys, run_id), study_date(series.header)) for outcome, series in found]
+    first: dict[str, date] = {}
+    for row, day in rows:
+        if day:
+            first[row["patient_key"]] = min(day, first.get(row["patient_key"], day))
+    for row, day in rows:
+        row["days_since_first_study"] = (day - first[row["patient_key"]]).days if day else None
+    return [row for row, _ in rows]
+
+
+def _study_row(
+    outcome: Pair | Excluded, series: Series, graded: dict[str, dict[str, Any]], keys: Pseudonyms, run_id: str
+) -> dict[str, Any]:
+    key = keys.study(outcome.study_uid)
+    row = {"study_key": key, "patient_key": keys.patient(outcome.patient_id), **attributes(series)}
+    if isinstance(outcome, Excluded):
+        return row | _refusal(outcome.rejected) | {"run_id": run_id}
+    entry = graded[key]
+    levels = [level["status"] for level in entry["levels"]]
+    return row | {
+        "status": entry["status"],
+        "reason": entry["reason"],
+        "detail": entry["detail"],
+        "t1_series_key": series_key(outcome.t1, keys),
+        "t2_series_key": series_key(outcome.t2, keys),
+        "overlap_fraction": outcome.overlap_fraction,
+        "n_levels_graded": levels.count("graded"),
+        "level_numbering": entry["level_numbering"],
+        "level_numbering_probability": entry["p_numbering"],
+        "run_id": entry["run_id"],
+    }
+
+
+def _refusal(rejected: Rejected) -> dict[str, Any]:
+    return {
+        "status": rejected.study_status,
+        "reason": str(rejected.reason),
+        "detail": rejected.detail or None,
+        "n_levels_graded": 0,
+    }
+
+
+def series_key(series: Series, keys: Pseudonyms) -> str:
+    """The pseudonym of a stack. Archives do hold one series UID in two studies or of two patients, so both are in it."""
+    return keys.series(" ".join((series.study_uid, series.series_uid, series.patient_id)), series.stack)
+
+
+def series_rows(series: Iterable[Series], used: set[str], keys: Pseudonyms, run_id: str) -> list[dict[str, Any]]:
+    """One row a stack; `used` holds the series keys of all pairs."""
+    return [_series_row(one, used, keys, run_id) for one in series]
+
+
+def _series_row(series: Series, used: set[str], keys: Pseudonyms, run_id: str) -> dict[str, Any]:
+    key = series_key(series, keys)
+    reason = series.rejected.reason if series.rejected else Reason.SERIES_NOT_CHOSEN
+    row_mm, column_mm = series.pixel_spacing_mm or (None, None)
+    return {
+        "series_key": key,
+        "study_key": keys.study(series.study_uid),
+        "role": series.role,
+        "role_evidence": series.role_evidence or None,
+        "plane": series.plane,
+        "repetition_time_ms": series.repetition_time_ms,
+        "echo_time_ms": series.echo_time_ms,
+        "inversion_time_ms": series.inversion_time_ms,
+        "pixel_spacing_row_mm": row_mm,
+        "pixel_spacing_column_mm": column_mm,
+        "slice_spacing_mm": series.slice_spacing_mm,
+        "slice_thickness_mm": series.slice_thickness_mm,
+        "n_slices": series.n_slices,
+        "status": "used" if key in used else "not_used",
+        "reason": None if key in used else str(reason),
+        "run_id": run_id,
+    }
+
+
+def level_rows(graded: pa.Table, patients: dict[str, str]) -> pa.Table:
+    """Six rows for every graded study of the ledger rows `graded`; `patients`: study key → patient key."""
+    graded = graded.filter(pc.equal(graded["status"], "graded")).combine_chunks()
+    lists = graded["levels"].combine_chunks() if len(graded) else pa.array([], graded.schema.field("levels").type)
+    levels = pa.Table.from_struct_array(pc.list_flatten(lists))
+    studies = graded.take(pc.list_parent_indices(lists))
+    for name in ("study_key", "normalization", "detector_id", "classifier_id", "run_id"):
+        levels = levels.append_column(name, studies[name])
+    keys = [patients[key] for key in levels["study_key"].to_pylist()]
+    return levels.append_column("patient_key", pa.array(keys, pa.string())).select(SCHEMAS["levels"].names)
+
+
+def table(name: str, rows: list[dict[str, Any]]) -> pa.Table:
+    """Rows as a table of `SCHEMAS[name]`; keys that a row lacks are null."""
+    return pa.Table.from_pylist(rows, schema=SCHEMAS[name])
+
+
+def keep_run_ids(name: str, new: pa.Table, old: pa.Table) -> pa.Table:
+    """`new`, with the run id of `old` for each row that says the same in every other column."""
+    old = old.cast(new.schema)
+    before = old.take(pc.index_in(new[KEYS[name][0]], old[KEYS[name][0]]))
+    same = pc.is_valid(before["run_id"])
+    for column in set(new.column_names) - {"run_id"}:
+        a, b = new[column], before[column]
+        equal = pc.fill_null(pc.equal(a, b), False)
+        same = pc.and_(same, pc.or_(equal, pc.and_(pc.is_null(a), pc.is_null(b))))
+    position = new.column_names.index("run_id")
+    return new.set_column(position, new.schema.field("run_id"), pc.if_else(same, before["run_id"], new["run_id"]))
+
+
+def with_gone(new: dict[str, pa.Table], old: dict[str, pa.Table]) -> dict[str, pa.Table]:
+    """`new` and, of every study that is gone from the archive, the rows of `old`."""
+    before, now = (set(tables["studies"]["study_key"].to_pylist()) for tables in (old, new))
+    gone = pa.array(sorted(before - now), pa.string())
+    kept = {name: old[name].filter(pc.is_in(old[name]["study_key"], gone)).cast(new[name].schema) for name in new}
+    position = kept["studies"].column_names.index("detail")
+    marks = pa.array([GONE] * len(kept["studies"]), pa.string())
+    kept["studies"] = kept["studies"].set_column(position, new["studies"].schema.field("detail"), marks)
+    return {name: pa.concat_tables([table, kept[name]]) for name, table in new.items()}

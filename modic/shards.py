@@ -1,0 +1,219 @@
+"""Shards: what a worker is told, what it hands back, and the ledger that all finished shards make together.
+
+A shard's input (`private/shards/<run_id>/<shard_id>.json`) holds paths and UIDs; only its name goes to the worker. Its
+output (`runs/<run_id>/shards/<shard_id>.parquet`) holds keys and grades, one row a study with its levels inside, and
+appears whole, once. The outputs are the ledger: nothing else remembers what has been graded.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from modic.cohort import Cohort, write_json
+from modic.config import Config, config_from
+from modic.errors import TRANSIENT, Reason, Rejected
+from modic.records import LevelResult, Pair, Series, StudyResult
+from modic.tables import SCHEMAS, write_table
+
+KEYS = ("study_key", "patient_key", "run_id", "normalization", "detector_id", "classifier_id")
+LEVEL_FIELDS = [field for field in SCHEMAS["levels"] if field.name not in KEYS]
+SCHEMA = pa.schema(
+    [
+        ("study_key", pa.string()),
+        ("fingerprint", pa.string()),
+        ("status", pa.string()),
+        ("reason", pa.string()),
+        ("detail", pa.string()),
+        ("level_numbering", pa.string()),
+        ("p_numbering", pa.float64()),
+        ("warnings", pa.list_(pa.string())),
+        ("seconds", pa.map_(pa.string(), pa.float64())),
+        ("normalization", pa.string()),
+        ("detector_id", pa.string()),
+        ("classifier_id", pa.string()),
+        ("device", pa.string()),
+        ("levels", pa.list_(pa.struct(LEVEL_FIELDS))),
+    ]
+)
+"""One row a study of a finished shard."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One piece of work: its name within a run, and how many studies it holds."""
+
+    id: str
+    studies: int
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What all shards of a run share, small enough to send anywhere."""
+
+    cohort: Cohort
+    run_id: str
+    device: str
+    study_time_limit_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One study to grade."""
+
+    study_key: str
+    fingerprint: str
+    pair: Pair
+
+
+def write_input(cohort: Cohort, run_id: str, shard_id: str, work: Iterable[Work], config: Config) -> Shard:
+    """Tell a worker what to do; returns the shard."""
+    path = cohort.shard_input(run_id, shard_id)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    studies = [asdict(one) for one in work]
+    write_json(path, {"config": asdict(config), "studies": studies})
+    return Shard(shard_id, len(studies))
+
+
+def read_input(cohort: Cohort, run_id: str, shard_id: str) -> tuple[list[Work], Config]:
+    """What `write_input` wrote."""
+    values = json.loads(cohort.shard_input(run_id, shard_id).read_text(encoding="utf-8"))
+    work = [Work(one["study_key"], one["fingerprint"], _pair(one["pair"])) for one in values["studies"]]
+    return work, config_from(values["config"], "shard")
+
+
+def _pair(values: dict[str, Any]) -> Pair:
+    return Pair(**{**values, "t1": _series(values["t1"]), "t2": _series(values["t2"])})
+
+
+def _series(values: dict[str, Any]) -> Series:
+    """JSON knows no tuples: every list outside the header was one."""
+    refused = values["rejected"]
+    rejected = Rejected(Reason(refused["reason"]), refused["detail"]) if refused else None
+    return Series(**{k: v if k == "header" else _tuples(v) for k, v in values.items()} | {"rejected": rejected})
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def note_position(cohort: Cohort, run_id: str, shard_id: str, index: int) -> None:
+    """Say that the study at `index` is begun; who watches the shard reads it (`position`)."""
+    cohort.shard_input(run_id, shard_id).with_suffix(".at").write_text(str(index))
+
+
+def position(job: Job, shard_id: str) -> int | None:
+    """Index of the study a shard is at, which is also the number of those done; None before the first."""
+    try:
+        return int(job.cohort.shard_input(job.run_id, shard_id).with_suffix(".at").read_text())
+    except (FileNotFoundError, ValueError):  # not begun, or just being written
+        return None
+
+
+ALONE, OTHERS, AGAIN = "a", "b", "r"
+
+
+def isolate(job: Job, shard_id: str, trouble: Reason) -> list[str]:
+    """Cut up a shard whose worker died or stalled; returns the shards that are to be graded instead.
+
+    | trouble                        | the study it was at                | the other studies |
+    |--------------------------------|------------------------------------|-------------------|
+    | worker died                    | a shard of its own, tried again    | one shard         |
+    | worker died, already alone     | a row `failed`, study.worker_died  |                   |
+    | over the time limit            | a row `failed`, study.time_limit   | one shard         |
+    | died before it began a study   | the whole shard again, twice                           |
+
+    Raises RuntimeError where workers die again and again before they begin a study: then no study is to blame.
+    """
+    at = position(job, shard_id)
+    work, config = read_input(job.cohort, job.run_id, shard_id)
+    if at is None:
+        if shard_id.endswith(AGAIN * 2):
+            raise RuntimeError("workers die before they begin a study: is there enough memory to load the models?")
+        return [write_input(job.cohort, job.run_id, f"{shard_id}{AGAIN}", work, config).id]
+    others = work[:at] + work[at + 1 :]
+    parts = [write_input(job.cohort, job.run_id, f"{shard_id}{OTHERS}", others, config).id] if others else []
+    if trouble is Reason.STUDY_WORKER_DIED and not shard_id.rstrip(AGAIN).endswith(ALONE):
+        return [write_input(job.cohort, job.run_id, f"{shard_id}{ALONE}", work[at : at + 1], config).id, *parts]
+    detail = f"limit {job.study_time_limit_s:g} s" if trouble is Reason.STUDY_TIME_LIMIT else "twice"
+    rows = [row(work[at], StudyResult(rejected=Rejected(trouble, detail)))]
+    write_output(job.cohort.shard(job.run_id, f"{shard_id}{ALONE}"), rows)
+    return parts
+
+
+def row(work: Work, result: StudyResult, **models: str) -> dict[str, Any]:
+    """One row of `SCHEMA`."""
+    refused = result.rejected
+    return {
+        "study_key": work.study_key,
+        "fingerprint": work.fingerprint,
+        "status": refused.study_status if refused else "graded",
+        "reason": str(refused.reason) if refused else None,
+        "detail": (refused.detail or None) if refused else None,
+        "level_numbering": result.numbering,
+        "p_numbering": result.p_numbering,
+        "warnings": list(result.warnings),
+        "seconds": list(result.seconds.items()),
+        "levels": [level_row(level) for level in result.levels],
+        **models,
+    }
+
+
+def level_row(level: LevelResult) -> dict[str, Any]:
+    """The columns of `levels` that a level itself tells."""
+    found, grade, refused = level.found, level.grade, level.rejected
+    p = grade.p if grade else (None, None, None)
+    return {
+        "level": level.level,
+        "status": level.status,
+        "reason": str(refused.reason) if refused else None,
+        "mc": grade.mc if grade else None,
+        **dict(zip(("p_mc0", "p_mc1", "p_mc2"), p, strict=True)),
+        "confidence": grade.confidence if grade else None,
+        "prediction_set": list(grade.prediction_set) if grade else None,
+        "abstained": grade.abstained if grade else None,
+        "level_score": found.score if found else None,
+        **_numbers("t2", ("x0", "y0", "x1", "y1"), found.box if found else None),
+        "t2_slice": found.slice_index if found else None,
+        **_numbers("t1", ("x0", "y0", "x1", "y1"), level.t1_box),
+        "t1_slice": level.t1_slice,
+        **_numbers("mm", ("x0", "y0", "z0"), level.corner0_mm),
+        **_numbers("mm", ("x1", "y1", "z1"), level.corner1_mm),
+    }
+
+
+def _numbers(prefix: str, names: tuple[str, ...], values: tuple[float, ...] | None) -> dict[str, float | None]:
+    return {f"{prefix}_{name}": value for name, value in zip(names, values or (None,) * len(names), strict=True)}
+
+
+def write_output(path: Path, rows: list[dict[str, Any]]) -> Path:
+    """Write a finished shard; it appears whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_table(pa.Table.from_pylist(rows, schema=SCHEMA), path)
+    return path
+
+
+def ledger(cohort: Cohort) -> pa.Table:
+    """Every row of every finished shard, oldest run first, with `run_id` added."""
+    tables = [SCHEMA.empty_table().append_column("run_id", pa.array([], pa.string()))]
+    for path in cohort.finished_shards():
+        table = pq.read_table(path, partitioning=None)
+        run_id = pa.array([path.parent.parent.name] * len(table), pa.string())
+        tables.append(table.append_column("run_id", run_id))
+    return pa.concat_tables(tables)
+
+
+def latest(ledger: pa.Table) -> dict[tuple[str, str], int]:
+    """(study_key, fingerprint) → the last row of `ledger` about it."""
+    keys = zip(ledger["study_key"].to_pylist(), ledger["fingerprint"].to_pylist(), strict=True)
+    return {key: index for index, key in enumerate(keys)}
+
+
+def finished(ledger: pa.Table) -> set[tuple[str, str]]:
+    """(study_key, fingerprint) of the studies that need no work: their last row is no failure to be tried again."""
+    reasons = ledger["reason"].to_pylist()
+    return {key for key, index in latest(ledger).items() if reasons[index] not in TRANSIENT}
