@@ -2,9 +2,9 @@
 
     files_seen = files_read + files_unchanged + the sum of `rejected` by reason
 
-The index (in the cohort's private folder) remembers path, size, modification time and the outcome of every file, refused
-ones included. Folders are walked in sorted order. A link to a place inside the archive is passed over, since the place
-itself is walked; a link to a folder outside is followed once, unless that folder holds the archive.
+The index (in the cohort's private folder) remembers path, size, modification time and the outcome of every file,
+refused ones included. Folders are walked in sorted order. A link to a place inside the archive is passed over, since
+the place itself is walked; a link to a folder outside is followed once, unless that folder holds the archive.
 """
 
 import os

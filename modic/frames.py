@@ -92,7 +92,7 @@ def _find(shared: Dataset | None, frame: Dataset, sequence: str, keyword: str) -
 
 
 def rescale_of(dataset: Dataset, frame: int) -> tuple[float, float]:
-    """RescaleSlope and RescaleIntercept of a frame, from its functional groups, else the header; 1 and 0 where absent."""
+    """RescaleSlope and RescaleIntercept of a frame: its functional groups', else the header's, else 1 and 0."""
     shared = next(iter(dataset.get("SharedFunctionalGroupsSequence") or ()), None)
     frames = dataset.get("PerFrameFunctionalGroupsSequence") or ()
     own = frames[frame] if frame < len(frames) else Dataset()

@@ -16,92 +16,47 @@ import os
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pydicom
 from pydicom.charset import convert_encodings, decode_bytes
-from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import RawDataElement
 from pydicom.errors import InvalidDicomError
+from pydicom.tag import Tag
 
 from modic.errors import Reason
 from modic.frames import frame_rows
 from modic.quick import Unusual, quick_elements
 
 TEXT, REAL, WHOLE, REALS = pa.string(), pa.float64(), pa.int64(), pa.list_(pa.float64())
+TEXTS = """
+    SOPClassUID SOPInstanceUID StudyInstanceUID SeriesInstanceUID FrameOfReferenceUID TransferSyntaxUID Modality
+    ImageType Manufacturer ManufacturerModelName ScanningSequence SequenceVariant SequenceName ScanOptions
+    MRAcquisitionType ContrastBolusAgent SeriesDescription BodyPartExamined PatientID PatientSex PatientAge
+    PatientBirthDate StudyDate SeriesTime AcquisitionTime PhotometricInterpretation StackID
+"""
+NUMBERS = """
+    MagneticFieldStrength RepetitionTime EchoTime InversionTime FlipAngle DiffusionBValue SliceThickness
+    SpacingBetweenSlices RescaleSlope RescaleIntercept
+"""
+COUNTS = """
+    EchoTrainLength EchoNumbers SeriesNumber AcquisitionNumber InstanceNumber TemporalPositionIdentifier Rows Columns
+    SamplesPerPixel NumberOfFrames BitsAllocated BitsStored PixelRepresentation
+"""
+VECTORS = "PixelSpacing ImageOrientationPatient ImagePositionPatient"
 COLUMNS: dict[str, pa.DataType] = {
-    **dict.fromkeys(
-        [
-            "SOPClassUID",
-            "SOPInstanceUID",
-            "StudyInstanceUID",
-            "SeriesInstanceUID",
-            "FrameOfReferenceUID",
-            "TransferSyntaxUID",
-            "Modality",
-            "ImageType",
-            "Manufacturer",
-            "ManufacturerModelName",
-            "ScanningSequence",
-            "SequenceVariant",
-            "SequenceName",
-            "ScanOptions",
-            "MRAcquisitionType",
-            "ContrastBolusAgent",
-            "SeriesDescription",
-            "BodyPartExamined",
-            "PatientID",
-            "PatientSex",
-            "PatientAge",
-            "PatientBirthDate",
-            "StudyDate",
-            "SeriesTime",
-            "AcquisitionTime",
-            "PhotometricInterpretation",
-            "StackID",
-        ],
-        TEXT,
-    ),
-    **dict.fromkeys(
-        [
-            "MagneticFieldStrength",
-            "RepetitionTime",
-            "EchoTime",
-            "InversionTime",
-            "FlipAngle",
-            "DiffusionBValue",
-            "SliceThickness",
-            "SpacingBetweenSlices",
-            "RescaleSlope",
-            "RescaleIntercept",
-        ],
-        REAL,
-    ),
-    **dict.fromkeys(
-        [
-            "EchoTrainLength",
-            "EchoNumbers",
-            "SeriesNumber",
-            "AcquisitionNumber",
-            "InstanceNumber",
-            "TemporalPositionIdentifier",
-            "Rows",
-            "Columns",
-            "SamplesPerPixel",
-            "NumberOfFrames",
-            "BitsAllocated",
-            "BitsStored",
-            "PixelRepresentation",
-        ],
-        WHOLE,
-    ),
-    **dict.fromkeys(["PixelSpacing", "ImageOrientationPatient", "ImagePositionPatient"], REALS),
+    keyword: kind
+    for keywords, kind in ((TEXTS, TEXT), (NUMBERS, REAL), (COUNTS, WHOLE), (VECTORS, REALS))
+    for keyword in keywords.split()
 }
 """DICOM keyword → Arrow type. Several values of one text element are joined by a backslash, as the file holds them;
 of several numbers of REAL and WHOLE the first is kept. What is empty or cannot be parsed is null."""
 
-TAGS = {tag_for_keyword(keyword): keyword for keyword in COLUMNS if keyword != "TransferSyntaxUID"}
+EMPTY_ROW: dict[str, Any] = {"frame": 0, **dict.fromkeys(COLUMNS)}
+TAGS = {int(Tag(keyword)): keyword for keyword in COLUMNS if keyword != "TransferSyntaxUID"}
 PIXEL_DATA = 0x7FE00010
 CHARSET = 0x00080005
 MAX_SIDE = 8192
@@ -141,17 +96,17 @@ def read_rows(path: str) -> list[Row] | Reason:
 
 def _read(file: BinaryIO) -> list[Row] | Reason:
     try:
-        elements = quick_elements(file.fileno(), TAGS.keys())
-        row = _row(elements, _ascii)
-    except Unusual:
+        elements = Elements(*quick_elements(file.fileno(), TAGS))
+        row = _row(elements, convert_ascii)
+    except (Unusual, struct.error):
         elements = slow_elements(file)
-        row = _row(elements, _decoder(elements))
+        row = _row(elements, _converter(elements))
     reason = _refusal(row, elements, file)
     if reason is not None:
         return reason
     if row["SOPClassUID"] in ENHANCED:
         file.seek(0)
-        return frame_rows(row, pydicom.dcmread(file, stop_before_pixels=True))  # type: ignore[arg-type]
+        return frame_rows(row, pydicom.dcmread(file, stop_before_pixels=True))
     return [row]
 
 
@@ -165,7 +120,7 @@ def slow_elements(file: BinaryIO) -> "Elements":
     file.seek(0)
     with os.fdopen(os.dup(file.fileno()), "rb") as buffered:
         wanted = [*TAGS, CHARSET]
-        dataset = pydicom.dcmread(buffered, stop_before_pixels=True, force=bare, specific_tags=wanted)  # type: ignore[arg-type]
+        dataset = pydicom.dcmread(buffered, stop_before_pixels=True, force=bare, specific_tags=wanted)
         at = buffered.tell()
     syntax = str(dataset.file_meta.get("TransferSyntaxUID", "")) if hasattr(dataset, "file_meta") else ""
     implicit, little = dataset.original_encoding
@@ -188,12 +143,6 @@ def _raw(dataset: pydicom.Dataset, tag: int) -> tuple[str, bytes]:
     return dictionary_VR(tag) if known else str(element.VR), element.value or b""
 
 
-def _ascii(value: bytes) -> str:
-    if not value.isascii() or b"\x1b" in value:
-        raise Unusual("a character set")
-    return value.decode("ascii")
-
-
 def _decoder(elements: "Elements") -> Callable[[bytes], str]:
     """How text is decoded under the file's SpecificCharacterSet; what it cannot tell becomes a replacement mark."""
     names = elements.raw.get(CHARSET, ("CS", b""))[1].decode("ascii", "replace").split("\\")
@@ -213,15 +162,32 @@ def _decoder(elements: "Elements") -> Callable[[bytes], str]:
     return decode
 
 
-def _row(elements: "Elements", decode: Callable[[bytes], str]) -> Row:
-    row: Row = dict.fromkeys(("frame", *COLUMNS))
-    row["frame"] = 0
+def _row(elements: "Elements", convert_one: Callable[[str, str, bytes], Any]) -> Row:
+    row = dict(EMPTY_ROW)
     row["TransferSyntaxUID"] = elements.transfer_syntax or None
     for tag, (vr, value) in elements.raw.items():
         keyword = TAGS.get(tag)
         if keyword and value:
-            row[keyword] = convert(COLUMNS[keyword], numbers_or_text(vr, value, elements.little_endian, decode))
+            row[keyword] = convert_one(keyword, vr, value)
     return row
+
+
+@lru_cache(maxsize=10_000)
+def convert_ascii(keyword: str, vr: str, value: bytes) -> Any:
+    """The value of a little-endian ASCII element; slices of a series share most. Raises `Unusual` for other text."""
+    if vr not in BINARY and (not value.isascii() or b"\x1b" in value):
+        raise Unusual
+    return convert(COLUMNS[keyword], numbers_or_text(vr, value, True, lambda text: text.decode("ascii")))
+
+
+def _converter(elements: "Elements") -> Callable[[str, str, bytes], Any]:
+    """How one value of this file is converted, whatever its byte order and character set."""
+    decode, little = _decoder(elements), elements.little_endian
+
+    def convert_one(keyword: str, vr: str, value: bytes) -> Any:
+        return convert(COLUMNS[keyword], numbers_or_text(vr, value, little, decode))
+
+    return convert_one
 
 
 BINARY = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d"}
