@@ -1,6 +1,6 @@
 """Header rows → series with roles, geometry and, where they cannot serve as T1 or T2, the reason.
 
-Stacks are split as modic/stacks.py says, roles found as modic/roles.py says. A stack is refused by the first row that holds:
+Stacks are split as modic/stacks.py says, roles found as modic/roles.py says. The first row that holds refuses a stack:
 
 | row | condition                                                                           | reason                |
 |-----|-------------------------------------------------------------------------------------|-----------------------|

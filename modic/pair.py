@@ -2,16 +2,16 @@
 
 Usable are series that modic.identify did not refuse. Rows are tried in order:
 
-| row | condition                                                                     | outcome                              |
-|-----|-------------------------------------------------------------------------------|--------------------------------------|
-| P1  | the study's series name several PatientID, PatientBirthDate or PatientSex     | excluded, patient_conflict           |
-| P2  | neither a usable T1 nor a usable T2                                           | excluded, no_sagittal_t1_nor_t2      |
-| P3  | no usable T1                                                                  | excluded, no_sagittal_t1             |
-| P4  | no usable T2                                                                  | excluded, no_sagittal_t2             |
-| P5  | in no combination the frames of reference agree                               | excluded, frames_of_reference_differ |
-| P6  | in those that agree, T1 covers less than `overlap_reject` of T2               | excluded, little_overlap             |
-| P7  | one combination is left                                                       | pair                                 |
-| P8  | several are left                                                              | pair, the first by the order below   |
+| row | condition                                                         | outcome                              |
+|-----|-------------------------------------------------------------------|--------------------------------------|
+| P1  | several PatientID, PatientBirthDate or PatientSex in the study    | excluded, patient_conflict           |
+| P2  | neither a usable T1 nor a usable T2                               | excluded, no_sagittal_t1_nor_t2      |
+| P3  | no usable T1                                                      | excluded, no_sagittal_t1             |
+| P4  | no usable T2                                                      | excluded, no_sagittal_t2             |
+| P5  | in no combination the frames of reference agree                   | excluded, frames_of_reference_differ |
+| P6  | in those that agree, T1 covers less than `overlap_reject` of T2   | excluded, little_overlap             |
+| P7  | one combination is left                                           | pair                                 |
+| P8  | several are left                                                  | pair, the first by the order below   |
 
 P8, the first difference decides: description agrees with the physics; no contrast agent before the T2; overlap of
 `overlap_warn` or more; fewer geometry warnings; 2D before 3D (what the weights were trained on); finer in-plane pixels
@@ -20,8 +20,8 @@ P8, the first difference decides: description agrees with the physics; no contra
 Frames of reference agree where both name the same. Where either names none, they agree if both stacks have one
 orientation and T1 covers `overlap_warn` of T2.
 
-Overlap is the share of the T2 stack that T1 also covers: of the points on T2's slices, the whole height of the image but
-only the middle half from front to back, the share that lies inside T1's stack. The rest is belly and skin.
+Overlap is the share of the T2 stack that T1 also covers: of the points on T2's slices, the whole height of the image
+but only the middle half from front to back, the share that lies inside T1's stack. The rest is belly and skin.
 """
 
 from collections import Counter

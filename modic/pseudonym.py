@@ -55,7 +55,7 @@ class Pseudonyms:
         return "r_" + self._hash("series", series_uid, stack)[:DIGITS]
 
     def fingerprint(self, *parts: object) -> str:
-        """64 hex digits that change whenever a part does. Parts are text, numbers, or nested tuples or lists of them."""
+        """64 hex digits that change whenever a part does. Parts are text, numbers, or tuples or lists of such."""
         return self._hash("fingerprint", *parts)
 
     def _hash(self, *parts: object) -> str:

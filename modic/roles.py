@@ -35,23 +35,25 @@ from modic.records import Role
 Header = dict[str, Any]
 MR_CLASSES = frozenset(f"1.2.840.10008.5.1.4.1.1.4{end}" for end in ("", ".1", ".4"))
 MAPS = frozenset(
-    ["ADC", "FA", "TRACEW", "MIP", "PROJECTION IMAGE", "MINIP", "SUBTRACTION", "SUBTRACT", "PHASE MAP", "P", "PHASE"]
-    + ["T1 MAP", "T2 MAP", "T2_STAR MAP", "COLLAGE", "SCREEN SAVE", "SCREENSAVE", "CSA REPORT", "PERFUSION", "VELOCITY"]
+    {
+        *(
+            "ADC",
+            "FA",
+            "TRACEW",
+            "MIP",
+            "MINIP",
+            "PROJECTION IMAGE",
+            "SUBTRACTION",
+            "SUBTRACT",
+            "P",
+            "PHASE",
+            "PHASE MAP",
+        ),
+        *("T1 MAP", "T2 MAP", "T2_STAR MAP", "COLLAGE", "SCREEN SAVE", "SCREENSAVE", "CSA REPORT", "VELOCITY"),
+    }
 )
 DIXON = frozenset(
-    [
-        "WATER",
-        "FAT",
-        "W",
-        "F",
-        "OUT_PHASE",
-        "OPP_PHASE",
-        "OP",
-        "OPPOSED_PHASE",
-        "FAT_FRACTION",
-        "WATER_FRACTION",
-        "DIXON",
-    ]
+    {"WATER", "FAT", "W", "F", "OUT_PHASE", "OPP_PHASE", "OP", "OPPOSED_PHASE", "FAT_FRACTION", "WATER_FRACTION"}
 )
 FAT_SUPPRESSION = frozenset(["FS", "FATSAT", "FAT_SAT", "FSAT", "SPIR", "SPAIR", "CHESS", "WE", "FAT_SUPPRESSION"])
 NO_AGENT = frozenset(["", "OFF", "NO", "NONE", "N", "0", "FALSE", "NULL", "WITHOUT", "NATIVE", "UNKNOWN"])

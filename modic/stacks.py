@@ -8,8 +8,8 @@
 | S4    | so are slices of another matrix or pixel spacing, where the largest group is regular without them    |
 |       | and they lie at places it has already; else all stay together and are refused (mixed_matrix)         |
 | S5    | a slice without position gets one where places follow InstanceNumber exactly in all the others       |
-| S6    | slices at one place whose headers are equal but for SOPInstanceUID and times of writing are           |
-|       | duplicates: one is kept, and modic.volume compares the pixels                                        |
+| S6    | slices at one place whose headers are equal but for SOPInstanceUID and InstanceNumber are duplicates:|
+|       | one is kept, and modic.volume compares the pixels                                                    |
 | S7    | other slices at one place: split by TemporalPositionIdentifier, AcquisitionNumber, AcquisitionTime,  |
 |       | SeriesTime or as blocks of InstanceNumber, whichever first makes every part regular                  |
 """
@@ -17,6 +17,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -176,7 +177,7 @@ def _sorted(stack: Stack) -> Stack:
 
 
 def _infer_positions(stack: Stack) -> Stack:
-    """S5: place = first + (InstanceNumber - first number) * step, if that holds to 1 % of a step wherever it is known."""
+    """S5: place = offset + InstanceNumber * step, if that holds to 1 % of a step wherever the place is known."""
     positions = stack.positions
     known = np.isfinite(positions).all(axis=1)
     numbers = np.array(
@@ -243,5 +244,5 @@ def _blocks(stack: Stack) -> list[list[Row]]:
         blocks[seen[places[index]]].append(stack.rows[index])
         seen[places[index]] += 1
     found = [blocks[number] for number in sorted(blocks)]
-    apart = all(max(map(_order, a)) < min(map(_order, b)) for a, b in zip(found, found[1:], strict=False))
+    apart = all(max(map(_order, a)) < min(map(_order, b)) for a, b in pairwise(found))
     return found if apart and len({len(block) for block in found}) == 1 else [stack.rows]

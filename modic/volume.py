@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
-from pydicom.pixels import pixel_array
+from pydicom.pixels.utils import pixel_array
 
 from modic.config import IdentifyOptions
 from modic.errors import Reason, Rejected
@@ -95,18 +95,18 @@ class _Reader:
     def _open(self, series: Series, index: int | None, path: str) -> pydicom.Dataset:
         try:
             status = Path(path).stat()
-            if index is not None and series.sizes:
-                if (status.st_size, status.st_mtime_ns) != (series.sizes[index], series.mtimes_ns[index]):
-                    raise _Refused(Reason.STUDY_FILES_CHANGED, f"slice {index}: size or time")
             dataset = pydicom.dcmread(path, force=True)
+            uid = str(dataset.get("SOPInstanceUID"))
         except OSError as error:
             raise _Refused(Reason.STUDY_FILES_CHANGED, type(error).__name__) from error
         except MemoryError:
             raise
-        except Exception as error:  # noqa: BLE001  (whatever pydicom meets in a file that broke since the crawl)
+        except Exception as error:  # whatever pydicom meets in a file that broke since the crawl
             raise _Refused(Reason.STUDY_PIXELS_UNREADABLE, type(error).__name__) from error
-        if index is not None and series.sop_uids and str(dataset.get("SOPInstanceUID")) != series.sop_uids[index]:
-            raise _Refused(Reason.STUDY_FILES_CHANGED, f"slice {index}: SOPInstanceUID")
+        if index is not None and series.sizes:
+            seen = (series.sizes[index], series.mtimes_ns[index], series.sop_uids[index])
+            if seen != (status.st_size, status.st_mtime_ns, uid):
+                raise _Refused(Reason.STUDY_FILES_CHANGED, f"slice {index}")
         return dataset
 
     def _decode(self, frame: int, index: int | None) -> np.ndarray:
@@ -116,7 +116,7 @@ class _Reader:
             return _without_overlay(np.asarray(stored), self._dataset)
         except MemoryError:
             raise
-        except Exception as error:  # noqa: BLE001  (decoders raise as they like)
+        except Exception as error:  # decoders raise as they like
             raise _Refused(Reason.STUDY_PIXELS_UNREADABLE, f"slice {index}: {type(error).__name__}") from error
 
 
