@@ -76,8 +76,8 @@ def render_many(
 
 
 def _offsets(grid: Grid) -> np.ndarray:
-    """Where in the slice's thickness to sample, mm: three points for thick slices, one for thin."""
-    return np.array([-0.33, 0, 0.33]) * grid.thickness_mm if grid.thickness_mm > 2 else np.zeros(1)
+    """Where in the slice's thickness to sample, mm: two points for thick slices, one for thin."""
+    return np.array([-0.25, 0.25]) * grid.thickness_mm if grid.thickness_mm > 2 else np.zeros(1)
 
 
 def _positions(grid: Grid, affine: np.ndarray, slice_: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
