@@ -1,0 +1,125 @@
+"""The report of a cohort's last run: one HTML page that needs nothing else, and a methods paragraph for a paper.
+
+Everything in it comes from the published tables, through the views of sql/views.
+"""
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+from modic.epidemiology import wilson
+from modic.errors import UsageError
+from modic.query import connect, rows_of
+from modic.strobe import lay_out, steps
+
+PACKAGES = ("modic", "torch", "torchvision", "monai", "pydicom", "numpy", "opencv-python-headless", "pyarrow", "duckdb",
+            "prefect", "dask")  # fmt: skip
+LISTED = 100
+"""Studies that a list names; the query below the list gives all."""
+
+PARTS = ("mc0", "mc1", "mc2", "abstained", "not_found", "unreadable")
+LISTS = {
+    "failed": "SELECT study_key, reason, detail FROM studies WHERE status = 'failed' ORDER BY reason, study_key",
+    "uncertain": "SELECT study_key, level_numbering_probability FROM uncertain_numbering",
+    "abstained": "SELECT study_key, string_agg(level, ', ' ORDER BY mm_z0 DESC) AS levels FROM levels WHERE abstained"
+    " GROUP BY study_key ORDER BY count(*) DESC, study_key",
+    "excluded": "SELECT study_key, reason, detail FROM studies WHERE status = 'excluded' ORDER BY reason, study_key",
+}
+
+
+def write_report(cohort_root: Path, run_id: str | None = None) -> Path:
+    """Write `runs/<run_id>/report.html` and `methods.md` of the last finished run; returns the path of the page.
+
+    Raises UsageError where `cohort_root` is no cohort, no run has finished, or `run_id` is not the last: the tables
+    are those of the last run, and a page about another one would show numbers that are not its own.
+    """
+    facts = gather(cohort_root)
+    last = facts["run"]["run_id"]
+    if run_id not in (None, last):
+        raise UsageError(f"{cohort_root} shows run {last}, not {run_id}; a report is written of the last finished run")
+    folder = cohort_root / "runs" / last
+    folder.mkdir(parents=True, exist_ok=True)
+    facts["methods"] = methods_text(facts["run"], facts["normalizations"], facts["patients"])
+    _write(folder / "methods.md", facts["methods"] + "\n")
+    return _write(folder / "report.html", _template("report.html").render(facts))
+
+
+def gather(cohort_root: Path) -> dict[str, Any]:
+    """Everything the page shows, read from one state of the tables. Raises UsageError as `modic.query.connect`."""
+    with connect(cohort_root) as connection:
+
+        def ask(sql: str) -> list[dict[str, Any]]:
+            return rows_of(connection, sql)
+
+        runs = ask("FROM latest_run")
+        if not runs:
+            raise UsageError(f"no run has finished in {cohort_root} yet")
+        patients = ask("SELECT count(*) AS n FROM patients")[0]["n"]
+        return {
+            "run": runs[0],
+            "patients": patients,
+            "patients_graded": ask("SELECT count(*) AS n FROM first_graded_studies")[0]["n"],
+            "chart": lay_out(steps(ask("FROM strobe_flow"), patients)),
+            "reasons": ask("FROM reasons"),
+            "prevalence": [_with_intervals(row) for row in ask("FROM prevalence_by_level")],
+            "scanners": ask("FROM scanners"),
+            "lists": {name: _listed(ask(sql), sql) for name, sql in LISTS.items()},
+            "normalizations": [row["n"] for row in ask("SELECT DISTINCT normalization AS n FROM levels ORDER BY n")],
+            "models": ask("SELECT detector_id, classifier_id, normalization, count(DISTINCT study_key) AS n_studies"
+                          " FROM levels GROUP BY ALL ORDER BY n_studies DESC, detector_id, classifier_id"),
+            "versions": versions(),
+        }  # fmt: skip
+
+
+def _with_intervals(row: dict[str, Any]) -> dict[str, Any]:
+    decided = row["n_mc0"] + row["n_mc1"] + row["n_mc2"]
+    start, bars = 0.0, []
+    for part in PARTS:
+        share = row[f"n_{part}"] / row["n_patients"]
+        bars.append((part, start, share))
+        start += share
+    intervals = {f"interval_mc{mc}": wilson(row[f"n_mc{mc}"], decided) if decided else None for mc in (1, 2)}
+    return row | intervals | {"n_decided": decided, "bars": bars}
+
+
+def _listed(rows: list[dict[str, Any]], sql: str) -> dict[str, Any]:
+    return {"n": len(rows), "rows": rows[:LISTED], "sql": sql}
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a grade depends on, where installed, as the process that writes the report has them."""
+    found = {"Python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def methods_text(run: dict[str, Any], normalizations: list[str], patients: int) -> str:
+    """A paragraph for the methods section of a paper, in plain text; `run` is a row of the table `runs`."""
+    normalization = " or ".join(str(one) for one in normalizations) or "none"
+    text: str = _template("methods.md").render(run=run, normalization=normalization, patients=patients)
+    return " ".join(text.split())
+
+
+def _template(name: str) -> Any:
+    environment = Environment(
+        loader=PackageLoader("modic"), autoescape=select_autoescape(), undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters["n"] = lambda value: "–" if value is None else f"{value:,}"
+    environment.filters["percent"] = lambda value: "–" if value is None else f"{100 * value:.1f}"
+    environment.filters["time"] = lambda value: f"{value:%Y-%m-%d %H:%M} UTC"
+    return environment.get_template(name)
+
+
+def _write(path: Path, text: str) -> Path:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    return temporary.replace(path)

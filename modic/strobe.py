@@ -1,0 +1,112 @@
+"""The STROBE flow diagram: boxes from files to grades, laid out for an SVG, from the rows of the view `strobe_flow`.
+
+What is left out stands to the right of where it leaves; what remains goes down. Every number is a sum of those rows,
+so the diagram adds up exactly where the tables do.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+MAIN_X, MAIN_W, SIDE_X, SIDE_W = 0.5, 330, 400, 380
+LINE, PAD, GAP = 18, 12, 26
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """One box: a head with its number, and lines of (what, how many) below it that sum to it or to a part."""
+
+    head: str
+    n: int
+    lines: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def height(self) -> float:
+        """In SVG units."""
+        return 2 * PAD + LINE * (1 + len(self.lines)) - 4
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What remains, and the boxes that leave after it."""
+
+    main: Box
+    out: tuple[Box, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A box with its corner and width, SVG units."""
+
+    box: Box
+    x: float
+    y: float
+    width: float
+    kind: str  # main | out
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """Everything the template draws. `arrows`: (x0, y0, x1, y1)."""
+
+    boxes: list[Placed]
+    arrows: list[tuple[float, float, float, float]]
+    width: float
+    height: float
+
+
+def steps(flow: list[dict[str, Any]], patients: int) -> list[Step]:
+    """The rows of `strobe_flow` as steps; `patients`: how many the studies are of."""
+
+    def count(unit: str, *outcomes: str) -> int:
+        return sum(row["n"] for row in flow if row["unit"] == unit and row["outcome"] in outcomes)
+
+    def out(head: str, unit: str, *outcomes: str) -> Box:
+        rows = [row for row in flow if row["unit"] == unit and row["outcome"] in outcomes]
+        lines = sorted(
+            ((row["reason"] or row["outcome"], row["n"]) for row in rows), key=lambda line: (-line[1], line[0])
+        )
+        return Box(head, count(unit, *outcomes), tuple(lines))
+
+    grades = ("mc0", "mc1", "mc2")
+    files = (
+        ("header read in this run", count("files", "read")),
+        ("unchanged since an earlier run", count("files", "unchanged")),
+    )
+    left = [
+        Step(Box("Files in the archive", count("files", "all")), (out("Files rejected", "files", "rejected"),)),
+        Step(Box("MR image files", count("files", "read", "unchanged"), files)),
+        Step(
+            Box("MR studies", count("studies", "all"), (("patients", patients),)),
+            (out("Studies excluded", "studies", "excluded"), out("Studies failed", "studies", "failed")),
+        ),
+        Step(Box("Studies graded", count("studies", "graded"))),
+        Step(
+            Box("Levels of graded studies, six each", count("levels", "all")),
+            (out("Levels not graded", "levels", "not_found", "unreadable"),),
+        ),
+        Step(
+            Box("Levels graded", count("levels", *grades, "abstained")),
+            (Box("Abstained: several grades possible", count("levels", "abstained")),),
+        ),
+    ]
+    decided = tuple((name.upper(), count("levels", name)) for name in grades)
+    return [*left, Step(Box("Levels with a grade", count("levels", *grades), decided))]
+
+
+def lay_out(found: list[Step]) -> Chart:
+    """Place every box and arrow, top down."""
+    boxes: list[Placed] = []
+    arrows: list[tuple[float, float, float, float]] = []
+    x, y = MAIN_X + MAIN_W / 2, 0.5
+    for index, step in enumerate(found):
+        boxes.append(Placed(step.main, MAIN_X, y, MAIN_W, "main"))
+        bottom = y + step.main.height
+        y = bottom + GAP
+        for box in (one for one in step.out if one.n):
+            boxes.append(Placed(box, SIDE_X, y - GAP / 2, SIDE_W, "out"))
+            middle = y - GAP / 2 + box.height / 2
+            arrows.append((x, middle, SIDE_X, middle))
+            y += box.height + GAP / 2
+        if index < len(found) - 1:
+            arrows.append((x, bottom, x, y))
+    return Chart(boxes, arrows, SIDE_X + SIDE_W + 1, y - GAP + 1)
