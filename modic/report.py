@@ -113,10 +113,17 @@ def _template(name: str) -> Any:
         loader=PackageLoader("modic"), autoescape=select_autoescape(), undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters["n"] = lambda value: "–" if value is None else f"{value:,}"
+    environment.filters["n"] = _number
     environment.filters["percent"] = lambda value: "–" if value is None else f"{100 * value:.1f}"
     environment.filters["time"] = lambda value: f"{value:%Y-%m-%d %H:%M} UTC"
     return environment.get_template(name)
+
+
+def _number(value: float | str | None) -> str:
+    """Counts with thousands separators, measures to three digits, words as they are."""
+    if value is None:
+        return "–"
+    return value if isinstance(value, str) else f"{value:.3g}" if isinstance(value, float) else f"{value:,}"
 
 
 def _write(path: Path, text: str) -> Path:

@@ -7,7 +7,7 @@ so the diagram adds up exactly where the tables do.
 from dataclasses import dataclass
 from typing import Any
 
-MAIN_X, MAIN_W, SIDE_X, SIDE_W = 0.5, 330, 400, 380
+MAIN_X, MAIN_W, SIDE_X, SIDE_W = 0.5, 360, 430, 380
 LINE, PAD, GAP = 18, 12, 26
 
 
@@ -86,7 +86,7 @@ def steps(flow: list[dict[str, Any]], patients: int) -> list[Step]:
         ),
         Step(
             Box("Levels graded", count("levels", *grades, "abstained")),
-            (Box("Abstained: several grades possible", count("levels", "abstained")),),
+            (Box("Abstained: no single grade", count("levels", "abstained")),),
         ),
     ]
     decided = tuple((name.upper(), count("levels", name)) for name in grades)
