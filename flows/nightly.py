@@ -8,10 +8,10 @@ from prefect import flow
 from prefect.logging import get_run_logger
 from prefect.runtime import deployment, flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
-from prefect.utilities.annotations import quote
 
 from flows import clusters, tasks
 from flows.progress import Progress, shown
+from flows.tasks import quoted
 from modic import night
 from modic.shards import Shard
 
@@ -24,7 +24,9 @@ def run_name() -> str:
 
 
 @flow(name="grade-cohort", flow_run_name=run_name, task_runner=ThreadPoolTaskRunner(max_workers=SHARDS_IN_FLIGHT))  # type: ignore[arg-type]
-def grade_cohort(archive: str, cohort: str, config: str = "", cluster: str = "", device: str = "auto") -> dict[str, Any]:
+def grade_cohort(
+    archive: str, cohort: str, config: str = "", cluster: str = "", device: str = "auto"
+) -> dict[str, Any]:
     """Grade every study of `archive` that `cohort` does not hold yet, and publish the tables.
 
     Args:
@@ -38,12 +40,12 @@ def grade_cohort(archive: str, cohort: str, config: str = "", cluster: str = "",
     spec = clusters.read_cluster(Path(cluster) if cluster else None)
     with run.cohort.lock():
         survey = tasks.find_studies(run)
-        shards = tasks.cut_shards(run, quote(survey), workers=spec.workers)
+        shards = tasks.cut_shards(run, quoted(survey), workers=spec.workers)
         if shards:
             grade(run, shards, spec)
-        summary = tasks.publish(run, quote(survey))
-        tasks.write_report(run.cohort.root, run.run_id)
-    tasks.show_summary(quote(summary))
+        summary = tasks.publish(run, quoted(survey))
+        tasks.write_report(run)
+    tasks.show_summary(quoted(summary))
     say(summary.line())
     return summary.as_dict()
 
@@ -53,7 +55,7 @@ def grade(run: night.Run, shards: list[Shard], spec: clusters.ClusterSpec) -> No
     progress = Progress(studies=sum(shard.studies for shard in shards), shards=len(shards))
     say(f"{progress.studies} studies to grade in {len(shards)} shards")
     with clusters.connect(spec, shards=len(shards)) as client, shown(progress, say) as show:
-        futures = [tasks.grade_shard.submit(shard, run.job, quote(client), quote(progress)) for shard in shards]
+        futures = [tasks.grade_shard.submit(shard, run.job, quoted(client), quoted(progress)) for shard in shards]
         while progress.wait(1.0):
             show()
         show()

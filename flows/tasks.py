@@ -5,11 +5,12 @@ No Prefect runs in the workers, so nothing depends on a server there, and one ta
 
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec, TypeVar, cast
 
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.utilities.annotations import quote
 
 from flows.progress import Progress
 from modic import night, pipeline, report, shards
@@ -22,13 +23,33 @@ if TYPE_CHECKING:
     from distributed import Client, Future
 
 POLL_S = 0.5
-coarse = task(cache_policy=NO_CACHE, persist_result=False)
-"""Files are the checkpoint; Prefect keeps no results."""
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
 
-find_studies = coarse(night.find_studies).with_options(name="find-studies")
-cut_shards = coarse(night.cut_shards).with_options(name="cut-shards")
-publish = coarse(night.publish).with_options(name="publish")
-write_report = coarse(report.write_report).with_options(name="report")
+
+def coarse(name: str, step: "Callable[P, R]") -> "Callable[P, R]":
+    """A step of the run as a task. Files are the checkpoint: Prefect keeps no results."""
+    return cast("Callable[P, R]", task(name=name, cache_policy=NO_CACHE, persist_result=False)(step))
+
+
+def quoted(value: T) -> T:
+    """`value`, which Prefect hands on as it is, instead of looking for futures in every study and pixel of it."""
+    return cast(T, quote(value))
+
+
+find_studies = coarse("find-studies", night.find_studies)
+cut_shards = coarse("cut-shards", night.cut_shards)
+publish = coarse("publish", night.publish)
+
+
+@night.discreet
+def _write_report(run: night.Run) -> None:
+    """The HTML page and the methods paragraph of this run."""
+    report.write_report(run.cohort.root, run.run_id)
+
+
+write_report = coarse("report", _write_report)
 
 
 @task(name="grade-shard", task_run_name="shard {shard.id}", cache_policy=NO_CACHE, persist_result=False)
@@ -77,7 +98,9 @@ def stop_worker_of(future: "Future", client: "Client") -> None:
     future.cancel()
 
 
-@task(name="summary", cache_policy=NO_CACHE, persist_result=False)
-def show_summary(summary: night.Summary) -> None:
+def _show_summary(summary: night.Summary) -> None:
     """The run's counts as a markdown artifact."""
     create_markdown_artifact(summary.markdown(), key="summary", description=f"Run {summary.run_id}")
+
+
+show_summary = coarse("summary", _show_summary)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from modic import __doc__ as about
-from modic.errors import UsageError
+from modic.errors import ModicError, UsageError
 
 OK, RUN_FAILED, WRONG_USAGE, SOME_STUDIES_FAILED = 0, 1, 2, 3
 
@@ -27,8 +27,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UsageError as error:
         print(f"modic: {' '.join(str(error).split())}", file=sys.stderr)
         return WRONG_USAGE
+    except ModicError as error:
+        print(f"modic: the run failed: {error}", file=sys.stderr)
+        return RUN_FAILED
     except KeyboardInterrupt:
-        print("modic: stopped; finished shards are kept and the next run goes on from there", file=sys.stderr)
+        print("modic: stopped; what is finished is kept", file=sys.stderr)
         return RUN_FAILED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has had enough: `| head`
@@ -37,7 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parser(*, training: bool = False) -> argparse.ArgumentParser:
     """All commands. The options of `train` cost an import, so they are added only where `training` asks."""
-    top = argparse.ArgumentParser(prog="modic", description=about, epilog="modic COMMAND --help says more. Research use only.")
+    top = argparse.ArgumentParser(
+        prog="modic", description=about, epilog="modic COMMAND --help says more. Research use only."
+    )
     top.add_argument("--version", action=_Version, nargs=0, help="say the version and stop")
     commands = top.add_subparsers(metavar="COMMAND", required=True)
     _add_demo(commands)
@@ -80,11 +85,21 @@ def _add_grade(commands: Any) -> None:
 A second run reads only what changed and grades only what is new. A run that was killed goes on from its
 finished shards. Exit codes: 0 all graded or excluded, 3 some studies failed, 2 wrong usage, 1 the run failed."""
     grade = _command(commands, "grade", run_grade, "grade every lumbar study of a DICOM archive", examples)
-    grade.add_argument("archive", metavar="ARCHIVE", help="folder of DICOM files, of any depth and with any names; only read")
-    grade.add_argument("--out", required=True, metavar="COHORT", help="folder of the cohort: new, empty, or of an earlier run")
-    grade.add_argument("--config", default="", metavar="FILE", help="cohort.toml with options (default: see deployments/cohort.toml)")
-    grade.add_argument("--cluster", default="", metavar="FILE", help="cluster YAML (default: one process a core of this machine)")
-    grade.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="where networks run (default: auto)")
+    grade.add_argument(
+        "archive", metavar="ARCHIVE", help="folder of DICOM files, of any depth and with any names; only read"
+    )
+    grade.add_argument(
+        "--out", required=True, metavar="COHORT", help="folder of the cohort: new, empty, or of an earlier run"
+    )
+    grade.add_argument(
+        "--config", default="", metavar="FILE", help="cohort.toml with options (default: see deployments/cohort.toml)"
+    )
+    grade.add_argument(
+        "--cluster", default="", metavar="FILE", help="cluster YAML (default: one process a core of this machine)"
+    )
+    grade.add_argument(
+        "--device", default="auto", choices=("auto", "cpu", "cuda"), help="where networks run (default: auto)"
+    )
 
 
 def run_grade(options: argparse.Namespace) -> int:
@@ -119,8 +134,12 @@ def _add_demo(commands: Any) -> None:
 
 No network, server, GPU or data is needed. The archive holds synthetic spines as five manufacturers would write
 them, with missing contrasts and broken files; the truth lies beside it."""
-    demo = _command(commands, "demo", run_demo, "make a synthetic archive, grade it, check it and write its report", examples)
-    demo.add_argument("--out", type=Path, default=Path("demo"), metavar="DIR", help="new or earlier folder (default: demo)")
+    demo = _command(
+        commands, "demo", run_demo, "make a synthetic archive, grade it, check it and write its report", examples
+    )
+    demo.add_argument(
+        "--out", type=Path, default=Path("demo"), metavar="DIR", help="new or earlier folder (default: demo)"
+    )
     demo.add_argument("--patients", type=int, default=6, metavar="N", help="synthetic patients (default: 6)")
     demo.add_argument("--seed", type=int, default=0, metavar="N", help="same seed, same archive (default: 0)")
 
@@ -130,8 +149,9 @@ def run_demo(options: argparse.Namespace) -> int:
     from modic.demo import make_archive, show
 
     archive, cohort = make_archive(options.out, patients=options.patients, seed=options.seed)
-    code = grade(str(archive), str(cohort))
-    return max(code, check(cohort), show(options.out, cohort))
+    graded, sound = grade(str(archive), str(cohort)), check(cohort)
+    show(options.out)
+    return graded or sound
 
 
 def _add_query(commands: Any) -> None:
@@ -170,13 +190,17 @@ def run_check(options: argparse.Namespace) -> int:
 
 
 def check(cohort: Path) -> int:
-    """Print each law and how many rows break it; 1 where any does."""
+    """Print the laws that rows break, with some of the rows; 1 where there are any."""
     from modic.query import run_checks
 
-    broken = {name: len(rows) for name, rows in run_checks(cohort).items()}
+    outcome = run_checks(cohort)
+    broken = {name: rows for name, rows in outcome.items() if rows}
     for name, rows in broken.items():
-        print(f"{'ok  ' if not rows else 'FAIL'} {name}{f': {rows} rows' if rows else ''}")
-    return RUN_FAILED if any(broken.values()) else OK
+        print(f"{name}: {len(rows)} rows")
+        for row in rows[:5]:
+            print(f"  {row}")
+    print(f"{len(outcome) - len(broken)} of {len(outcome)} checks hold")
+    return RUN_FAILED if broken else OK
 
 
 def _add_report(commands: Any) -> None:
@@ -187,10 +211,9 @@ def _add_report(commands: Any) -> None:
 
 def run_report(options: argparse.Namespace) -> int:
     """`modic report`."""
-    from modic.query import last_run
     from modic.report import write_report
 
-    print(write_report(options.cohort, last_run(options.cohort)))
+    print(write_report(options.cohort))
     return OK
 
 

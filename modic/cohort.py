@@ -1,9 +1,9 @@
 """The cohort directory: where a run's files lie, who may write there now, and how a file appears whole.
 
-    COHORT/
-      current/   what analysts read; replaced in one atomic step (modic/tables.py)
-      runs/<run_id>/shards/<shard_id>.parquet     finished shards, immutable; also manifest, report, methods
-      private/   mode 0700: key, header index, links, lock, shard inputs, Prefect's database when there is no server
+COHORT/
+  current/   what analysts read; replaced in one atomic step (modic/tables.py)
+  runs/<run_id>/shards/<shard_id>.parquet     finished shards, immutable; also manifest, report, methods
+  private/   mode 0700: key, header index, links, lock, shard inputs, Prefect's database when there is no server
 """
 
 import fcntl
@@ -62,7 +62,7 @@ class Cohort:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Only one run at a time writes a cohort; the lock dies with the process. Raises UsageError where it is held."""
+        """One run at a time writes a cohort; the lock dies with the process. Raises UsageError where it is held."""
         with (self.private / "lock").open("w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -5,19 +5,22 @@
     cut_shards     what the ledger does not hold yet, in shards
     publish        ledger + archive → the four tables, in one atomic step
 
-A study is graded again only if its fingerprint is new: a keyed hash over both its series (UID, size and modification time of
-every image; not the folder, which may move), both models and the options that can change a grade.
+A study is graded again only if its fingerprint is new: a keyed hash over both its series (UID, size and modification
+time of every image; not the folder, which may move), both models and the options that can change a grade.
 """
 
 import hashlib
 import json
 import math
+import traceback
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from importlib.metadata import version
+from functools import wraps
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -26,9 +29,10 @@ from modic import rows, shards
 from modic.cohort import Cohort, create_cohort, new_run_id, write_json
 from modic.config import GRADING_SECTIONS, Config, load_config
 from modic.crawl import crawl
-from modic.errors import UsageError
+from modic.errors import ModicError, UsageError
 from modic.identify import identify
 from modic.pair import pair
+from modic.pipeline import where
 from modic.pseudonym import Pseudonyms
 from modic.records import Excluded, Pair, Series
 from modic.shards import Job, Shard, Work
@@ -36,6 +40,8 @@ from modic.tables import SCHEMAS, read_table, write_table
 from modic.tables import publish as publish_tables
 from modic.weights import model_id, read_card
 
+P = ParamSpec("P")
+R = TypeVar("R")
 LINKS = pa.schema(
     [(name, pa.string()) for name in ("study_key", "series_key", "patient_key")]
     + [(name, pa.string()) for name in ("PatientID", "StudyInstanceUID", "SeriesInstanceUID")]
@@ -63,6 +69,23 @@ class Run:
     def job(self) -> Job:
         """The part that workers and their watchers need."""
         return Job(self.cohort, self.run_id, self.device, self.config.run.study_time_limit_s)
+
+
+def discreet(step: Callable[Concatenate[Run, P], R]) -> Callable[Concatenate[Run, P], R]:
+    """A step whose bugs may be logged: what an exception says, maybe a path or a patient, stays in `private/`."""
+
+    @wraps(step)
+    def wrapped(run: Run, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return step(run, *args, **kwargs)
+        except ModicError:
+            raise
+        except Exception as error:  # noqa: BLE001  (raised again, without its message)
+            note = run.cohort.private / "last_error.txt"
+            note.write_text(traceback.format_exc(), encoding="utf-8")
+            raise ModicError(f"{step.__name__}: {where(error)}; more in {note}") from None
+
+    return wrapped
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +116,9 @@ class Summary:
     def line(self) -> str:
         """One line for a log."""
         counts = ", ".join(f"{self.row[f'studies_{status}']} {status}" for status in ("graded", "excluded", "failed"))
-        return f"run {self.run_id}: {self.row['studies_found']} studies: {counts}; {self.graded_now} worked on in this run"
+        return (
+            f"run {self.run_id}: {self.row['studies_found']} studies: {counts}; {self.graded_now} worked on in this run"
+        )
 
     def markdown(self) -> str:
         """Counts by status and reason, as Prefect shows them."""
@@ -137,6 +162,7 @@ def _models_hash(cards: list[dict[str, Any]]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+@discreet
 def find_studies(run: Run) -> Survey:
     """crawl → identify → pair. Raises UsageError where the archive holds no DICOM."""
     found = crawl(run.archive, index=run.cohort.header_index)
@@ -153,6 +179,7 @@ def _fingerprint(run: Run, one: Pair, keys: Pseudonyms) -> str:
     return keys.fingerprint(run.models, run.config.grading_hash(), *files)
 
 
+@discreet
 def cut_shards(run: Run, survey: Survey, *, workers: int) -> list[Shard]:
     """Write the inputs of the shards that this run has to grade; empty where there is nothing to do."""
     run.cohort.forget_shard_inputs()
@@ -167,6 +194,7 @@ def cut_shards(run: Run, survey: Survey, *, workers: int) -> list[Shard]:
     ]
 
 
+@discreet
 def publish(run: Run, survey: Survey) -> Summary:
     """Build the four tables from the ledger and the archive and make them current in one atomic step."""
     ledger = shards.ledger(run.cohort)
@@ -174,14 +202,15 @@ def publish(run: Run, survey: Survey) -> Summary:
     graded = ledger.take([latest[key] for key in survey.fingerprints.items()])
     old = {name: read_table(run.cohort.root, name) for name in SCHEMAS}
     tables = rows.with_gone(_tables(run, survey, graded, old), old)
-    row = _run_row(run, survey, tables["studies"])
+    ours = graded.filter(pc.equal(graded["run_id"], run.run_id))
+    row = _run_row(run, survey, tables["studies"], sorted(set(ours["device"].drop_null().to_pylist())))
     tables["runs"] = pa.concat_tables([old["runs"], rows.table("runs", [row])])
     write_table(_links(survey), run.cohort.private / "links.parquet")
-    _write_manifest(run, row, graded)
+    _write_manifest(run, row, ours)
     publish_tables(run.cohort.root, tables, run.run_id)
     run.cohort.forget_shard_inputs()
     failed = tables["studies"].filter(pc.equal(tables["studies"]["status"], "failed"))["study_key"].to_pylist()
-    return Summary(run.run_id, row, failed, pc.sum(pc.equal(graded["run_id"], run.run_id)).as_py() or 0)
+    return Summary(run.run_id, row, failed, len(ours))
 
 
 def _tables(run: Run, survey: Survey, graded: pa.Table, old: dict[str, pa.Table]) -> dict[str, pa.Table]:
@@ -201,18 +230,18 @@ def _tables(run: Run, survey: Survey, graded: pa.Table, old: dict[str, pa.Table]
     }
 
 
-def _run_row(run: Run, survey: Survey, studies: pa.Table) -> dict[str, Any]:
-    """This run's row of `runs`."""
+def _run_row(run: Run, survey: Survey, studies: pa.Table, devices: list[str]) -> dict[str, Any]:
+    """This run's row of `runs`; `devices`: what its workers said."""
     files, statuses = survey.files, Counter(studies["status"].to_pylist())
     return {
         "run_id": run.run_id,
         "started": run.started,
         "finished": datetime.now(UTC),
-        "code_version": version("modic"),
+        "code_version": code_version(),
         "configuration_hash": run.config.grading_hash(),
         "detector_id": run.detector_id,
         "classifier_id": run.classifier_id,
-        "device": run.device,
+        "device": devices[0] if len(devices) == 1 else run.device,
         **{name: files[name] for name in ("files_seen", "files_read", "files_unchanged")},
         "files_rejected": sum(files["rejected"].values()),
         "files_rejected_by_reason": json.dumps(files["rejected"], sort_keys=True),
@@ -220,6 +249,14 @@ def _run_row(run: Run, survey: Survey, studies: pa.Table) -> dict[str, Any]:
         **{f"studies_{status}": statuses[status] for status in ("graded", "excluded", "failed")},
         "studies_by_reason": json.dumps(Counter(studies["reason"].drop_null().to_pylist()), sort_keys=True),
     }
+
+
+def code_version() -> str:
+    """The installed version of modic."""
+    try:
+        return version("modic")
+    except PackageNotFoundError:  # run from a folder that was never installed
+        return "unknown"
 
 
 def _links(survey: Survey) -> pa.Table:
@@ -243,16 +280,14 @@ def _links(survey: Survey) -> pa.Table:
     )
 
 
-def _write_manifest(run: Run, row: dict[str, Any], graded: pa.Table) -> None:
+def _write_manifest(run: Run, row: dict[str, Any], ours: pa.Table) -> None:
     """`runs/<run_id>/manifest.json`: the run's row, its options, and seconds of work by stage."""
-    ours = graded.filter(pc.equal(graded["run_id"], run.run_id))
     seconds: Counter[str] = Counter()
     for stages in ours["seconds"].to_pylist():
         seconds.update(dict(stages))
     options = {section: asdict(getattr(run.config, section)) for section in (*GRADING_SECTIONS, "run")}
     times = {name: row[name].isoformat() for name in ("started", "finished")}
-    devices = sorted(set(ours["device"].drop_null().to_pylist()))
-    manifest = {**row, **times, "options": options, "devices": devices, "studies_worked_on": len(ours)}
+    manifest = {**row, **times, "options": options, "studies_worked_on": len(ours)}
     run.cohort.run(run.run_id).mkdir(parents=True, exist_ok=True)
     path = run.cohort.run(run.run_id) / "manifest.json"
     write_json(path, {**manifest, "seconds_by_stage": {k: round(v, 3) for k, v in seconds.items()}})

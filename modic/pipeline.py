@@ -126,10 +126,10 @@ def grade_or_fail(pair: Pair, *, models: Models, config: Config) -> StudyResult:
     except Exception as error:  # noqa: BLE001  (a bad study costs only itself)
         out_of_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
         reason = Reason.STUDY_OUT_OF_MEMORY if out_of_memory else Reason.STUDY_INTERNAL_ERROR
-        return StudyResult(rejected=Rejected(reason, _where(error)))
+        return StudyResult(rejected=Rejected(reason, where(error)))
 
 
-def _where(error: Exception) -> str:
+def where(error: Exception) -> str:
     """`ValueError in levels.py:120`: the class and the innermost line of this package."""
     here = Path(__file__).parent
     frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).is_relative_to(here)]

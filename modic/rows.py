@@ -121,7 +121,7 @@ def _refusal(rejected: Rejected) -> dict[str, Any]:
 
 
 def series_key(series: Series, keys: Pseudonyms) -> str:
-    """The pseudonym of a stack. Archives do hold one series UID in two studies or of two patients, so both are in it."""
+    """The pseudonym of a stack. Archives hold one series UID in two studies or of two patients, so both are in it."""
     return keys.series(" ".join((series.study_uid, series.series_uid, series.patient_id)), series.stack)
 
 
