@@ -4,8 +4,8 @@
     slices[3].ImagePositionPatient = None
     write(slices, tmp_path)
 
-Sagittal slices run from the patient's right to left (x from -22.5 to 22.5 mm), rows from head to feet, columns from front
-to back. Every voxel of slice k holds 100 * k + row, so a test can see where each came from.
+Sagittal slices run from the patient's right to left (x from -22.5 to 22.5 mm), rows from head to feet, columns from
+front to back. Every voxel of slice k holds 100 * k + row, so a test can see where each came from.
 """
 
 from collections.abc import Iterable

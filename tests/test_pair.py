@@ -1,0 +1,114 @@
+"""One result for every study: the pair to grade, or the row of the decision table that excluded it."""
+
+from pathlib import Path
+from typing import Any
+
+import dicoms
+import pytest
+from pydicom.dataset import Dataset
+
+from modic.config import IdentifyOptions, PairOptions
+from modic.crawl import crawl
+from modic.errors import Reason
+from modic.identify import identify
+from modic.pair import pair
+from modic.records import Excluded, Pair
+
+
+def pairs_of(slices: list[Dataset], folder: Path) -> list[Pair | Excluded]:
+    dicoms.write(slices, folder / "archive")
+    found = identify(crawl(folder / "archive", index=None).headers, options=IdentifyOptions())
+    assert pair(found[::-1], options=PairOptions()) == pair(found, options=PairOptions())
+    return pair(found, options=PairOptions())
+
+
+def chosen(slices: list[Dataset], folder: Path) -> Pair:
+    (found,) = pairs_of(slices, folder)
+    assert isinstance(found, Pair), found
+    return found
+
+
+def test_the_plain_study(tmp_path: Path) -> None:
+    found = chosen(dicoms.study(), tmp_path)
+    assert (found.t1.role, found.t2.role, found.rule, found.overlap_fraction) == ("t1", "t2", "P7", 1.0)
+
+
+T1, T2, STIR = dicoms.t1(), dicoms.t2(), dicoms.stir()
+
+
+@pytest.mark.parametrize(
+    "t1, t2, changes, reason",
+    [
+        (T1, STIR, {}, Reason.STUDY_NO_SAGITTAL_T2),
+        (STIR, T2, {}, Reason.STUDY_NO_SAGITTAL_T1),
+        (STIR, STIR, {}, Reason.STUDY_NO_SAGITTAL_T1_NOR_T2),
+        (T1, T2, {"FrameOfReferenceUID": "1.2.3"}, Reason.STUDY_FRAMES_DIFFER),
+        (T1, T2, {"PatientID": "somebody else"}, Reason.STUDY_PATIENT_CONFLICT),
+    ],
+)
+def test_excluded_by_name(
+    t1: dict[str, Any], t2: dict[str, Any], changes: dict[str, str], reason: Reason, tmp_path: Path
+) -> None:
+    second = dicoms.series(t2, name="b")
+    for slice_ in second:
+        slice_.update({keyword: value for keyword, value in dicoms._dataset(changes).items()})
+    (found,) = pairs_of(dicoms.series(t1, name="a") + second, tmp_path)
+    assert isinstance(found, Excluded)
+    assert found.rejected.reason == reason
+    assert "somebody" not in found.rejected.detail
+
+
+@pytest.mark.parametrize("shift_mm, accepted", [(0.0, True), (4.5, True), (9.0, False), (80.0, False)])
+def test_overlap_is_measured_in_patient_millimetres(shift_mm: float, accepted: bool, tmp_path: Path) -> None:
+    origin = (-22.5 + shift_mm, -5.5, 7.5)
+    slices = dicoms.series(T1, name="a", origin=origin) + dicoms.series(T2, name="b")
+    (found,) = pairs_of(slices, tmp_path)
+    if accepted:
+        assert isinstance(found, Pair)
+        assert found.overlap_fraction == pytest.approx(1 - shift_mm / 4.5 / 11)
+    else:
+        assert isinstance(found, Excluded)
+        assert found.rejected.reason == Reason.STUDY_LITTLE_OVERLAP
+
+
+@pytest.mark.parametrize(
+    "better, worse",
+    [
+        ({}, {"values": {"SeriesDescription": "SAG STIR"}}),
+        ({}, {"values": {"ContrastBolusAgent": "Gd"}}),
+        ({}, {"values": {"ScanOptions": "FS"}}),
+        ({}, {"values": {"MRAcquisitionType": "3D"}}),
+        ({"spacing": (0.5, 0.5), "rows": 32, "columns": 24}, {}),
+        ({"n": 11}, {"n": 9}),
+        ({"values": {"AcquisitionTime": "110000"}}, {"values": {"AcquisitionTime": "100000"}}),
+    ],
+)
+def test_the_best_of_several_is_chosen(better: dict[str, Any], worse: dict[str, Any], tmp_path: Path) -> None:
+    slices = dicoms.series(T1, name="t1")
+    for name, options in (("better", better), ("worse", worse)):
+        rest = {key: value for key, value in options.items() if key != "values"}
+        slices += dicoms.series(dicoms.t2(**options.get("values", {})), name=name, **rest)
+    found = chosen(slices, tmp_path)
+    assert found.t2.series_uid == dicoms.uid("patient-1", "study", "better")
+
+
+def test_frames_of_reference_that_nobody_names_need_the_same_geometry(tmp_path: Path) -> None:
+    slices = dicoms.study()
+    for slice_ in slices:
+        del slice_.FrameOfReferenceUID
+    assert chosen(slices, tmp_path).overlap_fraction == 1.0
+
+
+def test_one_result_a_study(tmp_path: Path) -> None:
+    slices = [s for number in range(3) for s in dicoms.study(study=number, patient=f"p{number}", n=6)]
+    slices += dicoms.series(T1, study="lonely", n=6)
+    found = pairs_of(slices, tmp_path)
+    assert [type(one).__name__ for one in found].count("Pair") == 3
+    assert len({one.study_uid for one in found}) == len(found) == 4
+
+
+def test_hitachi_study_is_paired(shared_data: Path) -> None:
+    found = identify(crawl(shared_data / "hitachi-lspine", index=None).headers, options=IdentifyOptions())
+    (pair_,) = pair(found, options=PairOptions())
+    assert isinstance(pair_, Pair)
+    assert (pair_.t1.echo_time_ms, pair_.t2.echo_time_ms, pair_.overlap_fraction) == (25, 110, 1.0)
