@@ -68,7 +68,7 @@ def _series(stack: Stack, number: int, options: IdentifyOptions) -> Series:
         study_uid=header["StudyInstanceUID"],
         series_uid=header["SeriesInstanceUID"],
         stack=number,
-        patient_id=header["PatientID"] or "",
+        patient_id=header["PatientID"] or header["StudyInstanceUID"],  # nobody knows: then nobody else's
         files=tuple(row["path"] for row in stack.rows),
         frames=tuple(row["frame"] for row in stack.rows),
         role=role.role,

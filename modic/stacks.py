@@ -29,6 +29,7 @@ Row = dict[str, Any]
 SPLIT_ORIENTATION = 0.05  # largest difference in ImageOrientationPatient, about 3 degrees
 SPLIT_OFFSET_MM = 15.0
 MIN_TO_INFER = 5
+MAX_GROUPS = 64  # of orientations, or of stations: what lies beyond joins the last group, which is then refused
 FILE_KEYS = frozenset({"path", "size", "mtime_ns", "frame"})
 MAY_DIFFER = FILE_KEYS | {"SOPInstanceUID", "InstanceNumber", "TransferSyntaxUID", "SOPClassUID"}
 DISCRIMINATORS = ("TemporalPositionIdentifier", "AcquisitionNumber", "AcquisitionTime", "SeriesTime")
@@ -97,10 +98,10 @@ def _by_orientation(rows: list[Row]) -> list[tuple[np.ndarray | None, list[Row]]
             continue
         values = np.array(row["ImageOrientationPatient"])
         home = next((g for g in groups if np.abs(g[0] - values).max() <= SPLIT_ORIENTATION), None)
-        if home is None:
+        if home is None and len(groups) < MAX_GROUPS:
             groups.append((values, [row]))
         else:
-            home[1].append(row)
+            (home or groups[-1])[1].append(row)
     if not groups:
         return [(None, lost)]
     max(groups, key=lambda group: len(group[1]))[1].extend(lost)
@@ -121,10 +122,10 @@ def _by_offset(rows: list[Row], normal: np.ndarray | None) -> list[list[Row]]:
     for index in order.tolist():
         near = (g for g in groups if np.linalg.norm(inside[g[-1]] - inside[index]) <= SPLIT_OFFSET_MM)
         home = next(near, None)
-        if home is None:
+        if home is None and len(groups) < MAX_GROUPS:
             groups.append([index])
         else:
-            home.append(index)
+            (home or groups[-1]).append(index)
     max(groups, key=len).extend(np.setdiff1d(np.arange(len(rows)), known).tolist())
     return [[rows[index] for index in group] for group in groups]
 
@@ -205,10 +206,13 @@ def _dedupe(stack: Stack) -> Stack:
     """S6."""
     kept: list[Row] = []
     duplicates: list[tuple[Row, Row]] = []
+    seen: dict[Hashable, list[Row]] = defaultdict(list)
     for row in stack.rows:
-        twin = next((other for other in kept if _same_image(other, row)), None)
+        twins = seen[tuple(row["ImagePositionPatient"]), row["frame"]]
+        twin = next((other for other in twins if _same_image(other, row)), None)
         if twin is None:
             kept.append(row)
+            twins.append(row)
         else:
             duplicates.append((twin, row))
     warnings = stack.warnings + ((f"{len(duplicates)} duplicate slices",) if duplicates else ())
@@ -216,8 +220,6 @@ def _dedupe(stack: Stack) -> Stack:
 
 
 def _same_image(one: Row, other: Row) -> bool:
-    if one["ImagePositionPatient"] != other["ImagePositionPatient"] or one["frame"] != other["frame"]:
-        return False
     return all(one[key] == other[key] for key in one.keys() - MAY_DIFFER)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import dicoms
 import numpy as np
+import pyarrow as pa
 import pytest
 from pydicom.dataset import Dataset
 
@@ -246,6 +247,28 @@ def test_roles_come_from_physics(values: dict[str, Any], role: str, tmp_path: Pa
     assert found.role == role
     assert (found.rejected is None) == (role in ("t1", "t2"))
     assert "T2 SAG" not in found.role_evidence
+
+
+def test_a_blank_patient_id_links_no_studies(tmp_path: Path) -> None:
+    found = series_of(dicoms.series(patient="", study=1, n=6) + dicoms.series(patient="", study=2, n=6), tmp_path)
+    assert len({one.patient_id for one in found}) == 2
+
+
+def test_thousands_of_orientations_in_one_series_end(tmp_path: Path) -> None:
+    (row,) = crawl(_one_file(tmp_path), index=None).headers.to_pylist()
+    angles = np.linspace(0, 1.5, 5000)
+    turned_rows = [
+        {**row, "frame": k, "ImageOrientationPatient": [-np.sin(a), np.cos(a), 0, 0, 0, -1]}
+        for k, a in enumerate(angles)
+    ]
+    found = identify(pa.Table.from_pylist(turned_rows), options=OPTIONS)
+    assert sum(one.n_slices for one in found) == 5000
+    assert all(one.rejected for one in found)
+
+
+def _one_file(folder: Path) -> Path:
+    dicoms.write(dicoms.series(n=1), folder)
+    return folder
 
 
 def test_planes(tmp_path: Path) -> None:

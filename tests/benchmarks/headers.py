@@ -6,7 +6,6 @@ Files are copied to a temporary folder (made by tests/dicoms.py without --source
 """
 
 import argparse
-import shutil
 import sys
 import tempfile
 import time
@@ -48,7 +47,7 @@ def main() -> None:
 
 
 def fill(archive: Path, source: Path | None, files: int) -> None:
-    """`files` copies of the files of `source`, in folders of 100."""
+    """`files` copies of the files of `source`, in folders of 100, each with an SOPInstanceUID of its own."""
     archive.mkdir()
     originals = sorted(p for p in source.rglob("*") if p.is_file()) if source else []
     if not originals:
@@ -58,7 +57,10 @@ def fill(archive: Path, source: Path | None, files: int) -> None:
     for number in range(files):
         folder = archive / f"{number // 100:04}"
         folder.mkdir(exist_ok=True)
-        shutil.copy(originals[number % len(originals)], folder / f"{number:06}")
+        content = originals[number % len(originals)].read_bytes()
+        uid = str(pydicom.dcmread(originals[number % len(originals)], specific_tags=["SOPInstanceUID"]).SOPInstanceUID)
+        own = f"{uid[: len(uid) - 6]}{number:06}"  # no two files alike, as in an archive
+        (folder / f"{number:06}").write_bytes(content.replace(uid.encode(), own.encode()))
 
 
 def plain(archive: Path) -> None:
