@@ -4,17 +4,17 @@ MR values have no unit: the same tissue differs by a factor between scanners, co
 at the five slices of one contrast together, so that a difference between slices stays a difference. None is fitted
 on other patients. A region of one constant value comes back as zeros.
 
-| method        | value                                                                                                |
-|---------------|------------------------------------------------------------------------------------------------------|
-| `none`        | divided by the region's largest absolute value, which only brings it to a range a network can take   |
-| `standardize` | minus the region's mean, divided by its standard deviation                                           |
-| `clahe`       | scaled to 0..1 by minimum and maximum, then contrast-limited adaptive histogram equalization a slice  |
-| `gamma`       | scaled to 0..1 by minimum and maximum, then raised to `GAMMA`                                         |
+| method        | value                                                                                              |
+|---------------|----------------------------------------------------------------------------------------------------|
+| `none`        | divided by the region's largest absolute value: a range that a network can take                    |
+| `standardize` | minus the region's mean, divided by its standard deviation                                         |
+| `clahe`       | scaled to 0..1 by minimum and maximum, then CLAHE a slice (OpenCV, `CLAHE_CLIP`, `CLAHE_TILES`)    |
+| `gamma`       | scaled to 0..1 by minimum and maximum, then raised to `GAMMA`                                      |
 """
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -26,6 +26,7 @@ Method = Literal["none", "standardize", "clahe", "gamma"]
 GAMMA = 0.7  # below 1: opens up the dark marrow of a coil's far side
 CLAHE_CLIP = 2.0  # OpenCV's clipLimit, in multiples of a flat histogram's bin
 CLAHE_TILES = (4, 4)  # of a 64 px region: a tile is about a third of a vertebral body's height
+EPSILON, TINY = float(np.finfo(np.float32).eps), float(np.finfo(np.float32).tiny)
 UINT16_MAX = 65535  # OpenCV's CLAHE takes uint8 and uint16 only
 
 
@@ -68,9 +69,10 @@ def _unit(values: np.ndarray) -> np.ndarray:
     return _divide(values - low, values.max() - low)
 
 
-def _divide(values: np.ndarray, by: np.floating) -> np.ndarray:
+def _divide(values: np.ndarray, by: Any) -> np.ndarray:
     """Zeros where the divisor is (nearly) zero beside what float32 can tell apart."""
-    if not by > np.finfo(np.float32).eps * max(float(np.abs(values).max()), np.finfo(np.float32).tiny):
+    largest = float(np.abs(values).max())
+    if float(by) <= EPSILON * max(largest, TINY):
         return np.zeros_like(values)
     return (values / by).astype(np.float32)
 

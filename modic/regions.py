@@ -60,8 +60,8 @@ def box_on_t1(t1: Volume, t2: Volume, found: LevelBox) -> tuple[Box, int]:
 
 def corners_mm(t2: Volume, found: LevelBox) -> tuple[Point, Point]:
     """Patient millimetres (LPS) of the box's corners (x0, y0) and (x1, y1) on its slice."""
-    first, *_, last = (tuple(map(float, point)) for point in t2.to_mm(_corners(found)))
-    return first, last
+    (a, b, c), *_, (d, e, f) = t2.to_mm(_corners(found)).tolist()
+    return (a, b, c), (d, e, f)
 
 
 def region_grid(t2: Volume, found: LevelBox, preprocessing: dict[str, Any], *, oversample: int = 1) -> np.ndarray:

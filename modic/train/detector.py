@@ -60,9 +60,13 @@ class DetectorTraining:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `modic train detector`."""
-    parser.add_argument("--data", action="append", required=True, help="spider=DIR or phantom=N (number of patients); repeat")
+    parser.add_argument(
+        "--data", action="append", required=True, help="spider=DIR or phantom=N (number of patients); repeat"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for detector.safetensors, its card and metrics")
-    parser.add_argument("--backbone", default="resnet50", help="resnet18|resnet34|resnet50 (default: the paper's resnet50)")
+    parser.add_argument(
+        "--backbone", default="resnet50", help="resnet18|resnet34|resnet50 (default: the paper's resnet50)"
+    )
     parser.add_argument("--fpn-channels", type=int, default=256)
     parser.add_argument("--head-features", type=int, default=1024)
     parser.add_argument("--image-size", type=int, default=320, help="side of the square the detector sees, px")
@@ -140,7 +144,12 @@ def _fit(net: "torch.nn.Module", samples: dict[str, list[Sample]], options: Dete
         if step % options.epoch_steps == 0 or step == options.steps:
             value = _validation_loss(net, validation, options)
             options.history.append(
-                {"step": step, "seconds": round(time.time() - started), "loss": float(np.mean(losses)), "validation_loss": value}
+                {
+                    "step": step,
+                    "seconds": round(time.time() - started),
+                    "loss": float(np.mean(losses)),
+                    "validation_loss": value,
+                }
             )
             print(json.dumps(options.history[-1]), flush=True)
             losses, stale = [], stale + 1
@@ -168,7 +177,9 @@ def _draw(groups: dict[str, list[Sample]], rng: np.random.Generator, n: int) -> 
     return [group[rng.integers(len(group))] for group in chosen]
 
 
-def _loss(net: "torch.nn.Module", batch: list[Sample], rng: np.random.Generator, options: DetectorTraining) -> "torch.Tensor":
+def _loss(
+    net: "torch.nn.Module", batch: list[Sample], rng: np.random.Generator, options: DetectorTraining
+) -> "torch.Tensor":
     images, targets = zip(*(_example(sample, rng, options) for sample in batch), strict=True)
     return sum(net(list(images), list(targets)).values())
 
@@ -225,7 +236,9 @@ def evaluate(samples: list[Sample], detector: "Model") -> dict[str, Any]:
     whole = []
     for sample in samples:
         affine = np.array([[0, 0, 4, 0], [0.7, 0, 0, 0], [0, -0.7, 0, 0], [0, 0, 0, 1]], float)
-        found = find_levels(Volume(sample.image[None].astype(np.float32), affine), detector=detector, options=LevelOptions())
+        found = find_levels(
+            Volume(sample.image[None].astype(np.float32), affine), detector=detector, options=LevelOptions()
+        )
         named = {box.level: box for box in found.boxes}
         truth = {LEVELS[n]: b for n, b in zip(sample.names, sample.boxes, strict=True) if n >= 0}
         for level, box in truth.items():
@@ -262,7 +275,9 @@ def _save(net: "torch.nn.Module", samples: dict[str, list[Sample]], options: Det
         "architecture": options.architecture,
         "preprocessing": options.preprocessing,
         "data": {name: len({s.patient for s in group}) for name, group in samples.items()},
-        "recipe": {k: str(v) if isinstance(v, Path) else v for k, v in asdict(options).items() if k not in ("history", "out")},
+        "recipe": {
+            k: str(v) if isinstance(v, Path) else v for k, v in asdict(options).items() if k not in ("history", "out")
+        },
     }
     model = Model(net.eval(), card, "", options.device)
     card["results"] = {

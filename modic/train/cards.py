@@ -1,0 +1,163 @@
+"""The classifier's cards: JSON for the machine, Markdown for people. Only numbers that this training measured."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from modic.classify import softmax
+from modic.train.calibrate import conformal_quantiles, fit_temperature, measure
+from modic.train.views import Example
+from modic.weights import save_weights
+
+if TYPE_CHECKING:
+    import torch
+
+    from modic.train.classifier import ClassifierTraining
+
+LIMITS = (
+    "Research use; not a medical device, not for diagnosis.",
+    "Never validated on real Modic type 1: its examples are painted into real regions or synthetic, in training and "
+    "in every number about type 1 here.",
+    "Type 0 against 2 was learnt and measured on one mid-sagittal slice a patient (SPIDER), which readers graded on "
+    "the whole volume; five real slices of real patients were never measured.",
+    "Modic type 3, haemangioma, fracture, infection, metastasis and surgery are not classes; such discs get a wrong "
+    "grade or none.",
+    "Probabilities assume the three types equally frequent, as in training; multiply by a cohort's own prevalence and "
+    "rescale, or correct the counts (Rogan-Gladen), before reading them as risks.",
+)
+SPIDER = (
+    "SPIDER, mid-sagittal slices of T1 and T2 with radiological gradings, Zenodo 10159290, CC BY 4.0. Cite: van der "
+    "Graaf J. W. et al., Lumbar spine segmentation in MR images: a dataset and a public benchmark, Scientific Data 11, "
+    "264 (2024)."
+)
+PHANTOM = "Synthetic lumbar spines of modic.phantom (spin-echo physics, Modic 1 and 2 lesions); no patient data."
+TITLES = {"spider": "real (SPIDER)", "painted": "real, type 1 painted", "phantom": "phantom"}
+
+
+def write_classifier(
+    net: "torch.nn.Module",
+    parts: dict[str, list[Example]],
+    history: list[dict[str, Any]],
+    options: "ClassifierTraining",
+) -> Path:
+    """Calibrate on `calibrate`, measure on `test`, write OUT/classifier.{safetensors,json,md}; returns the first."""
+    calibration = _calibrate(net, parts["calibrate"], options)
+    card = {
+        "name": "classifier", "kind": "classifier", "architecture": options.architecture,
+        "preprocessing": options.preprocessing, "calibration": calibration, "data": _data(parts),
+        "recipe": {"command": command(options), "stopped_after": history[-1], "history": history,
+                   "optimizer": f"Adam {options.learning_rate}, {options.batch} discs a batch, classes equally often"},
+        "results": _results(net, parts["test"], calibration, options), "limits": list(LIMITS),
+        "licence": "Apache-2.0 (weights); trained on data under CC BY 4.0: keep the citation in `data`",
+    }  # fmt: skip
+    path = save_weights(options.out / "classifier.safetensors", net.state_dict(), card)
+    path.with_suffix(".md").write_text(markdown(card), encoding="utf-8")
+    return path
+
+
+def command(options: "ClassifierTraining") -> str:
+    """The command line that repeats this training; folders are left out."""
+    data = " ".join("--data " + ("spider=DIR" if d.startswith("spider") else d) for d in options.data)
+    return (
+        f"modic train classifier {data} --out DIR --normalization {options.normalization} --depth {options.depth} "
+        f"--widths {','.join(map(str, options.widths))} --epochs {options.epochs} --epoch-steps {options.epoch_steps} "
+        f"--batch {options.batch} --learning-rate {options.learning_rate} --patience {options.patience} "
+        f"--minutes {options.minutes:g} --alpha {options.alpha} --seed {options.seed}"
+    )
+
+
+def _calibrate(net: "torch.nn.Module", examples: list[Example], options: "ClassifierTraining") -> dict[str, Any]:
+    """On real patients where there are some (a phantom is easier than a patient), else on the phantom."""
+    real = [e for e in examples if e.source != "phantom"] or examples
+    logits, labels = _views(net, real, options)
+    temperature = fit_temperature(logits, labels)
+    quantiles = conformal_quantiles(softmax(logits / temperature), labels, alpha=options.alpha)
+    return {
+        "temperature": round(temperature, 4), "conformal_q": [round(q, 6) for q in quantiles], "alpha": options.alpha,
+        "prior": [1 / 3] * 3, "patients": len({e.disc.patient for e in real}),
+        "discs": {f"mc{k}": sum(e.label == k for e in real) for k in range(3)},
+        "sources": sorted({TITLES[e.source] for e in real}),
+    }  # fmt: skip
+
+
+def _results(
+    net: "torch.nn.Module", examples: list[Example], calibration: dict[str, Any], options: "ClassifierTraining"
+) -> dict[str, Any]:
+    groups = {
+        "real_mc0_mc2": [e for e in examples if e.source == "spider"],
+        "real_mc0_mc2_and_painted_mc1": [e for e in examples if e.source != "phantom"],
+        "phantom": [e for e in examples if e.source == "phantom"],
+    }
+    results: dict[str, Any] = {
+        "split": "test patients: seen neither in training, nor for stopping, nor for calibration"
+    }
+    for name, group in groups.items():
+        if group:
+            logits, labels = _views(net, group, options)
+            numbers = measure(softmax(logits / calibration["temperature"]), labels, calibration["conformal_q"])
+            results[name] = {"patients": len({e.disc.patient for e in group}), **numbers}
+    return results
+
+
+def _views(
+    net: "torch.nn.Module", examples: list[Example], options: "ClassifierTraining"
+) -> tuple[np.ndarray, np.ndarray]:
+    from modic.train.classifier import predict
+
+    return predict(net, examples, options, seed=1), np.array([e.label for e in examples])
+
+
+def _data(parts: dict[str, list[Example]]) -> dict[str, Any]:
+    sources = {e.disc.source for group in parts.values() for e in group}
+    counts = {
+        part: {source: _counted([e for e in group if e.disc.source == source]) for source in sorted(sources)}
+        for part, group in parts.items()
+    }
+    texts = {"spider": SPIDER, "phantom": PHANTOM}
+    return {"sources": {source: texts[source] for source in sorted(sources)}, "parts": counts}
+
+
+def _counted(examples: list[Example]) -> dict[str, int]:
+    plain = [e for e in examples if not e.painted]
+    return {
+        "patients": len({e.disc.patient for e in plain}),
+        **{f"mc{k}": sum(e.label == k for e in plain) for k in range(3)},
+    }
+
+
+def markdown(card: dict[str, Any]) -> str:
+    """The card for people."""
+    pre, arch = card["preprocessing"], card["architecture"]
+    lines = [
+        "# Classifier card", "",
+        f"Two identical 3D ResNets (depth {arch['depth']}, widths {arch['widths']}), T1 and T2, features joined; Modic "
+        f"type 0, 1 or 2 of one disc level. Regions of {pre['slices']} slices, {pre['region_size']} px, "
+        f"{pre['region_scale']} × the disc box; normalization `{pre['normalization']}`.", "",
+        "## Limits", *(f"- {limit}" for limit in card["limits"]), "",
+        "## Results", card["results"]["split"] + ".", "",
+        "| patients | n | discs | sensitivity | balanced accuracy | AUC MC0/MC2 | abstained | right where not |",
+        "|---|---|---|---|---|---|---|---|",
+        *(_row(name, group) for name, group in card["results"].items() if isinstance(group, dict)), "",
+        "## Data", *(f"- {text}" for text in card["data"]["sources"].values()), "",
+        "| part | source | patients | MC0 | MC1 | MC2 |", "|---|---|---|---|---|---|",
+        *(f"| {part} | {source} | {n['patients']} | {n['mc0']} | {n['mc1']} | {n['mc2']} |"
+          for part, sources in card["data"]["parts"].items() for source, n in sources.items()), "",
+        "Type 1 in real patients: painted into healthy discs (modic/train/lesions.py).", "",
+        "## Calibration",
+        f"Temperature {card['calibration']['temperature']}, class-conditional conformal sets at alpha "
+        f"{card['calibration']['alpha']}, fitted on {card['calibration']['patients']} patients kept for it.", "",
+        "## Recipe", f"`{card['recipe']['command']}`", "", card["recipe"]["optimizer"] + ".",
+        f"Stopped after {card['recipe']['stopped_after']}.", "", "## Licence", card["licence"], "",
+    ]  # fmt: skip
+    return "\n".join(lines)
+
+
+def _row(name: str, group: dict[str, Any]) -> str:
+    sensitivity = ", ".join(f"{k} {v:.2f}" for k, v in group["sensitivity"].items())
+    auc, right = group["auc_mc0_vs_mc2"], group["accuracy_where_not_abstained"]
+    cells = [
+        name.replace("_", " "), group["patients"], group["discs"], sensitivity, f"{group['balanced_accuracy']:.2f}",
+        "–" if auc is None else f"{auc:.2f}", f"{group['abstained']:.0%}", "–" if right is None else f"{right:.0%}",
+    ]  # fmt: skip
+    return "| " + " | ".join(map(str, cells)) + " |"

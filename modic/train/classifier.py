@@ -1,0 +1,283 @@
+"""Training of the grader: `modic train classifier --data spider=DIR --data phantom=N --out DIR`.
+
+The paper's recipe: Adam at 1e-3, early stopping with patience 5, rotations of 10°, shifts, 20 % of patients for the
+test. Classes are drawn equally often. Of the other patients some decide when to stop, some fit the calibration
+(modic/train/discs.py, `part_of`). Real discs of type 1 are too few to learn from, so type 1 comes from the phantom and
+from lesions painted into real regions (modic/train/lesions.py).
+"""
+
+import argparse
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from modic.errors import UsageError
+from modic.normalize import METHODS, Method
+from modic.train.calibrate import balanced_log_loss
+from modic.train.discs import Disc, load_discs, part_of, phantom_discs, save_discs, spider_discs
+from modic.train.views import Example, measuring_view, training_view
+
+if TYPE_CHECKING:
+    import torch
+
+PAINTED_FAT = 0.15  # share of the type 2 examples that are painted
+PHANTOM = 0.35  # share of the examples that come from the phantom where there are real ones too
+
+
+@dataclass(frozen=True, slots=True)
+class ClassifierTraining:
+    """Options of one training. The defaults for the optimizer and for stopping are the paper's."""
+
+    data: tuple[str, ...]  # spider=DIR, phantom=N (patients)
+    out: Path
+    normalization: Method = "standardize"
+    region_scale: float = 1.35  # side of a region / width of the disc's box
+    region_size: int = 64  # px
+    depth: int = 10
+    widths: tuple[int, ...] = (16, 32, 96, 192)  # fits 16 MiB in half precision; the card says what was used
+    dropout: float = 0.2
+    epochs: int = 40
+    epoch_steps: int = 40
+    batch: int = 16
+    learning_rate: float = 1e-3
+    patience: int = 5
+    minutes: float = 0.0  # stop after this long, 0: never
+    alpha: float = 0.1  # a prediction set misses the true class this often
+    seed: int = 0
+    device: str = "cpu"
+    threads: int = 0  # torch's choice
+    init: str | None = None  # weights to start from
+
+    @property
+    def architecture(self) -> dict[str, Any]:
+        """What the card will name (modic.nets)."""
+        return {"depth": self.depth, "widths": list(self.widths), "dropout": self.dropout}
+
+    @property
+    def preprocessing(self) -> dict[str, Any]:
+        """What service must do again (modic.regions, modic.normalize)."""
+        return {
+            "normalization": self.normalization, "region_scale": self.region_scale, "region_size": self.region_size,
+            "slices": 5,
+        }  # fmt: skip
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `modic train classifier`."""
+    parser.add_argument(
+        "--data", action="append", required=True, help="spider=DIR or phantom=N (number of patients); repeat"
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder for classifier.safetensors, its cards and a cache"
+    )
+    parser.add_argument("--normalization", default="standardize", choices=tuple(METHODS))
+    parser.add_argument("--depth", type=int, default=10, choices=(10, 18, 34, 50), help="of each 3D ResNet")
+    parser.add_argument(
+        "--widths", type=_widths, default=(16, 32, 96, 192), help="channels of its four stages, W,W,W,W"
+    )
+    parser.add_argument("--epochs", type=int, default=40, help="at most")
+    parser.add_argument("--epoch-steps", type=int, default=40, help="batches an epoch")
+    parser.add_argument("--batch", type=int, default=16, help="discs a batch")
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--patience", type=int, default=5, help="epochs without a better loss before it stops")
+    parser.add_argument("--minutes", type=float, default=0.0, help="stop after this long (default: never)")
+    parser.add_argument("--alpha", type=float, default=0.1, help="how often a prediction set may miss the true class")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: torch's choice)")
+    parser.add_argument("--init", help="weights to start from (NAME.safetensors)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """`modic train classifier`."""
+    values = {key: value for key, value in vars(args).items() if key in ClassifierTraining.__dataclass_fields__}
+    path = train_classifier(ClassifierTraining(**{**values, "data": tuple(args.data)}))
+    print(f"weights and cards: {path}, {path.with_suffix('.json').name}, {path.with_suffix('.md').name}")
+    return 0
+
+
+def train_classifier(options: ClassifierTraining) -> Path:
+    """Train, calibrate, measure on test patients, write weights and cards to `options.out`; returns the weights' path.
+
+    Raises UsageError for data that are missing or lack a class.
+    """
+    import torch
+
+    from modic.nets import build_classifier
+    from modic.train.cards import write_classifier
+
+    torch.manual_seed(options.seed)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    discs = load_sources(options)
+    parts = examples_by_part(discs)
+    net = build_classifier(options.architecture)
+    if options.init:
+        net.load_state_dict(_initial(options.init))
+    net = net.to(options.device).to(memory_format=torch.channels_last_3d)  # twice as fast on a CPU
+    history = fit(net, parts, options)
+    return write_classifier(net, parts, history, options)
+
+
+def load_sources(options: ClassifierTraining) -> list[Disc]:
+    """All discs, from the cache in `options.out` where an earlier training with the same data and cut left one."""
+    discs: list[Disc] = []
+    for source in options.data:
+        name, _, value = source.partition("=")
+        cut = f"{options.region_scale}-{options.region_size}"
+        cache = options.out / "cache" / f"{name}-{value if name == 'phantom' else 'slices'}-{cut}.npz"
+        if not (name == "spider" and value) and not (name == "phantom" and value.isdigit()):
+            raise UsageError(f"--data {source}: give spider=DIR or phantom=N")
+        if not cache.is_file():
+            spider = name == "spider"
+            cut_now = (
+                spider_discs(Path(value), options.preprocessing)
+                if spider
+                else phantom_discs(int(value), options.preprocessing)
+            )
+            save_discs(cache, cut_now)
+        discs += load_discs(cache)
+    return discs
+
+
+def examples_by_part(discs: list[Disc]) -> dict[str, list[Example]]:
+    """`train`, `stop`, `calibrate`, `test`: every disc as it is, and every healthy SPIDER disc also with a painted
+    type 1 lesion."""
+    parts: dict[str, list[Example]] = {"train": [], "stop": [], "calibrate": [], "test": []}
+    for disc in discs:
+        part = parts[part_of(disc.patient)]
+        part.append(Example(disc))
+        if disc.source == "spider" and disc.label == 0:
+            part.append(Example(disc, painted=1))
+    return parts
+
+
+def fit(net: "torch.nn.Module", parts: dict[str, list[Example]], options: ClassifierTraining) -> list[dict[str, Any]]:
+    """Adam, early stopping; leaves the weights of the best epoch in `net`; returns what each epoch measured."""
+    import torch
+
+    optimizer = torch.optim.Adam(net.parameters(), options.learning_rate)
+    rng, started = np.random.default_rng(options.seed), time.monotonic()
+    pools = training_pools(parts["train"])
+    history: list[dict[str, Any]] = []
+    best: tuple[float, dict[str, Any]] = (np.inf, {})
+    for epoch in range(1, options.epochs + 1):
+        loss = _epoch(net, optimizer, pools, rng, options)
+        value = _stopping_loss(net, parts["stop"], options)
+        minutes = (time.monotonic() - started) / 60
+        history.append(
+            {"epoch": epoch, "loss": round(loss, 4), "stopping_loss": round(value, 4), "minutes": round(minutes, 1)}
+        )
+        print(json.dumps(history[-1]), flush=True)
+        if value < best[0]:
+            best = value, {key: tensor.detach().clone() for key, tensor in net.state_dict().items()}
+        since = epoch - 1 - int(np.argmin([row["stopping_loss"] for row in history]))
+        if since >= options.patience or (options.minutes and minutes > options.minutes):
+            break
+    net.load_state_dict(best[1])
+    return history
+
+
+Pools = list[list[tuple[float, list[Example], np.ndarray]]]
+
+
+def training_pools(examples: list[Example]) -> Pools:
+    """For each class its groups: (share, examples, probability of each). Raises UsageError where a class has none.
+
+    Painted lesions go to degenerate discs more often, as real ones do, so that the disc does not give them away.
+    """
+    fat = [Example(e.disc, painted=2) for e in examples if e.painted]
+    pools: Pools = []
+    for label in range(3):
+        groups = [
+            (1 - PHANTOM, [e for e in examples if e.label == label and e.source == "spider"]),
+            (PHANTOM, [e for e in examples if e.label == label and e.source == "phantom"]),
+            (1 - PHANTOM, [e for e in examples if label == 1 and e.painted]),
+            (PAINTED_FAT, fat if label == 2 else []),
+        ]
+        pools.append([(share, group, _weights(group)) for share, group in groups if group])
+        if not pools[-1]:
+            raise UsageError(f"the data hold no disc of Modic type {label} to train on; add phantom=N")
+    return pools
+
+
+def _weights(examples: list[Example]) -> np.ndarray:
+    weights = np.array([max(e.disc.degeneration, 1) ** 2 if e.painted else 1 for e in examples], float)
+    return weights / weights.sum()
+
+
+def draw(pools: Pools, rng: np.random.Generator, n: int) -> list[Example]:
+    """n examples: class by class in turn, then a group by its share."""
+    drawn = []
+    for i in rng.permutation(n):
+        groups = pools[int(i) % len(pools)]
+        shares = np.array([share for share, _, _ in groups])
+        _, examples, weights = groups[rng.choice(len(groups), p=shares / shares.sum())]
+        drawn.append(examples[rng.choice(len(examples), p=weights)])
+    return drawn
+
+
+def _epoch(net: Any, optimizer: Any, pools: Pools, rng: np.random.Generator, options: ClassifierTraining) -> float:
+    import torch
+
+    net.train()
+    losses = []
+    for _ in range(options.epoch_steps):
+        batch = draw(pools, rng, options.batch)
+        views = [training_view(e, rng, size=options.region_size, method=options.normalization) for e in batch]
+        x = torch.from_numpy(np.stack(views)).to(options.device)  # (batch, 2, slices, size, size)
+        y = torch.tensor([e.label for e in batch], device=options.device)
+        loss = torch.nn.functional.cross_entropy(net(x), y, label_smoothing=0.05)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 5.0)
+        optimizer.step()
+        losses.append(loss.item())
+    return float(np.mean(losses))
+
+
+def predict(
+    net: "torch.nn.Module", examples: list[Example], options: ClassifierTraining, *, seed: int = 0
+) -> np.ndarray:
+    """Logits (n, 3) of measuring views; leaves the network in evaluation mode."""
+    import torch
+
+    net.eval()
+    rows = []
+    for start in range(0, len(examples), 32):
+        views = [
+            measuring_view(e, 1000 * seed + start + i, size=options.region_size, method=options.normalization)
+            for i, e in enumerate(examples[start : start + 32])
+        ]
+        with torch.inference_mode():
+            rows.append(net(torch.from_numpy(np.stack(views)).to(options.device)).double().cpu().numpy())
+    return np.concatenate(rows) if rows else np.zeros((0, 3))
+
+
+def _stopping_loss(net: "torch.nn.Module", examples: list[Example], options: ClassifierTraining) -> float:
+    """Class-balanced log loss, the mean of real (with painted) and phantom patients."""
+    if not examples:
+        raise UsageError("too few patients to keep some apart for stopping; add phantom=N")
+    logits, labels = predict(net, examples, options), np.array([e.label for e in examples])
+    phantom = np.array([e.source == "phantom" for e in examples])
+    return float(np.mean([balanced_log_loss(logits[m], labels[m]) for m in (phantom, ~phantom) if m.any()]))
+
+
+def _initial(path: str) -> dict[str, Any]:
+    from safetensors.torch import load_file
+
+    return {key: value.float() if value.is_floating_point() else value for key, value in load_file(path).items()}
+
+
+def _widths(text: str) -> tuple[int, ...]:
+    try:
+        widths = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        widths = ()
+    if len(widths) != 4 or min(widths) < 1:
+        raise argparse.ArgumentTypeError("give four whole numbers, such as 16,32,96,192")
+    return widths

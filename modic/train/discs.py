@@ -1,0 +1,217 @@
+"""Labelled discs for the classifier: regions cut by `modic.regions`, as in service, with a margin for augmentation."""
+
+import csv
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from modic.errors import UsageError
+from modic.records import LEVELS, LevelBox, LevelSet, Region, Volume
+from modic.regions import cut_regions
+from modic.train.lesions import DiscGeometry, disc_geometry
+from modic.train.spider import split_of, trusted
+
+MARGIN = 1.5  # cached regions are this much larger on each axis than what the network sees
+SPIDER_MM = 0.6  # nominal: the PNGs' true spacing is unknown, and regions scale with the box
+Boxes = list[tuple[float, float, float, float]]
+
+
+@dataclass(frozen=True, eq=False)
+class Disc:
+    """One labelled disc. `t1`, `t2`: float32 (slices, n, n), n = region_size * MARGIN."""
+
+    t1: np.ndarray
+    t2: np.ndarray
+    label: int  # Modic type 0, 1, 2
+    level: str
+    patient: str  # SPIDER's number, or `phantom-<seed>`
+    source: str  # spider | phantom
+    geometry: DiscGeometry
+    degeneration: int  # Pfirrmann grade 1-5, 0 unknown
+
+
+def wide(preprocessing: dict[str, Any]) -> dict[str, Any]:
+    """Preprocessing for a region with margin, on the same pixel grid as the region without."""
+    size = round(preprocessing["region_size"] * MARGIN / 2) * 2
+    scale = preprocessing["region_scale"] * size / preprocessing["region_size"]
+    return {**preprocessing, "region_scale": scale, "region_size": size}
+
+
+def cut_discs(
+    t1: Volume, t2: Volume, boxes: list[LevelBox], labels: dict[str, tuple[int, int]], *, patient: str, source: str,
+    preprocessing: dict[str, Any],
+) -> Iterator[Disc]:  # fmt: skip
+    """Discs of one patient that can be cut; `labels` holds (Modic type, Pfirrmann grade) by level name."""
+    larger = wide(preprocessing)
+    parts = cut_regions(t1, t2, LevelSet(tuple(boxes), "ok", 1.0, 0), preprocessing=larger)
+    for found, part in zip(boxes, parts, strict=True):
+        if isinstance(part, Region) and found.level in labels:
+            width = larger["region_size"] / larger["region_scale"]
+            shape = disc_geometry(found.box, front_down=found.level in LEVELS[-2:], width_px=width)
+            yield Disc(
+                part.t1, part.t2, labels[found.level][0], found.level, patient, source, shape, labels[found.level][1]
+            )
+
+
+def spider_discs(folder: Path, preprocessing: dict[str, Any]) -> list[Disc]:
+    """Discs of SPIDER patients with upright mid-sagittal T1 and T2 slices, disc boxes and grades 0 to 2.
+
+    One slice per series: it is repeated over the region's slices. T1 and T2 of one size register to a pixel; others
+    are placed by the boxes of both. The four discs of type 1 are left out: too few to learn or to judge by. Raises
+    UsageError where the files are missing.
+    """
+    try:
+        boxes = json.loads((folder / "disc_boxes.json").read_text(encoding="utf-8"))
+        grades = _grades(folder / "gradings.csv")
+    except OSError as error:
+        raise UsageError(f"--data spider: {error}") from error
+    discs: list[Disc] = []
+    for t2_path in sorted((folder / "images").glob("*_t2.png")):
+        patient = t2_path.stem.removesuffix("_t2")
+        pair = _spider_pair(folder / "images", patient, boxes)
+        if pair is not None:
+            t1, t2, on_t2 = pair
+            labels = {LEVELS[-n]: grade for n, grade in grades[int(patient)].items() if n <= 6 and grade[0] in (0, 2)}
+            found = [
+                LevelBox(name, box, 0, 1.0)
+                for name, box in zip(LEVELS[-len(on_t2) :], on_t2[-len(LEVELS) :], strict=True)
+            ]
+            discs += cut_discs(t1, t2, found, labels, patient=patient, source="spider", preprocessing=preprocessing)
+    return discs
+
+
+def _grades(path: Path) -> dict[int, dict[int, tuple[int, int]]]:
+    """Patient → disc counted from L5/S1 upwards → (Modic type, Pfirrmann grade)."""
+    grades: dict[int, dict[int, tuple[int, int]]] = defaultdict(dict)
+    with path.open(encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            grades[int(row["Patient"])][int(row["IVD label"])] = (int(row["Modic"]), int(row["Pfirrman grade"] or 0))
+    return grades
+
+
+def _spider_pair(images: Path, patient: str, boxes: dict[str, Any]) -> tuple[Volume, Volume, Boxes] | None:
+    """T1, T2 and the boxes on T2, or None where boxes are missing, cannot be trusted or do not fit both contrasts."""
+    paths = [images / f"{patient}_{name}.png" for name in ("t1", "t2")]
+    if not all(path.is_file() for path in paths):
+        return None
+    t1, t2 = (np.asarray(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)) for path in paths)
+    entries = {name: boxes.get(f"{patient}_{name}", {}) for name in ("t1", "t2")}
+    on1, on2 = (e["boxes_xyxy_top_to_bottom"] if trusted(f"{patient}_{name}", e) else [] for name, e in entries.items())
+    same_size, both = t1.shape == t2.shape, bool(on1) and bool(on2)
+    if not (on1 or on2) or not (same_size or both):
+        return None
+    affine1 = np.eye(3) if same_size else _place(np.array(on1, float), np.array(on2, float))
+    on_t2 = [(float(a), float(b), float(c), float(d)) for a, b, c, d in on2 or on1]
+    return _slice_volume(t1, affine1), _slice_volume(t2, np.eye(3)), on_t2
+
+
+def _place(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """(3, 3) map of (column, row, 1): scale and shift per axis that bring boxes (n, 4) onto boxes (n, 4)."""
+    matrix = np.eye(3)
+    for axis in (0, 1):
+        scale, shift = np.polyfit(source[:, axis::2].ravel(), target[:, axis::2].ravel(), 1)
+        matrix[axis, axis], matrix[axis, 2] = scale, shift
+    return matrix
+
+
+def _slice_volume(image: np.ndarray, placed: np.ndarray) -> Volume:
+    """A volume of one sagittal slice; `placed` maps its pixels to the common grid of `SPIDER_MM` pixels."""
+    affine = np.eye(4)
+    affine[:3, 2] = (1, 0, 0)
+    affine[1:3, :2] = (np.diag([1, -1]) @ placed[:2, :2]) * SPIDER_MM
+    affine[1:3, 3] = np.array([1, -1]) * placed[:2, 2] * SPIDER_MM
+    affine[0, :2] = 0
+    return Volume(image[None].astype(np.float32), affine)
+
+
+def save_discs(path: Path, discs: list[Disc]) -> None:
+    """A compressed cache; half precision, each contrast scaled to 0..1 of its region first."""
+    images = np.stack([[_unit(d.t1), _unit(d.t2)] for d in discs]).astype(np.float16)
+    rows = [(d.label, d.level, d.patient, d.source, d.degeneration) for d in discs]
+    shapes = np.array([(d.geometry.width, d.geometry.thickness, d.geometry.tilt) for d in discs])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(path, images=images, rows=np.array(json.dumps(rows)), shapes=shapes)
+
+
+def load_discs(path: Path) -> list[Disc]:
+    """What `save_discs` wrote."""
+    with np.load(path) as file:
+        images, rows, shapes = file["images"], json.loads(str(file["rows"])), file["shapes"]
+    return [
+        Disc(
+            pair[0].astype(np.float32),
+            pair[1].astype(np.float32),
+            label,
+            level,
+            patient,
+            source,
+            DiscGeometry(*map(float, shape)),
+            degeneration,
+        )
+        for pair, (label, level, patient, source, degeneration), shape in zip(images, rows, shapes, strict=True)
+    ]
+
+
+def _unit(values: np.ndarray) -> np.ndarray:
+    return values / max(float(np.abs(values).max()), 1e-6)
+
+
+def part_of(patient: str) -> str:
+    """`test` (20 %, the detector's too), `stop` (10 %), `calibrate` (20 %) or `train`: by a hash of the patient."""
+    split = split_of(patient)
+    if split == "train":
+        fifth = int(hashlib.sha256(f"calibrate {patient}".encode()).hexdigest(), 16) % 7
+        return "calibrate" if fifth < 2 else "train"
+    return "stop" if split == "validation" else "test"
+
+
+def phantom_discs(patients: int, preprocessing: dict[str, Any], *, first_seed: int = 7_000_000) -> list[Disc]:
+    """Discs of synthetic patients, lesions more frequent than in life; takes 1-3 s a patient.
+
+    Transitional spines are left out. Echo and repetition times and fields are drawn from those of SPIDER's headers.
+    """
+    discs: list[Disc] = []
+    for seed in range(first_seed, first_seed + patients):
+        discs += _phantom_patient(seed, preprocessing)
+    return discs
+
+
+def _phantom_patient(seed: int, preprocessing: dict[str, Any]) -> list[Disc]:
+    from modic.phantom.anatomy import make_patient
+    from modic.phantom.physics import Sequence
+    from modic.phantom.render import Grid, disc_boxes, render_many
+
+    patient = make_patient(seed, p_mc1=0.3, p_mc2=0.3)
+    if patient.transitional:
+        return []
+    rng = np.random.default_rng([seed, 11])
+    _, y, z = patient.lumbar_centre_mm
+    centre = (float(patient.lateral(z) + rng.normal(0, 2)), y, z - 15.0)
+    spacing = float(rng.uniform(3.5, 5.0))
+    grid = Grid("sagittal", 272, 176, float(rng.uniform(0.95, 1.15)), preprocessing["slices"], spacing, 2.0, centre)
+    field = float(rng.choice([0.3, 1.0, 1.5, 1.5, 3.0]))
+    t1 = Sequence("t1", float(rng.uniform(400, 800)), float(rng.uniform(7, 25)), field_t=field)
+    t2 = Sequence("t2", float(rng.uniform(2500, 5500)), float(rng.uniform(80, 125)), field_t=field)
+    snr, coil = float(rng.uniform(12, 60)), float(rng.random())
+    volumes = render_many(patient, grid, [t1, t2], seed=0, snr=snr, coil=coil)
+    middle = preprocessing["slices"] // 2
+    boxes = [LevelBox(name, box, middle, 1.0) for name, box in disc_boxes(patient, grid, middle) if name]
+    labels = {level: (int(grade), 0) for level, grade in patient.grades.items()}
+    return list(
+        cut_discs(
+            volumes[0],
+            volumes[1],
+            boxes,
+            labels,
+            patient=f"phantom-{seed}",
+            source="phantom",
+            preprocessing=preprocessing,
+        )
+    )

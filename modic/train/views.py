@@ -1,0 +1,99 @@
+"""What the classifier is shown of a disc: a random view for training, a fixed one for measuring, both normalized."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from modic.normalize import Method, normalize
+from modic.records import Region
+from modic.train.discs import Disc
+from modic.train.lesions import paint, paint_distractor
+
+ROTATION_DEG = 10.0  # the paper's
+SHIFT = 0.10  # of the region's side; the paper's ±10 px of its larger crops
+ZOOM = 0.12  # how far a detector's box may be off in size
+MEASURE = 0.3  # a view for measuring is moved by this share of what one for training is
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """A disc as one class: `painted` 0 as it is, 1 or 2 with a lesion of this type painted into it."""
+
+    disc: Disc
+    painted: int = 0
+
+    @property
+    def label(self) -> int:
+        """Modic type 0, 1, 2."""
+        return self.painted or self.disc.label
+
+    @property
+    def source(self) -> str:
+        """`spider`, `phantom`, or `painted` for a SPIDER disc with a painted lesion."""
+        return "painted" if self.painted else self.disc.source
+
+
+def training_view(example: Example, rng: np.random.Generator, *, size: int, method: Method) -> np.ndarray:
+    """Moved, turned, mirrored, with changed contrast, field and noise; float32 (2, slices, size, size)."""
+    t1, t2 = _painted(example, rng)
+    if example.disc.source == "spider" and example.label == 0 and rng.random() < 0.15:
+        paint_distractor(t1, t2, example.disc.geometry, rng)
+    both = _moved(t1, t2, rng, size, 1.0, wobble=1.0 if example.disc.source == "spider" else 0.3)
+    if rng.random() < 0.5:
+        both = both[:, ::-1]  # right and left are alike
+    return _normalized(np.stack([_degraded(contrast, rng) for contrast in both]), method)
+
+
+def measuring_view(example: Example, seed: int, *, size: int, method: Method) -> np.ndarray:
+    """The same for the same seed: the box a little off, as a detector's is; float32 (2, slices, size, size)."""
+    rng = np.random.default_rng(seed)
+    t1, t2 = _painted(example, rng)
+    return _normalized(_moved(t1, t2, rng, size, MEASURE, wobble=0.0), method)
+
+
+def _painted(example: Example, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    t1, t2 = example.disc.t1.copy(), example.disc.t2.copy()
+    if example.painted:
+        paint(t1, t2, example.painted, example.disc.geometry, rng)
+    return t1, t2
+
+
+def _moved(
+    t1: np.ndarray, t2: np.ndarray, rng: np.random.Generator, size: int, amount: float, *, wobble: float
+) -> np.ndarray:
+    """Rotation, shift and zoom of both, about the centre; `wobble`: px by which slices and contrasts differ."""
+    n = t1.shape[-1]
+    zoom = float(np.exp(amount * rng.uniform(-ZOOM, ZOOM)))
+    matrix = cv2.getRotationMatrix2D(((n - 1) / 2,) * 2, amount * rng.uniform(-ROTATION_DEG, ROTATION_DEG), zoom)
+    matrix[:, 2] = matrix[:, 2] + amount * rng.uniform(-SHIFT, SHIFT, 2) * size - (n - size) / 2
+    moved = np.empty((2, len(t1), size, size), np.float32)
+    for contrast, slices in enumerate((t1, t2)):
+        common = wobble * rng.normal(0, 0.4, 2)
+        for z, one in enumerate(slices):
+            own = matrix.copy()
+            own[:, 2] = own[:, 2] + common + wobble * rng.normal(0, 0.4, 2)
+            moved[contrast, z] = cv2.warpAffine(
+                one, own, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+            )
+    return moved
+
+
+def _degraded(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """One contrast (slices, n, n): receive field, blur, tone, Rician noise, as scanners differ."""
+    n = image.shape[-1]
+    y, x = np.mgrid[-1 : 1 : n * 1j, -1 : 1 : n * 1j].astype(np.float32)
+    a, b = rng.normal(0, 0.15, 2).astype(np.float32)
+    high = max(float(np.percentile(image, 98)), 1e-6)
+    image = np.maximum(image, 0) / np.float32(high) * np.exp(a * x + b * y)
+    if rng.random() < 0.4:
+        sigma = rng.uniform(0.3, 1.1)
+        image = np.stack([cv2.GaussianBlur(one, (0, 0), sigma) for one in image])
+    image = np.maximum(image, 0) ** np.float32(np.exp(rng.normal(0, 0.15)))
+    noise = np.float32(abs(rng.normal(0, 0.03))) * rng.standard_normal((2, *image.shape), dtype=np.float32)
+    return np.hypot(image + noise[0], noise[1])
+
+
+def _normalized(both: np.ndarray, method: Method) -> np.ndarray:
+    region = normalize(Region("", np.ascontiguousarray(both[0]), np.ascontiguousarray(both[1])), method=method)
+    return np.stack([region.t1, region.t2])
