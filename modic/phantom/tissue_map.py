@@ -173,13 +173,13 @@ def _spine(patient: Patient, p: Points, rough: list[np.ndarray]) -> list[Layer]:
     marrow = p.soft(body - 1.1)
     fat = np.clip(patient.marrow_fat + 0.07 * rough[1] + 0.08 * rough[2] + 0.05 * rough[0], 0.08, 0.9)
     vein = p.soft(
-        np.minimum(2.2 - abs(p.s - (patient.low[k] + patient.high[k]) / 2 + 1), np.minimum(p.a + 2, 5 - abs(p.x)))
+        np.minimum(2.2 - abs(p.s - (patient.low[k] + patient.high[k]) / 2 + 1), np.minimum(p.a - 3, 5 - abs(p.x)))
     )
     painted = _discs(patient, p, rough, half, width, ends)
     painted += [
         (p.soft(body), {"cortex": 1.0}),
         (marrow, {"fat": fat, "marrow_water": 1 - fat}),
-        (0.75 * marrow * vein * (k > S1), {"vein": 0.8, "fat": 0.2}),
+        (0.45 * marrow * vein * (k > S1), {"vein": 0.8, "fat": 0.2}),
     ]
     for lesion in patient.lesions:
         painted += _lesion(patient, p, rough, lesion, marrow)
