@@ -115,6 +115,8 @@ def grade(archive: str, cohort: str, *, config: str = "", cluster: str = "", dev
 
     run = prepare(archive, cohort, config=config, device=device)  # what is wrong is said before a server is started
     read_cluster(Path(cluster) if cluster else None)
+    with run.cohort.lock():
+        pass
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with prefect_api(run.cohort.private / "prefect") as ready:
         from flows.nightly import grade_cohort

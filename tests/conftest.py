@@ -1,5 +1,6 @@
 """What many tests share."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,3 +13,15 @@ def shared_data() -> Path:
     if not path.is_dir():
         pytest.skip("the shared real MRI is not beside this checkout")
     return path
+
+
+@pytest.fixture(scope="session")
+def prefect_server() -> Iterator[str]:
+    """One Prefect server for all tests that run a flow; gives its URL. It takes some 15 s to start."""
+    from prefect.settings import get_current_settings
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=120):
+        url = get_current_settings().api.url
+        assert url is not None
+        yield url

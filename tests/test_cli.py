@@ -1,0 +1,177 @@
+"""The command line as a user meets it: exit codes, one clear line for a mistake, and what a killed run leaves."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from dicoms import study, write
+
+from modic.cli import main
+from modic.cohort import open_cohort
+from modic.tables import read_table
+
+FAKE_WORKER = Path(__file__).with_name("fake_worker.py")
+COMMAND = [sys.executable, "-W", "error", "-m", "modic"]
+
+
+def test_help_answers_in_under_a_second_and_imports_nothing_heavy() -> None:
+    code = "import sys, modic.cli as c; c.parser(); print({'torch', 'prefect', 'pyarrow', 'numpy'} & set(sys.modules))"
+    started = time.monotonic()
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.strip() == "set()"
+    assert time.monotonic() - started < 1
+
+
+@pytest.mark.parametrize("command", ["demo", "grade", "query", "check", "report"])
+def test_every_command_explains_itself_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([command, "--help"])
+    assert stop.value.code == 0
+    assert f"  modic {command}" in capsys.readouterr().out
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    """Six studies, each a second's work."""
+    for number in range(6):
+        write(study(patient=f"slow-{number}"), tmp_path / "archive" / str(number))
+    return tmp_path / "archive"
+
+
+def mistakes() -> list[tuple[str, Callable[[Path], list[str]], str]]:
+    """What a user may get wrong → what the line must say."""
+
+    def other_folder(path: Path) -> list[str]:
+        (path / "thesis").mkdir()
+        (path / "thesis" / "a.txt").write_text("x")
+        return ["grade", str(path / "archive"), "--out", str(path / "thesis")]
+
+    def config(text: str) -> Callable[[Path], list[str]]:
+        def arguments(path: Path) -> list[str]:
+            (path / "c.toml").write_text(text)
+            return ["grade", str(path / "archive"), "--out", str(path / "new"), "--config", str(path / "c.toml")]
+
+        return arguments
+
+    def cluster(path: Path) -> list[str]:
+        (path / "c.yaml").write_text("workers: 3")
+        return ["grade", str(path / "archive"), "--out", str(path / "new"), "--cluster", str(path / "c.yaml")]
+
+    return [
+        ("no archive", lambda path: ["grade", str(path / "nowhere"), "--out", str(path / "new")], "does not exist"),
+        ("a file", lambda path: ["grade", str(path / "archive/0/00000"), "--out", str(path / "new")], "not a folder"),
+        ("other folder", other_folder, "not empty and not a cohort"),
+        ("unknown key", config("[pair]\noverlap = 1"), "unknown key `overlap`"),
+        ("wrong type", config("[run]\nshard_size = 'many'"), "shard_size must be int"),
+        ("no weights", config("detector = 'nowhere.safetensors'"), "does not exist"),
+        ("cluster key", cluster, "unknown key `workers`"),
+        ("no cohort to check", lambda path: ["check", str(path / "archive")], "is not a cohort"),
+        ("no cohort to ask", lambda path: ["query", str(path / "nowhere"), "FROM levels"], "does not exist"),
+        ("no cohort to report", lambda path: ["report", str(path / "nowhere")], "does not exist"),
+    ]
+
+
+@pytest.mark.parametrize(("arguments", "message"), [m[1:] for m in mistakes()], ids=[m[0] for m in mistakes()])
+def test_a_mistake_gets_one_clear_line_and_exit_2(
+    tmp_path: Path,
+    archive: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: Callable[[Path], list[str]],
+    message: str,
+) -> None:
+    assert main(arguments(tmp_path)) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("modic: ") and said.count("\n") == 1 and message in said
+
+
+class Runs:
+    """`modic grade` in processes of its own, on a cluster of workers without networks."""
+
+    def __init__(self, tmp_path: Path, archive: Path, server: str) -> None:
+        (tmp_path / "cluster.yaml").write_text(
+            json.dumps({"cluster_kwargs": {"n_workers": 1, "preload": [str(FAKE_WORKER)]}})
+        )
+        self.cohort, self._server = tmp_path / "cohort", server
+        self._command = [*COMMAND, "grade", str(archive), "--out", str(self.cohort)]
+        self._command += ["--cluster", str(tmp_path / "cluster.yaml")]
+
+    def start(self, *, own_server: bool = False) -> "subprocess.Popen[str]":
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT")}
+        if not own_server:
+            environment["PREFECT_API_URL"] = self._server
+        return subprocess.Popen(
+            self._command,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=self.cohort.parent,
+            start_new_session=True,
+        )
+
+    def wait_for_shards(self, n: int) -> int:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            if (found := len(list(self.cohort.glob("runs/*/shards/*.parquet")))) >= n:
+                return found
+            time.sleep(0.05)
+        raise TimeoutError(f"no {n} shards")
+
+
+@pytest.fixture
+def runs(tmp_path: Path, archive: Path, prefect_server: str) -> Runs:
+    return Runs(tmp_path, archive, prefect_server)
+
+
+def test_a_killed_run_goes_on_from_its_finished_shards_and_two_runs_do_not_meet(runs: Runs) -> None:
+    first = runs.start()
+    runs.wait_for_shards(2)
+    second = runs.start()
+    _, said = second.communicate(timeout=60)
+    assert second.returncode == 2 and "another run" in said
+    first.kill()
+    first.communicate(timeout=30)
+    done = runs.wait_for_shards(2)
+    assert done < 6 and not (runs.cohort / "current").exists()
+    third = runs.start()
+    out, said = third.communicate(timeout=120)
+    assert third.returncode == 0, said
+    assert f"6 graded, 0 excluded, 0 failed; {6 - done} worked on in this run" in out
+    assert len(read_table(runs.cohort, "levels")) == 36
+    assert not (open_cohort(runs.cohort).private / "shards").exists()
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_a_stopped_run_leaves_no_server_and_frees_its_reader(runs: Runs, how: signal.Signals) -> None:
+    run = runs.start(own_server=True)
+    runs.wait_for_shards(1)
+    server = server_of(run.pid)
+    if how == signal.SIGINT:
+        os.killpg(run.pid, how)  # as Ctrl-C in a terminal does, workers included
+    else:
+        run.send_signal(how)
+    _, said = run.communicate(timeout=30)  # would wait for ever for a server that held our pipes
+    assert run.returncode == (-signal.SIGKILL if how == signal.SIGKILL else 1)
+    assert how == signal.SIGKILL or said.strip() == "modic: stopped; what is finished is kept"
+    deadline = time.monotonic() + 20
+    while is_alive(server):
+        assert time.monotonic() < deadline, "the server is still there"
+        time.sleep(0.1)
+
+
+def server_of(pid: int) -> int:
+    listed = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
+    rows = [line.split(None, 2) for line in listed.splitlines()]
+    (server,) = [int(row[0]) for row in rows if row[1] == str(pid) and "flows.server" in row[2]]
+    return server
+
+
+def is_alive(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/stat")
+    return status.exists() and status.read_text().rsplit(")", 1)[1].split()[0] != "Z"

@@ -1,0 +1,81 @@
+"""The cohort directory: made once, refused where it is something else, written by one run at a time."""
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from modic.cohort import create_cohort, new_run_id, open_cohort, write_json
+from modic.errors import UsageError
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    folder = tmp_path / "archive"
+    folder.mkdir()
+    return folder
+
+
+def test_a_new_cohort_keeps_its_private_folder_to_its_owner(tmp_path: Path, archive: Path) -> None:
+    cohort = create_cohort(tmp_path / "new" / "cohort", archive=archive)
+    assert stat.S_IMODE(cohort.private.stat().st_mode) == 0o700
+    assert open_cohort(cohort.root) == cohort
+
+
+def test_an_empty_folder_becomes_a_cohort_and_a_cohort_stays_one(tmp_path: Path, archive: Path) -> None:
+    (tmp_path / "cohort").mkdir()
+    first = create_cohort(tmp_path / "cohort", archive=archive)
+    (first.root / "notes.txt").write_text("kept by the user")
+    assert create_cohort(tmp_path / "cohort", archive=archive) == first
+
+
+def test_another_folder_is_refused_and_left_alone(tmp_path: Path, archive: Path) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter1.txt").write_text("x")
+    with pytest.raises(UsageError, match="not empty and not a cohort"):
+        create_cohort(tmp_path / "thesis", archive=archive)
+    assert [path.name for path in (tmp_path / "thesis").iterdir()] == ["chapter1.txt"]
+
+
+@pytest.mark.parametrize("where", ["archive/cohort", "archive", "."])
+def test_a_cohort_and_its_archive_lie_apart(tmp_path: Path, archive: Path, where: str) -> None:
+    with pytest.raises(UsageError, match="inside each other"):
+        create_cohort(tmp_path / where, archive=archive)
+
+
+def test_a_file_and_a_missing_folder_are_no_cohort(tmp_path: Path, archive: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UsageError, match="is a file"):
+        create_cohort(tmp_path / "file", archive=archive)
+    with pytest.raises(UsageError, match="does not exist"):
+        open_cohort(tmp_path / "nowhere")
+    with pytest.raises(UsageError, match="is not a cohort"):
+        open_cohort(archive)
+
+
+def test_a_cohort_of_another_layout_is_refused(tmp_path: Path, archive: Path) -> None:
+    cohort = create_cohort(tmp_path / "cohort", archive=archive)
+    write_json(cohort.private / "cohort.json", {"layout": 99})
+    with pytest.raises(UsageError, match="layout 99"):
+        open_cohort(cohort.root)
+
+
+def test_only_one_run_writes_at_a_time(tmp_path: Path, archive: Path) -> None:
+    cohort = create_cohort(tmp_path / "cohort", archive=archive)
+    with cohort.lock(), pytest.raises(UsageError, match="another run"), cohort.lock():
+        pass
+    with cohort.lock():
+        pass  # free again
+
+
+def test_run_ids_differ_and_sort_by_time() -> None:
+    ids = [new_run_id() for _ in range(20)]
+    assert len(set(ids)) == 20
+    assert [one[:16] for one in ids] == sorted(one[:16] for one in ids)
+
+
+def test_json_appears_whole_and_leaves_nothing_else(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"x": 1})
+    with pytest.raises(TypeError):
+        write_json(tmp_path / "a.json", {"x": object()})
+    assert (tmp_path / "a.json").read_text() == '{"x": 1}'

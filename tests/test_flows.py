@@ -1,0 +1,219 @@
+"""Whole runs: the flow in this process, Dask workers in theirs, only the networks replaced (tests/fake_worker.py)."""
+
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pyarrow.parquet as pq
+import pytest
+from dicoms import series as one_series
+from dicoms import study, t1, write
+from distributed import Client
+
+from flows import clusters
+from modic.cohort import create_cohort
+from modic.errors import UsageError
+from modic.tables import read_table
+
+FAKE_WORKER = Path(__file__).with_name("fake_worker.py")
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    """Two studies to grade, one without a T2, one stray file."""
+    folder = tmp_path / "archive"
+    write(study(patient="ann"), folder / "a")
+    write(study(patient="bob"), folder / "b")
+    write(one_series(t1(), name="t1", patient="cid"), folder / "c")
+    (folder / "notes.txt").write_text("not DICOM")
+    return folder
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> str:
+    """A cluster file of workers that grade without networks."""
+    path = tmp_path / "cluster.yaml"
+    path.write_text(json.dumps({"cluster_kwargs": {"n_workers": 2, "preload": [str(FAKE_WORKER)]}}))
+    return str(path)
+
+
+def run(archive: Path, cohort: Path, cluster: str = "", config: str = "") -> dict[str, Any]:
+    """One run of the flow."""
+    from flows.nightly import grade_cohort
+
+    return grade_cohort(str(archive), str(cohort), config=config, cluster=cluster)
+
+
+def statuses(cohort: Path) -> list[tuple[str, str | None]]:
+    table = read_table(cohort, "studies")
+    return sorted(zip(table["status"].to_pylist(), table["reason"].to_pylist(), strict=True), key=str)
+
+
+def test_nights_over_an_archive_that_changes(tmp_path: Path, archive: Path, cluster: str) -> None:
+    cohort = tmp_path / "cohort"
+    first = run(archive, cohort, cluster)
+    assert (first["graded_now"], first["failed"]) == (2, [])
+    assert statuses(cohort) == [("excluded", "study.no_sagittal_t2"), ("graded", None), ("graded", None)]
+    assert len(read_table(cohort, "levels")) == 12
+    tables = {name: read_table(cohort, name) for name in ("studies", "series", "levels")}
+
+    started = time.monotonic()
+    second = run(archive, cohort, cluster)
+    assert time.monotonic() - started < 20
+    assert second["graded_now"] == 0
+    assert {name: read_table(cohort, name) for name in tables} == tables, "same input, same rows"
+    runs = read_table(cohort, "runs").to_pylist()
+    assert [one["run_id"] for one in runs] == sorted([first["run_id"], second["run_id"]])
+    assert (runs[1]["files_read"], runs[1]["files_unchanged"], runs[1]["files_rejected"]) == (0, 55, 1)
+
+    write(study(patient="dan"), archive / "d")
+    shutil.rmtree(archive / "a")
+    third = run(archive, cohort, cluster)
+    assert third["graded_now"] == 1
+    studies = read_table(cohort, "studies").to_pylist()
+    assert [one["detail"] for one in studies].count("no longer in the archive") == 1
+    assert len(studies) == 4 and len(read_table(cohort, "levels")) == 18
+    by_run = {one["run_id"] for one in read_table(cohort, "levels").to_pylist()}
+    assert by_run == {first["run_id"], third["run_id"]}
+
+
+def test_a_study_that_kills_hangs_or_breaks_costs_only_itself(tmp_path: Path, cluster: str) -> None:
+    archive, cohort, config = tmp_path / "archive", tmp_path / "cohort", tmp_path / "cohort.toml"
+    for patient in ("ann", "kill-4711", "bob", "hang-4712", "bug-4713", "cid"):
+        write(study(patient=patient), archive / patient)
+    config.write_text("[run]\nshard_size = 3\nstudy_time_limit_s = 3.0\n")
+    summary = run(archive, cohort, cluster, str(config))
+    assert len(summary["failed"]) == 3
+    assert statuses(cohort) == [
+        ("failed", "study.internal_error"),
+        ("failed", "study.time_limit"),
+        ("failed", "study.worker_died"),
+        *[("graded", None)] * 3,
+    ]
+    assert_nothing_identifying(cohort, ["4711", "4712", "4713", str(archive)])
+
+
+def assert_nothing_identifying(cohort: Path, secrets: list[str]) -> None:
+    for path in [*cohort.glob("runs/**/*"), *cohort.glob(".tables/**/*")]:
+        if path.suffix == ".parquet":
+            text = str(pq.read_table(path, partitioning=None).to_pylist())
+        else:
+            text = path.read_text() if path.is_file() else ""
+        assert all(secret not in text for secret in secrets), path
+
+
+def test_prefect_shows_the_run_and_no_patient(tmp_path: Path, archive: Path, cluster: str) -> None:
+    summary = run(archive, tmp_path / "cohort", cluster)
+    records = prefect_records(archive.name)
+    names = [one["name"] for one in records["task_runs"]]
+    assert {"shard 00000", "shard 00001"} <= set(names)
+    assert all(one["state_name"] == "Completed" for one in records["task_runs"])
+    artifacts = {one["key"]: one["data"] for one in records["artifacts"]}
+    assert artifacts["studies"] == 100.0
+    assert summary["run_id"] in artifacts["summary"] and "| graded | 2 |" in artifacts["summary"]
+    assert "study.no_sagittal_t2" in artifacts["summary"]
+    text = json.dumps(records)
+    found = read_table(tmp_path / "cohort", "studies")
+    assert len(found) == 3
+    assert all(secret not in text for secret in ("ann", "bob", "1.2.826.0.1"))
+
+
+def prefect_records(archive: str) -> dict[str, list[dict[str, Any]]]:
+    """Everything that Prefect keeps of the last flow run over a folder of this name."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.sorting import FlowRunSort
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    APILogWorker.instance().drain()
+    EventsWorker.drain_all(timeout=10)
+    with get_client(sync_client=True) as client:
+        flow_run = client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC)[0]
+        assert flow_run.name.startswith(f"{archive} 20")
+        of_run = {"flow_runs": {"id": {"any_": [str(flow_run.id)]}}}
+        for _ in range(50):  # the server writes task runs a moment later
+            task_runs = client.request("POST", "/task_runs/filter", json=of_run).json()
+            if task_runs and all(one["state_type"] == "COMPLETED" for one in task_runs):
+                break
+            time.sleep(0.2)
+        artifacts = client.request("POST", "/artifacts/filter", json=of_run).json()
+        logs = client.request("POST", "/logs/filter", json=_logs_of(flow_run.id)).json()
+    return {"task_runs": task_runs, "artifacts": artifacts, "logs": logs}
+
+
+def _logs_of(flow_run: UUID) -> dict[str, Any]:
+    return {"logs": {"flow_run_id": {"any_": [str(flow_run)]}}}
+
+
+def test_a_step_that_breaks_tells_prefect_no_value(
+    tmp_path: Path, archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from modic import night
+    from modic.errors import ModicError
+
+    def broken(*_: Any, **__: Any) -> None:
+        raise ValueError("Doe^John in /archive/Doe")
+
+    monkeypatch.setattr(night, "identify", broken)
+    with pytest.raises(ModicError, match=r"find_studies: ValueError in night.py:\d+") as error:
+        run(archive, tmp_path / "cohort")
+    assert "Doe" not in str(error.value)
+    assert "Doe^John" in (tmp_path / "cohort" / "private" / "last_error.txt").read_text()
+
+
+def test_an_archive_without_dicom_is_a_usage_error(tmp_path: Path) -> None:
+    (tmp_path / "archive").mkdir()
+    (tmp_path / "archive" / "notes.txt").write_text("x")
+    with pytest.raises(UsageError, match="no DICOM"):
+        run(tmp_path / "archive", tmp_path / "cohort")
+
+
+def test_a_second_run_on_one_cohort_is_refused(tmp_path: Path, archive: Path) -> None:
+    cohort = create_cohort(tmp_path / "cohort", archive=archive)
+    with cohort.lock(), pytest.raises(UsageError, match="another run"):
+        run(archive, cohort.root)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("n_workers: 3", "unknown key `n_workers`"),
+        ("cluster_kwargs: 3", "cluster_kwargs must be dict"),
+        ("- a", "must hold the keys"),
+        ("a: [", "is not YAML"),
+        ("address: tcp://x:1\nadapt_kwargs: {maximum: 2}", "`address` names a running cluster"),
+    ],
+)
+def test_a_bad_cluster_file_is_named_with_its_key(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(UsageError, match=message) as error:
+        clusters.read_cluster(tmp_path / "c.yaml")
+    assert "c.yaml" in str(error.value)
+
+
+def test_a_cluster_class_that_cannot_be_imported_is_a_usage_error() -> None:
+    spec = clusters.ClusterSpec(cluster_class="flows.clusters.no_such_thing")
+    with pytest.raises(UsageError, match="no_such_thing"), clusters.connect(spec, shards=1):
+        pass
+
+
+@pytest.mark.parametrize("name", ["laptop", "gpu-workstation"])
+def test_the_cluster_files_we_ship_are_read(name: str) -> None:
+    path = Path(__file__).parents[1] / "deployments" / "clusters" / f"{name}.yaml"
+    spec = clusters.read_cluster(path)
+    assert clusters._build(spec.cluster_class) is not None
+
+
+def test_each_gpu_gets_a_worker_that_sees_only_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a,GPU-b")
+    with clusters.gpu_workstation() as cluster, Client(cluster) as client:
+        client.wait_for_workers(2, timeout=60)
+        seen = client.run(lambda: __import__("os").environ["CUDA_VISIBLE_DEVICES"])
+    assert sorted(seen.values()) == ["GPU-a", "GPU-b"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(UsageError, match="no GPU"):
+        clusters.gpu_workstation()
