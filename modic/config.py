@@ -64,7 +64,7 @@ class Config:
     pair: PairOptions = PairOptions()
     levels: LevelOptions = LevelOptions()
     run: RunOptions = RunOptions()
-    detector: str = _option("detector", "name of shipped weights, or a path to NAME.safetensors with NAME.json beside it")
+    detector: str = _option("detector", "shipped weights, or a path to NAME.safetensors with NAME.json beside it")
     classifier: str = _option("classifier", "as above")
 
     def grading_hash(self) -> str:

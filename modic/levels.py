@@ -3,7 +3,7 @@
 The detector (Faster R-CNN) sees each central T2 slice by itself and proposes boxes with a score for every level name.
 Naming is decided once for the whole spine (`name_sequence`): boxes of all slices that are the same disc become one
 candidate; candidates are ordered from head to foot; one name each, names descending, gaps in the names where the
-distance between discs says that one is missing. A level that was not seen stays missing and does not shift its neighbours.
+distance between discs says that one is missing. A level that was not seen stays missing and shifts no neighbour.
 """
 
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ def find_levels(t2: Volume, *, detector: Model, options: LevelOptions) -> LevelS
     candidates = merge(detections, options.score_min)
     names, p_numbering = name_sequence(candidates)
     boxes = tuple(
-        _to_native(LevelBox(LEVELS[name], tuple(map(float, c.box)), slices[midline], float(c.scores[name])), canonical, t2)
+        _to_native(LEVELS[name], c, slices[midline], canonical, t2)
         for name, c in zip(names, candidates, strict=True)
         if name is not None
     )
@@ -91,7 +91,7 @@ def merge(detections: list[tuple[np.ndarray, np.ndarray, np.ndarray]], score_min
 
     The box is the mean of its members weighted by score, the score of a name its mean over slices (best per slice).
     """
-    rows = [(s, *row) for s, slice_ in enumerate(detections) for row in zip(*slice_, strict=True) if row[1] >= score_min]
+    rows = [(s, *row) for s, found in enumerate(detections) for row in zip(*found, strict=True) if row[1] >= score_min]
     rows.sort(key=lambda row: -row[2])
     groups: list[list[Any]] = []
     for row in rows:
@@ -101,7 +101,7 @@ def merge(detections: list[tuple[np.ndarray, np.ndarray, np.ndarray]], score_min
         else:
             groups.append([row])
     candidates = [_candidate(group, len(detections)) for group in groups]
-    return sorted(candidates, key=lambda c: (c.box[1] + c.box[3]))
+    return sorted(candidates, key=lambda c: c.box[1] + c.box[3])
 
 
 def _candidate(group: list[Any], n_slices: int) -> Candidate:
@@ -185,8 +185,9 @@ def _native_slice(index: int, canonical: Volume, native: Volume) -> int:
     return round(float(native.to_index(canonical.to_mm(np.array([[0, 0, index]])))[0, 2]))
 
 
-def _to_native(found: LevelBox, canonical: Volume, native: Volume) -> LevelBox:
+def _to_native(level: str, found: Candidate, slice_: int, canonical: Volume, native: Volume) -> LevelBox:
     x0, y0, x1, y1 = found.box
-    corners = native.to_index(canonical.to_mm(np.array([[x0, y0, found.slice_index], [x1, y1, found.slice_index]])))
+    corners = native.to_index(canonical.to_mm(np.array([[x0, y0, slice_], [x1, y1, slice_]])))
     (u0, v0), (u1, v1) = corners[:, :2].min(0), corners[:, :2].max(0)
-    return LevelBox(found.level, (float(u0), float(v0), float(u1), float(v1)), round(float(corners[0, 2])), found.score)
+    box = (float(u0), float(v0), float(u1), float(v1))
+    return LevelBox(level, box, round(float(corners[0, 2])), float(found.scores[LEVELS.index(level)]))

@@ -58,11 +58,11 @@ def build_detector(architecture: dict[str, Any]) -> "nn.Module":
     their pixels. Batch normalization is trained (not frozen), since the shipped weights start from scratch.
     """
     from torch import nn
+    from torchvision.models import get_model
     from torchvision.models.detection import FasterRCNN
     from torchvision.models.detection.anchor_utils import AnchorGenerator
     from torchvision.models.detection.backbone_utils import BackboneWithFPN
     from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
-    from torchvision.models import get_model
     from torchvision.models.detection.transform import GeneralizedRCNNTransform
     from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
@@ -73,7 +73,7 @@ def build_detector(architecture: dict[str, Any]) -> "nn.Module":
     backbone = BackboneWithFPN(trunk, layers, widths, arch.fpn_channels, extra_blocks=LastLevelMaxPool())
     sizes = tuple((size,) for size in arch.anchor_sizes)
 
-    class KeepSize(GeneralizedRCNNTransform):
+    class KeepSize(GeneralizedRCNNTransform):  # type: ignore[misc]
         """Images arrive at the card's size (modic.levels.detector_image); torchvision must not resize again."""
 
         def resize(self, image: Any, target: Any = None) -> Any:
@@ -109,8 +109,10 @@ def build_classifier(architecture: dict[str, Any]) -> "nn.Module":
 
     def branch() -> nn.Module:
         return ResNet(
-            block, list(layers), list(arch.widths), spatial_dims=3, n_input_channels=1, conv1_t_size=(3, 7, 7),
-            conv1_t_stride=(1, 2, 2), no_max_pool=True, feed_forward=False,
+            block, list(layers), list(arch.widths), spatial_dims=3, n_input_channels=1,
+            conv1_t_size=(3, 7, 7),  # type: ignore[arg-type]
+            conv1_t_stride=(1, 2, 2),  # type: ignore[arg-type]
+            no_max_pool=True, feed_forward=False,
         )  # fmt: skip
 
     class DualResNet(nn.Module):

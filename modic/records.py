@@ -94,7 +94,8 @@ class Volume:
 
     def __post_init__(self) -> None:
         if self.voxels.ndim != 3 or self.voxels.dtype != np.float32:
-            raise ValueError(f"voxels must be float32 (slices, rows, columns), not {self.voxels.dtype} {self.voxels.shape}")
+            got = f"{self.voxels.dtype} {self.voxels.shape}"
+            raise ValueError(f"voxels must be float32 (slices, rows, columns), not {got}")
         if self.affine.shape != (4, 4) or not np.isfinite(self.affine).all():
             raise ValueError("affine must be a finite (4, 4) matrix")
         if abs(np.linalg.det(self.affine[:3, :3])) < 1e-6:

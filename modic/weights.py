@@ -53,10 +53,12 @@ def read_card(name: str, kind: str) -> tuple[dict[str, Any], Path]:
         raise WeightsError(f"{kind} weights: {card_path} is the card of a {card.get('kind')}")
     digest = sha256(path)
     if card.get("sha256") != digest:
-        raise WeightsError(f"{kind} weights: {path} has SHA-256 {digest[:12]}…, its card says {str(card.get('sha256'))[:12]}…")
+        said = str(card.get("sha256"))[:12]
+        raise WeightsError(f"{kind} weights: {path} has SHA-256 {digest[:12]}…, its card says {said}…")
     differ = PREPROCESSING[kind] ^ set(card.get("preprocessing", {}))
     if differ:
-        raise WeightsError(f"{kind} weights: preprocessing of {card_path} does not match this version: {', '.join(sorted(differ))}")
+        keys = ", ".join(sorted(differ))
+        raise WeightsError(f"{kind} weights: preprocessing of {card_path} does not match this version: {keys}")
     return card, path
 
 
@@ -88,7 +90,8 @@ def _load(name: str, kind: str, build: Any, device: str) -> Model:
     try:
         net.load_state_dict(state)
     except RuntimeError as error:
-        raise WeightsError(f"{kind} weights: {path} does not fit its card's architecture: {str(error)[:200]}") from error
+        why = str(error)[:200]
+        raise WeightsError(f"{kind} weights: {path} does not fit its card's architecture: {why}") from error
     return Model(net.eval().to(device), card, model_id(card), device)
 
 

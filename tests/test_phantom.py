@@ -13,7 +13,7 @@ T2 = Sequence("t2", 3500, 100)
 
 
 def grid_of(patient, pixels=192, slices=1):
-    x, y, z = patient.lumbar_centre_mm
+    _, y, z = patient.lumbar_centre_mm
     return Grid("sagittal", pixels, pixels, 300 / pixels, slices, 4.4, 2.0, (float(patient.lateral(z)), y, z - 15))
 
 

@@ -43,7 +43,10 @@ def test_saved_weights_load_with_their_id(saved):
         ({"sha256": "0" * 64}, "its card says"),
         ({"kind": "classifier"}, "is the card of a classifier"),
         ({"preprocessing": {"image_size": 64}}, "does not match this version: percentiles"),
-        ({"preprocessing": {"image_size": 64, "percentiles": [1, 99], "gamma": 2}}, "does not match this version: gamma"),
+        (
+            {"preprocessing": {"image_size": 64, "percentiles": [1, 99], "gamma": 2}},
+            "does not match this version: gamma",
+        ),
     ],
 )
 def test_a_card_that_does_not_match_is_refused(saved, tmp_path, changes, words):
@@ -59,7 +62,7 @@ def test_an_architecture_that_does_not_fit_the_weights_is_refused(saved, tmp_pat
 
 
 def test_missing_weights_are_named():
-    with pytest.raises(WeightsError, match="nowhere.safetensors does not exist"):
+    with pytest.raises(WeightsError, match=r"nowhere\.safetensors does not exist"):
         read_card("/tmp/nowhere.safetensors", "detector")
 
 

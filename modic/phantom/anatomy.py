@@ -1,9 +1,9 @@
 """One synthetic patient: the chain of vertebrae, discs, lesions and distractors, and the way from mm to spine.
 
 Lengths in mm, angles in degrees. The spine is a curve in the sagittal plane. Its tangent leans by `phi` from the
-vertical (positive: backwards going up); it turns inside discs and is straight inside vertebrae, so that discs are wedges
-and endplates are flat but for their concavity. Sizes: lumbar bodies 26-30 mm high and 31-37 mm deep (Zhou 2000), discs
-7-12 mm (Frobin 1997), lordosis 40-70 degrees (Vialle 2005).
+vertical (positive: backwards going up); it turns inside discs and is straight inside vertebrae, so that discs are
+wedges and endplates are flat but for their concavity. Sizes: lumbar bodies 26-30 mm high and 31-37 mm deep (Zhou 2000),
+discs 7-12 mm (Frobin 1997), lordosis 40-70 degrees (Vialle 2005).
 """
 
 from dataclasses import dataclass
@@ -119,7 +119,8 @@ def make_patient(seed: int, *, p_mc1: float = 0.06, p_mc2: float = 0.16, p_trans
         bulge=np.maximum(rng.normal(0.5, 1.5, 14), 0) * (0.4 + degeneration),
         low=low, high=high, axis=axis, smooth=smooth,
         scoliosis=(float(abs(rng.normal(0, 3.5))), float(rng.uniform(180, 400)), float(rng.uniform(0, 2 * np.pi))),
-        concavity=float(rng.uniform(0.6, 2.6)), marrow_fat=float(np.clip(0.25 + 0.004 * age + rng.normal(0, 0.08), 0.2, 0.75)),
+        concavity=float(rng.uniform(0.6, 2.6)),
+        marrow_fat=float(np.clip(0.25 + 0.004 * age + rng.normal(0, 0.08), 0.2, 0.75)),
         canal_mm=float(rng.uniform(13, 19)), conus_s=float(low[S1 + 5] + rng.uniform(-15, 25)),
         back_mm=float(rng.uniform(72, 95)), skin_fat_mm=float(rng.uniform(8, 35)), front_mm=float(rng.uniform(80, 160)),
         lesions=lesions, grades=grades, noise=_noise(rng),
@@ -201,7 +202,8 @@ def _lesion(rng: np.random.Generator, kind: str, vertebra: int, *, upper: bool, 
     length = rng.uniform(0.35, 1.1)
     side = rng.uniform(-0.35, 0.1)
     return Lesion(
-        kind, vertebra, bool(upper), (float(start), float(start + length)), (float(side - 0.2), float(side + rng.uniform(0.4, 0.8))),
+        kind, vertebra, bool(upper), (float(start), float(start + length)),
+        (float(side - 0.2), float(side + rng.uniform(0.4, 0.8))),
         float(rng.uniform(*depth)), float(rng.uniform(0.6, 1.0)),
     )  # fmt: skip
 

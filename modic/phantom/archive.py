@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import (
+    UID,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
@@ -119,9 +120,8 @@ def _write_study(out: Path, study: Study) -> Grid:
     """All series of one study; returns the grid of the sagittal T2."""
     rng = np.random.default_rng([study.seed, study.index, 11])
     t2_grid, t1_grid = _grids(study, rng)
-    number = 0
-    for name, grid, sequence, changes in _series(study, t2_grid, t1_grid, rng):
-        number += 1
+    planned = _series(study, t2_grid, t1_grid, rng)
+    for number, (name, grid, sequence, changes) in enumerate(planned, start=1):
         snr, coil = float(rng.uniform(22, 45)), float(rng.uniform(0.1, 0.7))
         volume = render(study.patient, grid, sequence, seed=number, snr=snr, coil=coil)
         header = sequence_header(study.scanner, sequence, grid.plane, variant=study.index // len(SCANNERS))
@@ -132,7 +132,7 @@ def _write_study(out: Path, study: Study) -> Grid:
 
 def _grids(study: Study, rng: np.random.Generator) -> tuple[Grid, Grid]:
     """T2, and a T1 that may differ in matrix, field of view and number of slices."""
-    x, y, z = study.patient.lumbar_centre_mm
+    _, y, z = study.patient.lumbar_centre_mm
     field_of_view = float(rng.uniform(270, 330))
     slices, spacing = int(rng.choice([11, 13, 15])), float(rng.choice([4.0, 4.4, 4.5]))
     centre = (round(float(study.patient.lateral(z)), 1), round(y + 5, 1), round(z - 20, 1))
@@ -254,8 +254,8 @@ def _set_pixels(image: Dataset, pixels: np.ndarray) -> None:
 def _dataset(study: Study, syntax: str) -> FileDataset:
     """Patient and study elements; dates are fixed by the seed."""
     meta = FileMetaDataset()
-    meta.TransferSyntaxUID = syntax
-    meta.ImplementationClassUID = "2.25.1"
+    meta.TransferSyntaxUID = UID(syntax)
+    meta.ImplementationClassUID = UID("2.25.1")
     year = 2006 + (study.seed + 3 * study.index) % 18
     image = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
     image.SpecificCharacterSet = (
@@ -310,8 +310,8 @@ def _write_broken(out: Path, seed: int) -> None:
 
 def _write_dicomdir(path: Path) -> None:
     meta = FileMetaDataset()
-    meta.TransferSyntaxUID, meta.ImplementationClassUID = ExplicitVRLittleEndian, "2.25.1"
-    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = MediaStorageDirectoryStorage, "2.25.2"
+    meta.TransferSyntaxUID, meta.ImplementationClassUID = ExplicitVRLittleEndian, UID("2.25.1")
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = MediaStorageDirectoryStorage, UID("2.25.2")
     directory = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
     directory.FileSetID, directory.DirectoryRecordSequence = "PHANTOM", []
     directory.save_as(path, enforce_file_format=True)

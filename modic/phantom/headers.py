@@ -1,8 +1,8 @@
-"""Headers of five manufacturers, as their scanners fill them in: what they call a turbo spin echo, and what they leave blank.
+"""Headers of five manufacturers, as their scanners fill them in: names of a turbo spin echo, and what stays blank.
 
 Values follow the public headers of SPIDER's series (series.csv) and a Hitachi study: Siemens names its sequence
-(`*tse2d1_15`), GE writes options (`FAST_GEMS`), Philips leaves SequenceName blank, Canon and Hitachi describe little, and
-Hitachi exports DERIVED\\SECONDARY images with Japanese character sets.
+(`*tse2d1_15`), GE writes options (`FAST_GEMS`), Philips leaves SequenceName blank, Canon and Hitachi describe little,
+and Hitachi exports DERIVED\\SECONDARY images with Japanese character sets.
 """
 
 from dataclasses import dataclass, field
@@ -11,13 +11,14 @@ from typing import Any
 from modic.phantom.physics import Sequence
 
 _ROLE_TEXT = {
-    "t1": "T1", "t2": "T2", "stir": "STIR", "t1_post_contrast": "T1 FS GD", "t2_fat_suppressed": "T2 FS", "localizer": "LOC",
+    "t1": "T1", "t2": "T2", "stir": "STIR", "t1_post_contrast": "T1 FS GD", "t2_fat_suppressed": "T2 FS",
+    "localizer": "LOC",
 }  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Scanner:
-    """One scanner of one manufacturer. `describe` turns contrast and plane into its SeriesDescription ("" is common)."""
+    """One scanner of one manufacturer. `describe` makes its SeriesDescription ("" is common)."""
 
     Manufacturer: str
     ManufacturerModelName: str
@@ -35,16 +36,16 @@ class Scanner:
 
 
 SCANNERS = (
-    Scanner("SIEMENS", "Aera", 1.5, "{plane} {role} tse", "LSPINE", ("ORIGINAL", "PRIMARY", "M", "ND", "NORM"), ("ISO_IR 100",),
-            ("SE", "SK\\SP\\OSP"), "*tse2d1_{factor}", "FS", ("MÜLLER^ÄNNE", "SCHMIDT^JÖRG")),
-    Scanner("GE MEDICAL SYSTEMS", "DISCOVERY MR750w", 3.0, "{plane} {role} FSE", "SPINE", ("ORIGINAL", "PRIMARY", "OTHER"),
-            ("ISO_IR 100",), ("SE", "SK"), "", "FAST_GEMS\\SEQ_GEMS\\FS", ("DOE^JANE", "ROE^RICHARD"), "images"),
+    Scanner("SIEMENS", "Aera", 1.5, "{plane} {role} tse", "LSPINE", ("ORIGINAL", "PRIMARY", "M", "ND", "NORM"),
+            ("ISO_IR 100",), ("SE", "SK\\SP\\OSP"), "*tse2d1_{factor}", "FS", ("MÜLLER^ÄNNE", "SCHMIDT^JÖRG")),
+    Scanner("GE MEDICAL SYSTEMS", "DISCOVERY MR750w", 3.0, "{plane} {role} FSE", "SPINE",
+            ("ORIGINAL", "PRIMARY", "OTHER"), ("ISO_IR 100",), ("SE", "SK"), "", "FAST_GEMS\\SEQ_GEMS\\FS", ("DOE^JANE", "ROE^RICHARD"), "images"),
     Scanner("Philips Healthcare", "Ingenia", 1.5, "", "", ("ORIGINAL", "PRIMARY", "M_SE", "M", "SE"), ("ISO_IR 100",),
             ("SE", "SK"), "", "FS", ("DE VRIES^ANNA", "JANSEN^PIET"), "deep", True),
     Scanner("CANON_MEC", "Vantage Orian", 1.5, "", "LSPINE", ("ORIGINAL", "PRIMARY"), ("", "ISO 2022 IR 87"),
             ("SE", "NONE"), "FSE{factor}", "FATSAT", ("SATO^HANAKO=佐藤^花子", "SUZUKI^ICHIRO=鈴木^一郎"), "images"),
-    Scanner("Hitachi, Ltd.", "AIRIS Vento", 0.3, "{role} {plane}", "LSPINE", ("DERIVED", "SECONDARY"), ("", "ISO 2022 IR 87"),
-            ("SE", "NONE"), "", "", ("TANAKA^YOKO=田中^洋子", "YAMADA^TARO=山田^太郎"), "flat"),
+    Scanner("Hitachi, Ltd.", "AIRIS Vento", 0.3, "{role} {plane}", "LSPINE", ("DERIVED", "SECONDARY"),
+            ("", "ISO 2022 IR 87"), ("SE", "NONE"), "", "", ("TANAKA^YOKO=田中^洋子", "YAMADA^TARO=山田^太郎"), "flat"),
 )  # fmt: skip
 
 

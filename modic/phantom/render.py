@@ -20,8 +20,8 @@ _AXES = {  # column, row and slice directions, LPS
 }
 SCALE = 1000.0  # stored value of a signal of 1
 BOX_MARGIN_MM = (5.5, 5.0)
-"""How far a box reaches beyond its disc, across and along the spine. SPIDER's boxes do: measured on discs of known width,
-so that synthetic and real training boxes mean the same."""
+"""How far a box reaches beyond its disc, across and along the spine. SPIDER's boxes do, and synthetic and real training
+boxes must mean the same; fitted to SPIDER's ratio of height to width."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Grid:
 def render(
     patient: Patient, grid: Grid, sequence: Sequence, *, seed: int, snr: float = 25.0, coil: float = 0.3
 ) -> Volume:
-    """One series. `snr`: of fully recovered water at the coil's centre; `coil`: 0 even, 1 strong fall-off from the back."""
+    """One series. `snr`: of fully recovered water at the coil's centre; `coil`: 0 even, 1 strong fall-off."""
     return render_many(patient, grid, [sequence], seed=seed, snr=snr, coil=coil)[0]
 
 
@@ -67,7 +67,7 @@ def render_many(
     shared = spine_coordinates(patient, *_positions(grid, affine, 0)[1:]) if grid.plane == "sagittal" else None
     for index in range(grid.slices):
         places = [_positions(grid, affine, index + offset / grid.spacing_mm) for offset in _offsets(grid)]
-        parts = [_paint(patient, place, max(grid.pixel_mm, 0.5), shared) for place in places]
+        parts = [_paint(patient, *place, max(grid.pixel_mm, 0.5), shared) for place in places]
         for stack, sequence in zip(stacks, sequences, strict=True):
             stack.append(np.mean([_image(painted, sequence) for painted in parts], axis=0))
     rng = np.random.default_rng([patient.seed, seed, 5])
@@ -86,9 +86,11 @@ def _positions(grid: Grid, affine: np.ndarray, slice_: float) -> tuple[np.ndarra
     return x, y, z
 
 
-def _paint(patient: Patient, place: tuple[np.ndarray, ...], edge: float, shared: Coordinates | None) -> list[Layer]:
-    on_spine = spine_coordinates(patient, *place[1:]) if shared is None else shared
-    return layers(patient, locate(patient, *place, edge, on_spine))
+def _paint(
+    patient: Patient, x: np.ndarray, y: np.ndarray, z: np.ndarray, edge: float, shared: Coordinates | None
+) -> list[Layer]:
+    on_spine = spine_coordinates(patient, y, z) if shared is None else shared
+    return layers(patient, locate(patient, x, y, z, edge, on_spine))
 
 
 def _image(painted: list[Layer], sequence: Sequence) -> np.ndarray:

@@ -1,9 +1,10 @@
 """Points of a patient → layers of tissue, painted one over the other with soft edges.
 
-A layer is a mask in 0..1 and the tissues in it (fractions, numbers or arrays). Masks do not depend on the sequence, so T1,
-T2 and STIR of a patient are composed from the same layers. All distances in mm; edges are `edge` mm wide.
+A layer is a mask in 0..1 and the tissues in it (fractions, numbers or arrays). Masks do not depend on the sequence, so
+T1, T2 and STIR of a patient are composed from the same layers. All distances in mm; edges are `edge` mm wide.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,7 @@ from scipy.ndimage import map_coordinates
 
 from modic.phantom.anatomy import S1, Lesion, Patient
 
-Mixture = dict[str, "float | np.ndarray"]
+Mixture = Mapping[str, "float | np.ndarray"]
 Layer = tuple[np.ndarray, Mixture]
 
 
@@ -38,7 +39,7 @@ Coordinates = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
 def spine_coordinates(patient: Patient, y: np.ndarray, z: np.ndarray) -> Coordinates:
-    """s and a, exact and smooth, of points of the sagittal plane: the costly part, the same for every sagittal slice."""
+    """s and a, exact and smooth, of points of the sagittal plane: costly, and the same for every sagittal slice."""
     return *patient.spine_coordinates(y, z), *patient.spine_coordinates(y, z, smooth=True)
 
 

@@ -33,7 +33,7 @@ def _affine(shape: tuple[int, ...], boxes: np.ndarray, rng: np.random.Generator,
     if rng.random() < 0.7:  # look where the spine is
         centre = (boxes[:, :2].mean(0) + boxes[:, 2:].mean(0)) / 2
     matrix = cv2.getRotationMatrix2D(tuple(map(float, centre)), rng.uniform(-10, 10), scale)
-    matrix[:, 2] += size / 2 - centre + rng.uniform(-0.12, 0.12, 2) * size
+    matrix[:, 2] = matrix[:, 2] + size / 2 - centre + rng.uniform(-0.12, 0.12, 2) * size
     aspect = np.exp(rng.uniform(-0.08, 0.08))
     matrix[0] *= aspect
     return matrix

@@ -51,6 +51,7 @@ class ClassifierTraining:
     device: str = "cpu"
     threads: int = 0  # torch's choice
     init: str | None = None  # weights to start from
+    detector: str = ""  # weights that box the real slices that come without boxes
 
     @property
     def architecture(self) -> dict[str, Any]:
@@ -90,6 +91,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: torch's choice)")
     parser.add_argument("--init", help="weights to start from (NAME.safetensors)")
+    parser.add_argument("--detector", default="", help="detector weights that box the SPIDER slices that have no boxes")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -129,13 +131,14 @@ def load_sources(options: ClassifierTraining) -> list[Disc]:
     for source in options.data:
         name, _, value = source.partition("=")
         cut = f"{options.region_scale}-{options.region_size}"
-        cache = options.out / "cache" / f"{name}-{value if name == 'phantom' else 'slices'}-{cut}.npz"
+        kind = value if name == "phantom" else "boxed" if options.detector else "slices"
+        cache = options.out / "cache" / f"{name}-{kind}-{cut}.npz"
         if not (name == "spider" and value) and not (name == "phantom" and value.isdigit()):
             raise UsageError(f"--data {source}: give spider=DIR or phantom=N")
         if not cache.is_file():
             spider = name == "spider"
             cut_now = (
-                spider_discs(Path(value), options.preprocessing)
+                spider_discs(Path(value), options.preprocessing, detector=options.detector)
                 if spider
                 else phantom_discs(int(value), options.preprocessing)
             )

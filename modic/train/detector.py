@@ -136,7 +136,7 @@ def _fit(net: "torch.nn.Module", samples: dict[str, list[Sample]], options: Dete
         net.train()
         loss = _loss(net, _draw(training, rng, options.batch), rng, options)
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(net.parameters(), 5.0)
         optimizer.step()
         schedule.step()

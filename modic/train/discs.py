@@ -60,8 +60,10 @@ def cut_discs(
             )
 
 
-def spider_discs(folder: Path, preprocessing: dict[str, Any]) -> list[Disc]:
+def spider_discs(folder: Path, preprocessing: dict[str, Any], *, detector: str = "") -> list[Disc]:
     """Discs of SPIDER patients with upright mid-sagittal T1 and T2 slices, disc boxes and grades 0 to 2.
+
+    `detector` names weights that box the slices without trusted boxes (`boxed_by`).
 
     One slice per series: it is repeated over the region's slices. T1 and T2 of one size register to a pixel; others
     are placed by the boxes of both. The four discs of type 1 are left out: too few to learn or to judge by. Raises
@@ -72,6 +74,8 @@ def spider_discs(folder: Path, preprocessing: dict[str, Any]) -> list[Disc]:
         grades = _grades(folder / "gradings.csv")
     except OSError as error:
         raise UsageError(f"--data spider: {error}") from error
+    if detector:
+        boxes = boxed_by(detector, folder, boxes)
     discs: list[Disc] = []
     for t2_path in sorted((folder / "images").glob("*_t2.png")):
         patient = t2_path.stem.removesuffix("_t2")
@@ -85,6 +89,22 @@ def spider_discs(folder: Path, preprocessing: dict[str, Any]) -> list[Disc]:
             ]
             discs += cut_discs(t1, t2, found, labels, patient=patient, source="spider", preprocessing=preprocessing)
     return discs
+
+
+def boxed_by(detector: str, folder: Path, boxes: dict[str, Any]) -> dict[str, Any]:
+    """`boxes` with entries for the slices that have none to trust and on which a detector is sure of all six levels."""
+    from modic.config import LevelOptions
+    from modic.levels import find_levels
+    from modic.weights import load_detector
+
+    model, more = load_detector(detector), dict(boxes)
+    for path in sorted((folder / "images").glob("*_t[12].png")):
+        if not trusted(path.stem, boxes.get(path.stem, {})):
+            image = np.asarray(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE))
+            found = find_levels(_slice_volume(image, np.eye(3)), detector=model, options=LevelOptions())
+            if found.numbering == "ok" and len(found.boxes) == len(LEVELS):
+                more[path.stem] = {"boxes_xyxy_top_to_bottom": [b.box for b in found.boxes], "modic_top_to_bottom": [0]}
+    return more
 
 
 def _grades(path: Path) -> dict[int, dict[int, tuple[int, int]]]:
@@ -107,7 +127,8 @@ def _spider_pair(images: Path, patient: str, boxes: dict[str, Any]) -> tuple[Vol
     same_size, both = t1.shape == t2.shape, bool(on1) and bool(on2)
     if not (on1 or on2) or not (same_size or both):
         return None
-    affine1 = np.eye(3) if same_size else _place(np.array(on1, float), np.array(on2, float))
+    shared = min(len(on1), len(on2))  # counted from L5/S1
+    affine1 = np.eye(3) if same_size else _place(np.array(on1[-shared:], float), np.array(on2[-shared:], float))
     on_t2 = [(float(a), float(b), float(c), float(d)) for a, b, c, d in on2 or on1]
     return _slice_volume(t1, affine1), _slice_volume(t2, np.eye(3)), on_t2
 

@@ -4,6 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
+from modic.phantom.anatomy import Patient, make_patient
+from modic.phantom.physics import Sequence, stir_null_ti
+from modic.phantom.render import Grid, disc_boxes, render_many
 from modic.records import LEVELS
 from modic.train.spider import Sample
 
@@ -19,47 +22,53 @@ def phantom_samples(patients: int, *, seed: int, cache: Path) -> list[Sample]:
     if not path.is_file():
         samples = [sample for index in range(patients) for sample in _slices(seed * 1_000_000 + index)]
         cache.mkdir(parents=True, exist_ok=True)
-        arrays = {f"{s.patient}_{s.contrast}_{part}": getattr(s, part) for s in samples for part in ("image", "boxes", "names")}
+        arrays = {
+            f"{s.patient}_{s.contrast}_{part}": getattr(s, part)
+            for s in samples
+            for part in ("image", "boxes", "names")
+        }
         np.savez_compressed(path, **arrays)
     with np.load(path) as stored:
         keys = sorted({name.rsplit("_", 1)[0] for name in stored.files})
         return [
-            Sample(*key.split("_", 1), *(stored[f"{key}_{part}"] for part in ("image", "boxes", "names")))  # type: ignore[arg-type]
+            Sample(*key.split("_", 1), *(stored[f"{key}_{part}"] for part in ("image", "boxes", "names")))
             for key in keys
         ]
 
 
 def _slices(seed: int) -> list[Sample]:
-    from modic.phantom.anatomy import make_patient
-    from modic.phantom.render import Grid, disc_boxes, render_many
-
     patient = make_patient(seed)
     if patient.transitional:
         return []
     rng = np.random.default_rng([seed, 3])
     contrasts = CONTRASTS if seed % 4 == 0 else CONTRASTS[:2]
-    grid = _grid(patient, rng, Grid)
+    grid = _grid(patient, rng)
     volumes = render_many(
-        patient, grid, [_sequence(name, rng) for name in contrasts], seed=0, snr=float(rng.uniform(12, 60)), coil=float(rng.random())
+        patient,
+        grid,
+        [_sequence(name, rng) for name in contrasts],
+        seed=0,
+        snr=float(rng.uniform(12, 60)),
+        coil=float(rng.random()),
     )
     discs = disc_boxes(patient, grid, 0)
     boxes = np.array([box for _, box in discs])
     names = np.array([LEVELS.index(name) if name else -1 for name, _ in discs])
-    return [Sample(f"p{seed}", name, _uint8(v.voxels[0]), boxes, names) for name, v in zip(contrasts, volumes, strict=True)]
+    return [
+        Sample(f"p{seed}", name, _uint8(v.voxels[0]), boxes, names) for name, v in zip(contrasts, volumes, strict=True)
+    ]
 
 
-def _grid(patient: object, rng: np.random.Generator, grid: type) -> object:
-    x, y, z = patient.lumbar_centre_mm  # type: ignore[attr-defined]
+def _grid(patient: Patient, rng: np.random.Generator) -> Grid:
+    _, y, z = patient.lumbar_centre_mm
     off = float(rng.normal(0, 3))
-    centre = (float(patient.lateral(z)) + off, y + rng.uniform(-25, 30), z + rng.uniform(-45, 15))  # type: ignore[attr-defined]
+    centre = (float(patient.lateral(z)) + off, y + rng.uniform(-25, 30), z + rng.uniform(-45, 15))
     field_of_view = float(rng.uniform(250, 370))
-    return grid("sagittal", 288, 288, field_of_view / 288, 1, 4.4, 2.0, centre, 0.0)
+    return Grid("sagittal", 288, 288, field_of_view / 288, 1, 4.4, 2.0, centre, 0.0)
 
 
-def _sequence(name: str, rng: np.random.Generator) -> object:
+def _sequence(name: str, rng: np.random.Generator) -> Sequence:
     """TR, TE and field drawn from what SPIDER's headers hold (series.csv)."""
-    from modic.phantom.physics import Sequence, stir_null_ti
-
     field = float(rng.choice([0.3, 1.0, 1.5, 1.5, 3.0]))
     if name == "t1":
         return Sequence("t1", float(rng.uniform(400, 800)), float(rng.uniform(7, 25)), field_t=field)

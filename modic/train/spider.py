@@ -20,7 +20,7 @@ AMBIGUOUS_PATIENTS = frozenset({"89"})
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """One slice with named discs. `image` uint8; `boxes` (n, 4) pixels; `names` (n,) index in LEVELS, -1 above T12/L1."""
+    """One slice with named discs. `image` uint8; `boxes` (n, 4) px; `names` (n,) index in LEVELS, -1 above T12/L1."""
 
     patient: str
     contrast: str  # t1 | t2 | t2_SPACE | …
