@@ -28,6 +28,7 @@ SETTINGS = {
     "distributed.scheduler.worker-saturation": 1.0,  # no shard waits on a worker that another may kill
     "distributed.scheduler.allowed-failures": 0,  # we isolate the culprit ourselves (flows.tasks)
     "distributed.scheduler.work-stealing": False,
+    "distributed.worker.preload": ["flows.worker"],
     "distributed.worker.profile.enabled": False,
     "distributed.comm.timeouts.connect": "120s",
     "distributed.comm.timeouts.tcp": "120s",

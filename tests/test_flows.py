@@ -37,7 +37,7 @@ def archive(tmp_path: Path) -> Path:
 def cluster(tmp_path: Path) -> str:
     """A cluster file of workers that grade without networks."""
     path = tmp_path / "cluster.yaml"
-    path.write_text(json.dumps({"cluster_kwargs": {"n_workers": 2, "preload": [str(FAKE_WORKER)]}}))
+    path.write_text(json.dumps({"cluster_kwargs": {"n_workers": 2, "preload": ["flows.worker", str(FAKE_WORKER)]}}))
     return str(path)
 
 

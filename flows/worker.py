@@ -1,0 +1,9 @@
+"""Preloaded by every Dask worker: Ctrl-C in a terminal reaches the workers too, and is not theirs to answer."""
+
+import signal
+from typing import Any
+
+
+def dask_setup(worker: Any) -> None:
+    """Called by Dask when a worker starts; whoever started it stops it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
