@@ -267,25 +267,19 @@ def _mean(values: list[Any]) -> float | None:
 
 
 def _save(net: "torch.nn.Module", samples: dict[str, list[Sample]], options: DetectorTraining) -> Path:
-    from modic.weights import Model, save_weights
+    from modic.train.cards import write_detector
+    from modic.weights import Model
 
-    card = {
-        "name": "detector",
-        "kind": "detector",
-        "architecture": options.architecture,
-        "preprocessing": options.preprocessing,
-        "data": {name: len({s.patient for s in group}) for name, group in samples.items()},
-        "recipe": {
-            k: str(v) if isinstance(v, Path) else v for k, v in asdict(options).items() if k not in ("history", "out")
-        },
-    }
-    model = Model(net.eval(), card, "", options.device)
-    card["results"] = {
+    model = Model(net.eval(), {"preprocessing": options.preprocessing}, "", options.device)
+    results = {
         f"{name}, test patients": evaluate([s for s in group if split_of(s.patient) == "test"][:300], model)
         for name, group in samples.items()
     }
-    card["limits"] = "Research use only, not for diagnosis."
-    card["licence"] = "Apache-2.0; trained on SPIDER (van der Graaf et al. 2024, CC BY 4.0) and on synthetic spines"
-    path = save_weights(options.out / "detector.safetensors", net.state_dict(), card)
+    recipe = {
+        k: v for k, v in asdict(options).items() if k not in ("history", "out", "data", "init", "device", "threads")
+    }
+    recipe |= {"architecture": options.architecture, "preprocessing": options.preprocessing}
+    recipe["data"] = [source.split("=")[0] if source.startswith("spider") else source for source in options.data]
+    patients = {name: len({s.patient for s in group}) for name, group in samples.items()}
     (options.out / "history.json").write_text(json.dumps(options.history, indent=1))
-    return path
+    return write_detector(net.state_dict(), results, patients, recipe, options.out / "detector.safetensors")

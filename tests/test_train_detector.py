@@ -1,0 +1,59 @@
+"""Training of the detector: it runs, leaves a card that service accepts, and its pieces keep boxes right."""
+
+import json
+
+import numpy as np
+import pytest
+
+from modic.errors import UsageError
+from modic.train.augment import augment
+from modic.train.detector import DetectorTraining, load_samples, train_detector
+from modic.train.spider import load_spider, split_of
+from modic.weights import load_detector
+
+
+def test_boxes_follow_the_pixels_they_mark():
+    rng = np.random.default_rng(0)
+    image = np.zeros((200, 160), np.float32)
+    image[90:110, 60:100] = 1
+    boxes = np.array([[60.0, 90, 99, 109]])
+    for _ in range(20):
+        view, moved, kept = augment(image, boxes, rng, size=128)
+        bright = np.argwhere(view > 0.75 * view.max())
+        if kept[0] and moved[0, 0] > 5 and moved[0, 2] < 122 and moved[0, 1] > 5 and moved[0, 3] < 122:
+            centre = (moved[0, :2] + moved[0, 2:]) / 2
+            assert np.abs(np.median(bright, axis=0)[::-1] - centre).max() < 6
+
+
+def test_a_patient_is_in_one_part_for_ever():
+    parts = [split_of(str(i)) for i in range(400)]
+    assert parts == [split_of(str(i)) for i in range(400)]
+    assert 0.6 < parts.count("train") / 400 < 0.8
+    assert 0.12 < parts.count("test") / 400 < 0.28
+
+
+def test_training_writes_weights_that_service_accepts(tmp_path):
+    options = DetectorTraining(
+        data=("phantom=6",), out=tmp_path, backbone="resnet18", fpn_channels=16, head_features=16, image_size=96,
+        steps=2, batch=2, epoch_steps=1,
+    )  # fmt: skip
+    path = train_detector(options)
+    assert load_detector(str(path)).card["architecture"]["fpn_channels"] == 16
+    card = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    assert card["data"]["patients"]["phantom"] > 0
+    assert "named right" in path.with_suffix(".md").read_text(encoding="utf-8")
+    assert len(json.loads((tmp_path / "history.json").read_text())) == 2
+
+
+@pytest.mark.parametrize("source", ["spider", "phantom=many", "atlas=here", "spider=nowhere"])
+def test_a_source_that_cannot_be_used_is_named(tmp_path, source):
+    with pytest.raises(UsageError, match=source.split("=")[-1]):
+        load_samples((source,), 0, tmp_path)
+
+
+def test_spider_boxes_are_named_from_the_sacrum_up(shared_data):
+    samples = load_spider(shared_data / "spider")
+    assert len(samples) > 80
+    for sample in samples:
+        assert sample.names[-1] == 5
+        assert (np.diff(sample.boxes[:, 1]) > 0).all()
