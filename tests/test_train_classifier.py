@@ -83,6 +83,15 @@ def test_spider_discs_are_counted_from_the_sacrum_and_both_contrasts_line_up(spi
         assert np.abs(np.array(rows) - 23.5).max() <= 2  # the dark disc is in the middle of both
 
 
+def test_a_patient_whose_contrasts_name_different_discs_is_left_out(spider: Path) -> None:
+    boxes = json.loads((spider / "disc_boxes.json").read_text())
+    for key, scale in (("1_t1", 1.0), ("2_t1", 1.5)):  # one level up: the lowest disc was overlooked
+        for box in boxes[key]["boxes_xyxy_top_to_bottom"]:
+            box[1], box[3] = box[1] - 60 * scale, box[3] - 60 * scale
+    (spider / "disc_boxes.json").write_text(json.dumps(boxes))
+    assert spider_discs(spider, PREPROCESSING) == []
+
+
 def test_a_folder_without_spider_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="spider"):
         spider_discs(tmp_path, PREPROCESSING)

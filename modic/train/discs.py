@@ -124,13 +124,29 @@ def _spider_pair(images: Path, patient: str, boxes: dict[str, Any]) -> tuple[Vol
     t1, t2 = (np.asarray(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)) for path in paths)
     entries = {name: boxes.get(f"{patient}_{name}", {}) for name in ("t1", "t2")}
     on1, on2 = (e["boxes_xyxy_top_to_bottom"] if trusted(f"{patient}_{name}", e) else [] for name, e in entries.items())
-    same_size, both = t1.shape == t2.shape, bool(on1) and bool(on2)
-    if not (on1 or on2) or not (same_size or both):
+    same_size, shared = t1.shape == t2.shape, min(len(on1), len(on2))
+    if not (on1 or on2) or not (same_size or shared):
         return None
-    shared = min(len(on1), len(on2))  # counted from L5/S1
-    affine1 = np.eye(3) if same_size else _place(np.array(on1[-shared:], float), np.array(on2[-shared:], float))
+    affine1 = np.eye(3)
+    if shared:  # counted from L5/S1
+        first, second = np.array(on1[-shared:], float), np.array(on2[-shared:], float)
+        affine1 = affine1 if same_size else _place(first, second)
+        if not _agree(first, second, affine1, t1.shape, t2.shape):
+            return None
     on_t2 = [(float(a), float(b), float(c), float(d)) for a, b, c, d in on2 or on1]
     return _slice_volume(t1, affine1), _slice_volume(t2, np.eye(3)), on_t2
+
+
+def _agree(
+    on1: np.ndarray, on2: np.ndarray, affine1: np.ndarray, shape1: tuple[int, ...], shape2: tuple[int, ...]
+) -> bool:
+    """Whether both contrasts name the same discs: boxes fall together, and so do the middles of the images (a spine
+    is a ladder, and boxes named one level apart also fit each other). Neighbouring discs are 0.9 widths apart."""
+    moved = on1 * np.diag(affine1)[[0, 1, 0, 1]] + affine1[[0, 1, 0, 1], 2]
+    middle = affine1 @ (shape1[1] / 2, shape1[0] / 2, 1)
+    off = np.abs(middle[:2] - (shape2[1] / 2, shape2[0] / 2)).max()
+    width = (on2[:, 2] - on2[:, 0]).mean()
+    return bool(np.abs(moved - on2).mean() < 0.15 * width and off < 0.4 * width)
 
 
 def _place(source: np.ndarray, target: np.ndarray) -> np.ndarray:
