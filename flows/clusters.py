@@ -10,6 +10,7 @@ a worker are slower, and every worker imports torch and MONAI: 0.9 GB and some 8
 """
 
 import importlib
+import logging
 import os
 import subprocess
 from collections.abc import Iterator
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from distributed import Client, SpecCluster
 
 WORKER_BYTES = 2 * 2**30  # models, MONAI and two volumes, with room
+STATUS_PAGE = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}  # the scheduler's; nobody else's port
+LOOPBACK = {"host": "127.0.0.1", "scheduler_kwargs": STATUS_PAGE, "silence_logs": "CRITICAL"}
 SETTINGS = {
     "distributed.scheduler.worker-saturation": 1.0,  # no shard waits on a worker that another may kill
     "distributed.scheduler.allowed-failures": 0,  # we isolate the culprit ourselves (flows.tasks)
@@ -92,6 +95,7 @@ def connect(spec: ClusterSpec, *, shards: int) -> Iterator["Client"]:
     import dask
     from distributed import Client
 
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # lost workers are our business (flows.tasks)
     with dask.config.set(SETTINGS):
         if spec.address:
             with Client(spec.address) as client:
@@ -115,9 +119,6 @@ def _start(spec: ClusterSpec, shards: int) -> Any:
     if spec.adapt_kwargs:
         cluster.adapt(**spec.adapt_kwargs)
     return cluster
-
-
-LOOPBACK = {"host": "127.0.0.1", "dashboard_address": None, "silence_logs": "CRITICAL"}
 
 
 def _build(name: str) -> Any:
@@ -145,7 +146,7 @@ def gpu_workstation(*, workers_per_gpu: int = 1, n_workers: int | None = None) -
         }
         for index, gpu in enumerate(gpus)
     }
-    scheduler = {"cls": Scheduler, "options": {"host": "127.0.0.1", "dashboard": False}}
+    scheduler = {"cls": Scheduler, "options": {"host": "127.0.0.1", **STATUS_PAGE}}
     return SpecCluster(workers=workers, scheduler=scheduler, silence_logs="CRITICAL")
 
 
