@@ -8,7 +8,7 @@ import numpy as np
 from modic.classify import softmax
 from modic.train.calibrate import conformal_quantiles, fit_temperature, measure
 from modic.train.views import Example
-from modic.weights import save_weights
+from modic.weights import read_card, save_weights
 
 if TYPE_CHECKING:
     import torch
@@ -54,7 +54,8 @@ def write_classifier(
     card = {
         "name": "classifier", "kind": "classifier", "architecture": options.architecture,
         "preprocessing": options.preprocessing, "calibration": calibration, "data": _data(parts),
-        "recipe": {"command": command(options), "stopped_after": history[-1], "history": history,
+        "recipe": {"command": command(options), "started_from": _before(options),
+                   "stopped_after": history[-1], "history": history,
                    "optimizer": f"Adam {options.learning_rate}, {options.batch} discs a batch, classes equally often"},
         "results": _results(net, parts["test"], calibration, options), "limits": list(LIMITS),
         "licence": "Apache-2.0 (weights); trained on data under CC BY 4.0: keep the citation in `data`",
@@ -73,7 +74,20 @@ def command(options: "ClassifierTraining") -> str:
         f"--batch {options.batch} --learning-rate {options.learning_rate} --patience {options.patience} "
         f"--minutes {options.minutes:g} --alpha {options.alpha} --seed {options.seed}"
         + (" --detector detector" if options.detector else "")
+        + (" --init FIRST.safetensors" if options.init else "")
     )
+
+
+def _before(options: "ClassifierTraining") -> dict[str, Any] | None:
+    """Hash and recipe of the weights that this training went on from."""
+    if not options.init:
+        return None
+    card, _ = read_card(options.init, "classifier")
+    return {
+        "sha256": card["sha256"],
+        "command": card["recipe"]["command"],
+        "before": card["recipe"].get("started_from"),
+    }
 
 
 def _calibrate(net: "torch.nn.Module", examples: list[Example], options: "ClassifierTraining") -> dict[str, Any]:
@@ -152,14 +166,24 @@ def markdown(card: dict[str, Any]) -> str:
         "| part | source | patients | MC0 | MC1 | MC2 |", "|---|---|---|---|---|---|",
         *(f"| {part} | {source} | {n['patients']} | {n['mc0']} | {n['mc1']} | {n['mc2']} |"
           for part, sources in card["data"]["parts"].items() for source, n in sources.items()), "",
-        "Type 1 in real patients: painted into healthy discs (modic/train/lesions.py).", "",
+        "Type 1 in real patients: painted into healthy discs (modic/train/lesions.py). Real slices that come without "
+        "boxes are boxed by the detector where it is sure of all six levels and both contrasts agree.", "",
         "## Calibration",
         f"Temperature {card['calibration']['temperature']}, class-conditional conformal sets at alpha "
         f"{card['calibration']['alpha']}, fitted on {card['calibration']['patients']} patients kept for it.", "",
-        "## Recipe", f"`{card['recipe']['command']}`", "", card["recipe"]["optimizer"] + ".",
+        "## Recipe", *_commands(card["recipe"]), "", card["recipe"]["optimizer"] + ".",
         f"Stopped after {card['recipe']['stopped_after']}.", "", "## Licence", card["licence"], "",
     ]  # fmt: skip
     return "\n".join(lines)
+
+
+def _commands(recipe: dict[str, Any]) -> list[str]:
+    """The trainings that led here, the first one first."""
+    earlier, commands = recipe.get("started_from"), [recipe["command"]]
+    while earlier:
+        commands.insert(0, earlier["command"])
+        earlier = earlier.get("before")
+    return [f"{number}. `{line}`" for number, line in enumerate(commands, 1)]
 
 
 def _row(name: str, group: dict[str, Any]) -> str:

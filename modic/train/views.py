@@ -83,14 +83,14 @@ def _degraded(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """One contrast (slices, n, n): receive field, blur, tone, Rician noise, as scanners differ."""
     n = image.shape[-1]
     y, x = np.mgrid[-1 : 1 : n * 1j, -1 : 1 : n * 1j].astype(np.float32)
-    a, b = rng.normal(0, 0.15, 2).astype(np.float32)
+    a, b = rng.normal(0, 0.1, 2).astype(np.float32)
     high = max(float(np.percentile(image, 98)), 1e-6)
     image = np.maximum(image, 0) / np.float32(high) * np.exp(a * x + b * y)
-    if rng.random() < 0.4:
-        sigma = rng.uniform(0.3, 1.1)
+    if rng.random() < 0.25:
+        sigma = rng.uniform(0.3, 1.0)
         image = np.stack([cv2.GaussianBlur(one, (0, 0), sigma) for one in image])
-    image = np.maximum(image, 0) ** np.float32(np.exp(rng.normal(0, 0.15)))
-    noise = np.float32(abs(rng.normal(0, 0.03))) * rng.standard_normal((2, *image.shape), dtype=np.float32)
+    image = np.maximum(image, 0) ** np.float32(np.exp(rng.normal(0, 0.1)))
+    noise = np.float32(abs(rng.normal(0, 0.02))) * rng.standard_normal((2, *image.shape), dtype=np.float32)
     return np.hypot(image + noise[0], noise[1])
 
 
