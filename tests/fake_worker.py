@@ -1,6 +1,7 @@
 """Preloaded by Dask workers in tests: grading without networks, and patients whose name says what happens to them.
 
-`kill…` kills the worker, `hang…` never ends, `bug…` raises; `slow…` takes a second; others are graded at once.
+`kill…` kills the worker, `hang…` never ends, `bug…` raises, `slow…` takes a second, `sleep-2.5-…` 2.5 s; others are
+graded at once.
 """
 
 import os
@@ -32,6 +33,8 @@ def grade_study(pair: Pair, **_: Any) -> StudyResult:
         raise ValueError(f"the secret of {pair.patient_id} in {pair.t1.files[0]}")
     if pair.patient_id.startswith("slow"):
         time.sleep(1)
+    if pair.patient_id.startswith("sleep"):
+        time.sleep(float(pair.patient_id.split("-")[1]))
     return StudyResult(tuple(map(level, LEVELS)), "ok", 0.97, seconds={"levels": 0.1})
 
 
