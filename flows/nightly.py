@@ -10,7 +10,7 @@ from prefect.runtime import deployment, flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import clusters, tasks
-from flows.progress import Progress, shown
+from flows.progress import Progress, counting, shown
 from flows.tasks import quoted
 from modic import night
 from modic.shards import Shard
@@ -39,7 +39,7 @@ def grade_cohort(
     run = night.prepare(archive, cohort, config=config, device=device)
     spec = clusters.read_cluster(Path(cluster) if cluster else None)
     with run.cohort.lock():
-        survey = tasks.find_studies(run)
+        survey = tasks.find_studies(run, on_progress=counting(say))
         shards = tasks.cut_shards(run, quoted(survey), workers=spec.workers)
         if shards:
             grade(run, shards, spec)

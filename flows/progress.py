@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
+LINE_S = 10.0  # between two lines about files
 ARTIFACT_S = 5.0  # Prefect's database is asked to write no more often
 
 
@@ -72,6 +73,19 @@ def _duration(seconds: float) -> str:
         if minutes
         else f"{seconds:.0f} s"
     )
+
+
+def counting(say: Callable[[str], None]) -> Callable[[int], None]:
+    """Takes the number of files seen so far; says it now and then."""
+    next_line = time.monotonic() + LINE_S
+
+    def tell(files: int) -> None:
+        nonlocal next_line
+        if time.monotonic() >= next_line:
+            next_line = time.monotonic() + LINE_S
+            say(f"{files} files seen")
+
+    return tell
 
 
 @contextmanager

@@ -118,6 +118,8 @@ def grade(archive: str, cohort: str, *, config: str = "", cluster: str = "", dev
     with run.cohort.lock():
         pass
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if sys.stderr.isatty():
+        print("starting …", file=sys.stderr)  # Prefect's temporary server, some 6 s, the first time 15 s
     with prefect_api(run.cohort.private / "prefect") as ready:
         from flows.nightly import grade_cohort
 

@@ -163,9 +163,9 @@ def _models_hash(cards: list[dict[str, Any]]) -> str:
 
 
 @discreet
-def find_studies(run: Run) -> Survey:
-    """crawl → identify → pair. Raises UsageError where the archive holds no DICOM."""
-    found = crawl(run.archive, index=run.cohort.header_index)
+def find_studies(run: Run, *, on_progress: Callable[[int], None] | None = None) -> Survey:
+    """crawl → identify → pair; `on_progress` is told the files seen. Raises UsageError where there is no DICOM."""
+    found = crawl(run.archive, index=run.cohort.header_index, on_progress=on_progress)
     series = identify(found.headers, options=run.config.identify)
     outcomes = pair(series, options=run.config.pair)
     keys = Pseudonyms.open(run.cohort.private)
