@@ -40,27 +40,38 @@ def prefect_api(home: Path) -> Iterator[Callable[[], None]]:
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
-    if user_has_settings():
-        if _configured_url():
-            yield lambda: None
-            return
-    else:
+    own_home = not user_has_settings()
+    if (not own_home or "prefect" in sys.modules) and _configured_url():
+        yield lambda: None
+        return
+    if own_home:
         os.environ["PREFECT_HOME"] = str(home)
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with _server(home / "server.log") as (url, ready):
-        os.environ["PREFECT_API_URL"] = url
-        try:
+    try:
+        with _server(home / "server.log") as (url, ready), _settings(url):
             yield ready
+    finally:
+        if own_home:
+            del os.environ["PREFECT_HOME"]
+
+
+@contextmanager
+def _settings(url: str) -> Iterator[None]:
+    """Prefect's settings with this server's URL, until what Prefect has queued for it is sent."""
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    with temporary_settings({PREFECT_API_URL: url}):
+        try:
+            yield
         finally:
             _send_what_is_queued()
-    del os.environ["PREFECT_API_URL"]
 
 
 def user_has_settings() -> bool:
     """Whether the user has told Prefect anything about homes, servers or profiles."""
     names = ("PREFECT_API_URL", "PREFECT_PROFILE", "PREFECT_HOME", "PREFECT_PROFILES_PATH")
     files = (Path.home() / ".prefect" / "profiles.toml", Path("prefect.toml"), Path(".env"))
-    return "prefect" in sys.modules or any(os.environ.get(n) for n in names) or any(f.is_file() for f in files)
+    return any(os.environ.get(n) for n in names) or any(f.is_file() for f in files)
 
 
 def _configured_url() -> str | None:
