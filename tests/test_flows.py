@@ -85,7 +85,7 @@ def test_a_study_that_kills_hangs_or_breaks_costs_only_itself(tmp_path: Path, cl
     archive, cohort, config = tmp_path / "archive", tmp_path / "cohort", tmp_path / "cohort.toml"
     for patient in ("ann", "kill-4711", "bob", "hang-4712", "bug-4713", "cid"):
         write(study(patient=patient), archive / patient)
-    config.write_text("[run]\nshard_size = 3\nstudy_time_limit_s = 3.0\n")
+    config.write_text("[run]\nshard_size = 3\nstudy_time_limit_s = 15.0\n")
     summary = run(archive, cohort, cluster, str(config))
     assert len(summary["failed"]) == 3
     assert statuses(cohort) == [
@@ -211,7 +211,7 @@ def test_the_cluster_files_we_ship_are_read(name: str) -> None:
 def test_each_gpu_gets_a_worker_that_sees_only_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a,GPU-b")
     with clusters.gpu_workstation() as cluster, Client(cluster) as client:
-        client.wait_for_workers(2, timeout=60)
+        client.wait_for_workers(2, timeout=240)
         seen = client.run(lambda: __import__("os").environ["CUDA_VISIBLE_DEVICES"])
     assert sorted(seen.values()) == ["GPU-a", "GPU-b"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
