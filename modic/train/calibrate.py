@@ -66,5 +66,17 @@ def auc_0_2(p: np.ndarray, labels: np.ndarray) -> float | None:
     return _rounded(above / (fat.sum() * (~fat).sum()))
 
 
+def auc_interval(p: np.ndarray, labels: np.ndarray, patients: Sequence[str], *, draws: int = 500) -> list[float] | None:
+    """95 % interval of `auc_0_2` if patients, with all their discs, were drawn again; None where it has no value."""
+    rng, names = np.random.default_rng(0), np.array(patients)
+    discs = [np.flatnonzero(names == one) for one in np.unique(names)]
+    values = []
+    for _ in range(draws):
+        drawn = np.concatenate([discs[i] for i in rng.integers(len(discs), size=len(discs))])
+        value = auc_0_2(p[drawn], labels[drawn])
+        values += [] if value is None else [value]
+    return [_rounded(v) for v in np.percentile(values, (2.5, 97.5))] if values else None
+
+
 def _rounded(value: Any) -> float:
     return round(float(value), 3)
