@@ -70,7 +70,8 @@ def _blob(shape: tuple[int, ...], u: np.ndarray, d: np.ndarray, rng: np.random.G
     slices, n, _ = shape
     half, depth = rng.uniform(0.12, 0.55), rng.uniform(0.08, 0.38)
     centre = rng.uniform(-0.42, 0.42) if half < 0.4 else rng.uniform(-0.1, 0.1)
-    z = (np.arange(slices) - rng.integers(slices)) / rng.uniform(1.5, 6)
+    through = rng.random() < 0.5  # on every slice alike: that slices differ must not mean that there is a lesion
+    z = (np.arange(slices) - rng.integers(slices)) / (50.0 if through else rng.uniform(1.5, 6))
     uneven = cv2.resize(rng.normal(0, 0.22, (6, 6)).astype(np.float32), (n, n), interpolation=cv2.INTER_CUBIC)
     r = np.sqrt(((u - centre) / half) ** 2 + (np.maximum(d, 0) / depth) ** 2 + z[:, None, None] ** 2)
     soft = rng.uniform(0.08, 0.25)

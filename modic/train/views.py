@@ -39,7 +39,7 @@ def training_view(example: Example, rng: np.random.Generator, *, size: int, meth
     t1, t2 = _painted(example, rng)
     if example.disc.source == "spider" and example.label == 0 and rng.random() < 0.15:
         paint_distractor(t1, t2, example.disc.geometry, rng)
-    both = _moved(t1, t2, rng, size, 1.0, wobble=1.0 if example.disc.source == "spider" else 0.3)
+    both = _moved(t1, t2, rng, size, 1.0, one_slice=example.disc.source == "spider")
     if rng.random() < 0.5:
         both = both[:, ::-1]  # right and left are alike
     return _normalized(np.stack([_degraded(contrast, rng) for contrast in both]), method)
@@ -49,7 +49,8 @@ def measuring_view(example: Example, seed: int, *, size: int, method: Method) ->
     """The same for the same seed: the box a little off, as a detector's is; float32 (2, slices, size, size)."""
     rng = np.random.default_rng(seed)
     t1, t2 = _painted(example, rng)
-    return _normalized(_moved(t1, t2, rng, size, MEASURE, wobble=0.0), method)
+    both = _moved(t1, t2, rng, size, MEASURE, one_slice=example.disc.source == "spider")
+    return _normalized(both, method)
 
 
 def _painted(example: Example, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -60,23 +61,38 @@ def _painted(example: Example, rng: np.random.Generator) -> tuple[np.ndarray, np
 
 
 def _moved(
-    t1: np.ndarray, t2: np.ndarray, rng: np.random.Generator, size: int, amount: float, *, wobble: float
+    t1: np.ndarray, t2: np.ndarray, rng: np.random.Generator, size: int, amount: float, *, one_slice: bool
 ) -> np.ndarray:
-    """Rotation, shift and zoom of both, about the centre; `wobble`: px by which slices and contrasts differ."""
-    n = t1.shape[-1]
-    zoom = float(np.exp(amount * rng.uniform(-ZOOM, ZOOM)))
-    matrix = cv2.getRotationMatrix2D(((n - 1) / 2,) * 2, amount * rng.uniform(-ROTATION_DEG, ROTATION_DEG), zoom)
-    matrix[:, 2] = matrix[:, 2] + amount * rng.uniform(-SHIFT, SHIFT, 2) * size - (n - size) / 2
-    moved = np.empty((2, len(t1), size, size), np.float32)
+    """Rotation, shift and zoom of both contrasts about the centre; float32 (2, slices, size, size).
+
+    `one_slice`: all slices are one repeated slice; they are made to differ, more the further from the middle, in
+    place, size, angle and shading, as neighbouring slices of a spine do.
+    """
+    n, depth = t1.shape[-1], len(t1)
+    spread = np.abs(np.arange(depth) - depth // 2) * rng.uniform(0, 1) * one_slice
+    zoom = np.exp(amount * rng.uniform(-ZOOM, ZOOM) + 0.025 * spread * rng.normal(size=depth))
+    angle = amount * rng.uniform(-ROTATION_DEG, ROTATION_DEG) + 1.5 * spread * rng.normal(size=depth)
+    shift = amount * rng.uniform(-SHIFT, SHIFT, 2) * size + 1.5 * spread[:, None] * rng.normal(size=(depth, 2))
+    moved = np.empty((2, depth, size, size), np.float32)
     for contrast, slices in enumerate((t1, t2)):
-        common = wobble * rng.normal(0, 0.4, 2)
+        apart = rng.normal(0, 0.3, 2)  # px by which the contrasts differ
+        shading = _shading(depth, size, rng) ** np.float32(one_slice)
         for z, one in enumerate(slices):
-            own = matrix.copy()
-            own[:, 2] = own[:, 2] + common + wobble * rng.normal(0, 0.4, 2)
-            moved[contrast, z] = cv2.warpAffine(
-                one, own, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+            matrix = cv2.getRotationMatrix2D(((n - 1) / 2,) * 2, float(angle[z]), float(zoom[z]))
+            matrix[:, 2] = matrix[:, 2] + shift[z] + apart - (n - size) / 2
+            moved[contrast, z] = shading[z] * cv2.warpAffine(
+                one, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
             )
     return moved
+
+
+def _shading(depth: int, size: int, rng: np.random.Generator) -> np.ndarray:
+    """Smooth factors around 1 that differ between slices, float32 (depth, size, size)."""
+    amplitude = rng.uniform(0, 0.15)
+    coarse = rng.normal(0, amplitude, (depth, 3, 3)).astype(np.float32)
+    gain = rng.normal(0, amplitude / 2, (depth, 1, 1)).astype(np.float32)
+    fine = [cv2.resize(one, (size, size), interpolation=cv2.INTER_CUBIC) for one in coarse]
+    return np.exp(np.stack(fine) + gain)
 
 
 def _degraded(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
