@@ -80,12 +80,9 @@ def mistakes() -> list[tuple[str, Callable[[Path], list[str]], str]]:
 
 @pytest.mark.parametrize(("arguments", "message"), [m[1:] for m in mistakes()], ids=[m[0] for m in mistakes()])
 def test_a_mistake_gets_one_clear_line_and_exit_2(
-    tmp_path: Path,
-    archive: Path,
-    capsys: pytest.CaptureFixture[str],
-    arguments: Callable[[Path], list[str]],
-    message: str,
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: Callable[[Path], list[str]], message: str
 ) -> None:
+    write(study()[:1], tmp_path / "archive" / "0")
     assert main(arguments(tmp_path)) == 2
     said = capsys.readouterr().err
     assert said.startswith("modic: ") and said.count("\n") == 1 and message in said
