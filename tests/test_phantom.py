@@ -111,6 +111,16 @@ def test_grades_and_lesions_agree():
             assert kinds == ({f"mc{grade}"} if grade else set())
 
 
+def test_transitional_spines_have_a_disc_too_many_or_one_too_few():
+    patients = [make_patient(seed, p_transitional=1.0) for seed in range(30)]
+    below, last = DISC_OF_LEVEL["L5/S1"] - 1, DISC_OF_LEVEL["L5/S1"]
+    lumbarized = [p for p in patients if p.disc[below] >= 5]
+    sacralized = [p for p in patients if p.disc[last] <= 4 and p.disc[below] < 5]
+    assert all(p.transitional for p in patients)
+    assert len(lumbarized) + len(sacralized) == len(patients)
+    assert lumbarized and sacralized
+
+
 def test_patients_differ_as_people_do():
     patients = [make_patient(seed) for seed in range(120)]
     lordosis = [np.ptp(np.rad2deg(p.axis[:, 3])) for p in patients]

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pydicom
 import pytest
+from pydicom.errors import InvalidDicomError
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
 
 from modic.phantom.archive import FAULTS, write_archive
 
@@ -61,6 +63,30 @@ def test_the_truth_is_complete_and_beside_the_archive(archive):
     assert {row["study_uid"] for row in levels} == graded
     assert len(levels) == 6 * len(graded)
     assert graded <= {h.StudyInstanceUID for h in headers(archive)}
+
+
+def test_encodings_differ_and_every_pixel_can_be_read(archive):
+    syntaxes = set()
+    for path in sorted(p for p in archive.rglob("*") if p.is_file() and p.parent.name != "LOST+FOUND"):
+        if path.name != "DICOMDIR":
+            image = pydicom.dcmread(path)
+            assert image.pixel_array.shape == (image.Rows, image.Columns)
+            syntaxes.add(image.file_meta.TransferSyntaxUID)
+    assert syntaxes == {ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless}
+
+
+def test_broken_files_are_what_archives_hold(archive):
+    lost = archive / "LOST+FOUND"
+    assert {p.name for p in lost.iterdir()} == {"readme.txt", "EMPTY", "noise.dcm", "cut_in_header", "IM1"}
+    cut = pydicom.dcmread(lost / "IM1")
+    assert len(cut.PixelData) < cut.Rows * cut.Columns * 2
+    with pytest.raises(InvalidDicomError):
+        pydicom.dcmread(lost / "noise.dcm")
+
+
+def test_a_transitional_spine_can_be_asked_for(tmp_path):
+    write_archive(tmp_path / "a", patients=1, faults=["transitional"], broken=False, matrix=32)
+    assert [s["transitional"] for s in table(tmp_path / "a.truth" / "studies.csv")] == ["0", "1"]
 
 
 def test_every_fault_adds_a_study(tmp_path):

@@ -109,8 +109,7 @@ def make_patient(seed: int, *, p_mc1: float = 0.06, p_mc2: float = 0.16, p_trans
         _DISC * size * rng.normal(1, 0.12, 14) * rng.uniform(0.85, 1.1) * (1 - 0.55 * degeneration**1.5), 0.8
     )
     if transitional:
-        disc[S1 - 1] = rng.uniform(5, 8)  # lumbarized S1: a real disc below it
-        shape["depth"][S1 - 1] *= 1.25
+        _make_transitional(rng, disc, shape["depth"])
     low, high, axis, smooth = _chain(shape["height"], disc, _turns(rng))
     grades, lesions = _lesions(rng, degeneration, p_mc1, p_mc2)
     return Patient(
@@ -125,6 +124,15 @@ def make_patient(seed: int, *, p_mc1: float = 0.06, p_mc2: float = 0.16, p_trans
         back_mm=float(rng.uniform(72, 95)), skin_fat_mm=float(rng.uniform(8, 35)), front_mm=float(rng.uniform(80, 160)),
         lesions=lesions, grades=grades, noise=_noise(rng),
     )  # fmt: skip
+
+
+def _make_transitional(rng: np.random.Generator, disc: np.ndarray, depth: np.ndarray) -> None:
+    """In place, as often as not: a lumbarized S1 with a real disc below it, or an L5 grown onto the sacrum."""
+    if rng.random() < 0.5:
+        disc[S1 - 1] = rng.uniform(5, 8)
+        depth[S1 - 1] *= 1.25
+    else:
+        disc[S1] = rng.uniform(2, 4)  # what is left of L5/S1: the lowest full disc is L4/L5
 
 
 def _shapes(rng: np.random.Generator) -> dict[str, np.ndarray]:

@@ -32,8 +32,11 @@ from modic.records import Volume
 STORIES = ("plain", "stir", "no_t1", "contrast", "repeat", "no_t2")
 """What a patient's study holds besides the sagittal T1 and T2; patient i gets the story i modulo 6."""
 
-FAULTS = ("corrupt_pixels", "missing_slice", "mixed_matrix", "frame_of_reference", "no_position", "duplicate_files")
-"""What `faults` may name; each adds one study with that fault."""
+FAULTS = (
+    "corrupt_pixels", "missing_slice", "mixed_matrix", "frame_of_reference", "no_position", "duplicate_files",
+    "transitional",
+)  # fmt: skip
+"""What `faults` may name; each adds one study with that fault. `transitional`: a spine whose levels are hard to name."""
 
 EXPECTED = {
     "no_t1": ("excluded", "study.no_sagittal_t1"),
@@ -87,7 +90,8 @@ def write_archive(
     stories = [STORIES[i % len(STORIES)] for i in range(patients)] + list(faults)
     studies, levels = [], []
     for index, story in enumerate(stories):
-        person = make_patient(seed * 100_000 + index, p_mc1=0.12, p_mc2=0.2)
+        unusual = 1.0 if story == "transitional" else 0.06
+        person = make_patient(seed * 100_000 + index, p_mc1=0.12, p_mc2=0.2, p_transitional=unusual)
         study = Study(seed, index, story, person, SCANNERS[index % len(SCANNERS)], matrix)
         grid = _write_study(out, study)
         status, reason = EXPECTED.get(story, ("graded", ""))

@@ -72,7 +72,10 @@ def report(cohort: Path, wall: float, ideal: float) -> None:
     print(f"  server, imports, end    {wall - flow:7.1f} s, the same for any number of studies")
     print(f"  flow                    {flow:7.1f} s, from its first to its last step, workers' start included")
     print(f"  first to last shard     {between:7.1f} s, of which grading {rest:.1f} s")
-    print(f"orchestration: {100 * (wall - ideal) / wall:.1f} % of the run's wall time, all of the above included")
+    print(f"orchestration while workers work: {100 * (between - rest) / between:.1f} % (first to last shard)")
+    print(
+        f"orchestration of the whole run: {100 * (wall - ideal) / wall:.1f} %, a first start on a new cohort included"
+    )
     print(f"Prefect recorded {recorded} completed task runs; {len(shards)} shards and 5 steps were run")
 
 
