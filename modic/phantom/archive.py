@@ -36,7 +36,7 @@ FAULTS = (
     "corrupt_pixels", "missing_slice", "mixed_matrix", "frame_of_reference", "no_position", "duplicate_files",
     "transitional",
 )  # fmt: skip
-"""What `faults` may name; each adds one study with that fault. `transitional`: a spine whose levels are hard to name."""
+"""What `faults` may name; each adds one study with that fault. `transitional`: its levels are hard to name."""
 
 EXPECTED = {
     "no_t1": ("excluded", "study.no_sagittal_t1"),
