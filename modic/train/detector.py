@@ -45,6 +45,7 @@ class DetectorTraining:
     device: str = "cpu"
     threads: int = 0  # torch's default
     init: str | None = None
+    detector: str = ""  # weights that box the SPIDER slices without boxes
     history: list[dict] = field(default_factory=list)
 
     @property
@@ -77,6 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: torch's choice)")
     parser.add_argument("--init", help="weights to start from (NAME.safetensors)")
+    parser.add_argument("--detector", default="", help="detector weights that box the SPIDER slices that have no boxes")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -87,13 +89,13 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def load_samples(sources: tuple[str, ...], seed: int, cache: Path) -> dict[str, list[Sample]]:
+def load_samples(sources: tuple[str, ...], seed: int, cache: Path, *, detector: str = "") -> dict[str, list[Sample]]:
     """Samples by source name. Raises UsageError for a source that is neither `spider=DIR` nor `phantom=N`."""
     samples: dict[str, list[Sample]] = {}
     for source in sources:
         name, _, value = source.partition("=")
         if name == "spider" and value:
-            samples[name] = load_spider(Path(value))
+            samples[name] = load_spider(Path(value), detector=detector)
         elif name == "phantom" and value.isdigit():
             from modic.train.phantoms import phantom_samples
 
@@ -112,7 +114,7 @@ def train_detector(options: DetectorTraining) -> Path:
     torch.manual_seed(options.seed)
     if options.threads:
         torch.set_num_threads(options.threads)
-    samples = load_samples(options.data, options.seed, options.out / "cache")
+    samples = load_samples(options.data, options.seed, options.out / "cache", detector=options.detector)
     net = build_detector(options.architecture)
     if options.init:
         from safetensors.torch import load_file

@@ -16,10 +16,9 @@ from modic.errors import UsageError
 from modic.records import LEVELS, LevelBox, LevelSet, Region, Volume
 from modic.regions import cut_regions
 from modic.train.lesions import DiscGeometry, disc_geometry
-from modic.train.spider import split_of, trusted
+from modic.train.spider import boxed_by, slice_volume, split_of, trusted
 
 MARGIN = 1.5  # cached regions are this much larger on each axis than what the network sees
-SPIDER_MM = 0.6  # nominal: the PNGs' true spacing is unknown, and regions scale with the box
 Boxes = list[tuple[float, float, float, float]]
 
 
@@ -91,22 +90,6 @@ def spider_discs(folder: Path, preprocessing: dict[str, Any], *, detector: str =
     return discs
 
 
-def boxed_by(detector: str, folder: Path, boxes: dict[str, Any]) -> dict[str, Any]:
-    """`boxes` with entries for the slices that have none to trust and on which a detector is sure of all six levels."""
-    from modic.config import LevelOptions
-    from modic.levels import find_levels
-    from modic.weights import load_detector
-
-    model, more = load_detector(detector), dict(boxes)
-    for path in sorted((folder / "images").glob("*_t[12].png")):
-        if not trusted(path.stem, boxes.get(path.stem, {})):
-            image = np.asarray(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE))
-            found = find_levels(_slice_volume(image, np.eye(3)), detector=model, options=LevelOptions())
-            if found.numbering == "ok" and len(found.boxes) == len(LEVELS):
-                more[path.stem] = {"boxes_xyxy_top_to_bottom": [b.box for b in found.boxes], "modic_top_to_bottom": [0]}
-    return more
-
-
 def _grades(path: Path) -> dict[int, dict[int, tuple[int, int]]]:
     """Patient → disc counted from L5/S1 upwards → (Modic type, Pfirrmann grade)."""
     grades: dict[int, dict[int, tuple[int, int]]] = defaultdict(dict)
@@ -134,7 +117,7 @@ def _spider_pair(images: Path, patient: str, boxes: dict[str, Any]) -> tuple[Vol
         if not _agree(first, second, affine1, t1.shape, t2.shape):
             return None
     on_t2 = [(float(a), float(b), float(c), float(d)) for a, b, c, d in on2 or on1]
-    return _slice_volume(t1, affine1), _slice_volume(t2, np.eye(3)), on_t2
+    return slice_volume(t1, affine1), slice_volume(t2, np.eye(3)), on_t2
 
 
 def _agree(
@@ -156,16 +139,6 @@ def _place(source: np.ndarray, target: np.ndarray) -> np.ndarray:
         scale, shift = np.polyfit(source[:, axis::2].ravel(), target[:, axis::2].ravel(), 1)
         matrix[axis, axis], matrix[axis, 2] = scale, shift
     return matrix
-
-
-def _slice_volume(image: np.ndarray, placed: np.ndarray) -> Volume:
-    """A volume of one sagittal slice; `placed` maps its pixels to the common grid of `SPIDER_MM` pixels."""
-    affine = np.eye(4)
-    affine[:3, 2] = (1, 0, 0)
-    affine[1:3, :2] = (np.diag([1, -1]) @ placed[:2, :2]) * SPIDER_MM
-    affine[1:3, 3] = np.array([1, -1]) * placed[:2, 2] * SPIDER_MM
-    affine[0, :2] = 0
-    return Volume(image[None].astype(np.float32), affine)
 
 
 def save_discs(path: Path, discs: list[Disc]) -> None:
