@@ -9,6 +9,7 @@ from modic.errors import UsageError
 from modic.train.augment import augment
 from modic.train.detector import DetectorTraining, load_samples, train_detector
 from modic.train.spider import load_spider, split_of
+from modic.train.transitional import change_count, rename
 from modic.weights import load_detector
 
 
@@ -57,3 +58,19 @@ def test_spider_boxes_are_named_from_the_sacrum_up(shared_data):
     for sample in samples:
         assert sample.names[-1] == 5
         assert (np.diff(sample.boxes[:, 1]) > 0).all()
+
+
+def test_a_vertebra_is_added_or_taken_away_with_its_disc_and_its_names():
+    rng = np.random.default_rng(0)
+    image, names = np.zeros((400, 100), np.float32), np.array([-1, 0, 1, 2, 3, 4, 5])
+    boxes = np.array([[40.0, 45 + 40 * i, 60, 55 + 40 * i] for i in range(7)])
+    for x0, y0, x1, y1 in boxes.astype(int):
+        image[y0:y1, x0:x1] = 1
+    for added, count in ((True, 8), (False, 6)):
+        changed, where, counted, other = change_count(image, boxes, names, rng, added=added)
+        assert len(where) == len(counted) == count
+        assert counted[-1] == 5  # from the sacrum
+        assert list(rename(counted, other))[:2] == [-1, 0]  # from above
+        for x0, y0, x1, y1 in where.astype(int):
+            assert changed[y0 + 2 : y1 - 2, x0 + 2 : x1 - 2].min() > 0.9
+        assert (changed > 0.5).sum() == pytest.approx(200 * count, rel=0.1)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from modic.weights import Model
 
 PERCENTILES = (1.0, 99.5)
+TRANSITIONAL = 0.15  # share of the slices shown with a vertebra too many (or, less often, too few)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,18 +192,24 @@ def _example(sample: Sample, rng: np.random.Generator, options: DetectorTraining
     import torch
 
     from modic.train.augment import augment
+    from modic.train.transitional import change_count, rename
 
     lo, hi = np.percentile(sample.image, PERCENTILES)
     unit = np.clip((sample.image.astype(np.float32) - lo) / max(hi - lo, 1e-6), 0, 1)
+    where, names, other = sample.boxes, sample.names, sample.other
+    if not other and len(where) >= 4 and rng.random() < TRANSITIONAL:
+        unit, where, names, other = change_count(unit, where, names, rng, added=rng.random() < 0.7)
+    if other and rng.random() < 0.5:
+        names = rename(names, other)
     for _ in range(10):
-        image, boxes, kept = augment(unit, sample.boxes, rng, size=options.image_size)
-        kept &= sample.names >= 0
+        image, boxes, kept = augment(unit, where, rng, size=options.image_size)
+        kept &= names >= 0
         if kept.sum() >= 3:
             break
     tensor = torch.from_numpy(image).expand(3, -1, -1).to(options.device)
     target = {
         "boxes": torch.as_tensor(boxes[kept], dtype=torch.float32, device=options.device).reshape(-1, 4),
-        "labels": torch.as_tensor(sample.names[kept] + 1, dtype=torch.int64, device=options.device),
+        "labels": torch.as_tensor(names[kept] + 1, dtype=torch.int64, device=options.device),
     }
     return tensor, target
 
@@ -274,7 +281,9 @@ def _save(net: "torch.nn.Module", samples: dict[str, list[Sample]], options: Det
 
     model = Model(net.eval(), {"preprocessing": options.preprocessing}, "", options.device)
     results = {
-        f"{name}, test patients": evaluate([s for s in group if split_of(s.patient) == "test"][:300], model)
+        f"{name}, test patients": evaluate(
+            [s for s in group if split_of(s.patient) == "test" and not s.other][:300], model
+        )
         for name, group in samples.items()
     }
     recipe = {

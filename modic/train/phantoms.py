@@ -4,42 +4,37 @@ from pathlib import Path
 
 import numpy as np
 
-from modic.phantom.anatomy import Patient, make_patient
+from modic.phantom.anatomy import S1, Patient, make_patient
 from modic.phantom.physics import Sequence, stir_null_ti
 from modic.phantom.render import Grid, disc_boxes, render_many
 from modic.records import LEVELS
 from modic.train.spider import Sample
 
 CONTRASTS = ("t1", "t2", "stir")
+PARTS = ("image", "boxes", "names", "other")
 
 
 def phantom_samples(patients: int, *, seed: int, cache: Path) -> list[Sample]:
     """Near-midline slices of `patients` synthetic patients, T1 and T2 of each and STIR of every fourth.
 
-    Transitional spines are left out: what to call their levels is a convention, not something to learn from pixels.
+    A transitional spine comes with both of its namings (`Sample.other`).
     """
     path = cache / f"phantom-{patients}-{seed}.npz"
     if not path.is_file():
         samples = [sample for index in range(patients) for sample in _slices(seed * 1_000_000 + index)]
         cache.mkdir(parents=True, exist_ok=True)
-        arrays = {
-            f"{s.patient}_{s.contrast}_{part}": getattr(s, part)
-            for s in samples
-            for part in ("image", "boxes", "names")
-        }
+        arrays = {f"{s.patient}_{s.contrast}_{part}": getattr(s, part) for s in samples for part in PARTS}
         np.savez_compressed(path, **arrays)
     with np.load(path) as stored:
         keys = sorted({name.rsplit("_", 1)[0] for name in stored.files})
         return [
-            Sample(*key.split("_", 1), *(stored[f"{key}_{part}"] for part in ("image", "boxes", "names")))
+            Sample(*key.split("_", 1), *(stored[f"{key}_{part}"] for part in PARTS[:-1]), int(stored[f"{key}_other"]))
             for key in keys
         ]
 
 
 def _slices(seed: int) -> list[Sample]:
     patient = make_patient(seed)
-    if patient.transitional:
-        return []
     rng = np.random.default_rng([seed, 3])
     contrasts = CONTRASTS if seed % 4 == 0 else CONTRASTS[:2]
     grid = _grid(patient, rng)
@@ -54,8 +49,12 @@ def _slices(seed: int) -> list[Sample]:
     discs = disc_boxes(patient, grid, 0)
     boxes = np.array([box for _, box in discs])
     names = np.array([LEVELS.index(name) if name else -1 for name, _ in discs])
+    other = 0
+    if patient.transitional:
+        other = -1 if patient.disc[S1 - 1] > patient.disc[S1] else 1  # S1/S2 may be called L5/S1, or L4/L5 may
     return [
-        Sample(f"p{seed}", name, _uint8(v.voxels[0]), boxes, names) for name, v in zip(contrasts, volumes, strict=True)
+        Sample(f"p{seed}", name, _uint8(v.voxels[0]), boxes, names, other)
+        for name, v in zip(contrasts, volumes, strict=True)
     ]
 
 

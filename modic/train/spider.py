@@ -25,13 +25,17 @@ BOXED_WRONG = frozenset({"22_t1", "50_t2_SPACE", "55_t1", "55_t2_SPACE", "107_t1
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """One slice with named discs. `image` uint8; `boxes` (n, 4) px; `names` (n,) index in LEVELS, -1 above T12/L1."""
+    """One slice with named discs. `image` uint8; `boxes` (n, 4) px; `names` (n,) index in LEVELS, -1 above T12/L1.
+
+    `other` is not 0 where the spine is transitional and all names may as well be moved by it (`transitional.rename`).
+    """
 
     patient: str
     contrast: str  # t1 | t2 | t2_SPACE | …
     image: np.ndarray
     boxes: np.ndarray
     names: np.ndarray
+    other: int = 0
 
 
 def split_of(patient: str) -> str:
