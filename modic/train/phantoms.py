@@ -1,6 +1,7 @@
 """Slices of synthetic patients as detector samples, rendered once and kept in a cache."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,10 +28,13 @@ def phantom_samples(patients: int, *, seed: int, cache: Path) -> list[Sample]:
         np.savez_compressed(path, **arrays)
     with np.load(path) as stored:
         keys = sorted({name.rsplit("_", 1)[0] for name in stored.files})
-        return [
-            Sample(*key.split("_", 1), *(stored[f"{key}_{part}"] for part in PARTS[:-1]), int(stored[f"{key}_other"]))
-            for key in keys
-        ]
+        return [_stored(stored, key) for key in keys]
+
+
+def _stored(arrays: Any, key: str) -> Sample:
+    image, boxes, names, other = (arrays[f"{key}_{part}"] for part in PARTS)
+    patient, contrast = key.split("_", 1)
+    return Sample(patient, contrast, image, boxes, names, int(other))
 
 
 def _slices(seed: int) -> list[Sample]:

@@ -37,7 +37,7 @@ def change_count(
     step = centres[i + 1] - centres[i]
     seam = (centres[i] + centres[i + 1]) / 2 + step if added else (centres[i - 1] + centres[i]) / 2
     by = step if added else (centres[i - 1] - centres[i + 1]) / 2
-    moved = cv2.warpAffine(image, np.float64([[1, 0, by[0]], [0, 1, by[1]]]), image.shape[::-1])
+    moved = cv2.warpAffine(image, np.array([[1, 0, by[0]], [0, 1, by[1]]]), image.shape[::-1])
     length = float(np.linalg.norm(step))
     y, x = np.mgrid[: image.shape[0], : image.shape[1]]
     below = ((x - seam[0]) * step[0] + (y - seam[1]) * step[1]) / length
