@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101")
+
+
 @dataclass(frozen=True, slots=True)
 class DetectorArchitecture:
     """Faster R-CNN with a feature pyramid (Ren 2015, Lin 2017), as torchvision builds it.
@@ -21,7 +24,7 @@ class DetectorArchitecture:
     is `fasterrcnn_resnet50_fpn` with seven classes.
     """
 
-    backbone: str = "resnet50"  # resnet18 | resnet34 | resnet50 | resnet101
+    backbone: str = "resnet50"  # resnet18 | resnet34 | resnet50 | resnet101 | efficientnet_lite0
     fpn_channels: int = 256
     head_features: int = 1024
     classes: int = 7  # background, then modic.records.LEVELS
@@ -57,8 +60,6 @@ def build_detector(architecture: dict[str, Any]) -> "nn.Module":
     Takes a list of float (3, H, W) images in 0..1 that are already at the card's image size, and returns boxes in
     their pixels. Batch normalization is trained (not frozen), since the shipped weights start from scratch.
     """
-    from torch import nn
-    from torchvision.models import get_model
     from torchvision.models.detection import FasterRCNN
     from torchvision.models.detection.anchor_utils import AnchorGenerator
     from torchvision.models.detection.backbone_utils import BackboneWithFPN
@@ -67,9 +68,8 @@ def build_detector(architecture: dict[str, Any]) -> "nn.Module":
     from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
     arch: DetectorArchitecture = _parse(DetectorArchitecture, architecture)
-    trunk = get_model(arch.backbone, weights=None, norm_layer=nn.BatchNorm2d)
+    trunk, widths = _trunk(arch.backbone)
     layers = {f"layer{i}": str(i - 1) for i in range(1, 5)}
-    widths = [trunk.inplanes // 2**i for i in (3, 2, 1, 0)]
     backbone = BackboneWithFPN(trunk, layers, widths, arch.fpn_channels, extra_blocks=LastLevelMaxPool())
     sizes = tuple((size,) for size in arch.anchor_sizes)
 
@@ -91,6 +91,22 @@ def build_detector(architecture: dict[str, Any]) -> "nn.Module":
     )  # fmt: skip
     net.transform = KeepSize(0, 0, image_mean=[0.3] * 3, image_std=[0.25] * 3)
     return net
+
+
+def _trunk(backbone: str) -> tuple["nn.Module", list[int]]:
+    """A network with children `layer1` … `layer4`, and their channels. Raises WeightsError for an unknown name."""
+    from torch import nn
+    from torchvision.models import get_model
+
+    from modic import efficientnet
+
+    if backbone == "efficientnet_lite0":
+        return efficientnet.trunk(), list(efficientnet.WIDTHS)
+    if backbone not in RESNETS:
+        known = ", ".join((*RESNETS, "efficientnet_lite0"))
+        raise WeightsError(f"the card's detector has backbone {backbone}; known: {known}")
+    trunk = get_model(backbone, weights=None, norm_layer=nn.BatchNorm2d)
+    return trunk, [trunk.inplanes // 2**i for i in (3, 2, 1, 0)]
 
 
 def build_classifier(architecture: dict[str, Any]) -> "nn.Module":

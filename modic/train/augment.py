@@ -96,7 +96,7 @@ def _intensity(view: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def _tone(view: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Now and then a contrast nobody trained on: bright and dark exchanged, or a curve that rises and falls."""
     kind = rng.random()
-    if kind > 0.25:
+    if kind > 0.35:
         return view
     high = max(float(np.percentile(view, 99.5)), 1e-6)
     unit = np.clip(view / high, 0, 1)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from modic.weights import Model
 
 PERCENTILES = (1.0, 99.5)
+PHANTOM = 0.35  # share of the slices that come from the phantom where there are real ones too
 TRANSITIONAL = 0.15  # share of the slices shown with a vertebra too many (or, less often, too few)
 
 
@@ -117,11 +118,16 @@ def train_detector(options: DetectorTraining) -> Path:
         torch.set_num_threads(options.threads)
     samples = load_samples(options.data, options.seed, options.out / "cache", detector=options.detector)
     net = build_detector(options.architecture)
-    if options.init:
+    if options.init == "imagenet":
+        from modic.efficientnet import load_imagenet
+
+        load_imagenet(net.backbone.body)
+    elif options.init:
         from safetensors.torch import load_file
 
         net.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in load_file(options.init).items()})
-    _fit(net.to(options.device), samples, options)
+    net = net.to(options.device).to(memory_format=torch.channels_last)
+    _fit(net, samples, options)
     return _save(net, samples, options)
 
 
@@ -174,9 +180,12 @@ def _checkpoint(state: dict[str, Any], options: DetectorTraining) -> None:
 
 
 def _draw(groups: dict[str, list[Sample]], rng: np.random.Generator, n: int) -> list[Sample]:
-    """`n` samples, sources with equal weight."""
+    """`n` samples: the phantom's share is `PHANTOM` where there are real ones too, other sources have equal weight."""
     names = [name for name, group in groups.items() if group]
-    chosen = [groups[names[rng.integers(len(names))]] for _ in range(n)]
+    real = [name for name in names if name != "phantom"]
+    share = {name: (1 - PHANTOM * ("phantom" in names)) / len(real) for name in real}
+    p = np.array([share.get(name, PHANTOM) for name in names])
+    chosen = [groups[names[i]] for i in rng.choice(len(names), n, p=p / p.sum())]
     return [group[rng.integers(len(group))] for group in chosen]
 
 
