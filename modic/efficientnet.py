@@ -38,6 +38,47 @@ def trunk() -> "nn.Sequential":
     return nn.Sequential(layers)
 
 
+ROWS = 3  # of `layer3`: above the disc, the disc, below it
+FEATURES = WIDTHS[2] * (1 + ROWS) + WIDTHS[3]
+"""Width of what `slice_features` returns."""
+
+
+def slice_features() -> "nn.Module":
+    """A trunk over each slice, its features averaged over slices: float (n, 1, slices, H, W) → (n, FEATURES).
+
+    Of an image are kept: `layer3`'s mean, its mean in three rows (a lesion lies beside an endplate, above or below
+    the disc), and `layer4`'s mean. The middle slice weighs most, the outermost least (1, 2, 3, 2, 1 of five). Batch
+    statistics stay what they are: batches are small, and ImageNet's fit.
+    """
+    import torch
+    from torch import nn
+
+    class SliceFeatures(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.trunk = trunk()
+
+        def train(self, mode: bool = True) -> "SliceFeatures":
+            super().train(mode)
+            for layer in self.modules():
+                if isinstance(layer, nn.BatchNorm2d):
+                    layer.eval()
+            return self
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            n, _, slices, height, width = x.shape
+            images = x.reshape(n * slices, 1, height, width).expand(-1, 3, -1, -1)
+            images = images.contiguous(memory_format=torch.channels_last)
+            middle = self.trunk[:4](images)  # stem to layer3: (n * slices, 112, H / 16, W / 16)
+            rows = nn.functional.adaptive_avg_pool2d(middle, (ROWS, 1)).flatten(1)
+            features = torch.cat([middle.mean((2, 3)), rows, self.trunk[4](middle).mean((2, 3))], dim=1)
+            place = torch.arange(slices, device=x.device)
+            weights = 1 + torch.minimum(place, place.flip(0)).to(x.dtype)  # 1, 2, 3, 2, 1
+            return torch.einsum("nsf,s->nf", features.reshape(n, slices, -1), weights / weights.sum())
+
+    return SliceFeatures()
+
+
 def _block(inputs: int, outputs: int, expansion: int, kernel: int, stride: int) -> "nn.Module":
     """Inverted residual (Sandler 2018): expand, depthwise, project; added to its input where shapes allow."""
     from torch import nn

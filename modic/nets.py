@@ -4,7 +4,9 @@ The card decides size and backbone, so that weights trained on a GPU (`resnet50`
 trained on a CPU are the same code. Unknown keys are refused: a card from a newer version must not be half read.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from modic.errors import WeightsError
@@ -35,14 +37,18 @@ class DetectorArchitecture:
 
 @dataclass(frozen=True, slots=True)
 class ClassifierArchitecture:
-    """Two identical MONAI 3D ResNets, one a contrast, features concatenated (the paper's figure 1).
+    """Two identical networks, one a contrast, features concatenated (the paper's figure 1).
 
-    The first layer keeps the five slices (stride 1 in depth) and there is no max-pool, so that depth runs 5, 3, 2, 1
-    through the network instead of vanishing at once.
+    `resnet3d`, the paper's: MONAI 3D ResNets of `depth` and `widths`. The first layer keeps the five slices (stride 1
+    in depth) and there is no max-pool, so that depth runs 5, 3, 2, 1 through the network instead of vanishing at once.
+
+    `efficientnet_lite0`: each slice through a 2D network that may start from ImageNet, features averaged over slices
+    with more weight in the middle. It can learn from single slices and serve any odd number of them.
     """
 
-    depth: int = 10  # resnet10 | 18 | 34 | 50
-    widths: tuple[int, ...] = (64, 128, 256, 512)
+    backbone: str = "resnet3d"  # resnet3d | efficientnet_lite0
+    depth: int = 10  # of resnet3d: 10 | 18 | 34 | 50
+    widths: tuple[int, ...] = (64, 128, 256, 512)  # of resnet3d
     dropout: float = 0.2
     classes: int = 3  # MC0, MC1, MC2
 
@@ -110,41 +116,50 @@ def _trunk(backbone: str) -> tuple["nn.Module", list[int]]:
 
 
 def build_classifier(architecture: dict[str, Any]) -> "nn.Module":
-    """Two identical 3D ResNets with random weights, in training mode.
+    """The two networks with random weights, in training mode.
 
     Takes float (n, 2, slices, size, size), T1 then T2, and returns logits (n, classes). Raises WeightsError for
     an architecture this version cannot build.
     """
     import torch
-    from monai.networks.nets.resnet import ResNet  # (6 s: only where a network is built)
     from torch import nn
 
     arch: ClassifierArchitecture = _parse(ClassifierArchitecture, architecture)
-    block, layers = _blocks(arch.depth)
-    expansion = 4 if block == "bottleneck" else 1
+    branch, width = _branch(arch)
 
-    def branch() -> nn.Module:
-        return ResNet(
-            block, list(layers), list(arch.widths), spatial_dims=3, n_input_channels=1,
-            conv1_t_size=(3, 7, 7),  # type: ignore[arg-type]
-            conv1_t_stride=(1, 2, 2),  # type: ignore[arg-type]
-            no_max_pool=True, feed_forward=False,
-        )  # fmt: skip
-
-    class DualResNet(nn.Module):
+    class DualNet(nn.Module):
         """Each contrast through its own network, pooled features joined, one linear layer on top."""
 
         def __init__(self) -> None:
             super().__init__()
             self.t1, self.t2 = branch(), branch()
             self.dropout = nn.Dropout(arch.dropout)
-            self.head = nn.Linear(2 * arch.widths[-1] * expansion, arch.classes)
+            self.head = nn.Linear(2 * width, arch.classes)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             features = torch.cat([self.t1(x[:, :1]), self.t2(x[:, 1:])], dim=1)  # (n, 2 * width)
             return self.head(self.dropout(features))
 
-    return DualResNet()
+    return DualNet()
+
+
+def _branch(arch: ClassifierArchitecture) -> "tuple[Callable[[], nn.Module], int]":
+    """What builds the network of one contrast, (n, 1, slices, size, size) → (n, width), and its width."""
+    from modic import efficientnet
+
+    if arch.backbone == "efficientnet_lite0":
+        return efficientnet.slice_features, efficientnet.FEATURES
+    if arch.backbone != "resnet3d":
+        known = "resnet3d, efficientnet_lite0"
+        raise WeightsError(f"the card's classifier has backbone {arch.backbone}; known: {known}")
+    from monai.networks.nets.resnet import ResNet  # (6 s: only where a network is built)
+
+    block, layers = _blocks(arch.depth)
+    build = partial(
+        ResNet, block, list(layers), list(arch.widths), spatial_dims=3, n_input_channels=1,
+        conv1_t_size=(3, 7, 7), conv1_t_stride=(1, 2, 2), no_max_pool=True, feed_forward=False,
+    )  # fmt: skip
+    return build, arch.widths[-1] * (4 if block == "bottleneck" else 1)
 
 
 def _blocks(depth: int) -> tuple[str, tuple[int, ...]]:
