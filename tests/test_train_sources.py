@@ -468,7 +468,9 @@ def test_coco_reads_pictures_dicom_and_volumes(tmp_path: Path, capsys: pytest.Ca
         {"file_name": "p4_t2.png"},
         {"file_name": "p5_t2.png"},
         {"file_name": "p1_t1_x.tiff", "height": 7},
+        {"file_name": "flat.png"},
     ]
+    cv2.imwrite(str(tmp_path / "flat.png"), np.full((ROWS, COLUMNS), 9, np.uint8))
     coco(tmp_path / "c.json", images, ("T11/T12", *LEVELS[:5]))
     samples = detector_samples("coco", str(tmp_path / "c.json"), None)
     assert [(s.patient, s.contrast) for s in samples] == [("p1", "t1"), ("17", "t2"), ("p3", "t2"), ("p3", "t2")]
@@ -479,6 +481,7 @@ def test_coco_reads_pictures_dicom_and_volumes(tmp_path: Path, capsys: pytest.Ca
     assert not np.array_equal(samples[2].image, samples[3].image)
     line = capsys.readouterr().out
     assert "1 images that cannot be read as a picture (p4_t2.png)" in line
+    assert "1 images that have no contrast (flat.png)" in line
     assert "1 images that are missing beside the JSON and in its folder images (p5_t2.png)" in line
     assert "1 images that are of another size than the JSON says (p1_t1_x.tiff)" in line
 

@@ -48,13 +48,14 @@ def coco_samples(path: Path, tally: Tally) -> list[Sample]:
         try:
             pixels = read_slice(_locate(path, image), image.get("slice"))
             _check_size(image, pixels)
+            grey = to_uint8(pixels)
         except Unusable as why:
             tally.skip(f"images that {why}", name)
             continue
         check_boxes(of_image, pixels.shape, f"{path}, image {name}")
         ranks = sorted(of_image)
         where, names = np.array([of_image[r] for r in ranks]), np.array([name_of(r) for r in ranks])
-        samples.append(Sample(_patient(image), _contrast(image), to_uint8(pixels), where, names))
+        samples.append(Sample(_patient(image), _contrast(image), grey, where, names))
     return samples
 
 
