@@ -1,5 +1,6 @@
 """The classifier's cards: JSON for the machine, Markdown for people. Only numbers that this training measured."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +42,20 @@ SPIDER = (
     "264 (2024)."
 )
 PHANTOM = "Synthetic lumbar spines of modic.phantom (spin-echo physics, Modic 1 and 2 lesions); no patient data."
+RELEASE = SPIDER.replace("mid-sagittal slices of T1 and T2", "volumes of T1 and T2, segmentations")
 TITLES = {"spider": "real (SPIDER)", "painted": "real, type 1 painted", "phantom": "phantom"}
+
+
+def described(source: str) -> str:
+    """What a card says of a source of data. Of a user's own it holds no name, place or patient."""
+    texts = {"spider": SPIDER, "spider-release": RELEASE, "phantom": PHANTOM}
+    return texts.get(source, f"Images and labels of whoever trained these weights (`{source}`); describe them here.")
+
+
+def _licence(sources: Iterable[str]) -> str:
+    if any(source.startswith("spider") for source in sources):
+        return "Apache-2.0 (weights); trained on data under CC BY 4.0: keep the citation in `data`"
+    return "That of the data in `data`, and of the weights that training started from"
 
 
 def write_classifier(
@@ -58,17 +72,35 @@ def write_classifier(
         "recipe": {"command": command(options), "started_from": _before(options),
                    "stopped_after": history[-1], "history": history,
                    "optimizer": f"Adam {options.learning_rate}, {options.batch} discs a batch, classes equally often"},
-        "results": _results(net, parts, calibration, options), "limits": list(LIMITS),
-        "licence": "Apache-2.0 (weights); trained on data under CC BY 4.0: keep the citation in `data`",
+        "results": _results(net, parts, calibration, options), "limits": _limits(parts),
+        "licence": _licence(e.disc.source for group in parts.values() for e in group),
     }  # fmt: skip
     path = save_weights(options.out / "classifier.safetensors", net.state_dict(), card)
     path.with_suffix(".md").write_text(markdown(card), encoding="utf-8")
     return path
 
 
+def _limits(parts: dict[str, list[Example]]) -> list[str]:
+    """`LIMITS`, but for what is not so with a user's own data."""
+    examples = [e for group in parts.values() for e in group]
+    own = any(e.real and e.disc.source != "spider" for e in examples)
+    real1 = any(e.real and e.label == 1 for e in examples)
+    tests = sum(e.real and e.label == 1 for e in parts["test"])
+    limits = list(LIMITS)
+    if own:
+        limits[2] = "Learnt and measured on the data named here only; whether it holds elsewhere was not measured."
+    if real1:
+        limits[1] = (
+            f"Real Modic type 1 in the test: {tests} discs. Painted and synthetic examples of type 1 were added in "
+            "training; numbers on those say nothing about patients."
+        )
+    return limits
+
+
 def command(options: "ClassifierTraining") -> str:
     """The command line that repeats this training; folders are left out."""
-    data = " ".join("--data " + ("spider=DIR" if d.startswith("spider") else d) for d in options.data)
+    data = " ".join("--data " + (d if d.startswith("phantom") else d.split("=")[0] + "=DIR") for d in options.data)
+    data += " --labels FILE.csv" if options.labels else ""
     return (
         f"modic train classifier {data} --out DIR --normalization {options.normalization} --depth {options.depth} "
         f"--widths {','.join(map(str, options.widths))} --epochs {options.epochs} --epoch-steps {options.epoch_steps} "
@@ -101,7 +133,7 @@ def _calibrate(net: "torch.nn.Module", examples: list[Example], options: "Classi
         "temperature": round(temperature, 4), "conformal_q": [round(q, 6) for q in quantiles], "alpha": options.alpha,
         "prior": [1 / 3] * 3, "patients": len({e.disc.patient for e in real}),
         "discs": {f"mc{k}": sum(e.label == k for e in real) for k in range(3)},
-        "sources": sorted({TITLES[e.source] for e in real}),
+        "sources": sorted({TITLES.get(e.source, f"real ({e.source})") for e in real}),
     }  # fmt: skip
 
 
@@ -113,7 +145,7 @@ def _results(
 ) -> dict[str, Any]:
     examples = parts["test"]
     groups = {
-        "real_mc0_mc2": [e for e in examples if e.source == "spider"],
+        "real" if any(e.real and e.label == 1 for e in examples) else "real_mc0_mc2": [e for e in examples if e.real],
         "real_mc0_mc2_and_painted_mc1": [e for e in examples if e.source != "phantom"],
         "phantom": [e for e in examples if e.source == "phantom"],
     }
@@ -125,7 +157,7 @@ def _results(
             logits, labels = _views(net, group, options)
             numbers = measure(softmax(logits / calibration["temperature"]), labels, calibration["conformal_q"])
             results[name] = {"patients": len({e.disc.patient for e in group}), **numbers}
-    unseen = [e for e in (*parts["calibrate"], *examples) if e.source == "spider"]
+    unseen = [e for e in (*parts["calibrate"], *examples) if e.real]
     if unseen:
         p, labels = softmax(_views(net, unseen, options)[0]), np.array([e.label for e in unseen])
         patients = [e.disc.patient for e in unseen]
@@ -151,8 +183,7 @@ def _data(parts: dict[str, list[Example]]) -> dict[str, Any]:
         part: {source: _counted([e for e in group if e.disc.source == source]) for source in sorted(sources)}
         for part, group in parts.items()
     }
-    texts = {"spider": SPIDER, "phantom": PHANTOM}
-    return {"sources": {source: texts[source] for source in sorted(sources)}, "parts": counts}
+    return {"sources": {source: described(source) for source in sorted(sources)}, "parts": counts}
 
 
 def _counted(examples: list[Example]) -> dict[str, int]:
@@ -229,9 +260,9 @@ def write_detector(
     card = {
         "name": "detector", "kind": "detector", "architecture": recipe.pop("architecture"),
         "preprocessing": recipe.pop("preprocessing"),
-        "data": {"patients": data, "sources": {name: {"spider": SPIDER, "phantom": PHANTOM}[name] for name in data}},
+        "data": {"patients": data, "sources": {name: described(name) for name in data}},
         "recipe": recipe, "results": results, "limits": list(DETECTOR_LIMITS),
-        "licence": "Apache-2.0 (weights); trained on data under CC BY 4.0: keep the citation in `data`",
+        "licence": _licence(data),
     }  # fmt: skip
     save_weights(path, state, card)
     path.with_suffix(".md").write_text(detector_markdown(card), encoding="utf-8")
@@ -254,11 +285,15 @@ def detector_markdown(card: dict[str, Any]) -> str:
     for name, result in card["results"].items():
         lines += [
             f"**{name}**: {result['slices']} slices of {result['patients']} patients; every visible level named right "
-            f"in {result['all_named_right']:.0%} of the slices.", "",
+            f"in {_share(result['all_named_right'])} of the slices.", "",
             "| level | n | IoU | score | named right |", "|---|---|---|---|---|",
-            *(f"| {level} | {row['n']} | {row['iou']} | {row['score']} | {row['named_right']:.0%} |"
+            *(f"| {level} | {row['n']} | {row['iou']} | {row['score']} | {_share(row['named_right'])} |"
               for level, row in result.items() if isinstance(row, dict)), "",
         ]  # fmt: skip
     lines += ["## Data", *(f"- {text}" for text in card["data"]["sources"].values()), ""]
     lines += ["## Recipe", *(f"- {key}: {value}" for key, value in card["recipe"].items()), ""]
     return "\n".join([*lines, "## Licence", card["licence"], ""])
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{value:.0%}"

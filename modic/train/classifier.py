@@ -21,6 +21,7 @@ from modic.errors import UsageError
 from modic.normalize import METHODS, Method
 from modic.train.calibrate import balanced_log_loss
 from modic.train.discs import Disc, load_discs, part_of, phantom_discs, save_discs, spider_discs
+from modic.train.sources import HELP, KINDS, LABELS_HELP
 from modic.train.views import Example, measuring_view, training_view
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class ClassifierTraining:
     threads: int = 0  # torch's choice
     init: str | None = None  # weights to start from
     detector: str = ""  # weights that box the real slices that come without boxes
+    labels: Path | None = None  # CSV of a user's own labels (modic.train.sources.labels)
 
     @property
     def architecture(self) -> dict[str, Any]:
@@ -72,9 +74,8 @@ class ClassifierTraining:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `modic train classifier`."""
-    parser.add_argument(
-        "--data", action="append", required=True, help="spider=DIR or phantom=N (number of patients); repeat"
-    )
+    parser.add_argument("--data", action="append", required=True, help=f"{HELP}; repeat")
+    parser.add_argument("--labels", type=Path, metavar="FILE.csv", help=LABELS_HELP)
     parser.add_argument(
         "--out", type=Path, required=True, help="folder for classifier.safetensors, its cards and a cache"
     )
@@ -94,7 +95,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: torch's choice)")
     parser.add_argument("--init", help="weights to start from (NAME.safetensors)")
-    parser.add_argument("--detector", default="", help="detector weights that box the SPIDER slices that have no boxes")
+    parser.add_argument("--detector", default="", help="detector weights that box images without boxes")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -129,15 +130,24 @@ def train_classifier(options: ClassifierTraining) -> Path:
 
 
 def load_sources(options: ClassifierTraining) -> list[Disc]:
-    """All discs, from the cache in `options.out` where an earlier training with the same data and cut left one."""
+    """All discs; those of SPIDER and the phantom from the cache in `options.out` where an earlier training with the
+    same data and cut left one. A user's own are read anew: their labels change, and a cache would hold patients."""
+    from modic.train.sources.load import check_discs, check_labels_used, classifier_discs
+
     discs: list[Disc] = []
+    check_labels_used(options.data, options.labels)
     for source in options.data:
         name, _, value = source.partition("=")
+        if name in KINDS and value:
+            discs += classifier_discs(
+                name, value, options.labels, options.preprocessing, detector=options.detector, device=options.device
+            )
+            continue
         cut = f"{options.region_scale}-{options.region_size}"
         kind = value if name == "phantom" else "boxed" if options.detector else "slices"
         cache = options.out / "cache" / f"{name}-{kind}-{cut}.npz"
         if not (name == "spider" and value) and not (name == "phantom" and value.isdigit()):
-            raise UsageError(f"--data {source}: give spider=DIR or phantom=N")
+            raise UsageError(f"--data {source}: give {HELP}")
         if not cache.is_file():
             spider = name == "spider"
             cut_now = (
@@ -147,17 +157,19 @@ def load_sources(options: ClassifierTraining) -> list[Disc]:
             )
             save_discs(cache, cut_now)
         discs += load_discs(cache)
+    if any(source.split("=")[0] in KINDS for source in options.data):
+        check_discs(discs)
     return discs
 
 
 def examples_by_part(discs: list[Disc]) -> dict[str, list[Example]]:
-    """`train`, `stop`, `calibrate`, `test`: every disc as it is, and every healthy SPIDER disc also with a painted
+    """`train`, `stop`, `calibrate`, `test`: every disc as it is, and every healthy real disc also with a painted
     type 1 lesion."""
     parts: dict[str, list[Example]] = {"train": [], "stop": [], "calibrate": [], "test": []}
     for disc in discs:
         part = parts[part_of(disc.patient)]
         part.append(Example(disc))
-        if disc.source == "spider" and disc.label == 0:
+        if disc.real and disc.label == 0:
             part.append(Example(disc, painted=1))
     return parts
 
@@ -201,7 +213,7 @@ def training_pools(examples: list[Example]) -> Pools:
     pools: Pools = []
     for label in range(3):
         groups = [
-            (1 - PHANTOM, [e for e in examples if e.label == label and e.source == "spider"]),
+            (1 - PHANTOM, [e for e in examples if e.label == label and e.real]),
             (PHANTOM, [e for e in examples if e.label == label and e.source == "phantom"]),
             (1 - PHANTOM, [e for e in examples if label == 1 and e.painted]),
             (PAINTED_FAT, fat if label == 2 else []),

@@ -16,6 +16,7 @@ import numpy as np
 
 from modic.errors import UsageError
 from modic.records import LEVELS
+from modic.train.sources import HELP, KINDS, LABELS_HELP
 from modic.train.spider import Sample, load_spider, split_of
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class DetectorTraining:
     threads: int = 0  # torch's default
     init: str | None = None
     detector: str = ""  # weights that box the SPIDER slices without boxes
+    labels: Path | None = None  # CSV of a user's own labels (modic.train.sources.labels)
     history: list[dict] = field(default_factory=list)
 
     @property
@@ -63,9 +65,8 @@ class DetectorTraining:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `modic train detector`."""
-    parser.add_argument(
-        "--data", action="append", required=True, help="spider=DIR or phantom=N (number of patients); repeat"
-    )
+    parser.add_argument("--data", action="append", required=True, help=f"coco=FILE.json, {HELP}; repeat")
+    parser.add_argument("--labels", type=Path, metavar="FILE.csv", help=LABELS_HELP)
     parser.add_argument("--out", type=Path, required=True, help="folder for detector.safetensors, its card and metrics")
     parser.add_argument(
         "--backbone", default="resnet50", help="resnet18|resnet34|resnet50 (default: the paper's resnet50)"
@@ -91,19 +92,29 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def load_samples(sources: tuple[str, ...], seed: int, cache: Path, *, detector: str = "") -> dict[str, list[Sample]]:
-    """Samples by source name. Raises UsageError for a source that is neither `spider=DIR` nor `phantom=N`."""
+def load_samples(
+    sources: tuple[str, ...], seed: int, cache: Path, *, detector: str = "", labels: Path | None = None
+) -> dict[str, list[Sample]]:
+    """Samples by source name. Raises UsageError for a source that is none or cannot be used."""
+    from modic.train.sources.load import check_labels_used, check_samples, detector_samples
+
     samples: dict[str, list[Sample]] = {}
+    check_labels_used(sources, labels)
     for source in sources:
         name, _, value = source.partition("=")
+        group = samples.setdefault(name, [])
         if name == "spider" and value:
-            samples[name] = load_spider(Path(value), detector=detector)
+            group += load_spider(Path(value), detector=detector)
         elif name == "phantom" and value.isdigit():
             from modic.train.phantoms import phantom_samples
 
-            samples[name] = phantom_samples(int(value), seed=seed, cache=cache)
+            group += phantom_samples(int(value), seed=seed, cache=cache)
+        elif name in KINDS and value:
+            group += detector_samples(name, value, labels)
         else:
-            raise UsageError(f"--data {source}: give spider=DIR or phantom=N")
+            raise UsageError(f"--data {source}: give coco=FILE.json, {HELP}")
+    if samples.keys() & set(KINDS):
+        check_samples([sample for group in samples.values() for sample in group])
     return samples
 
 
@@ -116,7 +127,9 @@ def train_detector(options: DetectorTraining) -> Path:
     torch.manual_seed(options.seed)
     if options.threads:
         torch.set_num_threads(options.threads)
-    samples = load_samples(options.data, options.seed, options.out / "cache", detector=options.detector)
+    samples = load_samples(
+        options.data, options.seed, options.out / "cache", detector=options.detector, labels=options.labels
+    )
     net = build_detector(options.architecture)
     if options.init == "imagenet":
         from modic.efficientnet import load_imagenet
@@ -295,11 +308,10 @@ def _save(net: "torch.nn.Module", samples: dict[str, list[Sample]], options: Det
         )
         for name, group in samples.items()
     }
-    recipe = {
-        k: v for k, v in asdict(options).items() if k not in ("history", "out", "data", "init", "device", "threads")
-    }
+    places = ("history", "out", "data", "init", "device", "threads", "labels")
+    recipe = {k: v for k, v in asdict(options).items() if k not in places}
     recipe |= {"architecture": options.architecture, "preprocessing": options.preprocessing}
-    recipe["data"] = [source.split("=")[0] if source.startswith("spider") else source for source in options.data]
+    recipe["data"] = [source if source.startswith("phantom") else source.split("=")[0] for source in options.data]
     patients = {name: len({s.patient for s in group}) for name, group in samples.items()}
     (options.out / "history.json").write_text(json.dumps(options.history, indent=1))
     return write_detector(net.state_dict(), results, patients, recipe, options.out / "detector.safetensors")

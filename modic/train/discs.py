@@ -19,6 +19,7 @@ from modic.train.lesions import DiscGeometry, disc_geometry
 from modic.train.spider import boxed_by, slice_volume, split_of, trusted
 
 MARGIN = 1.5  # cached regions are this much larger on each axis than what the network sees
+ONE_SLICE = frozenset({"spider", "slices"})  # sources with one slice a contrast
 Boxes = list[tuple[float, float, float, float]]
 
 
@@ -30,10 +31,20 @@ class Disc:
     t2: np.ndarray
     label: int  # Modic type 0, 1, 2
     level: str
-    patient: str  # SPIDER's number, or `phantom-<seed>`
-    source: str  # spider | phantom
+    patient: str  # SPIDER's number, `phantom-<seed>`, or who a user's labels say
+    source: str  # spider | phantom | one of modic.train.sources.KINDS
     geometry: DiscGeometry
     degeneration: int  # Pfirrmann grade 1-5, 0 unknown
+
+    @property
+    def real(self) -> bool:
+        """Of a patient."""
+        return self.source != "phantom"
+
+    @property
+    def one_slice(self) -> bool:
+        """Whether all slices repeat one."""
+        return self.source in ONE_SLICE
 
 
 def wide(preprocessing: dict[str, Any]) -> dict[str, Any]:

@@ -30,16 +30,21 @@ class Example:
 
     @property
     def source(self) -> str:
-        """`spider`, `phantom`, or `painted` for a SPIDER disc with a painted lesion."""
+        """The disc's source (`spider`, `phantom`, `archive`, …), or `painted` for one with a painted lesion."""
         return "painted" if self.painted else self.disc.source
+
+    @property
+    def real(self) -> bool:
+        """Of a patient and as it is."""
+        return self.disc.real and not self.painted
 
 
 def training_view(example: Example, rng: np.random.Generator, *, size: int, method: Method) -> np.ndarray:
     """Moved, turned, mirrored, with changed contrast, field and noise; float32 (2, slices, size, size)."""
     t1, t2 = _painted(example, rng)
-    if example.disc.source == "spider" and example.label == 0 and rng.random() < 0.15:
+    if example.disc.real and example.label == 0 and rng.random() < 0.15:
         paint_distractor(t1, t2, example.disc.geometry, rng)
-    both = _moved(t1, t2, rng, size, 1.0, one_slice=example.disc.source == "spider")
+    both = _moved(t1, t2, rng, size, 1.0, one_slice=example.disc.one_slice)
     if rng.random() < 0.5:
         both = both[:, ::-1]  # right and left are alike
     return _normalized(np.stack([_degraded(contrast, rng) for contrast in both]), method)
@@ -49,7 +54,7 @@ def measuring_view(example: Example, seed: int, *, size: int, method: Method) ->
     """The same for the same seed: the box a little off, as a detector's is; float32 (2, slices, size, size)."""
     rng = np.random.default_rng(seed)
     t1, t2 = _painted(example, rng)
-    both = _moved(t1, t2, rng, size, MEASURE, one_slice=example.disc.source == "spider")
+    both = _moved(t1, t2, rng, size, MEASURE, one_slice=example.disc.one_slice)
     return _normalized(both, method)
 
 
