@@ -1,56 +1,91 @@
 """Volume → the six lumbar levels, each at most once, named in anatomical order.
 
-The detector (Faster R-CNN) sees each central T2 slice by itself and proposes boxes with a score for every level name.
-Naming is decided once for the whole spine (`name_sequence`): boxes of all slices that are the same disc become one
-candidate; candidates are ordered from head to foot; one name each, names descending, gaps in the names where the
-distance between discs says that one is missing. A level that was not seen stays missing and shifts no neighbour.
+The detector (Faster R-CNN) sees T2 slices one by one and proposes boxes with a score for every level name. First it
+looks at slices spread over the stack: the midline is where discs are found and the canal behind them is bright
+(cerebrospinal fluid on T2), wherever in the stack that is. Then boxes of the slices around the midline that are the
+same disc become one candidate, and candidates are named once for the whole spine (modic/numbering.py).
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from modic.config import LevelOptions
+from modic.numbering import Candidate, doubt, name_sequence
 from modic.records import LEVELS, LevelBox, LevelSet, Volume
 from modic.weights import Model
 
 SAME_DISC_IOU = 0.35  # boxes of one disc on neighbouring slices overlap more, boxes of neighbouring discs less
-SPACING_SD = 0.22  # of log(distance / expected), SPIDER's training patients: neighbours differ by about a fifth
-MISSED = np.log(0.05)  # a disc between two found ones was overlooked
-EPSILON = 0.01  # floor of a class score: a name the detector never proposed stays possible
-
-
-@dataclass(frozen=True, eq=False)
-class Candidate:
-    """One disc-like thing: its box (canonical T2 pixels of the midline) and a mean score for each of the six names."""
-
-    box: np.ndarray  # (4,) x0, y0, x1, y1
-    scores: np.ndarray  # (6,) mean over slices, 0-1
+LOOK_MM = 8.0  # between the slices that are looked at to find the midline; a lumbar disc is about 50 mm wide
+LOOK_MOST = 9
+SLICE_MM = 4.0  # between slices around the midline where they are thinner (3D acquisitions)
+CANAL = 0.45  # of a disc's width behind its box: the canal
+Detections = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def find_levels(t2: Volume, *, detector: Model, options: LevelOptions) -> LevelSet:
     """Detect and name the levels of a sagittal T2 volume of any axis order. Boxes come back in its own pixels."""
     canonical = t2.canonical()
-    slices = central_slices(canonical.voxels.shape[0], options.slices)
-    detections = detect(canonical.voxels[slices], detector)
-    midline = int(np.argmax([found[1].sum() for found in detections])) if detections else 0
-    candidates = merge(detections, options.score_min)
-    names, p_numbering = name_sequence(candidates)
+    looked = spread_slices(canonical.voxels.shape[0], canonical.spacing_mm[2])
+    seen = dict(zip(looked, detect(canonical.voxels[looked], detector), strict=True))
+    midline = find_midline(canonical.voxels, seen)
+    around = slices_around(midline, options.slices, canonical.voxels.shape[0], canonical.spacing_mm[2])
+    new = [index for index in around if index not in seen]
+    seen |= dict(zip(new, detect(canonical.voxels[new], detector), strict=True))
+    candidates = merge([seen[index] for index in around], options.score_min)
+    temperature = detector.card.get("calibration", {}).get("numbering_temperature", 1.0)
+    names, p_numbering = name_sequence(candidates, temperature=temperature)
     boxes = tuple(
-        _to_native(LEVELS[name], c, slices[midline], canonical, t2)
+        _to_native(LEVELS[name], c, midline, canonical, t2)
         for name, c in zip(names, candidates, strict=True)
         if name is not None
     )
-    sure = p_numbering >= options.numbering_min and LEVELS[-1] in {b.level for b in boxes}
-    index = boxes[0].slice_index if boxes else _native_slice(slices[midline], canonical, t2)
+    sure = p_numbering >= options.numbering_min and not doubt(candidates, names, _last_row(canonical.voxels[midline]))
+    index = boxes[0].slice_index if boxes else _native_slice(midline, canonical, t2)
     return LevelSet(boxes, "ok" if sure else "uncertain", p_numbering, index)
 
 
-def central_slices(n: int, wanted: int) -> list[int]:
-    """The `wanted` slices nearest the middle of a stack of `n`, in order."""
-    first = max(0, (n - wanted) // 2 + (n - wanted) % 2 // 2)
-    return list(range(first, min(n, first + wanted)))
+def spread_slices(n: int, spacing_mm: float) -> list[int]:
+    """At most `LOOK_MOST` slices of a stack of `n`, `LOOK_MM` or more apart, spread evenly around its middle."""
+    step = max(1, round(LOOK_MM / spacing_mm), -(-n // LOOK_MOST))
+    return list(range((n - 1) % step // 2, n, step))
+
+
+def slices_around(midline: int, wanted: int, n: int, spacing_mm: float) -> list[int]:
+    """`wanted` slices around one of a stack of `n`, in order; every few where slices are thinner than `SLICE_MM`."""
+    step = max(1, round(SLICE_MM / spacing_mm))
+    indices = midline + step * (np.arange(wanted) - wanted // 2)
+    return sorted({int(i) for i in indices if 0 <= i < n})
+
+
+def find_midline(voxels: np.ndarray, seen: dict[int, Detections]) -> int:
+    """The slice through the canal: of those looked at (n, rows, columns), the one where discs score highest and what
+    lies behind them is brightest, moved towards the better of its neighbours. The middle one where none has discs."""
+    looked = sorted(seen)
+    signal = np.array([_discs_and_canal(voxels[index], *seen[index]) for index in looked])
+    padded = np.pad(signal, 1)
+    smooth = (padded[:-2] + 2 * padded[1:-1] + padded[2:]) / 4
+    if not smooth.any():
+        return looked[len(looked) // 2]
+    best = int(smooth.argmax())
+    near = slice(max(best - 1, 0), best + 2)
+    return round(float(np.average(looked[near], weights=smooth[near])))
+
+
+def _discs_and_canal(image: np.ndarray, boxes: np.ndarray, scores: np.ndarray, names: np.ndarray) -> float:
+    """Sum over names of the best box's score times the brightness of the strip behind it."""
+    total = 0.0
+    for name in np.unique(names):
+        best = np.flatnonzero(names == name)[scores[names == name].argmax()]
+        x0, y0, x1, y1 = np.maximum(boxes[best], 0)
+        strip = image[int(y0) : int(y1) + 1, int(x1) : int(x1 + CANAL * (x1 - x0)) + 1]
+        total += float(scores[best]) * max(float(np.percentile(strip, 75)), 0.0) if strip.size else 0.0
+    return total
+
+
+def _last_row(image: np.ndarray) -> float:
+    """The lowest row that is not padding."""
+    return float(np.flatnonzero(image.max(1) > image.min())[-1]) if image.min() < image.max() else 0.0
 
 
 def detector_image(image: np.ndarray, preprocessing: dict[str, Any]) -> tuple[np.ndarray, float]:
@@ -72,7 +107,7 @@ def detector_image(image: np.ndarray, preprocessing: dict[str, Any]) -> tuple[np
     return padded, scale
 
 
-def detect(images: np.ndarray, detector: Model) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+def detect(images: np.ndarray, detector: Model) -> list[Detections]:
     """Faster R-CNN on each slice (n, rows, columns): boxes (m, 4) in its pixels, scores (m,), name indices (m,)."""
     import torch
 
@@ -86,7 +121,7 @@ def detect(images: np.ndarray, detector: Model) -> list[tuple[np.ndarray, np.nda
     return found
 
 
-def merge(detections: list[tuple[np.ndarray, np.ndarray, np.ndarray]], score_min: float) -> list[Candidate]:
+def merge(detections: list[Detections], score_min: float) -> list[Candidate]:
     """Boxes of all slices and names that are one disc become one candidate, from head to foot.
 
     The box is the mean of its members weighted by score, the score of a name its mean over slices (best per slice).
@@ -120,65 +155,6 @@ def iou(a: np.ndarray, b: np.ndarray) -> float:
     inter = max(w, 0) * max(h, 0)
     union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - inter
     return float(inter / union) if union > 0 else 0.0
-
-
-def name_sequence(candidates: list[Candidate]) -> tuple[list[int | None], float]:
-    """The most probable names (index in LEVELS, or None) of candidates ordered head to foot, and its probability.
-
-    Maximizes the sum of log class scores, log probability that a skipped candidate is no graded disc, and the log
-    density of the distances (`_steps`). Every name is used at most once and names descend by construction. The
-    probability compares the best sequence with the same discs named one or two levels higher or lower.
-    """
-    n = len(candidates)
-    if n == 0:
-        return [], 0.0
-    log_p = np.log(np.clip([c.scores for c in candidates], EPSILON, 1))
-    skip = np.log(np.clip([1 - min(c.scores.sum(), 1 - EPSILON) for c in candidates], EPSILON, 1))
-    skipped = np.concatenate([[0], np.cumsum(skip)])  # skipped[j] - skipped[i]: candidates i..j-1 are none
-    steps = _steps(candidates)
-    best = log_p + skipped[:n, None]  # (n, 6): best score of a sequence that ends with candidate j named k
-    back = np.full((n, len(LEVELS), 2), -1)
-    for j in range(1, n):
-        for k in range(1, len(LEVELS)):
-            from_ = best[:j, :k] + (skipped[j] - skipped[1 : j + 1])[:, None] + log_p[j, k] + steps[:j, j, k - 1 :: -1]
-            i, m = np.unravel_index(np.argmax(from_), from_.shape)
-            if from_[i, m] > best[j, k]:
-                best[j, k], back[j, k] = from_[i, m], (i, m)
-    total = best + (skipped[n] - skipped[1:])[:, None]
-    j, k = (int(v) for v in np.unravel_index(np.argmax(total), total.shape))
-    names: list[int | None] = [None] * n
-    while j >= 0:
-        names[j] = k
-        j, k = (int(v) for v in back[j, k])
-    return names, _p_shift(names, log_p)
-
-
-def _steps(candidates: list[Candidate]) -> np.ndarray:
-    """(n, n, 5): log density of the distance between candidates i and j if their names are 1..5 levels apart.
-
-    The expected distance is the median between neighbours that look like discs; without two of those, all are equal.
-    """
-    centres = np.array([(c.box[:2] + c.box[2:]) / 2 for c in candidates])
-    likely = centres[[c.scores.sum() >= 0.3 for c in candidates]]
-    apart = np.arange(1, len(LEVELS))
-    if len(likely) < 2:
-        return np.zeros((len(centres), len(centres), len(apart)))
-    spacing = np.median(np.linalg.norm(np.diff(likely, axis=0), axis=1))
-    distance = np.linalg.norm(centres[:, None] - centres[None], axis=2)[..., None]
-    ratio = np.maximum(distance, 1e-3) / np.maximum(apart * spacing, 1e-3)
-    return -0.5 * (np.log(ratio) / SPACING_SD) ** 2 + (apart - 1) * MISSED
-
-
-def _p_shift(names: list[int | None], log_p: np.ndarray) -> float:
-    """Softmax over shifts by -2..2 of the whole sequence of the summed log class scores; a name that falls off either
-    end counts as a disc the detector would have had to call nothing."""
-    named = [(i, k) for i, k in enumerate(names) if k is not None]
-    shifts = np.array([-2, -1, 0, 1, 2])
-    totals = np.array(
-        [sum(log_p[i, k + s] if 0 <= k + s < len(LEVELS) else np.log(EPSILON) for i, k in named) for s in shifts]
-    )
-    p = np.exp(totals - totals.max())
-    return float(p[2] / p.sum())
 
 
 def _native_slice(index: int, canonical: Volume, native: Volume) -> int:

@@ -1,8 +1,9 @@
 """Levels → regions: the disc, both endplates and the marrow beside them, cut from T1 and T2 alike.
 
 A region is a square in the plane of the T2 slices, centred on the disc's box and `region_scale` times as wide as it,
-on `slices` neighbouring T2 slices around the box's own. Its points are defined once, as patient millimetres, and both
-contrasts are sampled there, so T1 may have another matrix, field of view, slice position or angulation than T2.
+on `slices` T2 slices around the box's own: its neighbours or, where slices are thin, every few of them (`SLICE_MM`).
+Its points are defined once, as patient millimetres, and both contrasts are sampled there, so T1 may have another
+matrix, field of view, slice position or angulation than T2.
 
 | rule | condition                                                        | outcome                          |
 |------|------------------------------------------------------------------|----------------------------------|
@@ -22,6 +23,7 @@ from modic.records import LevelBox, LevelResult, LevelSet, Region, Volume
 MIN_WIDTH_MM = 12.0  # adult lumbar discs are 30-45 mm from front to back
 MIN_WIDTH_PX = 8.0
 MAX_OVERSAMPLE = 4
+SLICE_MM = 4.0  # between the slices of a region where T2 has thinner ones: the 4-5 mm of ordinary protocols
 
 Box = tuple[float, float, float, float]
 Point = tuple[float, float, float]
@@ -71,9 +73,10 @@ def region_grid(t2: Volume, found: LevelBox, preprocessing: dict[str, Any], *, o
     posterior. Slices beyond the stack repeat the outermost one.
     """
     (x0, y0, x1, y1), n = found.box, preprocessing["region_size"] * oversample
-    spacing_x, spacing_y, _ = t2.spacing_mm
+    spacing_x, spacing_y, spacing_z = t2.spacing_mm
     offsets_mm = ((np.arange(n) + 0.5) / n - 0.5) * _side_mm(t2, found, preprocessing)
-    around = np.arange(preprocessing["slices"]) - preprocessing["slices"] // 2
+    step = max(1, round(SLICE_MM / spacing_z))
+    around = step * (np.arange(preprocessing["slices"]) - preprocessing["slices"] // 2)
     slices = np.clip(found.slice_index + around, 0, t2.voxels.shape[0] - 1)
     rows, columns = (y0 + y1) / 2 + offsets_mm / spacing_y, (x0 + x1) / 2 + offsets_mm / spacing_x
     z, y, x = np.meshgrid(slices, rows, columns, indexing="ij")  # each (slices, n, n)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from modic.config import LevelOptions
-from modic.levels import Candidate, central_slices, detector_image, find_levels, iou, merge, name_sequence
+from modic.levels import detector_image, find_levels, find_midline, iou, merge, slices_around, spread_slices
+from modic.numbering import Candidate, doubt, name_sequence
 from modic.records import LEVELS, Volume
 from modic.weights import Model
 
@@ -54,10 +55,39 @@ def test_ambiguous_scores_are_reported_as_uncertain():
     assert name_sequence(discs)[1] < 0.6
 
 
+def looks_like(*names: int) -> list[Candidate]:
+    """Discs 40 px apart, head to foot, each mostly like one name and a little like its neighbours."""
+    discs = []
+    for i, name in enumerate(names):
+        scores = np.full(6, 0.01)
+        scores[[max(name - 1, 0), min(name + 1, 5)]] = 0.2
+        scores[name] = 0.75
+        discs.append(Candidate(np.array([100.0, 40 * i, 150, 40 * i + 20]), scores))
+    return discs
+
+
+def test_a_vertebra_too_many_or_too_few_is_uncertain():
+    ordinary = name_sequence(looks_like(0, 1, 2, 3, 4, 5))[1]
+    assert ordinary > 0.95
+    assert name_sequence(looks_like(0, 1, 2, 2, 3, 4, 5))[1] < 0.9 < ordinary  # one disc more than there are names
+    assert name_sequence(looks_like(0, 1, 2, 4, 5))[1] < 0.9  # evenly spaced, so none was overlooked
+
+
+def test_what_makes_numbering_uncertain_whatever_the_scores():
+    discs, names = spine(), list(range(6))
+    assert doubt(discs, names, 240.0) == ""
+    assert "sacrum" in doubt(discs, names, 225.0)  # the image ends 15 px below the centre of L5/S1, discs are 40 apart
+    assert "L5/S1" in doubt(discs[:-1], names[:-1], 400.0)
+    lower = Candidate(np.array([100.0, 240, 150, 260]), np.full(6, 0.1))
+    assert "another disc" in doubt([*discs, lower], [*names, None], 400.0)
+    beside = Candidate(discs[2].box + 4, np.full(6, 0.1))  # the same disc a second time
+    assert doubt([*discs[:3], beside, *discs[3:]], [0, 1, 2, None, 3, 4, 5], 400.0) == ""
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_random_detections_never_give_duplicates_or_disorder(seed):
     rng = np.random.default_rng(seed)
-    for _ in range(400):
+    for _ in range(2000):
         n = int(rng.integers(0, 12))
         corner = rng.uniform(0, 300, (n, 2))
         boxes = np.concatenate([corner, corner + rng.uniform(1, 80, (n, 2))], 1)
@@ -76,9 +106,22 @@ def test_boxes_of_one_disc_on_three_slices_become_one_candidate():
     assert found.scores[4] == pytest.approx(0.8)
 
 
-def test_central_slices():
-    assert central_slices(11, 3) == [4, 5, 6]
-    assert central_slices(2, 3) == [0, 1]
+def test_slices_looked_at_span_the_stack_and_slices_around_the_midline_stay_in_it():
+    assert spread_slices(11, 4.4) == [0, 2, 4, 6, 8, 10]
+    assert spread_slices(1, 1.0) == [0]
+    assert spread_slices(76, 1.0)[0] < 8 and len(spread_slices(76, 1.0)) <= 9
+    assert slices_around(5, 3, 11, 4.4) == [4, 5, 6]
+    assert slices_around(0, 3, 11, 4.4) == [0, 1]
+    assert slices_around(40, 3, 76, 1.0) == [36, 40, 44]
+
+
+@pytest.mark.parametrize("midline", [3, 8])
+def test_the_midline_is_where_the_canal_is_not_where_the_stack_has_its_middle(midline):
+    voxels = np.full((12, 100, 100), 100, np.float32)
+    voxels[midline - 1 : midline + 2, :, 62:75] = 300  # cerebrospinal fluid behind the discs
+    boxes = np.array([[30.0, 12 * i + 10, 60, 12 * i + 18] for i in range(6)])
+    seen = {i: (boxes, np.full(6, 0.9), np.arange(6)) for i in spread_slices(12, 4.4)}
+    assert abs(find_midline(voxels, seen) - midline) <= 1
 
 
 def test_detector_image_scales_by_the_longer_side():
