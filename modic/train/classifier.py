@@ -20,6 +20,7 @@ from modic.train.calibrate import balanced_log_loss
 from modic.train.checkpoint import finish, is_finished
 from modic.train.discs import Disc, load_discs, part_of, phantom_discs, save_discs, spider_discs
 from modic.train.loop import Loop, prepare, settings_of, train
+from modic.train.start import find, load
 from modic.train.views import Example, measuring_view, training_view
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class ClassifierTraining:
     seed: int = 0
     device: str = "auto"
     threads: int = 0  # torch's choice
-    init: str | None = None  # weights to start from
+    init: str | None = None  # what to start from (modic.train.start)
     detector: str = ""  # weights that box the real slices that come without boxes
 
     @property
@@ -94,7 +95,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--device", default="auto", choices=("auto", "cpu", "cuda"), help="auto: a GPU where there is one; in bfloat16"
     )
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: torch's choice)")
-    parser.add_argument("--init", help="weights to start from (NAME.safetensors)")
+    parser.add_argument(
+        "--init",
+        help="where to start: medicalnet=FILE (Med3D's, needs --widths 64,128,256,512) or NAME.safetensors "
+        "(default: random)",
+    )
     parser.add_argument("--detector", default="", help="detector weights that box the SPIDER slices that have no boxes")
 
 
@@ -118,18 +123,18 @@ def train_classifier(options: ClassifierTraining) -> Path:
     from modic.train.cards import write_classifier
 
     options = replace(options, device=prepare(options.device, seed=options.seed, threads=options.threads))
-    settings = settings_of(options)
+    start = find(options.init, model="classifier", architecture=options.architecture)
+    settings = settings_of(options, started_from=start.record)
     if is_finished(options.out, settings):
         print(f"this training is finished; to train another one, give another --out than {options.out}")
         return options.out / "classifier.safetensors"
     discs = load_sources(options)
     parts = examples_by_part(discs)
     net = build_classifier(options.architecture)
-    if options.init:
-        net.load_state_dict(_initial(options.init))
+    load(net, start)
     net = net.to(options.device).to(memory_format=torch.channels_last_3d)  # twice as fast on a CPU
     history = fit(net, parts, options, settings)
-    path = write_classifier(net, parts, history, options)
+    path = write_classifier(net, parts, history, options, start.record or None)
     finish(options.out, history, settings)
     return path
 
@@ -262,12 +267,6 @@ def _stopping_loss(net: "torch.nn.Module", examples: list[Example], options: Cla
     logits, labels = predict(net, examples, options), np.array([e.label for e in examples])
     phantom = np.array([e.source == "phantom" for e in examples])
     return float(np.mean([balanced_log_loss(logits[m], labels[m]) for m in (phantom, ~phantom) if m.any()]))
-
-
-def _initial(path: str) -> dict[str, Any]:
-    from safetensors.torch import load_file
-
-    return {key: value.float() if value.is_floating_point() else value for key, value in load_file(path).items()}
 
 
 def _widths(text: str) -> tuple[int, ...]:

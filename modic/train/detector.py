@@ -16,8 +16,9 @@ import numpy as np
 from modic.errors import UsageError
 from modic.records import LEVELS
 from modic.train.checkpoint import finish, is_finished
-from modic.train.loop import Loop, prepare, settings_of, train
+from modic.train.loop import Loop, prepare, settings_of, short, train
 from modic.train.spider import Sample, load_spider, split_of
+from modic.train.start import find, load
 
 if TYPE_CHECKING:
     import torch
@@ -70,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for detector.safetensors, its card and metrics")
     parser.add_argument(
-        "--backbone", default="resnet50", help="resnet18|resnet34|resnet50 (default: the paper's resnet50)"
+        "--backbone", default="resnet50", help="resnet18|34|50 or efficientnet_lite0 (default: the paper's resnet50)"
     )
     parser.add_argument("--fpn-channels", type=int, default=256)
     parser.add_argument("--head-features", type=int, default=1024)
@@ -89,7 +90,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--device", default="auto", choices=("auto", "cpu", "cuda"), help="auto: a GPU where there is one; in bfloat16"
     )
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: torch's choice)")
-    parser.add_argument("--init", help="weights to start from (NAME.safetensors)")
+    parser.add_argument(
+        "--init", help="where to start: imagenet, imagenet=FILE (the backbone), NAME.safetensors (default: random)"
+    )
     parser.add_argument("--detector", default="", help="detector weights that box the SPIDER slices that have no boxes")
 
 
@@ -128,23 +131,17 @@ def train_detector(options: DetectorTraining) -> Path:
     from modic.nets import build_detector
 
     options = replace(options, device=prepare(options.device, seed=options.seed, threads=options.threads))
-    settings, weights = settings_of(options), options.out / "detector.safetensors"
+    start = find(options.init, model="detector", architecture=options.architecture)
+    settings = settings_of(options, started_from=start.record)
     if is_finished(options.out, settings):
         print(f"this training is finished; to train another one, give another --out than {options.out}")
-        return weights
+        return options.out / "detector.safetensors"
     samples = load_samples(options.data, options.seed, options.out / "cache", detector=options.detector)
     net = build_detector(options.architecture)
-    if options.init == "imagenet":
-        from modic.efficientnet import load_imagenet
-
-        load_imagenet(net.backbone.body)
-    elif options.init:
-        from safetensors.torch import load_file
-
-        net.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in load_file(options.init).items()})
+    load(net, start, backbone=options.backbone)
     net = net.to(options.device).to(memory_format=torch.channels_last)
     history = _fit(net, samples, options, settings)
-    path = _save(net, samples, options)
+    path = _save(net, samples, options, {"started_from": start.record or None, "stopped_after": short(history[-1])})
     finish(options.out, history, settings)
     return path
 
@@ -291,7 +288,10 @@ def _mean(values: list[Any]) -> float | None:
     return round(float(np.mean(values)), 3) if values else None
 
 
-def _save(net: "torch.nn.Module", samples: dict[str, list[Sample]], options: DetectorTraining) -> Path:
+def _save(
+    net: "torch.nn.Module", samples: dict[str, list[Sample]], options: DetectorTraining, more: dict[str, Any]
+) -> Path:
+    """Measure on the test patients; write weights and card, `more` into its recipe."""
     from modic.train.cards import write_detector
     from modic.weights import Model
 
@@ -305,5 +305,6 @@ def _save(net: "torch.nn.Module", samples: dict[str, list[Sample]], options: Det
     recipe = {k: v for k, v in asdict(options).items() if k not in ("out", "data", "init", "device", "threads")}
     recipe |= {"architecture": options.architecture, "preprocessing": options.preprocessing}
     recipe["data"] = [source.split("=")[0] if source.startswith("spider") else source for source in options.data]
+    recipe |= more
     patients = {name: len({s.patient for s in group}) for name, group in samples.items()}
     return write_detector(net.state_dict(), results, patients, recipe, options.out / "detector.safetensors")

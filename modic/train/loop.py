@@ -175,6 +175,12 @@ def write_history(out: Path, history: list[dict[str, Any]]) -> None:
     save_png(out / "learning_curve.png", learning_curve(history))
 
 
+def short(row: dict[str, Any]) -> dict[str, Any]:
+    """One row of the history for a card."""
+    places = {"loss": 4, "validation_loss": 4, "minutes": 1}
+    return {key: round(value, places[key]) if key in places else value for key, value in row.items()}
+
+
 def _line(row: dict[str, Any], loop: Loop) -> str:
     epochs = -(-loop.steps // loop.epoch_steps)
     return (
