@@ -1,13 +1,13 @@
 """Where a training starts from: `--init`.
 
-| --init             | detector                                          | classifier                                   |
-|--------------------|---------------------------------------------------|----------------------------------------------|
-| (nothing)          | random weights                                    | random weights                               |
-| `imagenet`         | the trunk: EfficientNet-Lite0 from its package, a |                                              |
-|                    | ResNet fetched by torchvision, its hash checked   |                                              |
-| `imagenet=FILE`    | the trunk, from a file (.pth, .safetensors)       |                                              |
-| `medicalnet=FILE`  |                                                   | both branches, from Med3D's file (Chen 2019) |
-| `NAME.safetensors` | the whole network, of the same architecture       | the whole network, of the same architecture  |
+| --init             | detector                                        | classifier                                   |
+|--------------------|-------------------------------------------------|----------------------------------------------|
+| (nothing)          | random weights                                  | random weights                               |
+| `imagenet`         | the trunk: EfficientNet-Lite0 from its package, |                                              |
+|                    | a ResNet fetched by torchvision, hash checked   |                                              |
+| `imagenet=FILE`    | the trunk, from a file (.pth, .safetensors)     |                                              |
+| `medicalnet=FILE`  |                                                 | both branches, from Med3D's file (Chen 2019) |
+| `NAME.safetensors` | the whole network, of the same architecture     | the whole network, of the same architecture  |
 
 A .pth file is a pickle; it is read with `weights_only`, so that nothing in it can run.
 """
