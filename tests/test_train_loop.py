@@ -39,8 +39,11 @@ def tiny() -> torch.nn.Module:
     return net.to(memory_format=torch.channels_last)
 
 
-def run(out: Path, *, interrupt_at: int = 0, optimizer: str = "adamw", average: float = 0.1, **more: Any) -> Any:
-    """Train a tiny net for 5 epochs of 4 batches; `interrupt_at`: the batch that is never finished."""
+def run(
+    out: Path, *, interrupt_at: int = 0, optimizer: str = "adamw", average: float = 0.1, sign: int = 1, **more: Any
+) -> Any:
+    """Train a tiny net for 5 epochs of 4 batches; `interrupt_at`: the batch that is never finished; `sign` -1: the
+    first epoch is the best."""
     net, batches = tiny(), 0
     options = DetectorTraining(data=(), out=out, steps=20, optimizer=optimizer, learning_rate=0.01)
     chosen, schedule = _optimizer(net, options)
@@ -62,22 +65,25 @@ def run(out: Path, *, interrupt_at: int = 0, optimizer: str = "adamw", average: 
         net.eval()
         x, y = batch(np.random.default_rng(1))
         with torch.no_grad():
-            return torch.nn.functional.cross_entropy(net(x), y).item() + torch.rand(1).item() * 0.01
+            value = torch.nn.functional.cross_entropy(net(x), y).item()
+        return sign * (value + torch.rand(1).item() * 0.01)
 
     how = Loop(out, SETTINGS, steps=20, epoch_steps=4, average=average, **more)
     return net, train(net, chosen, loss=loss, validation=validation, loop=how, schedule=schedule)
 
 
-@pytest.mark.parametrize(("optimizer", "average"), [("adamw", 0.1), ("adam", 0.0)])
+@pytest.mark.parametrize(("optimizer", "average", "sign"), [("adamw", 0.1, 1), ("adam", 0.0, -1)])
 def test_an_interrupted_training_ends_as_an_undisturbed_one_bit_for_bit(
-    tmp_path: Path, optimizer: str, average: float, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, optimizer: str, average: float, sign: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    whole, history = run(tmp_path / "whole", optimizer=optimizer, average=average)
+    how: dict[str, Any] = {"optimizer": optimizer, "average": average, "sign": sign}
+    whole, history = run(tmp_path / "whole", **how)
+    assert (max(row["epoch"] for row in history if row["best"]) > 1) == (sign > 0)
     for batch in (7, 10):  # in the second epoch, and after going on in the fourth
         with pytest.raises(Interrupted):
-            run(tmp_path / "cut", interrupt_at=batch, optimizer=optimizer, average=average)
+            run(tmp_path / "cut", interrupt_at=batch, **how)
     capsys.readouterr()
-    cut, went_on = run(tmp_path / "cut", optimizer=optimizer, average=average)
+    cut, went_on = run(tmp_path / "cut", **how)
     assert "going on after epoch 3" in capsys.readouterr().out
     for name, tensor in whole.state_dict().items():
         assert torch.equal(tensor, cut.state_dict()[name]), name
