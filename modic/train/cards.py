@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modic.classify import softmax
-from modic.train.calibrate import auc_0_2, auc_interval, conformal_quantiles, fit_temperature, measure
+from modic.train.calibrate import conformal_quantiles, fit_temperature
 from modic.train.loop import short
+from modic.train.metrics import auc_0_2, auc_interval, measure
 from modic.train.views import Example
 from modic.weights import save_weights
 
