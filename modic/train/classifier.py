@@ -21,7 +21,7 @@ from modic.train.checkpoint import finish, is_finished
 from modic.train.discs import Disc, load_discs, part_of, phantom_discs, save_discs, spider_discs
 from modic.train.loop import Loop, prepare, settings_of, train
 from modic.train.start import find, load
-from modic.train.views import Example, measuring_view, training_view
+from modic.train.views import Example, Stress, measuring_view, training_view
 
 if TYPE_CHECKING:
     import torch
@@ -72,9 +72,7 @@ class ClassifierTraining:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `modic train classifier`."""
-    parser.add_argument(
-        "--data", action="append", required=True, help="spider=DIR or phantom=N (number of patients); repeat"
-    )
+    add_data_arguments(parser)
     parser.add_argument(
         "--out", type=Path, required=True, help="folder for classifier.safetensors, its cards and a cache"
     )
@@ -99,6 +97,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--init",
         help="where to start: medicalnet=FILE (Med3D's, needs --widths 64,128,256,512) or NAME.safetensors "
         "(default: random)",
+    )
+
+
+def add_data_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `load_sources` is told; of `modic evaluate classifier` too."""
+    parser.add_argument(
+        "--data", action="append", required=True, help="spider=DIR or phantom=N (number of patients); repeat"
     )
     parser.add_argument("--detector", default="", help="detector weights that box the SPIDER slices that have no boxes")
 
@@ -243,16 +248,19 @@ def _loss(
 
 
 def predict(
-    net: "torch.nn.Module", examples: list[Example], options: ClassifierTraining, *, seed: int = 0
-) -> np.ndarray:
-    """Logits (n, 3) of measuring views; leaves the network in evaluation mode."""
+    net: "torch.nn.Module", examples: list[Example], options: ClassifierTraining, *, seed: int = 0,
+    stress: Stress | None = None,
+) -> np.ndarray:  # fmt: skip
+    """Logits (n, 3) of measuring views, made harder by `stress`; leaves the network in evaluation mode."""
     import torch
 
     net.eval()
     rows = []
     for start in range(0, len(examples), 32):
         views = [
-            measuring_view(e, 1000 * seed + start + i, size=options.region_size, method=options.normalization)
+            measuring_view(
+                e, 1000 * seed + start + i, size=options.region_size, method=options.normalization, stress=stress
+            )
             for i, e in enumerate(examples[start : start + 32])
         ]
         with torch.inference_mode():

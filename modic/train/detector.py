@@ -66,9 +66,7 @@ class DetectorTraining:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `modic train detector`."""
-    parser.add_argument(
-        "--data", action="append", required=True, help="spider=DIR or phantom=N (number of patients); repeat"
-    )
+    add_data_arguments(parser)
     parser.add_argument("--out", type=Path, required=True, help="folder for detector.safetensors, its card and metrics")
     parser.add_argument(
         "--backbone", default="resnet50", help="resnet18|34|50 or efficientnet_lite0 (default: the paper's resnet50)"
@@ -92,6 +90,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: torch's choice)")
     parser.add_argument(
         "--init", help="where to start: imagenet, imagenet=FILE (the backbone), NAME.safetensors (default: random)"
+    )
+
+
+def add_data_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `load_samples` is told; of `modic evaluate detector` too."""
+    parser.add_argument(
+        "--data", action="append", required=True, help="spider=DIR or phantom=N (number of patients); repeat"
     )
     parser.add_argument("--detector", default="", help="detector weights that box the SPIDER slices that have no boxes")
 
@@ -120,6 +125,11 @@ def load_samples(sources: tuple[str, ...], seed: int, cache: Path, *, detector: 
     return samples
 
 
+def samples_of(options: DetectorTraining) -> dict[str, list[Sample]]:
+    """`load_samples` with what the options say of the data; rendered phantoms are kept in OUT/cache."""
+    return load_samples(options.data, options.seed, options.out / "cache", detector=options.detector)
+
+
 def train_detector(options: DetectorTraining) -> Path:
     """Train, measure on the test patients, and write weights and card to `options.out`; returns the weights' path.
 
@@ -136,7 +146,7 @@ def train_detector(options: DetectorTraining) -> Path:
     if is_finished(options.out, settings):
         print(f"this training is finished; to train another one, give another --out than {options.out}")
         return options.out / "detector.safetensors"
-    samples = load_samples(options.data, options.seed, options.out / "cache", detector=options.detector)
+    samples = samples_of(options)
     net = build_detector(options.architecture)
     load(net, start, backbone=options.backbone)
     net = net.to(options.device).to(memory_format=torch.channels_last)
