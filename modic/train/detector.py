@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modic.errors import UsageError
-from modic.records import LEVELS
 from modic.train.checkpoint import finish, is_finished
 from modic.train.loop import Loop, prepare, settings_of, short, train
 from modic.train.spider import Sample, load_spider, split_of
@@ -22,8 +21,6 @@ from modic.train.start import find, load
 
 if TYPE_CHECKING:
     import torch
-
-    from modic.weights import Model
 
 PERCENTILES = (1.0, 99.5)
 PHANTOM = 0.35  # share of the slices that come from the phantom where there are real ones too
@@ -252,57 +249,12 @@ def _validation_loss(net: "torch.nn.Module", samples: list[Sample], options: Det
     return float(np.mean(values))
 
 
-def evaluate(samples: list[Sample], detector: "Model") -> dict[str, Any]:
-    """The paper's Table 1 and what it leaves out, on whole slices through the same naming as in service.
-
-    Per level: mean IoU and mean score over the slices where it was found, share found, and share named right (a box
-    of that name with IoU ≥ 0.5 on the disc of that name). `all_named_right`: share of slices whose every visible
-    level is named right and no other level is claimed.
-    """
-    from modic.config import LevelOptions
-    from modic.levels import find_levels
-    from modic.records import Volume
-
-    overlaps: dict[str, list[float]] = {level: [] for level in LEVELS}
-    scores: dict[str, list[float]] = {level: [] for level in LEVELS}
-    whole = []
-    for sample in samples:
-        affine = np.array([[0, 0, 4, 0], [0.7, 0, 0, 0], [0, -0.7, 0, 0], [0, 0, 0, 1]], float)
-        found = find_levels(
-            Volume(sample.image[None].astype(np.float32), affine), detector=detector, options=LevelOptions()
-        )
-        named = {box.level: box for box in found.boxes}
-        truth = {LEVELS[n]: b for n, b in zip(sample.names, sample.boxes, strict=True) if n >= 0}
-        for level, box in truth.items():
-            overlaps[level].append(_iou(named[level].box, box) if level in named else 0.0)
-            scores[level].append(named[level].score if level in named else 0.0)
-        whole.append(all(overlaps[level][-1] >= 0.5 for level in truth) and set(named) <= set(truth))
-    return {"slices": len(samples), "patients": len({s.patient for s in samples}), "all_named_right": _mean(whole)} | {
-        level: {
-            "n": len(overlaps[level]),
-            "iou": _mean([v for v in overlaps[level] if v > 0]),
-            "score": _mean([v for v in scores[level] if v > 0]),
-            "named_right": _mean([v >= 0.5 for v in overlaps[level]]),
-        }
-        for level in LEVELS
-    }
-
-
-def _iou(a: Any, b: Any) -> float:
-    from modic.levels import iou
-
-    return iou(np.asarray(a), np.asarray(b))
-
-
-def _mean(values: list[Any]) -> float | None:
-    return round(float(np.mean(values)), 3) if values else None
-
-
 def _save(
     net: "torch.nn.Module", samples: dict[str, list[Sample]], options: DetectorTraining, more: dict[str, Any]
 ) -> Path:
     """Measure on the test patients; write weights and card, `more` into its recipe."""
     from modic.train.cards import write_detector
+    from modic.train.naming import evaluate
     from modic.weights import Model
 
     model = Model(net.eval(), {"preprocessing": options.preprocessing}, "", options.device)

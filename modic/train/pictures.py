@@ -109,3 +109,30 @@ def save_png(path: Path, image: np.ndarray) -> Path:
     temporary.write_bytes(encoded.tobytes())
     temporary.replace(path)
     return path
+
+
+def reliability_diagram(
+    before: np.ndarray, after: np.ndarray, labels: np.ndarray, *, title: str, note: str = ""
+) -> np.ndarray:
+    """For each class that occurs: how often it was true against the probability said; uint8 (rows, columns, 3).
+
+    `before` and `after` the temperature, float (n, 3); `note` is written under the picture.
+    """
+    from modic.train.metrics import reliability
+
+    present = np.unique(labels).tolist()
+    image = blank(70 + 400 * len(present), 520)
+    for place, k in enumerate(present):
+        left = 70 + 400 * place
+        of = f"MC{k} ({int((labels == k).sum())} of {len(labels)} discs)"
+        frame = (left, 90, left + 320, 410)
+        plot = axes(image, frame, (0, 1), (0, 1), labels=("probability said", "share true"), title=of)
+        plot.line((0, 1), (0, 1), GREY, dots=False, thick=1)
+        for p, colour in ((before, BLUE), (after, ORANGE)):
+            mean, share, _ = zip(*reliability(p[:, k], labels == k), strict=True)
+            plot.line(mean, share, colour)
+    text(image, title, (70, 28))
+    text(image, "before temperature", (270, 28), colour=BLUE)
+    text(image, "after", (430, 28), colour=ORANGE)
+    text(image, note, (70, 500))
+    return image
