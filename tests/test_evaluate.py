@@ -140,7 +140,7 @@ def test_all_patients_and_harder_images(classifier: Path, tmp_path: Path, capsys
     assert {row["patient"] for row in a} == {f"p{i}" for i in range(40)}
     assert [row["label"] for row in a] == [row["label"] for row in b]
     assert [row["logit0"] for row in a] != [row["logit0"] for row in b]
-    assert {row["condition"] for row in b} == {"boxes ±10%, T1 2 mm off T2, 1 different slices"}
+    assert {row["condition"] for row in b} == {"boxes ±10%, T1 2 mm off T2, slices shown: 1"}
     assert "boxes ±10%" in (hard / "evaluation.md").read_text(encoding="utf-8")
 
 

@@ -96,7 +96,7 @@ def condition(stress: Stress) -> str:
     """In words, for tables."""
     said = [f"boxes ±{stress.jitter:.0%}"] if stress.jitter else []
     said += [f"T1 {stress.misregister_mm:g} mm off T2"] if stress.misregister_mm else []
-    said += [f"{stress.slices} different slices"] if stress.slices != Stress().slices else []
+    said += [f"slices shown: {stress.slices}"] if stress.slices != Stress().slices else []
     return ", ".join(said) or "as trained"
 
 
@@ -143,7 +143,13 @@ def measure_group(
         )
 
     shared = {"group": name, "condition": condition(stress), "note": about_mc1(examples)}
-    return with_intervals(statistic, [e.disc.patient for e in examples], lambda key: counted(key, labels), **shared)
+    patients = [_patient(e) for e in examples]
+    return with_intervals(statistic, patients, lambda key: counted(key, labels), **shared)
+
+
+def _patient(example: Example) -> str:
+    """Two sources may call two patients the same."""
+    return f"{example.disc.source} {example.disc.patient}"
 
 
 def predictions(
@@ -216,13 +222,13 @@ def _picture(
 
 
 def _facts(args: argparse.Namespace, weights: str, examples: list[Example], stress: Stress) -> list[str]:
-    patients = len({e.disc.patient for e in examples})
+    patients = len({_patient(e) for e in examples})
     facts = [
         described(args, weights, patients),
         f"Images: {condition(stress)}. A shift in mm takes a disc's box for 35 mm, right to about a fifth.",
         "Balanced accuracy and macro F1: mean over the types that occur; weighted F1: by how often they occur. Metrics "
-        "of one class are against the other two. Abstained discs are graded by their most probable type here, but for "
-        "the last line.",
+        "of one class are against the other two. Abstained discs are graded by their most probable type here, "
+        "except in `accuracy where not abstained`.",
         "Probabilities assume the three types equally frequent; where they are not, calibration is off by that alone: "
         "see `classes weighted equally`.",
     ]
