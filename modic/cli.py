@@ -21,7 +21,7 @@ OK, RUN_FAILED, WRONG_USAGE, SOME_STUDIES_FAILED = 0, 1, 2, 3
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code (argparse itself exits with 2)."""
     given = sys.argv[1:] if arguments is None else list(arguments)
-    options = parser(training="train" in given[:1]).parse_args(given)
+    options = parser(given[0] if given else "").parse_args(given)
     try:
         return int(options.command(options))
     except UsageError as error:
@@ -38,8 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return RUN_FAILED
 
 
-def parser(*, training: bool = False) -> argparse.ArgumentParser:
-    """All commands. The options of `train` cost an import, so they are added only where `training` asks."""
+def parser(wanted: str = "") -> argparse.ArgumentParser:
+    """All commands. The options of `train` and `evaluate` cost an import: only those of the `wanted` one are added."""
     top = argparse.ArgumentParser(
         prog="modic", description=about, epilog="modic COMMAND --help says more. Research use only."
     )
@@ -50,7 +50,8 @@ def parser(*, training: bool = False) -> argparse.ArgumentParser:
     _add_query(commands)
     _add_check(commands)
     _add_report(commands)
-    _add_train(commands, training)
+    _add_train(commands, wanted == "train")
+    _add_evaluate(commands, wanted == "evaluate")
     return top
 
 
@@ -228,8 +229,26 @@ def _add_train(commands: Any, wanted: bool) -> None:
         return
     from modic.train import classifier, detector
 
-    models = train.add_subparsers(metavar="MODEL", required=True)
-    for name, module in (("detector", detector), ("classifier", classifier)):
-        model = models.add_parser(name, help=f"train the {name}", description=module.__doc__)
+    _add_models(train, "train", {"detector": detector, "classifier": classifier})
+
+
+def _add_evaluate(commands: Any, wanted: bool) -> None:
+    examples = """\
+  modic evaluate detector --data spider=DIR --out evaluation
+  modic evaluate classifier --data spider=DIR --weights mine/classifier.safetensors --out evaluation
+  modic evaluate classifier --data spider=DIR --out thin --slices 1 --jitter 0.1"""
+    evaluate = _command(commands, "evaluate", None, "measure a detector or a classifier on labelled patients", examples)
+    if not wanted:
+        return
+    from modic.train import evaluate_classifier, evaluate_detector
+
+    _add_models(evaluate, "evaluate", {"detector": evaluate_detector, "classifier": evaluate_classifier})
+
+
+def _add_models(command: argparse.ArgumentParser, verb: str, modules: dict[str, Any]) -> None:
+    """`modic VERB MODEL`, with the options and the work of the model's module."""
+    models = command.add_subparsers(metavar="MODEL", required=True)
+    for name, module in modules.items():
+        model = models.add_parser(name, help=f"{verb} the {name}", description=module.__doc__)
         module.add_arguments(model)
         model.set_defaults(command=module.run)

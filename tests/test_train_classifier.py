@@ -13,9 +13,10 @@ from modic.errors import UsageError
 from modic.normalize import normalize
 from modic.records import Region
 from modic.train import classifier as training
-from modic.train.calibrate import auc_0_2, conformal_quantiles, fit_temperature, measure
+from modic.train.calibrate import conformal_quantiles, fit_temperature
 from modic.train.discs import Disc, part_of, save_discs, spider_discs, wide
 from modic.train.lesions import DiscGeometry, disc_geometry, paint
+from modic.train.metrics import auc_0_2, measure
 from modic.train.views import Example, measuring_view, training_view
 from modic.weights import load_classifier
 

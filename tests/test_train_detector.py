@@ -2,7 +2,9 @@
 
 import json
 
+import cv2
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from modic.errors import UsageError
@@ -43,7 +45,9 @@ def test_training_writes_weights_that_service_accepts(tmp_path):
     card = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
     assert card["data"]["patients"]["phantom"] > 0
     assert "named right" in path.with_suffix(".md").read_text(encoding="utf-8")
-    assert len(json.loads((tmp_path / "history.json").read_text())) == 2
+    history = pq.read_table(tmp_path / "history.parquet")
+    assert history["epoch"].to_pylist() == [1, 2]
+    assert cv2.imread(str(tmp_path / "learning_curve.png")).min() < 100
 
 
 @pytest.mark.parametrize("source", ["spider", "phantom=many", "atlas=here", "spider=nowhere"])

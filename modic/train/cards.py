@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modic.classify import softmax
-from modic.train.calibrate import auc_0_2, auc_interval, conformal_quantiles, fit_temperature, measure
+from modic.train.calibrate import conformal_quantiles, fit_temperature
+from modic.train.loop import short
+from modic.train.metrics import auc_0_2, auc_interval, measure
 from modic.train.views import Example
-from modic.weights import read_card, save_weights
+from modic.weights import save_weights
 
 if TYPE_CHECKING:
     import torch
@@ -63,14 +65,15 @@ def write_classifier(
     parts: dict[str, list[Example]],
     history: list[dict[str, Any]],
     options: "ClassifierTraining",
+    started_from: dict[str, Any] | None = None,
 ) -> Path:
     """Calibrate on `calibrate`, measure on `test`, write OUT/classifier.{safetensors,json,md}; returns the first."""
     calibration = _calibrate(net, parts["calibrate"], options)
     card = {
         "name": "classifier", "kind": "classifier", "architecture": options.architecture,
         "preprocessing": options.preprocessing, "calibration": calibration, "data": _data(parts),
-        "recipe": {"command": command(options), "started_from": _before(options),
-                   "stopped_after": history[-1], "history": history,
+        "recipe": {"command": command(options, started_from), "started_from": started_from,
+                   "stopped_after": short(history[-1]), "history": [short(row) for row in history],
                    "optimizer": f"Adam {options.learning_rate}, {options.batch} discs a batch, classes equally often"},
         "results": _results(net, parts, calibration, options), "limits": _limits(parts),
         "licence": _licence(e.disc.source for group in parts.values() for e in group),
@@ -97,8 +100,9 @@ def _limits(parts: dict[str, list[Example]]) -> list[str]:
     return limits
 
 
-def command(options: "ClassifierTraining") -> str:
+def command(options: "ClassifierTraining", started_from: dict[str, Any] | None) -> str:
     """The command line that repeats this training; folders are left out."""
+    forms = {"weights": "FIRST.safetensors", "medicalnet": f"medicalnet={(started_from or {}).get('file')}"}
     data = " ".join("--data " + (d if d.startswith("phantom") else d.split("=")[0] + "=DIR") for d in options.data)
     data += " --labels FILE.csv" if options.labels else ""
     return (
@@ -107,20 +111,8 @@ def command(options: "ClassifierTraining") -> str:
         f"--batch {options.batch} --learning-rate {options.learning_rate} --patience {options.patience} "
         f"--minutes {options.minutes:g} --alpha {options.alpha} --seed {options.seed}"
         + (" --detector detector" if options.detector else "")
-        + (" --init FIRST.safetensors" if options.init else "")
+        + (f" --init {forms[started_from['init']]}" if started_from else "")
     )
-
-
-def _before(options: "ClassifierTraining") -> dict[str, Any] | None:
-    """Hash and recipe of the weights that this training went on from."""
-    if not options.init:
-        return None
-    card, _ = read_card(options.init, "classifier")
-    return {
-        "sha256": card["sha256"],
-        "command": card["recipe"]["command"],
-        "before": card["recipe"].get("started_from"),
-    }
 
 
 def _calibrate(net: "torch.nn.Module", examples: list[Example], options: "ClassifierTraining") -> dict[str, Any]:
@@ -238,7 +230,8 @@ def _commands(recipe: dict[str, Any]) -> list[str]:
     """The trainings that led here, the first one first."""
     earlier, commands = recipe.get("started_from"), [recipe["command"]]
     while earlier:
-        commands.insert(0, earlier["command"])
+        known = earlier.get("command")
+        commands.insert(0, known or f"{earlier.get('file')}, SHA-256 {earlier['sha256']}")
         earlier = earlier.get("before")
     return [f"{number}. `{line}`" for number, line in enumerate(commands, 1)]
 

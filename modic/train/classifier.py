@@ -4,14 +4,11 @@ The paper's recipe: Adam at 1e-3, early stopping with patience 5, rotations of 1
 test. Beyond it: a running average of the weights is kept, intensities are varied as scanners vary them, and classes
 are drawn equally often. Of the other patients some decide when to stop, some fit the calibration (modic/train/discs.py,
 `part_of`). Real discs of type 1 are too few to learn from, so type 1 comes from the phantom and from lesions painted
-into real regions (modic/train/lesions.py).
+into real regions (modic/train/lesions.py). The loop is modic/train/loop.py: the same command again goes on.
 """
 
 import argparse
-import copy
-import json
-import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +17,12 @@ import numpy as np
 from modic.errors import UsageError
 from modic.normalize import METHODS, Method
 from modic.train.calibrate import balanced_log_loss
+from modic.train.checkpoint import finish, is_finished
 from modic.train.discs import Disc, load_discs, part_of, phantom_discs, save_discs, spider_discs
+from modic.train.loop import Loop, prepare, settings_of, train
 from modic.train.sources import HELP, KINDS, LABELS_HELP
-from modic.train.views import Example, measuring_view, training_view
+from modic.train.start import find, load
+from modic.train.views import Example, Stress, measuring_view, training_view
 
 if TYPE_CHECKING:
     import torch
@@ -52,9 +52,9 @@ class ClassifierTraining:
     minutes: float = 0.0  # stop after this long, 0: never
     alpha: float = 0.1  # a prediction set misses the true class this often
     seed: int = 0
-    device: str = "cpu"
+    device: str = "auto"
     threads: int = 0  # torch's choice
-    init: str | None = None  # weights to start from
+    init: str | None = None  # what to start from (modic.train.start)
     detector: str = ""  # weights that box the real slices that come without boxes
     labels: Path | None = None  # CSV of a user's own labels (modic.train.sources.labels)
 
@@ -74,8 +74,7 @@ class ClassifierTraining:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `modic train classifier`."""
-    parser.add_argument("--data", action="append", required=True, help=f"{HELP}; repeat")
-    parser.add_argument("--labels", type=Path, metavar="FILE.csv", help=LABELS_HELP)
+    add_data_arguments(parser)
     parser.add_argument(
         "--out", type=Path, required=True, help="folder for classifier.safetensors, its cards and a cache"
     )
@@ -92,9 +91,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--minutes", type=float, default=0.0, help="stop after this long (default: never)")
     parser.add_argument("--alpha", type=float, default=0.1, help="how often a prediction set may miss the true class")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument(
+        "--device", default="auto", choices=("auto", "cpu", "cuda"), help="auto: a GPU where there is one; in bfloat16"
+    )
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: torch's choice)")
-    parser.add_argument("--init", help="weights to start from (NAME.safetensors)")
+    parser.add_argument(
+        "--init",
+        help="where to start: medicalnet=FILE (Med3D's, needs --widths 64,128,256,512) or NAME.safetensors "
+        "(default: random)",
+    )
+
+
+def add_data_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `load_sources` is told; of `modic evaluate classifier` too."""
+    parser.add_argument("--data", action="append", required=True, help=f"{HELP}; repeat")
+    parser.add_argument("--labels", type=Path, metavar="FILE.csv", help=LABELS_HELP)
     parser.add_argument("--detector", default="", help="detector weights that box images without boxes")
 
 
@@ -109,24 +120,29 @@ def run(args: argparse.Namespace) -> int:
 def train_classifier(options: ClassifierTraining) -> Path:
     """Train, calibrate, measure on test patients, write weights and cards to `options.out`; returns the weights' path.
 
-    Raises UsageError for data that are missing or lack a class.
+    Goes on where an earlier call with the same options was interrupted; does nothing where it is finished. Raises
+    UsageError for data that are missing or lack a class, and where `options.out` holds a training with other options.
     """
     import torch
 
     from modic.nets import build_classifier
     from modic.train.cards import write_classifier
 
-    torch.manual_seed(options.seed)
-    if options.threads:
-        torch.set_num_threads(options.threads)
+    options = replace(options, device=prepare(options.device, seed=options.seed, threads=options.threads))
+    start = find(options.init, model="classifier", architecture=options.architecture)
+    settings = settings_of(options, started_from=start.record)
+    if is_finished(options.out, settings):
+        print(f"this training is finished; to train another one, give another --out than {options.out}")
+        return options.out / "classifier.safetensors"
     discs = load_sources(options)
     parts = examples_by_part(discs)
     net = build_classifier(options.architecture)
-    if options.init:
-        net.load_state_dict(_initial(options.init))
+    load(net, start)
     net = net.to(options.device).to(memory_format=torch.channels_last_3d)  # twice as fast on a CPU
-    history = fit(net, parts, options)
-    return write_classifier(net, parts, history, options)
+    history = fit(net, parts, options, settings)
+    path = write_classifier(net, parts, history, options, start.record or None)
+    finish(options.out, history, settings)
+    return path
 
 
 def load_sources(options: ClassifierTraining) -> list[Disc]:
@@ -174,31 +190,23 @@ def examples_by_part(discs: list[Disc]) -> dict[str, list[Example]]:
     return parts
 
 
-def fit(net: "torch.nn.Module", parts: dict[str, list[Example]], options: ClassifierTraining) -> list[dict[str, Any]]:
+def fit(
+    net: "torch.nn.Module", parts: dict[str, list[Example]], options: ClassifierTraining, settings: dict[str, Any]
+) -> list[dict[str, Any]]:
     """Adam, early stopping; leaves the averaged weights of the best epoch in `net`; returns each epoch's numbers."""
     import torch
 
-    optimizer = torch.optim.Adam(net.parameters(), options.learning_rate)
-    rng, started = np.random.default_rng(options.seed), time.monotonic()
     pools = training_pools(parts["train"])
-    history: list[dict[str, Any]] = []
-    best: tuple[float, dict[str, Any]] = (np.inf, {})
-    average = copy.deepcopy(net).eval()
-    for epoch in range(1, options.epochs + 1):
-        loss = _epoch(net, average, optimizer, pools, rng, options)
-        value = _stopping_loss(average, parts["stop"], options)
-        minutes = (time.monotonic() - started) / 60
-        history.append(
-            {"epoch": epoch, "loss": round(loss, 4), "stopping_loss": round(value, 4), "minutes": round(minutes, 1)}
-        )
-        print(json.dumps(history[-1]), flush=True)
-        if value < best[0]:
-            best = value, {key: tensor.detach().clone() for key, tensor in average.state_dict().items()}
-        since = epoch - 1 - int(np.argmin([row["stopping_loss"] for row in history]))
-        if since >= options.patience or (options.minutes and minutes > options.minutes):
-            break
-    net.load_state_dict(best[1])
-    return history
+    return train(
+        net,
+        torch.optim.Adam(net.parameters(), options.learning_rate),
+        loss=lambda net, rng: _loss(net, draw(pools, rng, options.batch), rng, options),
+        validation=lambda net: _stopping_loss(net, parts["stop"], options),
+        loop=Loop(
+            options.out, settings, options.epochs * options.epoch_steps, options.epoch_steps, options.patience,
+            options.minutes, average=AVERAGE, seed=options.seed,
+        ),
+    )  # fmt: skip
 
 
 Pools = list[list[tuple[float, list[Example], np.ndarray]]]
@@ -240,51 +248,31 @@ def draw(pools: Pools, rng: np.random.Generator, n: int) -> list[Example]:
     return drawn
 
 
-def _epoch(
-    net: Any, average: Any, optimizer: Any, pools: Pools, rng: np.random.Generator, options: ClassifierTraining
-) -> float:
+def _loss(
+    net: "torch.nn.Module", batch: list[Example], rng: np.random.Generator, options: ClassifierTraining
+) -> "torch.Tensor":
     import torch
 
-    net.train()
-    losses = []
-    for _ in range(options.epoch_steps):
-        batch = draw(pools, rng, options.batch)
-        views = [training_view(e, rng, size=options.region_size, method=options.normalization) for e in batch]
-        x = torch.from_numpy(np.stack(views)).to(options.device)  # (batch, 2, slices, size, size)
-        y = torch.tensor([e.label for e in batch], device=options.device)
-        loss = torch.nn.functional.cross_entropy(net(x), y, label_smoothing=0.05)
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(net.parameters(), 5.0)
-        optimizer.step()
-        losses.append(loss.item())
-        _follow(average, net)
-    return float(np.mean(losses))
-
-
-def _follow(average: "torch.nn.Module", net: "torch.nn.Module") -> None:
-    """Move the running average of the weights (and of the batch statistics) `AVERAGE` of the way to the network's."""
-    import torch
-
-    with torch.no_grad():
-        for old, new in zip(average.state_dict().values(), net.state_dict().values(), strict=True):
-            if old.is_floating_point():
-                old.lerp_(new, AVERAGE)
-            else:
-                old.copy_(new)
+    views = [training_view(e, rng, size=options.region_size, method=options.normalization) for e in batch]
+    x = torch.from_numpy(np.stack(views)).to(options.device)  # (batch, 2, slices, size, size)
+    y = torch.tensor([e.label for e in batch], device=options.device)
+    return torch.nn.functional.cross_entropy(net(x), y, label_smoothing=0.05)
 
 
 def predict(
-    net: "torch.nn.Module", examples: list[Example], options: ClassifierTraining, *, seed: int = 0
-) -> np.ndarray:
-    """Logits (n, 3) of measuring views; leaves the network in evaluation mode."""
+    net: "torch.nn.Module", examples: list[Example], options: ClassifierTraining, *, seed: int = 0,
+    stress: Stress | None = None,
+) -> np.ndarray:  # fmt: skip
+    """Logits (n, 3) of measuring views, made harder by `stress`; leaves the network in evaluation mode."""
     import torch
 
     net.eval()
     rows = []
     for start in range(0, len(examples), 32):
         views = [
-            measuring_view(e, 1000 * seed + start + i, size=options.region_size, method=options.normalization)
+            measuring_view(
+                e, 1000 * seed + start + i, size=options.region_size, method=options.normalization, stress=stress
+            )
             for i, e in enumerate(examples[start : start + 32])
         ]
         with torch.inference_mode():
@@ -299,12 +287,6 @@ def _stopping_loss(net: "torch.nn.Module", examples: list[Example], options: Cla
     logits, labels = predict(net, examples, options), np.array([e.label for e in examples])
     phantom = np.array([e.source == "phantom" for e in examples])
     return float(np.mean([balanced_log_loss(logits[m], labels[m]) for m in (phantom, ~phantom) if m.any()]))
-
-
-def _initial(path: str) -> dict[str, Any]:
-    from safetensors.torch import load_file
-
-    return {key: value.float() if value.is_floating_point() else value for key, value in load_file(path).items()}
 
 
 def _widths(text: str) -> tuple[int, ...]:

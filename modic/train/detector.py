@@ -1,28 +1,27 @@
 """Training of the level detector: `modic train detector --data spider=DIR --data phantom=N --out DIR`.
 
-Slices of SPIDER (real) and of the phantom are drawn with equal weight and augmented (modic/train/augment.py). Split by
-patient: 70 % training, 10 % validation (the best epoch is kept, early stopping), 20 % test (reported in the card, never
-looked at during training).
+The paper's recipe is the default: Adam at 1e-3, early stopping with patience 5, rotations of 10°, 20 % of patients for
+the test. Slices of SPIDER (real) and of the phantom are drawn by their shares and augmented (modic/train/augment.py).
+Split by patient: 70 % training, 10 % validation (the best epoch is kept, early stopping), 20 % test (reported in the
+card, never looked at during training). The loop is modic/train/loop.py: the same command again goes on.
 """
 
 import argparse
-import json
-import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from modic.errors import UsageError
-from modic.records import LEVELS
+from modic.train.checkpoint import finish, is_finished
+from modic.train.loop import Loop, prepare, settings_of, short, train
 from modic.train.sources import HELP, KINDS, LABELS_HELP
 from modic.train.spider import Sample, load_spider, split_of
+from modic.train.start import find, load
 
 if TYPE_CHECKING:
     import torch
-
-    from modic.weights import Model
 
 PERCENTILES = (1.0, 99.5)
 PHANTOM = 0.35  # share of the slices that come from the phantom where there are real ones too
@@ -41,16 +40,17 @@ class DetectorTraining:
     image_size: int = 320
     steps: int = 4000
     batch: int = 4
-    learning_rate: float = 3e-4
+    optimizer: str = "adam"  # the paper's; adamw comes with a one-cycle learning rate
+    learning_rate: float = 1e-3  # the paper's; of adamw the highest
     patience: int = 5  # the paper's
     epoch_steps: int = 200
+    minutes: float = 0.0  # stop after this long, 0: never
     seed: int = 0
-    device: str = "cpu"
+    device: str = "auto"
     threads: int = 0  # torch's default
     init: str | None = None
     detector: str = ""  # weights that box the SPIDER slices without boxes
     labels: Path | None = None  # CSV of a user's own labels (modic.train.sources.labels)
-    history: list[dict] = field(default_factory=list)
 
     @property
     def architecture(self) -> dict[str, Any]:
@@ -65,22 +65,37 @@ class DetectorTraining:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `modic train detector`."""
-    parser.add_argument("--data", action="append", required=True, help=f"coco=FILE.json, {HELP}; repeat")
-    parser.add_argument("--labels", type=Path, metavar="FILE.csv", help=LABELS_HELP)
+    add_data_arguments(parser)
     parser.add_argument("--out", type=Path, required=True, help="folder for detector.safetensors, its card and metrics")
     parser.add_argument(
-        "--backbone", default="resnet50", help="resnet18|resnet34|resnet50 (default: the paper's resnet50)"
+        "--backbone", default="resnet50", help="resnet18|34|50 or efficientnet_lite0 (default: the paper's resnet50)"
     )
     parser.add_argument("--fpn-channels", type=int, default=256)
     parser.add_argument("--head-features", type=int, default=1024)
     parser.add_argument("--image-size", type=int, default=320, help="side of the square the detector sees, px")
-    parser.add_argument("--steps", type=int, default=4000)
-    parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--learning-rate", type=float, default=3e-4)
+    parser.add_argument("--steps", type=int, default=4000, help="batches, at most")
+    parser.add_argument("--epoch-steps", type=int, default=200, help="batches an epoch")
+    parser.add_argument("--batch", type=int, default=4, help="slices a batch")
+    parser.add_argument(
+        "--optimizer", default="adam", choices=("adam", "adamw"), help="adam (the paper's); adamw: with one-cycle rates"
+    )
+    parser.add_argument("--learning-rate", type=float, default=1e-3, help="(default: the paper's 0.001)")
+    parser.add_argument("--patience", type=int, default=5, help="epochs without a better loss before it stops")
+    parser.add_argument("--minutes", type=float, default=0.0, help="stop after this long (default: never)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument(
+        "--device", default="auto", choices=("auto", "cpu", "cuda"), help="auto: a GPU where there is one; in bfloat16"
+    )
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: torch's choice)")
-    parser.add_argument("--init", help="weights to start from (NAME.safetensors)")
+    parser.add_argument(
+        "--init", help="where to start: imagenet, imagenet=FILE (the backbone), NAME.safetensors (default: random)"
+    )
+
+
+def add_data_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `load_samples` is told; of `modic evaluate detector` too."""
+    parser.add_argument("--data", action="append", required=True, help=f"coco=FILE.json, {HELP}; repeat")
+    parser.add_argument("--labels", type=Path, metavar="FILE.csv", help=LABELS_HELP)
     parser.add_argument("--detector", default="", help="detector weights that box the SPIDER slices that have no boxes")
 
 
@@ -118,78 +133,72 @@ def load_samples(
     return samples
 
 
+def samples_of(options: DetectorTraining) -> dict[str, list[Sample]]:
+    """`load_samples` with what the options say of the data; rendered phantoms are kept in OUT/cache."""
+    cache = options.out / "cache"
+    return load_samples(options.data, options.seed, cache, detector=options.detector, labels=options.labels)
+
+
 def train_detector(options: DetectorTraining) -> Path:
-    """Train, measure on the test patients, and write weights and card to `options.out`; returns the weights' path."""
+    """Train, measure on the test patients, and write weights and card to `options.out`; returns the weights' path.
+
+    Goes on where an earlier call with the same options was interrupted; does nothing where it is finished. Raises
+    UsageError for data that are missing, and where `options.out` holds a training with other options.
+    """
     import torch
 
     from modic.nets import build_detector
 
-    torch.manual_seed(options.seed)
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    samples = load_samples(
-        options.data, options.seed, options.out / "cache", detector=options.detector, labels=options.labels
-    )
+    options = replace(options, device=prepare(options.device, seed=options.seed, threads=options.threads))
+    start = find(options.init, model="detector", architecture=options.architecture)
+    settings = settings_of(options, started_from=start.record)
+    if is_finished(options.out, settings):
+        print(f"this training is finished; to train another one, give another --out than {options.out}")
+        return options.out / "detector.safetensors"
+    samples = samples_of(options)
     net = build_detector(options.architecture)
-    if options.init == "imagenet":
-        from modic.efficientnet import load_imagenet
-
-        load_imagenet(net.backbone.body)
-    elif options.init:
-        from safetensors.torch import load_file
-
-        net.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in load_file(options.init).items()})
+    load(net, start, backbone=options.backbone)
     net = net.to(options.device).to(memory_format=torch.channels_last)
-    _fit(net, samples, options)
-    return _save(net, samples, options)
+    history = _fit(net, samples, options, settings)
+    path = _save(net, samples, options, {"started_from": start.record or None, "stopped_after": short(history[-1])})
+    finish(options.out, history, settings)
+    return path
 
 
-def _fit(net: "torch.nn.Module", samples: dict[str, list[Sample]], options: DetectorTraining) -> None:
-    """Adam with a one-cycle learning rate; keeps the weights of the best validation loss."""
-    import torch
-
+def _fit(
+    net: "torch.nn.Module", samples: dict[str, list[Sample]], options: DetectorTraining, settings: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """Train; leaves the weights of the best validation loss in `net`. Raises UsageError without such patients."""
     training = {name: [s for s in group if split_of(s.patient) == "train"] for name, group in samples.items()}
     validation = [s for group in samples.values() for s in group if split_of(s.patient) == "validation"]
-    rng = np.random.default_rng(options.seed)
+    if not validation or not any(training.values()):
+        raise UsageError("too few patients to train on some and keep others apart for stopping; add phantom=N")
+    optimizer, schedule = _optimizer(net, options)
+    return train(
+        net,
+        optimizer,
+        loss=lambda net, rng: _loss(net, _draw(training, rng, options.batch), rng, options),
+        validation=lambda net: _validation_loss(net, validation, options),
+        loop=Loop(
+            options.out, settings, options.steps, options.epoch_steps, options.patience, options.minutes,
+            seed=options.seed,
+        ),
+        schedule=schedule,
+        half=net.backbone,
+    )  # fmt: skip
+
+
+def _optimizer(net: "torch.nn.Module", options: DetectorTraining) -> tuple["torch.optim.Optimizer", Any]:
+    """The optimizer, and its learning rate's schedule or None."""
+    import torch
+
+    if options.optimizer == "adam":
+        return torch.optim.Adam(net.parameters(), options.learning_rate), None
     optimizer = torch.optim.AdamW(net.parameters(), options.learning_rate, weight_decay=1e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, options.learning_rate, options.steps, pct_start=0.1)
-    best, state, stale, started, losses = np.inf, None, 0, time.time(), []
-    for step in range(1, options.steps + 1):
-        net.train()
-        loss = _loss(net, _draw(training, rng, options.batch), rng, options)
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(net.parameters(), 5.0)
-        optimizer.step()
-        schedule.step()
-        losses.append(loss.item())
-        if step % options.epoch_steps == 0 or step == options.steps:
-            value = _validation_loss(net, validation, options)
-            options.history.append(
-                {
-                    "step": step,
-                    "seconds": round(time.time() - started),
-                    "loss": float(np.mean(losses)),
-                    "validation_loss": value,
-                }
-            )
-            print(json.dumps(options.history[-1]), flush=True)
-            losses, stale = [], stale + 1
-            if value < best:
-                best, stale = value, 0
-                state = {k: v.detach().clone() for k, v in net.state_dict().items()}
-                _checkpoint(state, options)
-            if stale >= options.patience:
-                break
-    if state is not None:
-        net.load_state_dict(state)
-
-
-def _checkpoint(state: dict[str, Any], options: DetectorTraining) -> None:
-    from safetensors.torch import save_file
-
-    options.out.mkdir(parents=True, exist_ok=True)
-    save_file({k: v.contiguous() for k, v in state.items()}, options.out / "best.safetensors")
+    rising = 0.1 if options.steps > 10 else 0.45  # of all steps; torch divides by 0 where it is one step
+    return optimizer, torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, options.learning_rate, options.steps, pct_start=rising
+    )
 
 
 def _draw(groups: dict[str, list[Sample]], rng: np.random.Generator, n: int) -> list[Sample]:
@@ -237,7 +246,7 @@ def _example(sample: Sample, rng: np.random.Generator, options: DetectorTraining
 
 
 def _validation_loss(net: "torch.nn.Module", samples: list[Sample], options: DetectorTraining, most: int = 48) -> float:
-    """Mean loss over held-out patients under a fixed set of augmentations; batch statistics are left alone."""
+    """Mean loss over held-out patients, the same augmentations and proposals each time; batch statistics stay."""
     import torch
 
     rng = np.random.default_rng(12345)
@@ -246,59 +255,18 @@ def _validation_loss(net: "torch.nn.Module", samples: list[Sample], options: Det
     net.train()
     for norm in norms:
         norm.eval()
-    with torch.no_grad():
+    with torch.no_grad(), torch.random.fork_rng():
+        torch.manual_seed(12345)
         values = [_loss(net, chosen[i : i + 4], rng, options).item() for i in range(0, len(chosen), 4)]
-    return float(np.mean(values)) if values else float("nan")
+    return float(np.mean(values))
 
 
-def evaluate(samples: list[Sample], detector: "Model") -> dict[str, Any]:
-    """The paper's Table 1 and what it leaves out, on whole slices through the same naming as in service.
-
-    Per level: mean IoU and mean score over the slices where it was found, share found, and share named right (a box
-    of that name with IoU ≥ 0.5 on the disc of that name). `all_named_right`: share of slices whose every visible
-    level is named right and no other level is claimed.
-    """
-    from modic.config import LevelOptions
-    from modic.levels import find_levels
-    from modic.records import Volume
-
-    overlaps: dict[str, list[float]] = {level: [] for level in LEVELS}
-    scores: dict[str, list[float]] = {level: [] for level in LEVELS}
-    whole = []
-    for sample in samples:
-        affine = np.array([[0, 0, 4, 0], [0.7, 0, 0, 0], [0, -0.7, 0, 0], [0, 0, 0, 1]], float)
-        found = find_levels(
-            Volume(sample.image[None].astype(np.float32), affine), detector=detector, options=LevelOptions()
-        )
-        named = {box.level: box for box in found.boxes}
-        truth = {LEVELS[n]: b for n, b in zip(sample.names, sample.boxes, strict=True) if n >= 0}
-        for level, box in truth.items():
-            overlaps[level].append(_iou(named[level].box, box) if level in named else 0.0)
-            scores[level].append(named[level].score if level in named else 0.0)
-        whole.append(all(overlaps[level][-1] >= 0.5 for level in truth) and set(named) <= set(truth))
-    return {"slices": len(samples), "patients": len({s.patient for s in samples}), "all_named_right": _mean(whole)} | {
-        level: {
-            "n": len(overlaps[level]),
-            "iou": _mean([v for v in overlaps[level] if v > 0]),
-            "score": _mean([v for v in scores[level] if v > 0]),
-            "named_right": _mean([v >= 0.5 for v in overlaps[level]]),
-        }
-        for level in LEVELS
-    }
-
-
-def _iou(a: Any, b: Any) -> float:
-    from modic.levels import iou
-
-    return iou(np.asarray(a), np.asarray(b))
-
-
-def _mean(values: list[Any]) -> float | None:
-    return round(float(np.mean(values)), 3) if values else None
-
-
-def _save(net: "torch.nn.Module", samples: dict[str, list[Sample]], options: DetectorTraining) -> Path:
+def _save(
+    net: "torch.nn.Module", samples: dict[str, list[Sample]], options: DetectorTraining, more: dict[str, Any]
+) -> Path:
+    """Measure on the test patients; write weights and card, `more` into its recipe."""
     from modic.train.cards import write_detector
+    from modic.train.naming import evaluate
     from modic.weights import Model
 
     model = Model(net.eval(), {"preprocessing": options.preprocessing}, "", options.device)
@@ -308,10 +276,10 @@ def _save(net: "torch.nn.Module", samples: dict[str, list[Sample]], options: Det
         )
         for name, group in samples.items()
     }
-    places = ("history", "out", "data", "init", "device", "threads", "labels")
+    places = ("out", "data", "init", "device", "threads", "labels")
     recipe = {k: v for k, v in asdict(options).items() if k not in places}
     recipe |= {"architecture": options.architecture, "preprocessing": options.preprocessing}
     recipe["data"] = [source if source.startswith("phantom") else source.split("=")[0] for source in options.data]
+    recipe |= more
     patients = {name: len({s.patient for s in group}) for name, group in samples.items()}
-    (options.out / "history.json").write_text(json.dumps(options.history, indent=1))
     return write_detector(net.state_dict(), results, patients, recipe, options.out / "detector.safetensors")

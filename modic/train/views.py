@@ -8,12 +8,13 @@ import numpy as np
 from modic.normalize import Method, normalize
 from modic.records import Region
 from modic.train.discs import Disc
-from modic.train.lesions import paint, paint_distractor
+from modic.train.lesions import DiscGeometry, paint, paint_distractor
 
 ROTATION_DEG = 10.0  # the paper's
 SHIFT = 0.10  # of the region's side; the paper's ±10 px of its larger crops
 ZOOM = 0.12  # how far a detector's box may be off in size
 MEASURE = 0.3  # a view for measuring is moved by this share of what one for training is
+BOX_MM = 35.0  # width of a disc's box taken for converting mm to px: the slices' own spacing is not in the cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +40,15 @@ class Example:
         return self.disc.real and not self.painted
 
 
+@dataclass(frozen=True, slots=True)
+class Stress:
+    """How much harder than in the cache a view for measuring is; each view draws its own directions."""
+
+    jitter: float = 0.0  # the box is moved along both axes, and its side scaled, by up to this share of its width
+    misregister_mm: float = 0.0  # T1 is shifted against T2 by this much in the plane, in a random direction
+    slices: int = 5  # different slices shown: 1 repeats the middle one, 3 the outer two of the middle three
+
+
 def training_view(example: Example, rng: np.random.Generator, *, size: int, method: Method) -> np.ndarray:
     """Moved, turned, mirrored, with changed contrast, field and noise; float32 (2, slices, size, size)."""
     t1, t2 = _painted(example, rng)
@@ -50,12 +60,39 @@ def training_view(example: Example, rng: np.random.Generator, *, size: int, meth
     return _normalized(np.stack([_degraded(contrast, rng) for contrast in both]), method)
 
 
-def measuring_view(example: Example, seed: int, *, size: int, method: Method) -> np.ndarray:
-    """The same for the same seed: the box a little off, as a detector's is; float32 (2, slices, size, size)."""
-    rng = np.random.default_rng(seed)
+def measuring_view(
+    example: Example, seed: int, *, size: int, method: Method, stress: Stress | None = None
+) -> np.ndarray:
+    """The same for the same seed: the box a little off, as a detector's is; float32 (2, slices, size, size).
+
+    `stress` comes on top of the same view.
+    """
+    rng, stress = np.random.default_rng(seed), stress or Stress()
     t1, t2 = _painted(example, rng)
-    both = _moved(t1, t2, rng, size, MEASURE, one_slice=example.disc.one_slice)
-    return _normalized(both, method)
+    zoom, shifts = stressed(example.disc.geometry, stress, seed)
+    both = _moved(t1, t2, rng, size, MEASURE, one_slice=example.disc.one_slice, zoom_by=zoom, shift_by=shifts)
+    return _normalized(both[:, shown(both.shape[1], stress.slices)], method)
+
+
+def stressed(disc: DiscGeometry, stress: Stress, seed: int) -> tuple[float, np.ndarray]:
+    """Zoom of both contrasts, and the shift (2, 2) in px of T1 and of T2 along columns and rows.
+
+    The upright box of a disc is `disc.width` / cos(tilt) px wide; it is taken for `BOX_MM`, so a shift in mm is right
+    to about a fifth.
+    """
+    rng = np.random.default_rng([seed, 7])
+    box_px = disc.width / np.cos(disc.tilt)
+    zoom = 1 / (1 + stress.jitter * rng.uniform(-1, 1))
+    together = stress.jitter * rng.uniform(-1, 1, 2) * box_px
+    angle = rng.uniform(0, 2 * np.pi)
+    apart = stress.misregister_mm * box_px / BOX_MM * np.array([np.cos(angle), np.sin(angle)])
+    return float(zoom), np.stack([together + apart, together])
+
+
+def shown(depth: int, different: int) -> np.ndarray:
+    """Which slices (depth,) are shown where only `different` (odd) around the middle one are."""
+    middle, reach = depth // 2, different // 2
+    return np.clip(np.arange(depth), middle - reach, middle + reach)
 
 
 def _painted(example: Example, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -66,9 +103,12 @@ def _painted(example: Example, rng: np.random.Generator) -> tuple[np.ndarray, np
 
 
 def _moved(
-    t1: np.ndarray, t2: np.ndarray, rng: np.random.Generator, size: int, amount: float, *, one_slice: bool
-) -> np.ndarray:
+    t1: np.ndarray, t2: np.ndarray, rng: np.random.Generator, size: int, amount: float, *, one_slice: bool,
+    zoom_by: float = 1.0, shift_by: np.ndarray | None = None,
+) -> np.ndarray:  # fmt: skip
     """Rotation, shift and zoom of both contrasts about the centre; float32 (2, slices, size, size).
+
+    `zoom_by` and `shift_by` (2, 2), px of T1 and of T2 along columns and rows, come on top of the drawn ones.
 
     `one_slice`: all slices are one repeated slice; they are made to differ, more the further from the middle, in
     place, size, angle and shading, as neighbouring slices of a spine do.
@@ -81,9 +121,10 @@ def _moved(
     moved = np.empty((2, depth, size, size), np.float32)
     for contrast, slices in enumerate((t1, t2)):
         apart = rng.normal(0, 0.3, 2)  # px by which the contrasts differ
+        apart += 0 if shift_by is None else shift_by[contrast]
         shading = _shading(depth, size, rng) ** np.float32(one_slice)
         for z, one in enumerate(slices):
-            matrix = cv2.getRotationMatrix2D(((n - 1) / 2,) * 2, float(angle[z]), float(zoom[z]))
+            matrix = cv2.getRotationMatrix2D(((n - 1) / 2,) * 2, float(angle[z]), zoom_by * float(zoom[z]))
             matrix[:, 2] = matrix[:, 2] + shift[z] + apart - (n - size) / 2
             moved[contrast, z] = shading[z] * cv2.warpAffine(
                 one, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE

@@ -1,0 +1,236 @@
+"""How well weights grade: `modic evaluate classifier --data … --weights classifier --out DIR`.
+
+Sensitivity, specificity, F1, Cohen's κ, ROC areas, calibration before and after the temperature, coverage and
+abstention of the prediction sets, each with an interval by patient. Real discs, real discs with painted type 1, and
+the phantom are never added up silently: they are three groups. `--jitter`, `--misregister-mm` and `--slices` ask what
+is left where boxes are off, contrasts do not lie on each other, or the stack is thin (modic/train/views.py, `Stress`).
+"""
+
+import argparse
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from modic.classify import CLASSES, prediction_set, softmax
+from modic.errors import UsageError
+from modic.train.classifier import ClassifierTraining, add_data_arguments, examples_by_part, load_sources, predict
+from modic.train.columns import Columns
+from modic.train.evaluation import Table, cell, count, described, publish, with_intervals
+from modic.train.evaluation import add_arguments as add_shared
+from modic.train.metrics import Numbers, counted, grade_metrics, mc, probability_metrics, set_metrics
+from modic.train.views import Example, Stress
+
+MOST_JITTER, MOST_MM = 0.2, 5.0  # what the margin of the cached regions has room for
+BEFORE = " before temperature"
+MADE_UP = "MC1 was judged on synthetic and painted lesions only, never on real ones"
+PREDICTIONS: Columns = {
+    "patient": ("string", "the patient, as the data name them"),
+    "level": ("string", "level of the disc"),
+    "source": ("string", "data source; painted: type 1 was painted into a real disc of type 0; phantom: synthetic"),
+    "condition": ("string", "as trained, or how the images were made harder"),
+    "label": ("int64", "Modic type 0, 1, 2; type 1 of the sources painted and phantom is no real lesion"),
+    **{f"logit{k}": ("float64", f"the network's output for type {k}") for k in range(CLASSES)},
+    **{f"p_mc{k}": ("float64", f"calibrated probability of type {k}, 0-1") for k in range(CLASSES)},
+    "mc": ("int64", "most probable type"),
+    "prediction_set": ("list<int8>", "types that cannot be ruled out (conformal prediction); may be empty"),
+    "abstained": ("bool", "whether the prediction set is not a single type: service would then give no grade"),
+}  # fmt: skip
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `modic evaluate classifier`."""
+    add_data_arguments(parser)
+    add_shared(parser, model="classifier")
+    parser.add_argument(
+        "--jitter", type=float, default=0.0, metavar="SHARE",
+        help=f"move and scale boxes by up to this share of their width (0.1: ±10 %%), at most {MOST_JITTER}",
+    )  # fmt: skip
+    parser.add_argument(
+        "--misregister-mm", type=float, default=0.0, metavar="MM",
+        help=f"shift T1 against T2 by this much (a disc taken for 35 mm), at most {MOST_MM:g}",
+    )  # fmt: skip
+    parser.add_argument(
+        "--slices", type=int, default=5, choices=(1, 3, 5), help="different slices shown; others repeat the nearest"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """`modic evaluate classifier`."""
+    from modic.train.loop import prepare
+    from modic.weights import load_classifier
+
+    stress = stress_of(args)
+    model = load_classifier(args.weights, device=prepare(args.device, seed=0, threads=args.threads))
+    options = _options(args, model.card["preprocessing"], model.device)
+    parts = examples_by_part(load_sources(options))
+    examples = parts["test"] if args.part == "test" else [e for part in parts.values() for e in part]
+    if not examples:
+        raise UsageError("no labelled patient of these data is in the test part; --part all takes all of them")
+    logits = predict(model.net, examples, options, seed=1, stress=stress)
+    temperature, quantiles = (model.card["calibration"][key] for key in ("temperature", "conformal_q"))
+    groups = grouped(examples)
+    metrics = {
+        name: measure_group(name, [examples[i] for i in rows], logits[rows], temperature, quantiles, stress)
+        for name, rows in groups.items()
+    }
+    rows = predictions(examples, logits, temperature, quantiles, stress)
+    tables = [table for name, numbers in metrics.items() for table in _tables(name, numbers)]
+    flat = [row for numbers in metrics.values() for row in numbers]
+    _picture(args, examples, logits, temperature, groups)
+    facts = _facts(args, model.id, examples, stress)
+    publish(args.out, "Evaluation of the classifier", facts, tables, flat, rows, PREDICTIONS)
+    return 0
+
+
+def stress_of(args: argparse.Namespace) -> Stress:
+    """The robustness options. Raises UsageError for more than the cached regions' margin has room for."""
+    if not 0 <= args.jitter <= MOST_JITTER:
+        raise UsageError(f"--jitter {args.jitter:g}: give 0 to {MOST_JITTER}")
+    if not 0 <= args.misregister_mm <= MOST_MM:
+        raise UsageError(f"--misregister-mm {args.misregister_mm:g}: give 0 to {MOST_MM:g}")
+    return Stress(args.jitter, args.misregister_mm, args.slices)
+
+
+def condition(stress: Stress) -> str:
+    """In words, for tables."""
+    said = [f"boxes ±{stress.jitter:.0%}"] if stress.jitter else []
+    said += [f"T1 {stress.misregister_mm:g} mm off T2"] if stress.misregister_mm else []
+    said += [f"slices shown: {stress.slices}"] if stress.slices != Stress().slices else []
+    return ", ".join(said) or "as trained"
+
+
+def real(example: Example) -> bool:
+    """Of a patient and as it is."""
+    return not example.painted and example.disc.source != "phantom"
+
+
+def about_mc1(examples: list[Example]) -> str:
+    """What every output that shows type 1 must say of its examples; empty where there are none, or only real ones."""
+    of_type1 = [e for e in examples if e.label == 1]
+    n = sum(map(real, of_type1))
+    if not of_type1 or n == len(of_type1):
+        return ""
+    return f"MC1: {n} real discs, {len(of_type1) - n} synthetic or painted ones" if n else MADE_UP
+
+
+def grouped(examples: list[Example]) -> dict[str, list[int]]:
+    """Which examples are in each group; one example may be in two."""
+    found = {
+        "real": [i for i, e in enumerate(examples) if real(e)],
+        "real and painted MC1": [i for i, e in enumerate(examples) if e.disc.source != "phantom"],
+        "phantom": [i for i, e in enumerate(examples) if e.disc.source == "phantom"],
+    }
+    if found["real and painted MC1"] == found["real"]:
+        del found["real and painted MC1"]
+    return {name: rows for name, rows in found.items() if rows}
+
+
+def measure_group(
+    name: str, examples: list[Example], logits: np.ndarray, temperature: float, quantiles: list[float], stress: Stress
+) -> list[dict[str, Any]]:
+    """Rows of metrics of one group, before and after the temperature where it matters."""
+    labels = np.array([e.label for e in examples])
+    raw, p = softmax(logits), softmax(logits / temperature)
+
+    def statistic(rows: np.ndarray) -> Numbers:
+        before = probability_metrics(raw[rows], labels[rows])
+        return (
+            grade_metrics(p[rows], labels[rows])
+            | set_metrics(p[rows], labels[rows], quantiles)
+            | probability_metrics(p[rows], labels[rows])
+            | {(metric + BEFORE, which): value for (metric, which), value in before.items()}
+        )
+
+    shared = {"group": name, "condition": condition(stress), "note": about_mc1(examples)}
+    patients = [_patient(e) for e in examples]
+    return with_intervals(statistic, patients, lambda key: counted(key, labels), **shared)
+
+
+def _patient(example: Example) -> str:
+    """Two sources may call two patients the same."""
+    return f"{example.disc.source} {example.disc.patient}"
+
+
+def predictions(
+    examples: list[Example], logits: np.ndarray, temperature: float, quantiles: list[float], stress: Stress
+) -> list[dict[str, Any]]:
+    """One row a region."""
+    rows = []
+    for example, out, p in zip(examples, logits, softmax(logits / temperature), strict=True):
+        held = prediction_set(p, np.asarray(quantiles))
+        rows.append({
+            "patient": example.disc.patient, "level": example.disc.level, "source": example.source,
+            "condition": condition(stress), "label": example.label,
+            **{f"logit{k}": float(out[k]) for k in range(CLASSES)}, **{f"p_mc{k}": float(p[k]) for k in range(CLASSES)},
+            "mc": int(p.argmax()), "prediction_set": list(held), "abstained": len(held) != 1,
+        })  # fmt: skip
+    return rows
+
+
+def _options(args: argparse.Namespace, preprocessing: dict[str, Any], device: str) -> ClassifierTraining:
+    """What the data are cut and predicted with: the weights' preprocessing, the command's data."""
+    known = ClassifierTraining.__dataclass_fields__
+    values = {key: value for key, value in (vars(args) | preprocessing).items() if key in known}
+    return replace(ClassifierTraining(**{**values, "data": tuple(args.data)}), device=device)
+
+
+def _tables(name: str, rows: list[dict[str, Any]]) -> list[Table]:
+    note = rows[0]["note"]
+    title = f"{name}{f' ({note})' if note else ''}"
+    by_class = ("sensitivity", "specificity", "F1", "ROC AUC", "coverage", "abstained")
+    classes = [
+        (mc(k), count(rows, "sensitivity", mc(k)),
+         *(cell(rows, m, f"{mc(k)} vs rest" if m == "ROC AUC" else mc(k)) for m in by_class))
+        for k in range(CLASSES) if count(rows, "sensitivity", mc(k)) != "0"
+    ]  # fmt: skip
+    overall = [
+        (f"{metric}, {which}", cell(rows, metric, which))
+        for metric, which in (
+            ("balanced accuracy", "all"), ("F1", "macro"), ("F1", "weighted"), ("Cohen's kappa", "all"),
+            ("Cohen's kappa", "linear weights"), ("ROC AUC", "MC0 vs MC2"), ("coverage", "all"), ("abstained", "all"),
+            ("accuracy where not abstained", "all"),
+        )
+    ]  # fmt: skip
+    kinds = ("calibration error", "Brier")
+    calibration = [
+        (which, *(cell(rows, f"{kind}{when}", which) for kind in kinds for when in (BEFORE, "")))
+        for which in ("all", "classes weighted equally", *map(mc, range(CLASSES)))
+        if cell(rows, "Brier", which) != "–"
+    ]
+    before_after = tuple(f"{kind} {when}" for kind in kinds for when in ("before", "after"))
+    return [
+        Table(title, ("class", "discs", *("ROC AUC vs rest" if m == "ROC AUC" else m for m in by_class)), classes),
+        Table(f"{title}: all", ("metric", "value"), overall),
+        Table(f"{title}: calibration before and after the temperature", ("of", *before_after), calibration),
+    ]
+
+
+def _picture(
+    args: argparse.Namespace, examples: list[Example], logits: np.ndarray, temperature: float,
+    groups: dict[str, list[int]],
+) -> None:  # fmt: skip
+    from modic.train.pictures import reliability_diagram, save_png
+
+    name = next(one for one in ("real and painted MC1", "real", "phantom") if one in groups)
+    chosen, out = [examples[i] for i in groups[name]], logits[groups[name]]
+    labels = np.array([e.label for e in chosen])
+    before, after = softmax(out), softmax(out / temperature)
+    image = reliability_diagram(before, after, labels, title=name, note=about_mc1(chosen))
+    args.out.mkdir(parents=True, exist_ok=True)
+    save_png(args.out / "reliability.png", image)
+
+
+def _facts(args: argparse.Namespace, weights: str, examples: list[Example], stress: Stress) -> list[str]:
+    patients = len({_patient(e) for e in examples})
+    facts = [
+        described(args, weights, patients),
+        f"Images: {condition(stress)}. A shift in mm takes a disc's box for 35 mm, right to about a fifth.",
+        "Balanced accuracy and macro F1: mean over the types that occur; weighted F1: by how often they occur. Metrics "
+        "of one class are against the other two. Abstained discs are graded by their most probable type here, "
+        "except in `accuracy where not abstained`.",
+        "Probabilities assume the three types equally frequent; where they are not, calibration is off by that alone: "
+        "see `classes weighted equally`.",
+    ]
+    note = about_mc1(examples)
+    return [*facts, f"{note}."] if note else facts

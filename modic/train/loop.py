@@ -1,0 +1,227 @@
+"""The training loop of both networks: epochs, early stopping, the best weights kept, and no epoch lost twice.
+
+Each epoch ends with a measurement on patients kept apart for it, one line in the terminal, `history.parquet`,
+`learning_curve.png` and a checkpoint (modic/train/checkpoint.py). The same command on the same --out goes on from the
+checkpoint, and on a CPU ends with the very weights that an undisturbed training ends with.
+"""
+
+import copy
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from modic.errors import ModicError
+from modic.train import checkpoint
+from modic.train.checkpoint import State
+
+if TYPE_CHECKING:
+    import torch
+
+HISTORY = {
+    "epoch": ("int64", "number of the epoch, from 1"),
+    "steps": ("int64", "batches trained on since the beginning"),
+    "loss": ("float64", "mean training loss of the epoch's batches"),
+    "validation_loss": ("float64", "loss of the running average, else of the network, on patients kept apart for it"),
+    "learning_rate": ("float64", "learning rate of the epoch's last batch"),
+    "minutes": ("float64", "minutes of training so far; what an interruption threw away is not counted"),
+    "best": ("bool", "whether no earlier epoch had as low a validation loss: the weights of the last such epoch stay"),
+}  # fmt: skip
+"""Columns of history.parquet; one row an epoch."""
+
+MAY_CHANGE = frozenset({"out", "minutes"})
+"""Options that may differ when a training goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """How long a training goes on, and where it is kept."""
+
+    out: Path
+    settings: dict[str, Any]  # a checkpoint with others is refused (`settings_of`)
+    steps: int  # batches, at most
+    epoch_steps: int  # batches an epoch
+    patience: int = 5  # epochs without a better validation loss before it stops; the paper's
+    minutes: float = 0.0  # stop after this long, 0: never
+    average: float = 0.0  # how far the running average of weights follows each batch, 0: there is none
+    clip: float = 5.0  # longest gradient
+    seed: int = 0
+
+
+def settings_of(options: Any, **more: Any) -> dict[str, Any]:
+    """All that must be the same for a training to go on: a dataclass of options, and `more`."""
+    return {key: value for key, value in asdict(options).items() if key not in MAY_CHANGE} | more
+
+
+def prepare(device: str, *, seed: int, threads: int) -> str:
+    """Seed torch, set its threads (0: its own choice), and resolve `auto`; returns `cpu` or `cuda`.
+
+    The same seed gives the same network on a CPU with the same number of threads. On a GPU the detector's is only
+    nearly the same: torchvision sums the gradients of its regions in no fixed order.
+    """
+    import torch
+
+    from modic.pipeline import resolve_device
+
+    torch.manual_seed(seed)
+    if threads:
+        torch.set_num_threads(threads)
+    torch.backends.cudnn.deterministic = True
+    return resolve_device(device)
+
+
+def train(
+    net: "torch.nn.Module",
+    optimizer: "torch.optim.Optimizer",
+    *,
+    loss: Callable[["torch.nn.Module", np.random.Generator], "torch.Tensor"],
+    validation: Callable[["torch.nn.Module"], float],
+    loop: Loop,
+    schedule: Any = None,
+    half: Any = None,
+) -> list[dict[str, Any]]:
+    """Train `net` in place, or go on where `loop.out` has a checkpoint; leaves the best weights in it.
+
+    Args:
+        loss: draws a batch with the generator and gives its loss, to be differentiated.
+        validation: the loss on patients kept apart; may leave the network in any mode.
+        schedule: a torch learning-rate scheduler, stepped after every batch.
+        half: the part (a module) that computes in bfloat16 on a GPU (default: all of it).
+
+    Returns the history, one row an epoch (`HISTORY`). Raises ModicError where a loss is not a number any more, and
+    UsageError where the checkpoint is of other options.
+    """
+    average = copy.deepcopy(net).eval() if loop.average else None
+    state = State(net, optimizer, schedule, np.random.default_rng(loop.seed), average)
+    if checkpoint.restore(loop.out, state, loop.settings):
+        print(f"going on after epoch {len(state.history)}, from {loop.out / checkpoint.NAME}", flush=True)
+    began = time.monotonic() - 60 * (state.history[-1]["minutes"] if state.history else 0.0)
+    while not (why := stop_reason(state.history, loop)):
+        row = _epoch(state, loss, validation, loop, half or net)
+        row["minutes"] = (time.monotonic() - began) / 60
+        _keep(state, row, loop)
+        print(_line(row, loop), flush=True)
+    print(f"training ends: {why}", flush=True)
+    net.load_state_dict(state.best)
+    return state.history
+
+
+def stop_reason(history: list[dict[str, Any]], loop: Loop) -> str:
+    """Why no further epoch is needed; empty where one is."""
+    if not history:
+        return ""
+    last = history[-1]
+    if last["steps"] >= loop.steps:
+        return f"all {loop.steps} steps are done"
+    if last["epoch"] - max(row["epoch"] for row in history if row["best"]) >= loop.patience:
+        return f"no better validation loss for {loop.patience} epochs"
+    if loop.minutes and last["minutes"] > loop.minutes:
+        return f"{loop.minutes:g} minutes are over"
+    return ""
+
+
+def _epoch(state: State, loss: Any, validation: Any, loop: Loop, half: "torch.nn.Module") -> dict[str, Any]:
+    done = state.history[-1]["steps"] if state.history else 0
+    steps = min(loop.epoch_steps, loop.steps - done)
+    losses = [_step(state, loss, loop, half) for _ in range(steps)]
+    value = float(validation(state.net if state.average is None else state.average))
+    row = {
+        "epoch": len(state.history) + 1, "steps": done + steps, "loss": float(np.mean(losses)),
+        "validation_loss": value, "learning_rate": float(state.optimizer.param_groups[0]["lr"]),
+    }  # fmt: skip
+    if not np.isfinite([row["loss"], value]).all():
+        raise ModicError(f"the loss is no number any more in epoch {row['epoch']}; a lower --learning-rate may help")
+    return row
+
+
+def _step(state: State, loss: Any, loop: Loop, half: "torch.nn.Module") -> float:
+    import torch
+
+    state.net.train()
+    with bfloat16(half, on=next(state.net.parameters()).is_cuda):
+        value = loss(state.net, state.rng)
+    state.optimizer.zero_grad()
+    value.backward()
+    torch.nn.utils.clip_grad_norm_(state.net.parameters(), loop.clip)
+    state.optimizer.step()
+    if state.schedule is not None:
+        state.schedule.step()
+    if state.average is not None:
+        follow(state.average, state.net, loop.average)
+    return float(value.item())
+
+
+def _keep(state: State, row: dict[str, Any], loop: Loop) -> None:
+    """Add the epoch to the history and its weights to the best, then write all of it down."""
+    row["best"] = row["validation_loss"] < min((r["validation_loss"] for r in state.history), default=np.inf)
+    state.history.append(row)
+    if row["best"]:
+        measured = state.net if state.average is None else state.average
+        state.best = {key: tensor.detach().clone() for key, tensor in measured.state_dict().items()}
+    write_history(loop.out, state.history)
+    checkpoint.save(loop.out, state, loop.settings)
+
+
+def write_history(out: Path, history: list[dict[str, Any]]) -> None:
+    """OUT/history.parquet and OUT/learning_curve.png."""
+    from modic.train.columns import write_rows
+    from modic.train.pictures import learning_curve, save_png
+
+    write_rows(out / "history.parquet", history, HISTORY)
+    save_png(out / "learning_curve.png", learning_curve(history))
+
+
+def short(row: dict[str, Any]) -> dict[str, Any]:
+    """One row of the history for a card."""
+    places = {"loss": 4, "validation_loss": 4, "minutes": 1}
+    return {key: round(value, places[key]) if key in places else value for key, value in row.items()}
+
+
+def _line(row: dict[str, Any], loop: Loop) -> str:
+    epochs = -(-loop.steps // loop.epoch_steps)
+    return (
+        f"epoch {row['epoch']:3}/{epochs}   steps {row['steps']:6}   loss {row['loss']:.4f}   "
+        f"validation {row['validation_loss']:.4f}   {row['minutes']:6.1f} min{'   best' if row['best'] else ''}"
+    )
+
+
+def follow(average: "torch.nn.Module", net: "torch.nn.Module", by: float) -> None:
+    """Move the running average of the weights (and of the batch statistics) this share of the way to the network's."""
+    import torch
+
+    with torch.no_grad():
+        for old, new in zip(average.state_dict().values(), net.state_dict().values(), strict=True):
+            if old.is_floating_point():
+                old.lerp_(new, by)
+            else:
+                old.copy_(new)
+
+
+@contextmanager
+def bfloat16(module: "torch.nn.Module", *, on: bool) -> Iterator[None]:
+    """Within it `module` computes in bfloat16 where that is safe (autocast) and gives float32.
+
+    Of the detector only the backbone may: torchvision keeps box coordinates in the type of the features, and bfloat16
+    counts pixels beyond 256 in twos.
+    """
+    import torch
+
+    if not on:
+        yield
+        return
+    forward, kind = module.forward, next(module.parameters()).device.type
+
+    def wrapped(*args: Any) -> Any:
+        with torch.autocast(kind, torch.bfloat16):
+            out = forward(*args)
+        return {key: value.float() for key, value in out.items()} if isinstance(out, dict) else out.float()
+
+    module.forward = wrapped
+    try:
+        yield
+    finally:
+        del module.forward
