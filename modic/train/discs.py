@@ -75,7 +75,7 @@ def spider_discs(folder: Path, preprocessing: dict[str, Any], *, detector: str =
 
     `detector` names weights that box the slices without trusted boxes (`boxed_by`).
 
-    One slice per series: it is repeated over the region's slices. T1 and T2 of one size register to a pixel; others
+    One slice per series, so discs have one. T1 and T2 of one size register to a pixel; others
     are placed by the boxes of both. The four discs of type 1 are left out: too few to learn or to judge by. Raises
     UsageError where the files are missing.
     """
@@ -97,7 +97,8 @@ def spider_discs(folder: Path, preprocessing: dict[str, Any], *, detector: str =
                 LevelBox(name, box, 0, 1.0)
                 for name, box in zip(LEVELS[-len(on_t2) :], on_t2[-len(LEVELS) :], strict=True)
             ]
-            discs += cut_discs(t1, t2, found, labels, patient=patient, source="spider", preprocessing=preprocessing)
+            one = {**preprocessing, "slices": 1}
+            discs += cut_discs(t1, t2, found, labels, patient=patient, source="spider", preprocessing=one)
     return discs
 
 
@@ -191,6 +192,11 @@ def part_of(patient: str) -> str:
         fifth = int(hashlib.sha256(f"calibrate {patient}".encode()).hexdigest(), 16) % 7
         return "calibrate" if fifth < 2 else "train"
     return "stop" if split == "validation" else "test"
+
+
+def fold_of(patient: str, folds: int) -> int:
+    """The fold of a patient in cross-validation, by a hash."""
+    return int(hashlib.sha256(f"fold {patient}".encode()).hexdigest(), 16) % folds
 
 
 def phantom_discs(patients: int, preprocessing: dict[str, Any], *, first_seed: int = 7_000_000) -> list[Disc]:

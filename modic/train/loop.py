@@ -127,7 +127,7 @@ def stop_reason(history: list[dict[str, Any]], loop: Loop) -> str:
 def _epoch(state: State, loss: Any, validation: Any, loop: Loop, half: "torch.nn.Module") -> dict[str, Any]:
     done = state.history[-1]["steps"] if state.history else 0
     steps = min(loop.epoch_steps, loop.steps - done)
-    losses = [_step(state, loss, loop, half) for _ in range(steps)]
+    losses = [_step(state, loss, loop, half, done + i) for i in range(steps)]
     value = float(validation(state.net if state.average is None else state.average))
     row = {
         "epoch": len(state.history) + 1, "steps": done + steps, "loss": float(np.mean(losses)),
@@ -138,7 +138,7 @@ def _epoch(state: State, loss: Any, validation: Any, loop: Loop, half: "torch.nn
     return row
 
 
-def _step(state: State, loss: Any, loop: Loop, half: "torch.nn.Module") -> float:
+def _step(state: State, loss: Any, loop: Loop, half: "torch.nn.Module", done: int) -> float:
     import torch
 
     state.net.train()
@@ -151,7 +151,7 @@ def _step(state: State, loss: Any, loop: Loop, half: "torch.nn.Module") -> float
     if state.schedule is not None:
         state.schedule.step()
     if state.average is not None:
-        follow(state.average, state.net, loop.average)
+        follow(state.average, state.net, max(loop.average, 1 / (done + 1)))  # at first the mean of all so far
     return float(value.item())
 
 

@@ -3,9 +3,9 @@
 | --init             | detector                                        | classifier                                   |
 |--------------------|-------------------------------------------------|----------------------------------------------|
 | (nothing)          | random weights                                  | random weights                               |
-| `imagenet`         | the trunk: EfficientNet-Lite0 from its package, |                                              |
-|                    | a ResNet fetched by torchvision, hash checked   |                                              |
-| `imagenet=FILE`    | the trunk, from a file (.pth, .safetensors)     |                                              |
+| `imagenet`         | the trunk: EfficientNet-Lite0 from its package, | the trunk: EfficientNet-Lite0 from its       |
+|                    | a ResNet fetched by torchvision, hash checked   | package                                      |
+| `imagenet=FILE`    | the trunk, from a file (.pth, .safetensors)     | the trunk, from its .pth file                |
 | `medicalnet=FILE`  |                                                 | both branches, from Med3D's file (Chen 2019) |
 | `NAME.safetensors` | the whole network, of the same architecture     | the whole network, of the same architecture  |
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 MEDICALNET_WIDTHS = (64, 128, 256, 512)
 FORMS = {
     "detector": "imagenet, imagenet=FILE or NAME.safetensors",
-    "classifier": "medicalnet=FILE or NAME.safetensors",
+    "classifier": "imagenet, imagenet=FILE (efficientnet_lite0), medicalnet=FILE (resnet3d) or NAME.safetensors",
 }
 
 
@@ -47,10 +47,11 @@ def find(init: str | None, *, model: str, architecture: dict[str, Any]) -> Start
     if not init:
         return Start()
     form, _, file = init.partition("=")
-    if model == "detector" and form == "imagenet":
+    takes_imagenet = model == "detector" or architecture["backbone"] == "efficientnet_lite0"
+    if takes_imagenet and form == "imagenet":
         path = Path(file) if file else _imagenet(architecture["backbone"])
     elif model == "classifier" and form == "medicalnet" and file:
-        _check_widths(architecture["widths"])
+        _check_widths(architecture.get("widths", ()))
         path = Path(file)
     elif init.endswith(".safetensors"):
         form, path = "weights", Path(init)
@@ -62,13 +63,13 @@ def find(init: str | None, *, model: str, architecture: dict[str, Any]) -> Start
     return Start(form, path, record | (_earlier(path, model) if form == "weights" else {}))
 
 
-def load(net: "nn.Module", start: Start, *, backbone: str = "") -> None:
+def load(net: "nn.Module", start: Start, *, backbone: str = "efficientnet_lite0") -> None:
     """Put the weights into a detector (of this `backbone`) or a classifier, in place. UsageError where they do not
     fit."""
     if start.path is None:
         return
     if start.form == "imagenet":
-        body: Any = net.get_submodule("backbone.body")
+        body: Any = net.get_submodule("trunk" if hasattr(net, "trunk") else "backbone.body")
         _load_imagenet(body, start.path, backbone)
     elif start.form == "medicalnet":
         tensors = read_tensors(start.path)
@@ -135,12 +136,12 @@ def _imagenet(backbone: str) -> Path:
     import torch
     from torchvision.models import get_model_weights
 
-    from modic.efficientnet import _packaged
+    from modic.efficientnet import packaged
     from modic.nets import RESNETS
 
     try:
         if backbone not in RESNETS:
-            return Path(str(_packaged()))
+            return Path(str(packaged()))
         weights = get_model_weights(backbone)["IMAGENET1K_V1"]
         weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
     except (OSError, ImportError, RuntimeError) as error:

@@ -13,6 +13,7 @@ from modic.train.lesions import DiscGeometry, paint, paint_distractor
 ROTATION_DEG = 10.0  # the paper's
 SHIFT = 0.10  # of the region's side; the paper's ±10 px of its larger crops
 ZOOM = 0.12  # how far a detector's box may be off in size
+FEWER_SLICES = 0.5  # how often a network that pools over slices sees only the middle ones
 MEASURE = 0.3  # a view for measuring is moved by this share of what one for training is
 BOX_MM = 35.0  # width of a disc's box taken for converting mm to px: the slices' own spacing is not in the cache
 
@@ -49,9 +50,16 @@ class Stress:
     slices: int = 5  # different slices shown: 1 repeats the middle one, 3 the outer two of the middle three
 
 
-def training_view(example: Example, rng: np.random.Generator, *, size: int, method: Method) -> np.ndarray:
-    """Moved, turned, mirrored, with changed contrast, field and noise; float32 (2, slices, size, size)."""
-    t1, t2 = _painted(example, rng)
+def training_view(
+    example: Example, rng: np.random.Generator, *, size: int, method: Method, repeats: int = 5
+) -> np.ndarray:
+    """Moved, turned, mirrored, with changed contrast, field and noise; float32 (2, slices, size, size).
+
+    Where a disc has one slice it is shown `repeats` times; where it has several, sometimes only the middle ones are.
+    """
+    t1, t2 = _painted(example, rng, repeats)
+    if repeats == 1 and len(t1) > 3 and rng.random() < FEWER_SLICES:
+        t1, t2 = t1[1:-1], t2[1:-1]
     if example.disc.real and example.label == 0 and rng.random() < 0.15:
         paint_distractor(t1, t2, example.disc.geometry, rng)
     both = _moved(t1, t2, rng, size, 1.0, one_slice=example.disc.one_slice)
@@ -61,14 +69,14 @@ def training_view(example: Example, rng: np.random.Generator, *, size: int, meth
 
 
 def measuring_view(
-    example: Example, seed: int, *, size: int, method: Method, stress: Stress | None = None
+    example: Example, seed: int, *, size: int, method: Method, repeats: int = 5, stress: Stress | None = None
 ) -> np.ndarray:
     """The same for the same seed: the box a little off, as a detector's is; float32 (2, slices, size, size).
 
     `stress` comes on top of the same view.
     """
     rng, stress = np.random.default_rng(seed), stress or Stress()
-    t1, t2 = _painted(example, rng)
+    t1, t2 = _painted(example, rng, repeats)
     zoom, shifts = stressed(example.disc.geometry, stress, seed)
     both = _moved(t1, t2, rng, size, MEASURE, one_slice=example.disc.one_slice, zoom_by=zoom, shift_by=shifts)
     return _normalized(both[:, shown(both.shape[1], stress.slices)], method)
@@ -95,8 +103,9 @@ def shown(depth: int, different: int) -> np.ndarray:
     return np.clip(np.arange(depth), middle - reach, middle + reach)
 
 
-def _painted(example: Example, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    t1, t2 = example.disc.t1.copy(), example.disc.t2.copy()
+def _painted(example: Example, rng: np.random.Generator, repeats: int) -> tuple[np.ndarray, np.ndarray]:
+    times = repeats if len(example.disc.t1) == 1 else 1
+    t1, t2 = example.disc.t1.repeat(times, axis=0), example.disc.t2.repeat(times, axis=0)
     if example.painted:
         paint(t1, t2, example.painted, example.disc.geometry, rng)
     return t1, t2

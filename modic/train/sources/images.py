@@ -28,7 +28,7 @@ def simple_itk() -> ModuleType:
         import SimpleITK
     except ImportError as error:
         raise UsageError("MHA and NIfTI volumes need SimpleITK: pip install 'modic[train]'") from error
-    SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)  # its warnings quote paths
+    SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)  # its warnings quote paths  # type: ignore[no-untyped-call]
     module: ModuleType = SimpleITK
     return module
 
