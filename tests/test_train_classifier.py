@@ -80,7 +80,7 @@ def test_spider_discs_are_counted_from_the_sacrum_and_both_contrasts_line_up(spi
     ]
     for disc in discs:
         assert disc.t1.shape == (1, 48, 48)
-        rows = [np.argmin(image[2, 8:-8, 24]) + 8 for image in (disc.t1, disc.t2)]
+        rows = [np.argmin(image[0, 8:-8, 24]) + 8 for image in (disc.t1, disc.t2)]
         assert np.abs(np.array(rows) - 23.5).max() <= 2  # the dark disc is in the middle of both
 
 

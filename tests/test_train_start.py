@@ -93,7 +93,7 @@ def test_imagenet_weights_of_efficientnet_come_from_the_package(
     architecture = {**DETECTOR, "backbone": "efficientnet_lite0"}
     state, path = other_values(efficientnet.trunk().state_dict()), tmp_path / "lite0.pth"
     torch.save({f"theirs.{i}": v for i, v in enumerate(state.values())} | {"_fc.bias": torch.zeros(3)}, path)
-    monkeypatch.setattr(efficientnet, "_packaged", lambda: path)
+    monkeypatch.setattr(efficientnet, "packaged", lambda: path)
     found, net = find("imagenet", model="detector", architecture=architecture), build_detector(architecture)
     load(net, found, backbone="efficientnet_lite0")
     assert torch.equal(net.backbone.body.stem[1].weight, state["stem.1.weight"])
@@ -101,7 +101,7 @@ def test_imagenet_weights_of_efficientnet_come_from_the_package(
     def missing() -> None:
         raise ModuleNotFoundError("no package")
 
-    monkeypatch.setattr(efficientnet, "_packaged", missing)
+    monkeypatch.setattr(efficientnet, "packaged", missing)
     with pytest.raises(UsageError, match=r"no package.*imagenet=FILE\.pth"):
         find("imagenet", model="detector", architecture=architecture)
 
@@ -162,8 +162,8 @@ def test_whole_weights_are_taken_up_and_their_history_recorded(tmp_path: Path) -
     ("model", "init", "said"),
     [
         ("detector", "medicalnet=x.pth", "imagenet=FILE or NAME.safetensors"),
-        ("classifier", "imagenet", "medicalnet=FILE or NAME.safetensors"),
-        ("classifier", "medicalnet", "medicalnet=FILE or NAME.safetensors"),
+        ("classifier", "imagenet", "medicalnet=FILE .resnet3d. or NAME.safetensors"),
+        ("classifier", "medicalnet", "medicalnet=FILE .resnet3d. or NAME.safetensors"),
         ("detector", "imagenet=nowhere.pth", "nowhere.pth does not exist"),
         ("classifier", "nowhere.safetensors", "nowhere.safetensors does not exist"),
     ],

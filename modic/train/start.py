@@ -47,7 +47,7 @@ def find(init: str | None, *, model: str, architecture: dict[str, Any]) -> Start
     if not init:
         return Start()
     form, _, file = init.partition("=")
-    takes_imagenet = model == "detector" or architecture["backbone"] == "efficientnet_lite0"
+    takes_imagenet = model == "detector" or architecture.get("backbone") == "efficientnet_lite0"
     if takes_imagenet and form == "imagenet":
         path = Path(file) if file else _imagenet(architecture["backbone"])
     elif model == "classifier" and form == "medicalnet" and file:

@@ -28,7 +28,7 @@ def simple_itk() -> ModuleType:
         import SimpleITK
     except ImportError as error:
         raise UsageError("MHA and NIfTI volumes need SimpleITK: pip install 'modic[train]'") from error
-    SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)  # its warnings quote paths  # type: ignore[no-untyped-call]
+    SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)  # type: ignore[no-untyped-call]  # warnings quote paths
     module: ModuleType = SimpleITK
     return module
 
