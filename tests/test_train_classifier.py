@@ -13,7 +13,7 @@ from modic.errors import UsageError
 from modic.normalize import normalize
 from modic.records import Region
 from modic.train import classifier as training
-from modic.train.calibrate import conformal_quantiles, fit_temperature
+from modic.train.calibrate import conformal_quantiles, fit_scaling
 from modic.train.discs import Disc, part_of, save_discs, spider_discs, wide
 from modic.train.lesions import DiscGeometry, disc_geometry, paint
 from modic.train.metrics import auc_0_2, measure
@@ -170,7 +170,9 @@ def test_temperature_recovers_overconfidence() -> None:
     honest = rng.normal(0, 1.5, (4000, 3))
     p = np.exp(honest) / np.exp(honest).sum(1, keepdims=True)
     labels = np.array([rng.choice(3, p=row) for row in p])
-    assert fit_temperature(honest * 3, labels) == pytest.approx(3, rel=0.15)
+    temperature, shift = fit_scaling(honest * 3 - [0, 0, 2], labels)
+    assert temperature == pytest.approx(3, rel=0.15)
+    assert shift - shift[0] == pytest.approx([0, 0, 2], abs=0.4)
 
 
 def test_conformal_sets_cover_each_class_as_promised() -> None:

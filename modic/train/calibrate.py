@@ -1,14 +1,32 @@
 """From logits of held-out discs to a temperature and conformal quantiles."""
 
 import numpy as np
+from scipy.optimize import minimize
 
 from modic.classify import CLASSES, softmax
 
 
-def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """The temperature (0.25-8) with the lowest class-balanced log loss (Guo 2017), by search on a fine grid."""
-    candidates = np.exp(np.linspace(np.log(0.25), np.log(8), 200))
-    return float(candidates[np.argmin([balanced_log_loss(logits / t, labels) for t in candidates])])
+def fit_scaling(logits: np.ndarray, labels: np.ndarray) -> tuple[float, np.ndarray]:
+    """Temperature (0.25-8) and a shift of the logits (3,) with the lowest class-balanced log loss of
+    (logits + shift) / temperature (bias-corrected temperature scaling, Alexandari 2020).
+
+    The shift undoes what training with unequal sources did to the balance between classes; a class without examples
+    gets none.
+    """
+    present = np.unique(labels)
+    free = present[1:]
+
+    def scaled(x: np.ndarray) -> tuple[float, np.ndarray]:
+        shift = np.zeros(CLASSES)
+        shift[free] = x[1:]
+        return float(np.exp(np.clip(x[0], np.log(0.25), np.log(8)))), shift
+
+    def loss(x: np.ndarray) -> float:
+        temperature, shift = scaled(x)
+        return balanced_log_loss((logits + shift) / temperature, labels)
+
+    found = minimize(loss, np.zeros(1 + len(free)), method="Nelder-Mead", options={"maxiter": 2000, "xatol": 1e-4})
+    return scaled(found.x)
 
 
 def balanced_log_loss(logits: np.ndarray, labels: np.ndarray) -> float:

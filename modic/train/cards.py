@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modic.classify import softmax
-from modic.train.calibrate import conformal_quantiles, fit_temperature
+from modic.train.calibrate import conformal_quantiles, fit_scaling
 from modic.train.loop import short
 from modic.train.metrics import auc_0_2, auc_interval, measure
 from modic.train.views import Example
@@ -77,7 +77,10 @@ def write_classifier(
     if out_of_fold is None:
         real = [e for e in parts["calibrate"] if e.source != "phantom"] or parts["calibrate"]
         out_of_fold = real, _views(net, real, options)[0]
-    calibration = _calibrate(*out_of_fold, options)
+    examples, logits = out_of_fold
+    shift = _shift_head(net, examples, logits)
+    out_of_fold = examples, logits + shift
+    calibration = _calibrate(*out_of_fold, options) | {"shift": shift.round(4).tolist()}
     card = {
         "name": "classifier", "kind": "classifier", "architecture": options.architecture,
         "preprocessing": options.preprocessing, "calibration": calibration, "data": _data(parts),
@@ -134,9 +137,20 @@ def command(options: "ClassifierTraining", started_from: dict[str, Any] | None) 
     )
 
 
+def _shift_head(net: "torch.nn.Module", examples: list[Example], logits: np.ndarray) -> np.ndarray:
+    """Balance the classes (`fit_scaling`) by the bias of the last layer, in place; returns what was added (3,)."""
+    import torch
+
+    shift = fit_scaling(logits, np.array([e.label for e in examples]))[1]
+    with torch.no_grad():
+        bias = net.get_submodule("head").get_parameter("bias")
+        bias += torch.as_tensor(shift, dtype=bias.dtype, device=bias.device)
+    return shift
+
+
 def _calibrate(real: list[Example], logits: np.ndarray, options: "ClassifierTraining") -> dict[str, Any]:
     labels = np.array([e.label for e in real])
-    temperature = fit_temperature(logits, labels)
+    temperature, _ = fit_scaling(logits, labels)
     quantiles = conformal_quantiles(softmax(logits / temperature), labels, alpha=options.alpha)
     return {
         "temperature": round(temperature, 4), "conformal_q": [round(q, 6) for q in quantiles], "alpha": options.alpha,
@@ -348,6 +362,8 @@ def detector_markdown(card: dict[str, Any]) -> str:
             *(f"| {level} | {row['n']} | {row['iou']} | {row['score']} | {_share(row['named_right'])} |"
               for level, row in result.items() if isinstance(row, dict)), "",
         ]  # fmt: skip
+    if card.get("elsewhere"):
+        lines += ["## Measured elsewhere", *(f"- {text}" for text in card["elsewhere"]), ""]
     lines += ["## Data", *(f"- {text}" for text in card["data"]["sources"].values()), ""]
     lines += ["## Recipe", *(f"- {key}: {value}" for key, value in card["recipe"].items()), ""]
     return "\n".join([*lines, "## Licence", card["licence"], ""])
