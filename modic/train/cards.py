@@ -23,8 +23,7 @@ LIMITS = (
     "Never validated on real Modic type 1: its examples are painted into real regions or synthetic, in training and "
     "in every number about type 1 here.",
     "Type 0 against 2 was learnt and measured on one mid-sagittal slice a patient (SPIDER), which readers graded on "
-    "the whole volume. That slice is repeated five times with small changes; five real slices of real patients were "
-    "never measured.",
+    "the whole volume; five real slices of real patients were never measured.",
     "Modic type 3, haemangioma, fracture, infection, metastasis and surgery are not classes; such discs get a wrong "
     "grade or none.",
     "Probabilities assume the three types equally frequent, as in training; multiply by a cohort's own prevalence and "
