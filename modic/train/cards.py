@@ -143,7 +143,7 @@ def _shift_head(net: "torch.nn.Module", examples: list[Example], logits: np.ndar
     shift = fit_scaling(logits, np.array([e.label for e in examples]))[1]
     with torch.no_grad():
         bias = net.get_submodule("head").get_parameter("bias")
-        bias += torch.as_tensor(shift, dtype=bias.dtype, device=bias.device)
+        bias.add_(torch.as_tensor(shift, dtype=bias.dtype, device=bias.device))
     return shift
 
 
