@@ -666,15 +666,29 @@ def test_a_users_own_data_train_both_models_and_cards_name_no_one(tmp_path: Path
     patients = patients_of_every_part()
     folder = pictures(tmp_path / "hospital", patients)
     labels = table(tmp_path / "readings.csv", [row for patient in patients for row in boxed(patient, slice=0)])
-    common = {"data": (f"slices={folder}",), "labels": labels, "out": tmp_path / "out"}
+    common = {"data": (f"slices={folder}",), "labels": labels}
     first = detector.train_detector(
         detector.DetectorTraining(
-            **common, backbone="resnet18", fpn_channels=16, head_features=16, image_size=96, steps=1, batch=2
+            **common,
+            out=tmp_path / "out" / "detector",
+            backbone="resnet18",
+            fpn_channels=16,
+            head_features=16,
+            image_size=96,
+            steps=1,
+            batch=2,
         )
     )
     second = classifier.train_classifier(
         classifier.ClassifierTraining(
-            **common, region_size=32, widths=(4, 4, 8, 8), epochs=1, epoch_steps=2, batch=6, seed=3
+            **common,
+            out=tmp_path / "out" / "classifier",
+            region_size=32,
+            widths=(4, 4, 8, 8),
+            epochs=1,
+            epoch_steps=2,
+            batch=6,
+            seed=3,
         )
     )
     for path in (first, second):
