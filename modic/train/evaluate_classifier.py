@@ -100,15 +100,10 @@ def condition(stress: Stress) -> str:
     return ", ".join(said) or "as trained"
 
 
-def real(example: Example) -> bool:
-    """Of a patient and as it is."""
-    return not example.painted and example.disc.source != "phantom"
-
-
 def about_mc1(examples: list[Example]) -> str:
     """What every output that shows type 1 must say of its examples; empty where there are none, or only real ones."""
     of_type1 = [e for e in examples if e.label == 1]
-    n = sum(map(real, of_type1))
+    n = sum(e.real for e in of_type1)
     if not of_type1 or n == len(of_type1):
         return ""
     return f"MC1: {n} real discs, {len(of_type1) - n} synthetic or painted ones" if n else MADE_UP
@@ -117,7 +112,7 @@ def about_mc1(examples: list[Example]) -> str:
 def grouped(examples: list[Example]) -> dict[str, list[int]]:
     """Which examples are in each group; one example may be in two."""
     found = {
-        "real": [i for i, e in enumerate(examples) if real(e)],
+        "real": [i for i, e in enumerate(examples) if e.real],
         "real and painted MC1": [i for i, e in enumerate(examples) if e.disc.source != "phantom"],
         "phantom": [i for i, e in enumerate(examples) if e.disc.source == "phantom"],
     }
