@@ -17,7 +17,7 @@ import numpy as np
 from modic.errors import UsageError
 from modic.normalize import METHODS, Method
 from modic.train.calibrate import balanced_log_loss
-from modic.train.checkpoint import finish, is_finished
+from modic.train.checkpoint import finish, is_finished, read
 from modic.train.discs import Disc, fold_of, load_discs, part_of, phantom_discs, save_discs, spider_discs
 from modic.train.loop import Loop, prepare, settings_of, train
 from modic.train.sources import HELP, KINDS, LABELS_HELP
@@ -193,6 +193,7 @@ def out_of_fold(
         inside = [fold_of(e.disc.patient, options.folds) == fold for e in parts["train"]]
         held_out = [e for e, it in zip(parts["train"], inside, strict=True) if it and e.source != "phantom"]
         kept = out / "logits.npy"
+        read(out, settings | {"fold": fold})  # a fold of a training with other options is refused
         if not kept.is_file():
             print(f"fold {fold + 1} of {options.folds}", flush=True)
             others = [e for e, it in zip(parts["train"], inside, strict=True) if not it]
