@@ -1,0 +1,63 @@
+"""`modic grade`."""
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from modic.commands.adding import OK, SOME_STUDIES_FAILED, add_command
+
+
+def add(commands: Any, wanted: bool) -> None:
+    examples = """\
+  modic grade /archive/lumbar --out lumbar-2026
+  modic grade /archive/lumbar --out lumbar-2026 --config cohort.toml --cluster workstation.yaml
+
+A second run reads only what changed and grades only what is new. A run that was killed goes on from its
+finished shards. Exit codes: 0 all graded or excluded, 3 some studies failed, 2 wrong usage, 1 the run failed."""
+    grade = add_command(commands, "grade", run, "grade every lumbar study of a DICOM archive", examples)
+    grade.add_argument(
+        "archive", metavar="ARCHIVE", help="folder of DICOM files, of any depth and with any names; only read"
+    )
+    grade.add_argument(
+        "--out", required=True, metavar="COHORT", help="folder of the cohort: new, empty, or of an earlier run"
+    )
+    grade.add_argument(
+        "--config", default="", metavar="FILE", help="cohort.toml with options (default: see deployments/cohort.toml)"
+    )
+    grade.add_argument(
+        "--cluster", default="", metavar="FILE", help="cluster YAML (default: one process a core of this machine)"
+    )
+    grade.add_argument(
+        "--device", default="auto", choices=("auto", "cpu", "cuda"), help="where networks run (default: auto)"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """`modic grade`."""
+    return grade(options.archive, options.out, config=options.config, cluster=options.cluster, device=options.device)
+
+
+def grade(archive: str, cohort: str, *, config: str = "", cluster: str = "", device: str = "auto") -> int:
+    """Run the nightly flow here and now; returns the exit code."""
+    from flows.clusters import read_cluster
+    from flows.server import prefect_api
+    from modic.night import prepare
+
+    run = prepare(archive, cohort, config=config, device=device)  # what is wrong is said before a server is started
+    read_cluster(Path(cluster) if cluster else None)
+    with run.cohort.lock():
+        pass
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if sys.stderr.isatty():
+        print("starting …", file=sys.stderr)  # Prefect's temporary server, some 6 s, the first time 15 s
+    with prefect_api(run.cohort.private / "prefect") as ready:
+        from flows.nightly import grade_cohort
+
+        ready()
+        summary = grade_cohort(archive, cohort, config=config, cluster=cluster, device=device)
+    failed = summary["failed"]
+    if failed:
+        print(f"modic: failed: {', '.join(failed[:20])}{' …' if len(failed) > 20 else ''}", file=sys.stderr)
+    return SOME_STUDIES_FAILED if failed else OK
