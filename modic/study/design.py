@@ -98,7 +98,7 @@ _FULL = {one.name: (_WORDS[one.name], one.default) for one in fields(Design) if 
 PROFILES: dict[str, dict[str, Any]] = {
     "full": {},
     "quick": {
-        "repeats": 2, "region_size": 24, "slices": 3, "widths": (8, 16, 32, 64), "epochs": 5, "epoch_steps": 60,
+        "repeats": 2, "region_size": 24, "slices": 3, "widths": (8, 16, 32, 64), "epochs": 4, "epoch_steps": 45,
     },
 }  # fmt: skip
 """full: the paper's, for a GPU. quick: about ten minutes on two CPU cores, to see that all works on one's own data."""
