@@ -34,8 +34,10 @@ def run_name() -> str:
 
 
 @flow(
-    name="normalization-study", flow_run_name=run_name, task_runner=ThreadPoolTaskRunner(max_workers=SHARDS_IN_FLIGHT)
-)  # type: ignore[arg-type]
+    name="normalization-study",
+    flow_run_name=run_name,
+    task_runner=ThreadPoolTaskRunner(max_workers=SHARDS_IN_FLIGHT),  # type: ignore[arg-type]
+)
 def normalization_study(design: dict[str, Any], cluster: str = "") -> dict[str, Any]:
     """Train and predict every fold of a study that has no file yet, and write its tables and report.
 
