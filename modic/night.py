@@ -12,6 +12,7 @@ time of every image; not the folder, which may move), both models and the option
 import hashlib
 import json
 import math
+import os
 import traceback
 from collections import Counter
 from collections.abc import Callable
@@ -165,7 +166,8 @@ def _models_hash(cards: list[dict[str, Any]]) -> str:
 @discreet
 def find_studies(run: Run, *, on_progress: Callable[[int], None] | None = None) -> Survey:
     """crawl → identify → pair; `on_progress` is told the files seen. Raises UsageError where there is no DICOM."""
-    found = crawl(run.archive, index=run.cohort.header_index, on_progress=on_progress)
+    cores = len(os.sched_getaffinity(0))  # the workers that grade have nothing to do yet
+    found = crawl(run.archive, index=run.cohort.header_index, on_progress=on_progress, processes=cores)
     series = identify(found.headers, options=run.config.identify)
     outcomes = pair(series, options=run.config.pair)
     keys = Pseudonyms.open(run.cohort.private)
