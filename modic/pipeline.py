@@ -3,6 +3,7 @@
 The steps around it (find the studies, cut shards, publish) are in modic/night.py, and flows/nightly.py runs them all.
 """
 
+import os
 import time
 import traceback
 from collections.abc import Iterator
@@ -130,11 +131,12 @@ def grade_or_fail(pair: Pair, *, models: Models, config: Config) -> StudyResult:
 
 
 def where(error: Exception) -> str:
-    """`ValueError in levels.py:120`: the class and the innermost line of this package."""
+    """`ValueError in levels.py:120`: the class, the system's words if any, our innermost line."""
     here = Path(__file__).parent
+    system = f" ({os.strerror(error.errno)})" if isinstance(error, OSError) and error.errno else ""
     frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).is_relative_to(here)]
     place = f" in {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
-    return f"{type(error).__name__}{place}"
+    return f"{type(error).__name__}{system}{place}"
 
 
 @cache
