@@ -119,6 +119,7 @@ def _grade_shard(home: Cohort, run_id: str, shard_id: str, device: str) -> Path:
     path = home.shard(run_id, shard_id)
     if path.exists():
         return path
+    shards.note_position(home, run_id, shard_id, shards.LOADING)
     studies, config = shards.read_input(home, run_id, shard_id)
     models = load_models(config.detector, config.classifier, resolve_device(device))
     rows = []

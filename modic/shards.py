@@ -101,16 +101,20 @@ def _tuples(value: Any) -> Any:
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
+LOADING = -1
+"""Position of a shard that a worker has taken up and that still loads the models."""
+
+
 def note_position(cohort: Cohort, run_id: str, shard_id: str, index: int) -> None:
-    """Say that the study at `index` is begun; who watches the shard reads it (`position`)."""
+    """Say that the study at `index` is begun, or LOADING; who watches the shard reads it (`position`)."""
     cohort.shard_input(run_id, shard_id).with_suffix(".at").write_text(str(index))
 
 
 def position(job: Job, shard_id: str) -> int | None:
-    """Index of the study a shard is at, which is also the number of those done; None before the first."""
+    """Index of the study a shard is at, which is also the number of those done, or LOADING; None before that."""
     try:
         return int(job.cohort.shard_input(job.run_id, shard_id).with_suffix(".at").read_text())
-    except (FileNotFoundError, ValueError):  # not begun, or just being written
+    except (FileNotFoundError, ValueError):  # not taken up, or just being written
         return None
 
 
@@ -125,13 +129,16 @@ def isolate(job: Job, shard_id: str, trouble: Reason) -> list[str]:
     | worker died                    | a shard of its own, tried again    | one shard         |
     | worker died, already alone     | a row `failed`, study.worker_died  |                   |
     | over the time limit            | a row `failed`, study.time_limit   | one shard         |
-    | died before it began a study   | the whole shard again, twice                           |
+    | died loading the models        | the whole shard again, twice                           |
+    | died with the shard waiting    | the same shard again: another study's worker           |
 
     Raises ModicError where workers die again and again before they begin a study: then no study is to blame.
     """
     at = position(job, shard_id)
     work, config = read_input(job.cohort, job.run_id, shard_id)
     if at is None:
+        return [shard_id]
+    if at == LOADING:
         if shard_id.endswith(AGAIN * 2):
             raise ModicError("workers die before they begin a study: is there enough memory to load the models?")
         return [write_input(job.cohort, job.run_id, f"{shard_id}{AGAIN}", work, config).id]

@@ -86,7 +86,7 @@ def test_a_study_that_kills_hangs_or_breaks_costs_only_itself(tmp_path: Path, cl
     culprits = ("kill-4711", "hang-4712", "bug-4713", "segv-4714", "freeze-4715", "eat-4716")
     for patient in ("ann", *culprits, "bob", "cid"):
         write(study(patient=patient), archive / patient)
-    config.write_text("[run]\nshard_size = 3\nstudy_time_limit_s = 15.0\nstudy_memory_limit_mb = 300\n")
+    config.write_text("[run]\nshard_size = 3\nstudy_time_limit_s = 20.0\nstudy_memory_limit_mb = 300\n")
     summary = run(archive, cohort, cluster, str(config))
     assert len(summary["failed"]) == len(culprits)
     assert statuses(cohort) == [
