@@ -218,3 +218,51 @@ def test_trained_weights_are_loaded_and_grade(tmp_path: Path) -> None:
 def test_an_unknown_source_is_named(data: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=data):
         training.train_classifier(training.ClassifierTraining(data=(data,), out=tmp_path))
+
+
+def folded(tmp_path: Path, **more: Any) -> training.ClassifierTraining:
+    """A training on made-up discs, cross-validated in two folds."""
+    for kind in ("spider-slices", "phantom-40"):
+        discs = [d for d in made_up(80) if d.source == kind.split("-")[0]]
+        save_discs(tmp_path / "cache" / f"{kind}-1.35-32.npz", discs)
+    options = {"region_size": 32, "widths": (4, 4, 8, 8), "epochs": 1, "epoch_steps": 2, "batch": 6, "folds": 2}
+    return training.ClassifierTraining(data=("spider=x", "phantom=40"), out=tmp_path, **{**options, **more})
+
+
+def test_cross_validation_grades_each_patient_by_a_network_that_never_saw_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained_on: list[set[str]] = []
+    fit = training.fit
+
+    def watched(net: Any, parts: dict[str, list[Example]], *rest: Any) -> Any:
+        trained_on.append({e.disc.patient for e in parts["train"]})
+        return fit(net, parts, *rest)
+
+    monkeypatch.setattr(training, "fit", watched)
+    path = training.train_classifier(folded(tmp_path))
+    *folds, final = trained_on
+    graded_in = [
+        {e.disc.patient for e in training.examples_by_part(made_up(80))[part]} for part in ("train", "calibrate")
+    ]
+    development = {p for part in graded_in for p in part}
+    assert [final - fold for fold in folds] != [set(), set()]
+    assert set.union(*(final - fold for fold in folds)) == final == development
+    assert not (final - folds[0]) & (final - folds[1])
+    card = load_classifier(str(path)).card
+    real = {p for p in development if int(p[1:]) % 2}
+    assert card["calibration"]["patients"] == len(real)
+    assert "fold 1 of 2" in capsys.readouterr().out
+
+
+def test_a_finished_fold_is_kept_and_one_of_other_options_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    training.train_classifier(folded(tmp_path))
+    (tmp_path / "checkpoint.safetensors").unlink()  # killed before the last training
+    capsys.readouterr()
+    training.train_classifier(folded(tmp_path))
+    assert "fold" not in capsys.readouterr().out
+    (tmp_path / "checkpoint.safetensors").unlink()
+    with pytest.raises(UsageError, match="learning_rate"):
+        training.train_classifier(folded(tmp_path, learning_rate=0.5))
