@@ -13,7 +13,7 @@ from modic.errors import UsageError
 from modic.normalize import normalize
 from modic.records import Region
 from modic.train import classifier as training
-from modic.train.calibrate import conformal_quantiles, fit_scaling
+from modic.train.calibrate import conformal_quantiles, fit_scaling, held_out_coverage
 from modic.train.discs import Disc, part_of, save_discs, spider_discs, wide
 from modic.train.lesions import DiscGeometry, disc_geometry, paint
 from modic.train.metrics import auc_0_2, measure
@@ -184,6 +184,19 @@ def test_conformal_sets_cover_each_class_as_promised() -> None:
         covered = (1 - p[3000:, k] <= quantiles[k])[labels[3000:] == k].mean()
         assert covered == pytest.approx(0.9, abs=0.03)
     assert conformal_quantiles(p[:5], np.array([0, 0, 0, 0, 2]), alpha=0.1) == [1.0, 1.0, 1.0]
+
+
+def test_coverage_is_counted_on_patients_that_calibration_did_not_see() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.tile([0, 1, 2], 100)
+    logits = rng.normal(0, 1, (300, 3)) + 2 * np.eye(3)[labels]
+    patients = [f"p{i // 3}" for i in range(300)]
+    coverage = held_out_coverage(logits, labels, patients, alpha=0.1, draws=20)
+    assert coverage == pytest.approx([0.9] * 3, abs=0.04)
+    kept = labels < 2
+    of_kept = [patient for patient, keep in zip(patients, kept, strict=True) if keep]
+    few = held_out_coverage(logits[kept], labels[kept], of_kept, alpha=0.1, draws=2)
+    assert few[2] is None
 
 
 def test_measured_numbers() -> None:
