@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from modic.cohort import Cohort, write_json
 from modic.config import Config, config_from
-from modic.errors import TRANSIENT, Reason, Rejected
+from modic.errors import TRANSIENT, ModicError, Reason, Rejected
 from modic.records import LevelResult, Pair, Series, StudyResult
 from modic.tables import SCHEMAS, write_table
 
@@ -127,13 +127,13 @@ def isolate(job: Job, shard_id: str, trouble: Reason) -> list[str]:
     | over the time limit            | a row `failed`, study.time_limit   | one shard         |
     | died before it began a study   | the whole shard again, twice                           |
 
-    Raises RuntimeError where workers die again and again before they begin a study: then no study is to blame.
+    Raises ModicError where workers die again and again before they begin a study: then no study is to blame.
     """
     at = position(job, shard_id)
     work, config = read_input(job.cohort, job.run_id, shard_id)
     if at is None:
         if shard_id.endswith(AGAIN * 2):
-            raise RuntimeError("workers die before they begin a study: is there enough memory to load the models?")
+            raise ModicError("workers die before they begin a study: is there enough memory to load the models?")
         return [write_input(job.cohort, job.run_id, f"{shard_id}{AGAIN}", work, config).id]
     others = work[:at] + work[at + 1 :]
     parts = [write_input(job.cohort, job.run_id, f"{shard_id}{OTHERS}", others, config).id] if others else []
@@ -195,6 +195,22 @@ def write_output(path: Path, rows: list[dict[str, Any]]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_table(pa.Table.from_pylist(rows, schema=SCHEMA), path)
     return path
+
+
+def set_damaged_aside(cohort: Cohort) -> list[Path]:
+    """Rename finished shards whose bytes are not what was written (`….parquet.damaged`); returns the new names.
+
+    Their studies are graded again. Every page of a shard carries a checksum.
+    """
+    damaged = []
+    for path in cohort.finished_shards():
+        try:
+            pq.read_table(path, partitioning=None, page_checksum_verification=True)
+        except (pa.ArrowException, OSError) as error:
+            if getattr(error, "errno", None) is not None:  # the system cannot read it now: no word about its bytes
+                raise
+            damaged.append(path.rename(path.with_name(f"{path.name}.damaged")))
+    return damaged
 
 
 def ledger(cohort: Cohort) -> pa.Table:

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from modic.cohort import sync_directory
-from modic.errors import Reason
+from modic.errors import ModicError, Reason
 from modic.records import LEVELS
 
 SCHEMA_VERSION = 1
@@ -70,6 +70,7 @@ RUN_OF_ROW = _column("run_id", TEXT, "the run whose work this row is (runs.run_i
 STUDY = _column("study_key", TEXT, "pseudonym of the study: keyed hash of its UID", null=False)
 PATIENT = _column("patient_key", TEXT, "pseudonym of the patient: keyed hash of the patient id", null=False)
 
+UNLISTED = "`unlisted_` and a keyed hash where the text is no known scanner's name (modic.scanners)"
 STUDIES = [
     STUDY,
     PATIENT,
@@ -81,8 +82,8 @@ STUDIES = [
     ),
     _column("age_years", pa.int16(), "the patient's age at the study in completed years"),
     _column("sex", TEXT, "F, M or O, as DICOM PatientSex; null where blank"),
-    _column("manufacturer", TEXT, "manufacturer of the scanner"),
-    _column("scanner_model", TEXT, "the manufacturer's name of the scanner model"),
+    _column("manufacturer", TEXT, f"manufacturer of the scanner; {UNLISTED}"),
+    _column("scanner_model", TEXT, f"the manufacturer's name of the scanner model; {UNLISTED}"),
     _column("field_strength_t", REAL, "field strength in tesla"),
     _column("status", TEXT, "graded; excluded (by rule); or failed (by trouble: a later run may cure it)", null=False),
     _column("reason", TEXT, "why not graded, from a closed list; null for graded studies"),
@@ -246,7 +247,7 @@ def write_table(table: pa.Table, path: Path) -> None:
     """
     temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.part.parquet.tmp")
     with temporary.open("wb") as file:
-        pq.write_table(table, file, compression="zstd", row_group_size=100_000)
+        pq.write_table(table, file, compression="zstd", row_group_size=100_000, write_page_checksum=True)
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
@@ -293,9 +294,20 @@ def _point_current(cohort_root: Path, folder: Path) -> Path:
 
 
 def read_table(cohort_root: Path, name: str) -> pa.Table:
-    """One published table; an empty one of the right columns where no run has finished yet."""
+    """One published table; an empty one of the right columns where no run has finished yet.
+
+    Raises ModicError where the file is damaged: rows of studies that left the archive are nowhere else.
+    """
     path = cohort_root / "current" / f"{name}.parquet"
-    return pq.read_table(path, partitioning=None) if path.exists() else SCHEMAS[name].empty_table()
+    if not path.exists():
+        return SCHEMAS[name].empty_table()
+    try:
+        return pq.read_table(path, partitioning=None)
+    except pa.ArrowException as error:
+        raise ModicError(
+            f"{path} is damaged; restore it from a backup, or delete `current`: the next run makes it anew from the"
+            " finished shards, without the studies that left the archive"
+        ) from error
 
 
 def dictionary() -> str:

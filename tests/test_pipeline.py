@@ -14,7 +14,7 @@ from modic import pipeline, shards
 from modic.cohort import Cohort, create_cohort
 from modic.config import Config, IdentifyOptions, PairOptions
 from modic.crawl import crawl
-from modic.errors import Reason, Rejected
+from modic.errors import ModicError, Reason, Rejected
 from modic.identify import identify
 from modic.pair import pair
 from modic.records import LEVELS, Grade, LevelBox, LevelSet, Pair, Region, StudyResult
@@ -172,7 +172,7 @@ def test_the_study_over_the_time_limit_is_named_at_once(job: Job, one_pair: Pair
 def test_workers_that_die_before_any_study_end_the_run(job: Job, one_pair: Pair) -> None:
     died = Reason.STUDY_WORKER_DIED
     assert split(job, one_pair, "00000", 2, None, died) == [["s_0", "s_1"]]
-    with pytest.raises(RuntimeError, match="memory"):
+    with pytest.raises(ModicError, match="memory"):
         split(job, one_pair, "00000rr", 2, None, died)
     assert failures(job) == []
 
