@@ -38,7 +38,7 @@ def grade_cohort(
     """
     run = night.prepare(archive, cohort, config=config, device=device)
     spec = clusters.read_cluster(Path(cluster) if cluster else None)
-    with run.cohort.lock():
+    with run.cohort.lock(run.run_id):
         survey = tasks.find_studies(run, on_progress=counting(say))
         shards = tasks.cut_shards(run, quoted(survey), workers=spec.workers)
         if shards:

@@ -1,6 +1,8 @@
 """The cohort directory: made once, refused where it is something else, written by one run at a time."""
 
+import fcntl
 import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -66,6 +68,22 @@ def test_only_one_run_writes_at_a_time(tmp_path: Path, archive: Path) -> None:
         pass
     with cohort.lock():
         pass  # free again
+
+
+def test_a_look_at_the_lock_says_who_took_it_and_hinders_nobody(tmp_path: Path, archive: Path) -> None:
+    cohort = create_cohort(tmp_path / "cohort", archive=archive)
+    assert cohort.last_begun() == (None, False)
+    with cohort.lock("run-1"):
+        assert cohort.last_begun() == ("run-1", True)
+        with pytest.raises(UsageError), cohort.lock("run-2"):
+            pass
+        assert cohort.last_begun() == ("run-1", True)
+    assert cohort.last_begun() == ("run-1", False)
+    looking = (cohort.private / "lock").open()
+    fcntl.flock(looking, fcntl.LOCK_SH)
+    threading.Timer(0.05, looking.close).start()
+    with cohort.lock():
+        pass
 
 
 def test_run_ids_differ_and_sort_by_time() -> None:
