@@ -45,14 +45,14 @@ def grade_cohort(
             grade(run, shards, spec)
         summary = tasks.publish(run, quoted(survey))
         tasks.write_report(run)
-    tasks.show_summary(quoted(summary))
+    tasks.show_run(run)
     say(summary.line())
     return summary.as_dict()
 
 
 def grade(run: night.Run, shards: list[Shard], spec: clusters.ClusterSpec) -> None:
     """Every shard once, on the cluster; returns when all have a file, and raises where the cluster is lost."""
-    progress = Progress(studies=sum(shard.studies for shard in shards), shards=len(shards))
+    progress = Progress(run.cohort.root.name, sum(shard.studies for shard in shards), len(shards))
     say(f"{progress.studies} studies to grade in {len(shards)} shards")
     with clusters.connect(spec, shards=len(shards)) as client, shown(progress, say) as show:
         futures = [tasks.grade_shard.submit(shard, run.job, quoted(client), quoted(progress)) for shard in shards]
