@@ -67,9 +67,14 @@ def grade_study(pair: Pair, *, models: Models, config: Config) -> StudyResult:
         levels=_six_rows(t1, t2, levels, cut, grades),
         numbering=levels.numbering,
         p_numbering=levels.p_numbering,
-        warnings=(*pair.t1.warnings, *pair.t2.warnings, *t1.warnings, *t2.warnings),
+        warnings=_warnings(pair, t1, t2),
         seconds=seconds,
     )
+
+
+def _warnings(pair: Pair, t1: Volume, t2: Volume) -> tuple[str, ...]:
+    found = (("T1", (*pair.t1.warnings, *t1.warnings)), ("T2", (*pair.t2.warnings, *t2.warnings)))
+    return tuple(f"{name}: {warning}" for name, warnings in found for warning in warnings)
 
 
 def _load(pair: Pair, config: Config) -> tuple[Volume, Volume] | Rejected:

@@ -109,6 +109,7 @@ def _study_row(
         "n_levels_graded": levels.count("graded"),
         "level_numbering": entry["level_numbering"],
         "level_numbering_probability": entry["p_numbering"],
+        "warnings": "; ".join(entry["warnings"]) or None,
         "run_id": entry["run_id"],
     }
 
@@ -152,6 +153,8 @@ def _series_row(series: Series, used: set[str], keys: Pseudonyms, run_id: str) -
         "n_slices": series.n_slices,
         "status": "used" if key in used else "not_used",
         "reason": None if key in used else str(reason),
+        "detail": (series.rejected.detail or None) if series.rejected else None,
+        "warnings": "; ".join(series.warnings) or None,
         "run_id": run_id,
     }
 

@@ -94,6 +94,7 @@ STUDIES = [
     _column("n_levels_graded", pa.int8(), "levels of this study with status graded, 0-6", null=False),
     _column("level_numbering", TEXT, "ok, or uncertain: the names of the levels may be shifted; null where not graded"),
     _column("level_numbering_probability", REAL, "probability that the names of all six levels are right, 0-1"),
+    _column("warnings", TEXT, "what was accepted with a warning in T1, T2 or the pair, cut by `; `; null for none"),
     RUN_OF_ROW,
 ]
 SERIES = [
@@ -112,6 +113,8 @@ SERIES = [
     _column("n_slices", pa.int32(), "number of slices", null=False),
     _column("status", TEXT, "used (one of the two series graded) or not_used", null=False),
     _column("reason", TEXT, "why not used, from a closed list; null for used series"),
+    _column("detail", TEXT, "more about the reason: numbers and DICOM keywords"),
+    _column("warnings", TEXT, "what was accepted with a warning, cut by `; `; null for none"),
     RUN_OF_ROW,
 ]
 LEVEL_COLUMNS = [
@@ -296,18 +299,23 @@ def _point_current(cohort_root: Path, folder: Path) -> Path:
 def read_table(cohort_root: Path, name: str) -> pa.Table:
     """One published table; an empty one of the right columns where no run has finished yet.
 
-    Raises ModicError where the file is damaged: rows of studies that left the archive are nowhere else.
+    Columns that an earlier version did not know are null. Raises ModicError where the file is damaged: rows of studies
+    that left the archive are nowhere else.
     """
     path = cohort_root / "current" / f"{name}.parquet"
     if not path.exists():
         return SCHEMAS[name].empty_table()
     try:
-        return pq.read_table(path, partitioning=None)
+        table = pq.read_table(path, partitioning=None)
     except pa.ArrowException as error:
         raise ModicError(
             f"{path} is damaged; restore it from a backup, or delete `current`: the next run makes it anew from the"
             " finished shards, without the studies that left the archive"
         ) from error
+    for field in SCHEMAS[name]:
+        if field.name not in table.column_names and field.nullable:
+            table = table.append_column(field, pa.nulls(len(table), field.type))
+    return table.select(SCHEMAS[name].names)
 
 
 def dictionary() -> str:
