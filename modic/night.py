@@ -37,9 +37,10 @@ from modic.pair import pair
 from modic.pipeline import where
 from modic.pseudonym import Pseudonyms
 from modic.records import Excluded, Pair, Series
+from modic.schemas import SCHEMAS
 from modic.shards import Job, Shard, Work
-from modic.tables import SCHEMAS, read_table, write_table
 from modic.tables import publish as publish_tables
+from modic.tables import read_table, write_table
 from modic.weights import model_id, read_card
 
 P = ParamSpec("P")

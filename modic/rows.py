@@ -15,7 +15,7 @@ from modic.errors import Reason, Rejected
 from modic.pseudonym import Pseudonyms
 from modic.records import Excluded, Pair, Series
 from modic.scanners import is_scanner_name
-from modic.tables import KEYS, SCHEMAS
+from modic.schemas import KEYS, SCHEMAS
 
 GONE = "no longer in the archive"
 """What `detail` says of a study whose files were removed; its row and its levels stay."""

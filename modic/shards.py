@@ -18,7 +18,8 @@ from modic.cohort import Cohort, write_json
 from modic.config import Config, config_from
 from modic.errors import TRANSIENT, ModicError, Reason, Rejected
 from modic.records import LevelResult, Pair, Series, StudyResult
-from modic.tables import SCHEMAS, write_table
+from modic.schemas import SCHEMAS
+from modic.tables import write_table
 
 KEYS = ("study_key", "patient_key", "run_id", "normalization", "detector_id", "classifier_id")
 LEVEL_FIELDS = [field for field in SCHEMAS["levels"] if field.name not in KEYS]
