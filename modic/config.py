@@ -54,6 +54,7 @@ class RunOptions:
 
     shard_size: int = _option(32, "studies in a shard: what is lost and redone when a worker dies")
     study_time_limit_s: float = _option(300.0, "a study that takes longer is `failed` with study.time_limit")
+    pictures: bool = _option(True, "keep pictures of every graded study for the report, at most 150 kB each")
 
 
 @dataclass(frozen=True, slots=True)
