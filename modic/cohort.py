@@ -2,7 +2,8 @@
 
 COHORT/
   current/   what analysts read; replaced in one atomic step (modic/tables.py)
-  runs/<run_id>/shards/<shard_id>.parquet     finished shards, immutable; also manifest, report, methods
+  runs/<run_id>/shards/<shard_id>.parquet     finished shards, immutable; also manifest, report, methods,
+                                              and cases/<study_key>/, the pictures of what this run graded
   private/   mode 0700: key, header index, links, lock, shard inputs, Prefect's database when there is no server
 """
 
@@ -51,6 +52,10 @@ class Cohort:
     def shard(self, run_id: str, shard_id: str) -> Path:
         """The finished file of one shard."""
         return self.run(run_id) / "shards" / f"{shard_id}.parquet"
+
+    def case(self, run_id: str, study_key: str) -> Path:
+        """The pictures of one study that this run graded (modic/pictures.py)."""
+        return self.run(run_id) / "cases" / study_key
 
     def shard_input(self, run_id: str, shard_id: str) -> Path:
         """What a worker is told of one shard: paths and UIDs, so private. Its progress file lies beside it."""
