@@ -2,7 +2,8 @@
 
 COHORT/
   current/   what analysts read; replaced in one atomic step (modic/tables.py)
-  runs/<run_id>/shards/<shard_id>.parquet     finished shards, immutable; also manifest, report, methods
+  runs/<run_id>/shards/<shard_id>.parquet     finished shards, immutable; also manifest, report, methods,
+                                              and cases/<study_key>/, the pictures of what this run graded
   private/   mode 0700: key, header index, links, lock, shard inputs, Prefect's database when there is no server
 """
 
@@ -11,13 +12,14 @@ import json
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from modic.errors import UsageError
 
@@ -51,6 +53,10 @@ class Cohort:
         """The finished file of one shard."""
         return self.run(run_id) / "shards" / f"{shard_id}.parquet"
 
+    def case(self, run_id: str, study_key: str) -> Path:
+        """The pictures of one study that this run graded (modic/pictures.py)."""
+        return self.run(run_id) / "cases" / study_key
+
     def shard_input(self, run_id: str, shard_id: str) -> Path:
         """What a worker is told of one shard: paths and UIDs, so private. Its progress file lies beside it."""
         return self.private / "shards" / run_id / f"{shard_id}.json"
@@ -72,19 +78,41 @@ class Cohort:
         shutil.rmtree(self.private / "shards", ignore_errors=True)
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
-        """One run at a time writes a cohort; the lock dies with the process. Raises UsageError where it is held.
+    def lock(self, run_id: str = "") -> Iterator[None]:
+        """One run at a time writes a cohort; the lock dies with the process, and the note of its `run_id` stays.
 
-        Whoever gets it removes the unfinished files that killed runs left.
+        Whoever gets it removes the unfinished files that killed runs left. Raises UsageError where it is held.
         """
-        with (self.private / "lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise UsageError(f"another run is writing {self.root}; wait for it to end") from error
+        with (self.private / "lock").open("a") as file:
+            if not _locked(file, fcntl.LOCK_EX):
+                time.sleep(0.2)  # `last_begun` may have looked at it
+                if not _locked(file, fcntl.LOCK_EX):
+                    raise UsageError(f"another run is writing {self.root}; wait for it to end")
+            if run_id:
+                with suppress(OSError):  # only for who looks; the disk may be full
+                    os.ftruncate(file.fileno(), 0)
+                    os.write(file.fileno(), run_id.encode())
             for stale in [*self.private.glob(".*.tmp"), *self.root.glob("runs/*/shards/.*.tmp")]:
                 stale.unlink(missing_ok=True)
             yield
+
+    def last_begun(self) -> tuple[str | None, bool]:
+        """The last run that took the lock, if any, and whether it still holds it."""
+        try:
+            file = (self.private / "lock").open("r")
+        except FileNotFoundError:
+            return None, False
+        with file:
+            running = not _locked(file, fcntl.LOCK_SH)  # released at once; `lock` tries twice for that moment
+            return file.read() or None, running
+
+
+def _locked(file: IO[str], how: int) -> bool:
+    try:
+        fcntl.flock(file, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def create_cohort(root: Path, *, archive: Path) -> Cohort:

@@ -58,6 +58,7 @@ class RunOptions:
         4096,
         "a study that asks for more memory (MiB, on top of the models') is `failed` with study.out_of_memory; Linux",
     )
+    pictures: bool = _option(True, "keep pictures of every graded study for the report, at most 150 kB each")
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from modic.errors import Reason, Rejected
 from modic.pseudonym import Pseudonyms
 from modic.records import Excluded, Pair, Series
 from modic.scanners import is_scanner_name
-from modic.tables import KEYS, SCHEMAS
+from modic.schemas import KEYS, SCHEMAS
 
 GONE = "no longer in the archive"
 """What `detail` says of a study whose files were removed; its row and its levels stay."""
@@ -109,6 +109,7 @@ def _study_row(
         "n_levels_graded": levels.count("graded"),
         "level_numbering": entry["level_numbering"],
         "level_numbering_probability": entry["p_numbering"],
+        "warnings": "; ".join(entry["warnings"]) or None,
         "run_id": entry["run_id"],
     }
 
@@ -152,6 +153,8 @@ def _series_row(series: Series, used: set[str], keys: Pseudonyms, run_id: str) -
         "n_slices": series.n_slices,
         "status": "used" if key in used else "not_used",
         "reason": None if key in used else str(reason),
+        "detail": (series.rejected.detail or None) if series.rejected else None,
+        "warnings": "; ".join(series.warnings) or None,
         "run_id": run_id,
     }
 

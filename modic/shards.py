@@ -18,7 +18,8 @@ from modic.cohort import Cohort, write_json
 from modic.config import Config, config_from
 from modic.errors import TRANSIENT, ModicError, Reason, Rejected
 from modic.records import LevelResult, Pair, Series, StudyResult
-from modic.tables import SCHEMAS, write_table
+from modic.schemas import SCHEMAS
+from modic.tables import write_table
 
 KEYS = ("study_key", "patient_key", "run_id", "normalization", "detector_id", "classifier_id")
 LEVEL_FIELDS = [field for field in SCHEMAS["levels"] if field.name not in KEYS]
@@ -110,12 +111,25 @@ def note_position(cohort: Cohort, run_id: str, shard_id: str, index: int) -> Non
     cohort.shard_input(run_id, shard_id).with_suffix(".at").write_text(str(index))
 
 
-def position(job: Job, shard_id: str) -> int | None:
+def position(cohort: Cohort, run_id: str, shard_id: str) -> int | None:
     """Index of the study a shard is at, which is also the number of those done, or LOADING; None before that."""
     try:
-        return int(job.cohort.shard_input(job.run_id, shard_id).with_suffix(".at").read_text())
+        return int(cohort.shard_input(run_id, shard_id).with_suffix(".at").read_text())
     except (FileNotFoundError, ValueError):  # not taken up, or just being written
         return None
+
+
+def plan(cohort: Cohort, run_id: str) -> tuple[int, int]:
+    """Studies that the run was cut into, and those that its unfinished shards have done so far.
+
+    Counts the keys in the inputs instead of parsing them: there are some 15 kB a study, and in JSON no text can hold
+    a bare quotation mark.
+    """
+    inputs = {path.stem: path for path in cohort.shard_input(run_id, "_").parent.glob("*.json")}
+    planned = sum(path.read_bytes().count(b'"study_key"') for name, path in inputs.items() if name.isdigit())
+    parts = {name[:-1] for name in inputs}  # cut up by `isolate`
+    going = [name for name in inputs.keys() - parts if not cohort.shard(run_id, name).exists()]
+    return planned, sum(max(position(cohort, run_id, name) or 0, 0) for name in going)
 
 
 ALONE, OTHERS, AGAIN = "a", "b", "r"
@@ -134,7 +148,7 @@ def isolate(job: Job, shard_id: str, trouble: Reason) -> list[str]:
 
     Raises ModicError where workers die again and again before they begin a study: then no study is to blame.
     """
-    at = position(job, shard_id)
+    at = position(job.cohort, job.run_id, shard_id)
     work, config = read_input(job.cohort, job.run_id, shard_id)
     if at is None:
         return [shard_id]

@@ -1,6 +1,8 @@
 """The cohort directory: made once, refused where it is something else, written by one run at a time."""
 
+import fcntl
 import stat
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -114,6 +116,22 @@ def test_a_private_folder_that_a_copy_opened_is_closed_again(tmp_path: Path, arc
     cohort.private.chmod(0o755)
     create_cohort(cohort.root, archive=archive)
     assert stat.S_IMODE(cohort.private.stat().st_mode) == 0o700
+
+
+def test_a_look_at_the_lock_says_who_took_it_and_hinders_nobody(tmp_path: Path, archive: Path) -> None:
+    cohort = create_cohort(tmp_path / "cohort", archive=archive)
+    assert cohort.last_begun() == (None, False)
+    with cohort.lock("run-1"):
+        assert cohort.last_begun() == ("run-1", True)
+        with pytest.raises(UsageError), cohort.lock("run-2"):
+            pass
+        assert cohort.last_begun() == ("run-1", True)
+    assert cohort.last_begun() == ("run-1", False)
+    looking = (cohort.private / "lock").open()
+    fcntl.flock(looking, fcntl.LOCK_SH)
+    threading.Timer(0.05, looking.close).start()
+    with cohort.lock():
+        pass
 
 
 def test_json_appears_whole_and_leaves_nothing_else(tmp_path: Path) -> None:

@@ -29,7 +29,8 @@ import modic.cohort
 from modic import night, pipeline, query, shards
 from modic.cohort import open_cohort
 from modic.errors import ModicError, Reason
-from modic.tables import SCHEMAS, read_table
+from modic.schemas import SCHEMAS
+from modic.tables import read_table
 
 KILLS = int(os.environ.get("MODIC_KILLS", "20"))
 KILLS_OF_A_COHORT = 5
