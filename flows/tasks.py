@@ -8,12 +8,12 @@ import time
 from typing import TYPE_CHECKING, ParamSpec, TypeVar, cast
 
 from prefect import task
-from prefect.artifacts import create_markdown_artifact
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.utilities.annotations import quote
 
-from flows.progress import Progress
-from modic import night, pipeline, report, shards
+from flows.progress import Progress, artifact_key
+from modic import night, pipeline, report, shards, status
 from modic.errors import Reason
 from modic.shards import Job, Shard
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from distributed import Client, Future
 
 POLL_S = 0.5
+LISTED = 200  # studies in an artifact; `modic query` has them all
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
@@ -77,7 +78,7 @@ def submit_and_watch(shard_id: str, job: Job, client: "Client", tell: "Callable[
     future.add_done_callback(lambda _: ended.set())
     at, since = None, time.monotonic()
     while not ended.wait(POLL_S):
-        now_at = shards.position(job, shard_id)
+        now_at = shards.position(job.cohort, job.run_id, shard_id)
         if now_at != at:
             at, since = now_at, time.monotonic()
             tell(at or 0)
@@ -98,9 +99,16 @@ def stop_worker_of(future: "Future", client: "Client") -> None:
     future.cancel()
 
 
-def _show_summary(summary: night.Summary) -> None:
-    """The run's counts as a markdown artifact."""
-    create_markdown_artifact(summary.markdown(), key="summary", description=f"Run {summary.run_id}")
+def _show_run(run: night.Run) -> None:
+    """Artifacts of a finished run: its counts, and the studies to look at. Prefect gets keys and counts, no picture."""
+    last = status.finished(run.cohort)
+    if last is None:
+        return
+    name, of = run.cohort.root.name, f"run {last.run_id}"
+    listed, n = last.to_look_at[:LISTED], len(last.to_look_at)
+    create_markdown_artifact(status.markdown(run.cohort, last), key=artifact_key("summary", name), description=of)
+    said = f"{of}: {n} failed or uncertainly numbered studies" + (f", the first {LISTED} here" if n > LISTED else "")
+    create_table_artifact(listed, key=artifact_key("to-look-at", name), description=said)
 
 
-show_summary = coarse("summary", _show_summary)
+show_run = coarse("summary", _show_run)

@@ -3,6 +3,7 @@
 The steps around it (find the studies, cut shards, publish) are in modic/night.py, and flows/nightly.py runs them all.
 """
 
+import os
 import time
 import traceback
 from collections.abc import Iterator
@@ -13,11 +14,12 @@ from pathlib import Path
 
 from modic import shards
 from modic.classify import grade_regions
-from modic.cohort import open_cohort
+from modic.cohort import Cohort, open_cohort
 from modic.config import Config
 from modic.errors import ModicError, Reason, Rejected
 from modic.evidence import explain
 from modic.levels import find_levels
+from modic.limits import is_out_of_memory, memory_limit
 from modic.normalize import normalize
 from modic.pictures import write_case
 from modic.records import LEVELS, Grade, LevelBox, LevelResult, LevelSet, Pair, Region, StudyResult, Volume
@@ -74,9 +76,14 @@ def grade_study(pair: Pair, *, models: Models, config: Config, pictures: Path | 
         levels=_six_rows(t1, t2, levels, cut, grades),
         numbering=levels.numbering,
         p_numbering=levels.p_numbering,
-        warnings=(*pair.t1.warnings, *pair.t2.warnings, *t1.warnings, *t2.warnings, *trouble),
+        warnings=(*_warnings(pair, t1, t2), *trouble),
         seconds=seconds,
     )
+
+
+def _warnings(pair: Pair, t1: Volume, t2: Volume) -> tuple[str, ...]:
+    found = (("T1", (*pair.t1.warnings, *t1.warnings)), ("T2", (*pair.t2.warnings, *t2.warnings)))
+    return tuple(f"{name}: {warning}" for name, warnings in found for warning in warnings)
 
 
 def _draw(
@@ -124,12 +131,21 @@ def grade_shard(cohort: str, run_id: str, shard_id: str, device: str) -> str:
     """Grade the studies of one shard and write its file; returns the path. A shard that has its file is not graded.
 
     Runs in a worker, which keeps the models between shards. Whatever a study does, short of killing the process, it
-    is a row. Raises WeightsError where the weights do not match their cards.
+    is a row. Raises WeightsError where the weights do not match their cards, and ModicError, which names no value of a
+    study, where the shard's files cannot be read or written.
     """
-    home = open_cohort(Path(cohort))
+    try:
+        return str(_grade_shard(open_cohort(Path(cohort)), run_id, shard_id, device))
+    except ModicError:
+        raise
+    except Exception as error:  # noqa: BLE001  (raised again, without its message)
+        raise ModicError(f"shard {shard_id}: {where(error)}") from None
+
+
+def _grade_shard(home: Cohort, run_id: str, shard_id: str, device: str) -> Path:
     path = home.shard(run_id, shard_id)
     if path.exists():
-        return str(path)
+        return path
     studies, config = shards.read_input(home, run_id, shard_id)
     models = load_models(config.detector, config.classifier, resolve_device(device))
     rows = []
@@ -138,27 +154,28 @@ def grade_shard(cohort: str, run_id: str, shard_id: str, device: str) -> str:
         pictures = home.case(run_id, work.study_key) if config.run.pictures else None
         result = grade_or_fail(work.pair, models=models, config=config, pictures=pictures)
         rows.append(shards.row(work, result, **models.identity))
-    return str(shards.write_output(path, rows))
+    return shards.write_output(path, rows)
 
 
 def grade_or_fail(pair: Pair, *, models: Models, config: Config, pictures: Path | None = None) -> StudyResult:
     """`grade_study`, with a bug or an exhausted memory as a `failed` row. The detail names no value of the study."""
     try:
-        return grade_study(pair, models=models, config=config, pictures=pictures)
+        with memory_limit(config.run.study_memory_limit_mb):
+            return grade_study(pair, models=models, config=config, pictures=pictures)
     except ModicError:
         raise
     except Exception as error:  # noqa: BLE001  (a bad study costs only itself)
-        out_of_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-        reason = Reason.STUDY_OUT_OF_MEMORY if out_of_memory else Reason.STUDY_INTERNAL_ERROR
+        reason = Reason.STUDY_OUT_OF_MEMORY if is_out_of_memory(error) else Reason.STUDY_INTERNAL_ERROR
         return StudyResult(rejected=Rejected(reason, where(error)))
 
 
 def where(error: Exception) -> str:
-    """`ValueError in levels.py:120`: the class and the innermost line of this package."""
+    """`ValueError in levels.py:120`: the class, the system's words if any, our innermost line."""
     here = Path(__file__).parent
+    system = f" ({os.strerror(error.errno)})" if isinstance(error, OSError) and error.errno else ""
     frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).is_relative_to(here)]
     place = f" in {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
-    return f"{type(error).__name__}{place}"
+    return f"{type(error).__name__}{system}{place}"
 
 
 @cache

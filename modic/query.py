@@ -10,7 +10,7 @@ import duckdb
 
 from modic.cohort import is_cohort
 from modic.errors import UsageError
-from modic.tables import CLOSED, SCHEMAS
+from modic.schemas import CLOSED, SCHEMAS
 
 COPY_OPTIONS = {
     "csv": "FORMAT csv, HEADER",

@@ -15,8 +15,9 @@ from modic.epidemiology import wilson
 from modic.errors import UsageError
 from modic.query import connect, rows_of
 from modic.report import write_report
+from modic.schemas import SCHEMAS
 from modic.strobe import lay_out, steps
-from modic.tables import SCHEMAS, publish
+from modic.tables import publish
 
 
 class Page(HTMLParser):
