@@ -38,21 +38,21 @@ def grade_cohort(
     """
     run = night.prepare(archive, cohort, config=config, device=device)
     spec = clusters.read_cluster(Path(cluster) if cluster else None)
-    with run.cohort.lock():
+    with run.cohort.lock(run.run_id):
         survey = tasks.find_studies(run, on_progress=counting(say))
         shards = tasks.cut_shards(run, quoted(survey), workers=spec.workers)
         if shards:
             grade(run, shards, spec)
         summary = tasks.publish(run, quoted(survey))
         tasks.write_report(run)
-    tasks.show_summary(quoted(summary))
+    tasks.show_run(run)
     say(summary.line())
     return summary.as_dict()
 
 
 def grade(run: night.Run, shards: list[Shard], spec: clusters.ClusterSpec) -> None:
     """Every shard once, on the cluster; returns when all have a file, and raises where the cluster is lost."""
-    progress = Progress(studies=sum(shard.studies for shard in shards), shards=len(shards))
+    progress = Progress(run.cohort.root.name, sum(shard.studies for shard in shards), len(shards))
     say(f"{progress.studies} studies to grade in {len(shards)} shards")
     with clusters.connect(spec, shards=len(shards)) as client, shown(progress, say) as show:
         futures = [tasks.grade_shard.submit(shard, run.job, quoted(client), quoted(progress)) for shard in shards]

@@ -10,7 +10,7 @@ import duckdb
 
 from modic.cohort import is_cohort
 from modic.errors import UsageError
-from modic.tables import CLOSED, SCHEMAS
+from modic.schemas import CLOSED, SCHEMAS
 
 COPY_OPTIONS = {
     "csv": "FORMAT csv, HEADER",
@@ -59,6 +59,7 @@ def connect(cohort: Path) -> duckdb.DuckDBPyConnection:
     """
     folder = published(cohort)
     connection = duckdb.connect(":memory:")
+    connection.execute("SET enable_progress_bar = false")
     for name in SCHEMAS:
         path = str(folder / f"{name}.parquet").replace("'", "''")
         connection.execute(f"CREATE VIEW {name} AS SELECT * FROM read_parquet('{path}', hive_partitioning = false)")

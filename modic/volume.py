@@ -24,6 +24,7 @@ from modic.config import IdentifyOptions
 from modic.errors import Reason, Rejected
 from modic.frames import rescale_of
 from modic.geometry import affine_of
+from modic.limits import is_out_of_memory
 from modic.records import Series, Volume
 
 
@@ -125,9 +126,9 @@ class _Reader:
             self._check_size(frame, frames)
             stored = pixel_array(self._dataset, index=frame if frames > 1 else None, raw=True)
             return _without_overlay(np.asarray(stored), self._dataset)
-        except MemoryError:
-            raise
         except Exception as error:  # decoders raise as they like
+            if is_out_of_memory(error):
+                raise MemoryError from None
             raise _Refused(Reason.STUDY_PIXELS_UNREADABLE, f"slice {index}: {type(error).__name__}") from error
 
     def _check_size(self, frame: int, frames: int) -> None:

@@ -8,7 +8,8 @@ import pytest
 from made_cohort import RUN, as_tables, key, make_cohort, make_rows
 
 from modic.query import connect, first_comment, rows_of, run_checks, statements
-from modic.tables import SCHEMAS, publish
+from modic.schemas import SCHEMAS
+from modic.tables import publish
 
 FIRST, NUMBERED = 0, 2  # rows of `levels`: T12/L1 of the first study is not found, L2/L3 is graded
 

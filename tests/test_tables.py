@@ -16,7 +16,8 @@ import pytest
 from made_cohort import RUN, as_tables, key, make_cohort, make_rows
 
 from modic.records import LEVELS
-from modic.tables import KEYS, ROWS, SCHEMAS, dictionary, enforce, publish, read_table, write_table
+from modic.schemas import KEYS, ROWS, SCHEMAS
+from modic.tables import enforce, publish, read_table, write_table
 
 
 def test_every_column_and_table_is_described() -> None:
@@ -31,11 +32,6 @@ def test_descriptions_and_types_are_in_the_files(tmp_path: Path) -> None:
     for name, schema in SCHEMAS.items():
         assert read_table(tmp_path, name).schema.equals(schema, check_metadata=False)
         assert pa.parquet.read_schema(tmp_path / "current" / f"{name}.parquet").field(0).metadata[b"description"]
-
-
-def test_the_dictionary_holds_every_column() -> None:
-    text = dictionary()
-    assert all(f"| `{field.name}` |" in text for schema in SCHEMAS.values() for field in schema)
 
 
 def test_pandas_and_duckdb_read_the_tables_as_they_stand(tmp_path: Path) -> None:
@@ -154,7 +150,7 @@ def test_a_reader_sees_whole_tables_of_one_run_while_writers_are_killed(tmp_path
         with subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, env=env) as writer:
             assert writer.stdout and writer.stdout.readline() == b"ready\n"
             until = time.monotonic() + random.uniform(0.2, 0.4)
-            while time.monotonic() < until:
+            while time.monotonic() < until or (len(seen) < 2 and time.monotonic() < until + 60):  # a busy machine
                 seen.add(rows_seen(tmp_path))
             writer.send_signal(signal.SIGKILL)
         assert rows_seen(tmp_path) in {(23, 120), (43, 240)}
