@@ -113,9 +113,11 @@ def test_prefect_shows_the_run_and_no_patient(tmp_path: Path, archive: Path, clu
     assert {"shard 00000", "shard 00001"} <= set(names)
     assert all(one["state_name"] == "Completed" for one in records["task_runs"])
     artifacts = {one["key"]: one["data"] for one in records["artifacts"]}
-    assert artifacts["studies"] == 100.0
-    assert summary["run_id"] in artifacts["summary"] and "| graded | 2 |" in artifacts["summary"]
-    assert "study.no_sagittal_t2" in artifacts["summary"]
+    assert artifacts["studies-cohort"] == 100.0
+    shown = artifacts["summary-cohort"]
+    assert summary["run_id"] in shown and "| graded | 2 |" in shown and "study.no_sagittal_t2" in shown
+    assert all(part in shown for part in ("studies an hour", "files a second", "| levels |", "report.html"))
+    assert json.loads(artifacts["to-look-at-cohort"]) == []
     text = json.dumps(records)
     found = read_table(tmp_path / "cohort", "studies")
     assert len(found) == 3
