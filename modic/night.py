@@ -17,6 +17,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import wraps
@@ -28,7 +29,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from modic import rows, shards
-from modic.cohort import Cohort, create_cohort, new_run_id, write_json
+from modic.cohort import Cohort, create_cohort, write_json
 from modic.config import GRADING_SECTIONS, Config, load_config
 from modic.crawl import crawl
 from modic.errors import ModicError, UsageError
@@ -37,9 +38,10 @@ from modic.pair import pair
 from modic.pipeline import where
 from modic.pseudonym import Pseudonyms
 from modic.records import Excluded, Pair, Series
+from modic.schemas import SCHEMAS
 from modic.shards import Job, Shard, Work
-from modic.tables import SCHEMAS, read_table, write_table
 from modic.tables import publish as publish_tables
+from modic.tables import read_table, write_table
 from modic.weights import model_id, read_card
 
 LOG = logging.getLogger(__name__)
@@ -84,9 +86,11 @@ def discreet(step: Callable[Concatenate[Run, P], R]) -> Callable[Concatenate[Run
         except ModicError:
             raise
         except Exception as error:  # noqa: BLE001  (raised again, without its message)
-            note = run.cohort.private / "last_error.txt"
-            note.write_text(traceback.format_exc(), encoding="utf-8")
-            raise ModicError(f"{step.__name__}: {where(error)}; more in {note}") from None
+            note, said = run.cohort.private / "last_error.txt", f"{step.__name__}: {where(error)}"
+            with suppress(OSError):  # the disk may be full
+                note.write_text(traceback.format_exc(), encoding="utf-8")
+                said += f"; more in {note}"
+            raise ModicError(said) from None
 
     return wrapped
 
@@ -141,7 +145,7 @@ def prepare(archive: str, cohort: str, *, config: str = "", device: str = "auto"
     detector_id, classifier_id = map(model_id, cards)
     home = create_cohort(Path(cohort), archive=folder)
     now = datetime.now(UTC)
-    return Run(folder, home, options, device, new_run_id(), now, detector_id, classifier_id, _models_hash(cards))
+    return Run(folder, home, options, device, home.new_run_id(), now, detector_id, classifier_id, _models_hash(cards))
 
 
 def _absolute(weights: str) -> str:
@@ -179,6 +183,7 @@ def _fingerprint(run: Run, one: Pair, keys: Pseudonyms) -> str:
 def cut_shards(run: Run, survey: Survey, *, workers: int) -> list[Shard]:
     """Write the inputs of the shards that this run has to grade; empty where there is nothing to do."""
     run.cohort.forget_shard_inputs()
+    shards.set_damaged_aside(run.cohort)
     done = shards.finished(shards.ledger(run.cohort))
     keys = [survey.keys.study(one.study_uid) for one in survey.pairs]
     every = [Work(key, survey.fingerprints[key], one) for key, one in zip(keys, survey.pairs, strict=True)]
@@ -234,7 +239,7 @@ def _run_row(run: Run, survey: Survey, studies: pa.Table, devices: list[str]) ->
     return {
         "run_id": run.run_id,
         "started": run.started,
-        "finished": datetime.now(UTC),
+        "finished": max(datetime.now(UTC), run.started),
         "code_version": code_version(),
         "configuration_hash": run.config.grading_hash(),
         "detector_id": run.detector_id,
