@@ -9,15 +9,18 @@ Stacks are split as modic/stacks.py says, roles found as modic/roles.py says. Th
 | I3  | normal over `sagittal_reject_deg` from the left-right axis (over `…_warn_deg`: warn)| not_sagittal          |
 | I4  | role unknown                                                                        | role_unsure           |
 | I5  | role other than t1 and t2                                                           | not_t1_or_t2          |
-| I6  | fewer than `min_slices` slices                                                      | too_few_slices        |
-| I7  | Rows, Columns or PixelSpacing differ                                                | mixed_matrix          |
-| I8  | no PixelSpacing, or one that is not two positive numbers                            | no_spacing            |
-| I9  | a slice without position that cannot be inferred                                    | no_position           |
-| I10 | orientations differ by over `orientation_reject` (over `orientation_warn`: warn)    | mixed_orientation     |
-| I11 | slices at one place that differ; missing slices; uneven spacing (modic/geometry.py) | conflicting_slices, … |
+| I6  | fewer than `min_slices` places, and other slices at them                            | conflicting_slices    |
+| I7  | one of several parts that only together make a regular stack (modic/parts.py)       | mixed_contrast, …     |
+| I8  | fewer than `min_slices` slices                                                      | too_few_slices        |
+| I9  | Rows, Columns or PixelSpacing differ                                                | mixed_matrix          |
+| I10 | no PixelSpacing, or one that is not two numbers of millimetres                      | no_spacing            |
+| I11 | a slice without position that cannot be inferred                                    | no_position           |
+| I12 | orientations differ by over `orientation_reject` (over `orientation_warn`: warn)    | mixed_orientation     |
+| I13 | slices at one place that differ; missing slices; uneven spacing (modic/geometry.py) | conflicting_slices, … |
 """
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -25,7 +28,7 @@ import pyarrow as pa
 
 from modic.config import IdentifyOptions
 from modic.errors import Reason, Rejected
-from modic.geometry import Regularity, plane_of, regularity
+from modic.geometry import PIXEL_MM, Regularity, plane_of, regularity
 from modic.headers import COLUMNS
 from modic.records import Plane, Series
 from modic.roles import RoleFound, find_role, has_contrast_agent
@@ -52,7 +55,7 @@ def _series_rows(headers: pa.Table) -> Iterator[list[Row]]:
     table = headers.sort_by(order).combine_chunks()
     names = list(zip(*(table[key].to_pylist() for key in KEYS), strict=True))
     starts = [index for index in range(len(names)) if index == 0 or names[index] != names[index - 1]]
-    for start, end in zip(starts, [*starts[1:], len(names)], strict=True):
+    for start, end in pairwise([*starts, len(names)]):
         yield table.slice(start, end - start).to_pylist()
 
 
@@ -118,7 +121,7 @@ def _orientation_spread(stack: Stack) -> float:
 
 
 def _is_spacing(spacing: Any) -> bool:
-    return spacing is not None and len(spacing) == 2 and min(spacing) > 0
+    return spacing is not None and len(spacing) == 2 and all(PIXEL_MM[0] <= one <= PIXEL_MM[1] for one in spacing)
 
 
 def _refusal(
@@ -137,6 +140,12 @@ def _refusal(
         (plane != "sagittal", Reason.SERIES_NOT_SAGITTAL, f"{plane}, {angle:.0f} degrees from its axis"),
         (role.role == "unknown", Reason.SERIES_ROLE_UNSURE, role.evidence),
         (role.role not in ("t1", "t2"), Reason.SERIES_NOT_T1_OR_T2, role.evidence),
+        (
+            count < options.min_slices <= count + len(stack.duplicates),
+            Reason.SERIES_CONFLICTING_SLICES,
+            f"{count + len(stack.duplicates)} slices at {count} places",
+        ),
+        *([(True, stack.rejected.reason, stack.rejected.detail)] if stack.rejected else []),
         (count < options.min_slices, Reason.SERIES_TOO_FEW_SLICES, f"{count} slices, {options.min_slices} needed"),
         (stack.mixed_matrix, Reason.SERIES_MIXED_MATRIX, f"{count} slices"),
         (not all(_is_spacing(row["PixelSpacing"]) for row in rows), Reason.SERIES_NO_SPACING, ""),

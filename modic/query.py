@@ -61,6 +61,7 @@ def connect(cohort: Path) -> duckdb.DuckDBPyConnection:
     """
     folder = published(cohort)
     connection = duckdb.connect(":memory:")
+    connection.execute("SET enable_progress_bar = false")
     for name in SCHEMAS:
         path = str(folder / f"{name}.parquet").replace("'", "''")
         connection.execute(f"CREATE VIEW {name} AS SELECT * FROM read_parquet('{path}', hive_partitioning = false)")

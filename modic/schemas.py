@@ -108,6 +108,7 @@ MODELS = [
     _column("classifier_id", TEXT, "first 12 hex digits of the SHA-256 of the classifier's weights", null=False),
 ]
 
+UNLISTED = "`unlisted_` and a keyed hash where the text is no known scanner's name (modic.scanners)"
 STUDIES = [
     STUDY,
     PATIENT,
@@ -127,8 +128,8 @@ STUDIES = [
         span=(0, None),
     ),
     _column("sex", TEXT, "F, M or O, as DICOM PatientSex; null where blank"),
-    _column("manufacturer", TEXT, "manufacturer of the scanner"),
-    _column("scanner_model", TEXT, "the manufacturer's name of the scanner model"),
+    _column("manufacturer", TEXT, f"manufacturer of the scanner; {UNLISTED}"),
+    _column("scanner_model", TEXT, f"the manufacturer's name of the scanner model; {UNLISTED}"),
     _column("field_strength_t", REAL, "field strength in tesla", unit="T", span=(0, None)),
     _column("status", TEXT, "graded; excluded (by rule); or failed (by trouble: a later run may cure it)", null=False),
     _column("reason", TEXT, "why not graded, from a closed list; null for graded studies"),
@@ -146,6 +147,7 @@ STUDIES = [
     ),
     _column("level_numbering", TEXT, "ok, or uncertain: the names of the levels may be shifted; null where not graded"),
     _share("level_numbering_probability", "probability that the names of all six levels are right, 0-1"),
+    _column("warnings", TEXT, "what was accepted with a warning in T1, T2 or the pair, cut by `; `; null for none"),
     RUN_OF_ROW,
 ]
 SERIES = [
@@ -164,6 +166,8 @@ SERIES = [
     _column("n_slices", pa.int32(), "number of slices", null=False, unit="slice", span=(0, None)),
     _column("status", TEXT, "used (one of the two series graded) or not_used", null=False),
     _column("reason", TEXT, "why not used, from a closed list; null for used series"),
+    _column("detail", TEXT, "more about the reason: numbers and DICOM keywords"),
+    _column("warnings", TEXT, "what was accepted with a warning, cut by `; `; null for none"),
     RUN_OF_ROW,
 ]
 LEVEL_COLUMNS = [

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from modic.cohort import sync_directory, write_json
 from modic.dictionary import MARKDOWN, PACKAGE, datapackage, dictionary
+from modic.errors import ModicError
 from modic.records import LEVELS
 from modic.schemas import CLOSED, KEYS, SCHEMAS
 
@@ -68,7 +69,7 @@ def write_table(table: pa.Table, path: Path) -> None:
     """
     temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.part.parquet.tmp")
     with temporary.open("wb") as file:
-        pq.write_table(table, file, compression="zstd", row_group_size=100_000)
+        pq.write_table(table, file, compression="zstd", row_group_size=100_000, write_page_checksum=True)
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
@@ -119,6 +120,22 @@ def _point_current(cohort_root: Path, folder: Path) -> Path:
 
 
 def read_table(cohort_root: Path, name: str) -> pa.Table:
-    """One published table; an empty one of the right columns where no run has finished yet."""
+    """One published table; an empty one of the right columns where no run has finished yet.
+
+    Columns that an earlier version did not know are null. Raises ModicError where the file is damaged: rows of studies
+    that left the archive are nowhere else.
+    """
     path = cohort_root / "current" / f"{name}.parquet"
-    return pq.read_table(path, partitioning=None) if path.exists() else SCHEMAS[name].empty_table()
+    if not path.exists():
+        return SCHEMAS[name].empty_table()
+    try:
+        table = pq.read_table(path, partitioning=None)
+    except pa.ArrowException as error:
+        raise ModicError(
+            f"{path} is damaged; restore it from a backup, or delete `current`: the next run makes it anew from the"
+            " finished shards, without the studies that left the archive"
+        ) from error
+    for field in SCHEMAS[name]:
+        if field.name not in table.column_names and field.nullable:
+            table = table.append_column(field, pa.nulls(len(table), field.type))
+    return table.select(SCHEMAS[name].names)

@@ -7,7 +7,7 @@ import duckdb
 import pandas as pd
 import pyarrow as pa
 import pytest
-from made_cohort import RUN, key, make_cohort, make_rows
+from made_cohort import RUN, as_tables, key, make_cohort, make_rows
 from sklearn.metrics import cohen_kappa_score
 
 import modic
@@ -182,3 +182,16 @@ def test_change_between_studies_pairs_a_patients_visits(tmp_path: Path) -> None:
     with connect(make_cohort(tmp_path)) as connection:
         changes = rows_of(connection, statements("cohort")["change_between_studies"])
     assert changes and {row["median_days_between"] for row in changes} == {400}
+
+
+def test_the_review_list_holds_what_is_unsure_and_its_evidence(tmp_path: Path) -> None:
+    rows = make_rows()
+    unsure = {"role": "unknown", "status": "not_used", "reason": "series.role_unsure", "detail": "SE TE=50"}
+    rows["series"][0] |= {"warnings": "SeriesDescription disagrees with TR, TE and TI"}
+    rows["series"][-1] |= unsure
+    rows["series"][-2] |= unsure | {"plane": "axial"}
+    publish(tmp_path, as_tables(rows), RUN)
+    with connect(tmp_path) as connection:
+        found = rows_of(connection, "SELECT series_key, detail, warnings FROM series_to_review")
+    assert [row["series_key"] for row in found] == [rows["series"][0]["series_key"], rows["series"][-1]["series_key"]]
+    assert (found[0]["warnings"], found[1]["detail"]) == (rows["series"][0]["warnings"], "SE TE=50")

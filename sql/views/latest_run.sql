@@ -2,5 +2,5 @@
 CREATE OR REPLACE VIEW latest_run AS
 SELECT *
 FROM 'runs.parquet'
-ORDER BY finished DESC, run_id DESC
+ORDER BY run_id DESC
 LIMIT 1;
