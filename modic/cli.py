@@ -27,6 +27,7 @@ COMMANDS = (
     "validate",
     "train",
     "evaluate",
+    "study",
 )
 """In the order of `--help`; one module of modic.commands each."""
 
