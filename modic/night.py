@@ -169,12 +169,8 @@ def _cores() -> int:
 def find_studies(run: Run, *, on_progress: Callable[[int], None] | None = None) -> Survey:
     """crawl → identify → pair; `on_progress` is told the files seen. Raises UsageError where there is no DICOM."""
     began = time.monotonic()
-<<<<<<< HEAD
     found = crawl(run.archive, index=run.cohort.header_index, on_progress=on_progress, processes=_cores())
-=======
-    found = crawl(run.archive, index=run.cohort.header_index, on_progress=on_progress)
     LOG.info("files: %s", json.dumps(found.counts))
->>>>>>> main
     series = identify(found.headers, options=run.config.identify)
     outcomes = pair(series, options=run.config.pair)
     keys = Pseudonyms.open(run.cohort.private)
