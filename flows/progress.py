@@ -1,5 +1,6 @@
 """How far a run is: an artifact that moves in Prefect, a bar in a terminal, a line a shard elsewhere."""
 
+import re
 import sys
 import threading
 import time
@@ -7,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
+
+from modic.status import duration
 
 LINE_S = 10.0  # between two lines about files
 ARTIFACT_S = 5.0  # Prefect's database is asked to write no more often
@@ -16,8 +19,10 @@ class Progress:
     """Counts studies (or what else `unit` says) as shards tell of them; shards call from their threads, `show` only
     from the flow's."""
 
-    def __init__(self, studies: int, shards: int, *, unit: str = "studies", doing: str = "grading") -> None:
-        self.studies, self.open_shards = studies, shards
+    def __init__(
+        self, cohort: str, studies: int, shards: int, *, unit: str = "studies", doing: str = "grading"
+    ) -> None:
+        self.cohort, self.studies, self.open_shards = cohort, studies, shards
         self.unit, self.doing = unit, doing
         self.error: BaseException | None = None
         self._done: dict[str, int] = {}
@@ -62,19 +67,13 @@ class Progress:
 
     def __str__(self) -> str:
         rate = self.per_hour
-        left = f", {_duration(3600 * (self.studies - self.done) / rate)} left" if rate else ""
+        left = f", {duration(3600 * (self.studies - self.done) / rate)} left" if rate else ""
         return f"{self.done} of {self.studies} {self.unit}, {rate:.0f} an hour{left}"
 
 
-def _duration(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    return (
-        f"{minutes // 60} h {minutes % 60:02d} min"
-        if minutes >= 60
-        else f"{minutes} min"
-        if minutes
-        else f"{seconds:.0f} s"
-    )
+def artifact_key(what: str, cohort: str) -> str:
+    """Prefect keeps one history a key, so each cohort has its own: lower-case letters, digits and dashes."""
+    return f"{what}-{re.sub('[^a-z0-9]+', '-', cohort.lower())}".strip("-")
 
 
 def counting(say: Callable[[str], None]) -> Callable[[int], None]:
@@ -143,7 +142,8 @@ class Artifact:
         from prefect.artifacts import create_progress_artifact
 
         self._progress = progress
-        self._id: UUID = create_progress_artifact(0.0, key=progress.unit, description=str(progress))  # type: ignore[assignment]
+        key = artifact_key(progress.unit, progress.cohort)
+        self._id: UUID = create_progress_artifact(0.0, key=key, description=str(progress))  # type: ignore[assignment]
         self._next = 0.0
 
     def update_now_and_then(self) -> None:

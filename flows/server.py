@@ -19,6 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.error import URLError
 
+from modic.errors import ModicError
+
 STARTUP_S = 120
 QUIET = {
     "DO_NOT_TRACK": "1",
@@ -35,7 +37,7 @@ def prefect_api(home: Path) -> Iterator[Callable[[], None]]:
     """Inside, Prefect can be imported and has a server: the user's own, or a temporary one with its data in `home`.
 
     Gives a function that waits until the server answers, to be called after the imports, which take as long as its
-    start. Changes this process's environment, so it must come before the first import of Prefect. Raises RuntimeError
+    start. Changes this process's environment, so it must come before the first import of Prefect. Raises ModicError
     where the temporary server does not start.
     """
     for name, value in QUIET.items():
@@ -122,7 +124,7 @@ def _wait_until_healthy(url: str, process: subprocess.Popen, log: Path) -> None:
                 return
         except (URLError, OSError):
             time.sleep(0.1)
-    raise RuntimeError(f"Prefect's temporary server did not start; see {log}")
+    raise ModicError(f"Prefect's temporary server did not start; see {log}")
 
 
 def serve(port: int) -> None:

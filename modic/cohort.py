@@ -2,7 +2,8 @@
 
 COHORT/
   current/   what analysts read; replaced in one atomic step (modic/tables.py)
-  runs/<run_id>/shards/<shard_id>.parquet     finished shards, immutable; also manifest, report, methods
+  runs/<run_id>/shards/<shard_id>.parquet     finished shards, immutable; also manifest, report, methods,
+                                              and cases/<study_key>/, the pictures of what this run graded
   private/   mode 0700: key, header index, links, lock, shard inputs, Prefect's database when there is no server
 """
 
@@ -11,15 +12,19 @@ import json
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from modic.errors import UsageError
 
+RUN_TIME = "%Y%m%dT%H%M%SZ"
+RUN_ID = "[0-9]" * 8 + "T" + "[0-9]" * 6 + "Z-*"
 LAYOUT = 1
 """Version of the directory layout, in `private/cohort.json`, which also marks a directory as a cohort."""
 
@@ -48,6 +53,10 @@ class Cohort:
         """The finished file of one shard."""
         return self.run(run_id) / "shards" / f"{shard_id}.parquet"
 
+    def case(self, run_id: str, study_key: str) -> Path:
+        """The pictures of one study that this run graded (modic/pictures.py)."""
+        return self.run(run_id) / "cases" / study_key
+
     def shard_input(self, run_id: str, shard_id: str) -> Path:
         """What a worker is told of one shard: paths and UIDs, so private. Its progress file lies beside it."""
         return self.private / "shards" / run_id / f"{shard_id}.json"
@@ -56,19 +65,54 @@ class Cohort:
         """Every finished shard of every run, oldest run first."""
         return sorted((self.root / "runs").glob("*/shards/[!.]*.parquet"))
 
+    def new_run_id(self) -> str:
+        """UTC time and four random digits, later than every run here whatever the clock says."""
+        now = datetime.now(UTC)
+        last = max((path.name[:16] for path in (self.root / "runs").glob(RUN_ID)), default="")
+        if last >= f"{now:{RUN_TIME}}":
+            now = datetime.strptime(last, RUN_TIME).replace(tzinfo=UTC) + timedelta(seconds=1)
+        return f"{now:{RUN_TIME}}-{secrets.token_hex(2)}"
+
     def forget_shard_inputs(self) -> None:
         """Remove what runs, also killed ones, told their workers."""
         shutil.rmtree(self.private / "shards", ignore_errors=True)
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
-        """One run at a time writes a cohort; the lock dies with the process. Raises UsageError where it is held."""
-        with (self.private / "lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise UsageError(f"another run is writing {self.root}; wait for it to end") from error
+    def lock(self, run_id: str = "") -> Iterator[None]:
+        """One run at a time writes a cohort; the lock dies with the process, and the note of its `run_id` stays.
+
+        Whoever gets it removes the unfinished files that killed runs left. Raises UsageError where it is held.
+        """
+        with (self.private / "lock").open("a") as file:
+            if not _locked(file, fcntl.LOCK_EX):
+                time.sleep(0.2)  # `last_begun` may have looked at it
+                if not _locked(file, fcntl.LOCK_EX):
+                    raise UsageError(f"another run is writing {self.root}; wait for it to end")
+            if run_id:
+                with suppress(OSError):  # only for who looks; the disk may be full
+                    os.ftruncate(file.fileno(), 0)
+                    os.write(file.fileno(), run_id.encode())
+            for stale in [*self.private.glob(".*.tmp"), *self.root.glob("runs/*/shards/.*.tmp")]:
+                stale.unlink(missing_ok=True)
             yield
+
+    def last_begun(self) -> tuple[str | None, bool]:
+        """The last run that took the lock, if any, and whether it still holds it."""
+        try:
+            file = (self.private / "lock").open("r")
+        except FileNotFoundError:
+            return None, False
+        with file:
+            running = not _locked(file, fcntl.LOCK_SH)  # released at once; `lock` tries twice for that moment
+            return file.read() or None, running
+
+
+def _locked(file: IO[str], how: int) -> bool:
+    try:
+        fcntl.flock(file, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def create_cohort(root: Path, *, archive: Path) -> Cohort:
@@ -82,10 +126,12 @@ def create_cohort(root: Path, *, archive: Path) -> Cohort:
     if not is_cohort(root):
         if root.exists() and not root.is_dir():
             raise UsageError(f"{root} is a file, not a directory for a cohort")
-        if root.is_dir() and any(root.iterdir()):
+        if root.is_dir() and not _begun(root):
             raise UsageError(f"{root} is not empty and not a cohort; name a new directory")
         _create(root)
-    return open_cohort(root)
+    cohort = open_cohort(root)
+    _close_to_others(cohort.private)
+    return cohort
 
 
 def open_cohort(root: Path) -> Cohort:
@@ -103,19 +149,29 @@ def is_cohort(root: Path) -> bool:
     return (root / "private" / "cohort.json").is_file()
 
 
+def _begun(root: Path) -> bool:
+    """Whether a directory holds nothing but what `_create` had made when it was killed."""
+    known = {root / "private", root / "runs"}
+    return all(path in known or fnmatch(path.name, ".cohort.json.*.tmp") for path in root.rglob("*"))
+
+
+def _close_to_others(private: Path) -> None:
+    """Copying a cohort may have opened its private folder to others."""
+    try:
+        if private.stat().st_mode & 0o077:
+            private.chmod(0o700)
+    except OSError as error:
+        raise UsageError(f"{private} must be yours alone (chmod 700): {error.strerror}") from error
+
+
 def _create(root: Path) -> None:
     private = root / "private"
     try:
-        private.mkdir(parents=True, mode=0o700)
-        (root / "runs").mkdir()
+        private.mkdir(parents=True, mode=0o700, exist_ok=True)
+        (root / "runs").mkdir(exist_ok=True)
         write_json(private / "cohort.json", {"layout": LAYOUT})
     except OSError as error:
         raise UsageError(f"cannot create the cohort {root}: {error.strerror}") from error
-
-
-def new_run_id() -> str:
-    """UTC time and four random digits, so that names sort by time: `20261123T200000Z-1f0c`."""
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
 
 
 def write_json(path: Path, value: Any) -> Path:

@@ -54,6 +54,11 @@ class RunOptions:
 
     shard_size: int = _option(32, "studies in a shard: what is lost and redone when a worker dies")
     study_time_limit_s: float = _option(300.0, "a study that takes longer is `failed` with study.time_limit")
+    study_memory_limit_mb: int = _option(
+        4096,
+        "a study that asks for more memory (MiB, on top of the models') is `failed` with study.out_of_memory; Linux",
+    )
+    pictures: bool = _option(True, "keep pictures of every graded study for the report, at most 150 kB each")
 
 
 @dataclass(frozen=True, slots=True)

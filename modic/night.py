@@ -11,11 +11,15 @@ time of every image; not the folder, which may move), both models and the option
 
 import hashlib
 import json
+import logging
 import math
+import os
+import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import wraps
 from importlib.metadata import PackageNotFoundError, version
@@ -26,7 +30,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from modic import rows, shards
-from modic.cohort import Cohort, create_cohort, new_run_id, write_json
+from modic.cohort import Cohort, create_cohort, write_json
 from modic.config import GRADING_SECTIONS, Config, load_config
 from modic.crawl import crawl
 from modic.errors import ModicError, UsageError
@@ -35,11 +39,13 @@ from modic.pair import pair
 from modic.pipeline import where
 from modic.pseudonym import Pseudonyms
 from modic.records import Excluded, Pair, Series
+from modic.schemas import SCHEMAS
 from modic.shards import Job, Shard, Work
-from modic.tables import SCHEMAS, read_table, write_table
 from modic.tables import publish as publish_tables
+from modic.tables import read_table, write_table
 from modic.weights import model_id, read_card
 
+LOG = logging.getLogger(__name__)
 P = ParamSpec("P")
 R = TypeVar("R")
 LINKS = pa.schema(
@@ -81,9 +87,11 @@ def discreet(step: Callable[Concatenate[Run, P], R]) -> Callable[Concatenate[Run
         except ModicError:
             raise
         except Exception as error:  # noqa: BLE001  (raised again, without its message)
-            note = run.cohort.private / "last_error.txt"
-            note.write_text(traceback.format_exc(), encoding="utf-8")
-            raise ModicError(f"{step.__name__}: {where(error)}; more in {note}") from None
+            note, said = run.cohort.private / "last_error.txt", f"{step.__name__}: {where(error)}"
+            with suppress(OSError):  # the disk may be full
+                note.write_text(traceback.format_exc(), encoding="utf-8")
+                said += f"; more in {note}"
+            raise ModicError(said) from None
 
     return wrapped
 
@@ -97,6 +105,8 @@ class Survey:
     outcomes: list[Pair | Excluded]  # one a study
     keys: Pseudonyms
     fingerprints: dict[str, str]  # study key → fingerprint, for every pair
+    seconds: float  # that it took
+    ended: float = field(default_factory=time.monotonic)
 
     @property
     def pairs(self) -> list[Pair]:
@@ -120,21 +130,9 @@ class Summary:
             f"run {self.run_id}: {self.row['studies_found']} studies: {counts}; {self.graded_now} worked on in this run"
         )
 
-    def markdown(self) -> str:
-        """Counts by status and reason, as Prefect shows them."""
-        counts = [(status, self.row[f"studies_{status}"]) for status in ("graded", "excluded", "failed")]
-        files = [(name, self.row[f"files_{name}"]) for name in ("seen", "read", "unchanged", "rejected")]
-        reasons = json.loads(self.row["studies_by_reason"]) | json.loads(self.row["files_rejected_by_reason"])
-        parts = [("studies", counts), ("files", files), ("reason", sorted(reasons.items()))]
-        return "\n\n".join([f"# Run {self.run_id}", *(_markdown_table(head, body) for head, body in parts)]) + "\n"
-
     def as_dict(self) -> dict[str, Any]:
         """For a caller that knows no classes of ours."""
         return {"run_id": self.run_id, "failed": self.failed, "graded_now": self.graded_now, "line": self.line()}
-
-
-def _markdown_table(head: str, counts: list[tuple[str, int]]) -> str:
-    return "\n".join([f"| {head} | n |", "|---|--:|", *(f"| {name} | {count} |" for name, count in counts)])
 
 
 def prepare(archive: str, cohort: str, *, config: str = "", device: str = "auto") -> Run:
@@ -148,7 +146,7 @@ def prepare(archive: str, cohort: str, *, config: str = "", device: str = "auto"
     detector_id, classifier_id = map(model_id, cards)
     home = create_cohort(Path(cohort), archive=folder)
     now = datetime.now(UTC)
-    return Run(folder, home, options, device, new_run_id(), now, detector_id, classifier_id, _models_hash(cards))
+    return Run(folder, home, options, device, home.new_run_id(), now, detector_id, classifier_id, _models_hash(cards))
 
 
 def _absolute(weights: str) -> str:
@@ -162,16 +160,24 @@ def _models_hash(cards: list[dict[str, Any]]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def _cores() -> int:
+    """That this process may use; the workers that will grade have nothing to do during the crawl."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @discreet
 def find_studies(run: Run, *, on_progress: Callable[[int], None] | None = None) -> Survey:
     """crawl → identify → pair; `on_progress` is told the files seen. Raises UsageError where there is no DICOM."""
-    found = crawl(run.archive, index=run.cohort.header_index, on_progress=on_progress)
+    began = time.monotonic()
+    found = crawl(run.archive, index=run.cohort.header_index, on_progress=on_progress, processes=_cores())
+    LOG.info("files: %s", json.dumps(found.counts))
     series = identify(found.headers, options=run.config.identify)
     outcomes = pair(series, options=run.config.pair)
     keys = Pseudonyms.open(run.cohort.private)
     pairs = [one for one in outcomes if isinstance(one, Pair)]
     fingerprints = {keys.study(one.study_uid): _fingerprint(run, one, keys) for one in pairs}
-    return Survey(found.counts, series, outcomes, keys, fingerprints)
+    LOG.info("%d studies found, %d of them with a pair to grade", len(outcomes), len(pairs))
+    return Survey(found.counts, series, outcomes, keys, fingerprints, time.monotonic() - began)
 
 
 def _fingerprint(run: Run, one: Pair, keys: Pseudonyms) -> str:
@@ -183,10 +189,12 @@ def _fingerprint(run: Run, one: Pair, keys: Pseudonyms) -> str:
 def cut_shards(run: Run, survey: Survey, *, workers: int) -> list[Shard]:
     """Write the inputs of the shards that this run has to grade; empty where there is nothing to do."""
     run.cohort.forget_shard_inputs()
+    shards.set_damaged_aside(run.cohort)
     done = shards.finished(shards.ledger(run.cohort))
     keys = [survey.keys.study(one.study_uid) for one in survey.pairs]
     every = [Work(key, survey.fingerprints[key], one) for key, one in zip(keys, survey.pairs, strict=True)]
     work = [one for one in every if (one.study_key, one.fingerprint) not in done]
+    LOG.info("%d studies to grade; %d have their grades", len(work), len(every) - len(work))
     size = min(run.config.run.shard_size, math.ceil(len(work) / (SHARDS_PER_WORKER * workers)) or 1)
     return [
         shards.write_input(run.cohort, run.run_id, f"{index:05d}", work[start : start + size], run.config)
@@ -203,10 +211,11 @@ def publish(run: Run, survey: Survey) -> Summary:
     old = {name: read_table(run.cohort.root, name) for name in SCHEMAS}
     tables = rows.with_gone(_tables(run, survey, graded, old), old)
     ours = graded.filter(pc.equal(graded["run_id"], run.run_id))
+    seconds = {"find_studies": survey.seconds, "grade": time.monotonic() - survey.ended}
     row = _run_row(run, survey, tables["studies"], sorted(set(ours["device"].drop_null().to_pylist())))
     tables["runs"] = pa.concat_tables([old["runs"], rows.table("runs", [row])])
     write_table(_links(survey), run.cohort.private / "links.parquet")
-    _write_manifest(run, row, ours)
+    _write_manifest(run, row, ours, seconds)
     publish_tables(run.cohort.root, tables, run.run_id)
     run.cohort.forget_shard_inputs()
     failed = tables["studies"].filter(pc.equal(tables["studies"]["status"], "failed"))["study_key"].to_pylist()
@@ -236,7 +245,7 @@ def _run_row(run: Run, survey: Survey, studies: pa.Table, devices: list[str]) ->
     return {
         "run_id": run.run_id,
         "started": run.started,
-        "finished": datetime.now(UTC),
+        "finished": max(datetime.now(UTC), run.started),
         "code_version": code_version(),
         "configuration_hash": run.config.grading_hash(),
         "detector_id": run.detector_id,
@@ -280,14 +289,16 @@ def _links(survey: Survey) -> pa.Table:
     )
 
 
-def _write_manifest(run: Run, row: dict[str, Any], ours: pa.Table) -> None:
-    """`runs/<run_id>/manifest.json`: the run's row, its options, and seconds of work by stage."""
-    seconds: Counter[str] = Counter()
+def _write_manifest(run: Run, row: dict[str, Any], ours: pa.Table, seconds: dict[str, float]) -> None:
+    """`runs/<run_id>/manifest.json`: the run's row, its options, seconds by the clock, and of work by stage."""
+    work: Counter[str] = Counter()
     for stages in ours["seconds"].to_pylist():
-        seconds.update(dict(stages))
+        work.update(dict(stages))
     options = {section: asdict(getattr(run.config, section)) for section in (*GRADING_SECTIONS, "run")}
-    times = {name: row[name].isoformat() for name in ("started", "finished")}
-    manifest = {**row, **times, "options": options, "studies_worked_on": len(ours)}
+    dates = {name: row[name].isoformat() for name in ("started", "finished")}
+    manifest = {**row, **dates, "options": options, "studies_worked_on": len(ours)}
     run.cohort.run(run.run_id).mkdir(parents=True, exist_ok=True)
     path = run.cohort.run(run.run_id) / "manifest.json"
-    write_json(path, {**manifest, "seconds_by_stage": {k: round(v, 3) for k, v in seconds.items()}})
+    times: dict[str, dict[str, float]] = {"seconds": seconds, "seconds_by_stage": dict(work)}
+    rounded = {name: {k: round(v, 3) for k, v in one.items()} for name, one in times.items()}
+    write_json(path, {**manifest, **rounded})

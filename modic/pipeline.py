@@ -3,6 +3,8 @@
 The steps around it (find the studies, cut shards, publish) are in modic/night.py, and flows/nightly.py runs them all.
 """
 
+import logging
+import os
 import time
 import traceback
 from collections.abc import Iterator
@@ -13,15 +15,21 @@ from pathlib import Path
 
 from modic import shards
 from modic.classify import grade_regions
-from modic.cohort import open_cohort
+from modic.cohort import Cohort, open_cohort
 from modic.config import Config
 from modic.errors import ModicError, Reason, Rejected
+from modic.evidence import explain
 from modic.levels import find_levels
+from modic.limits import is_out_of_memory, memory_limit
 from modic.normalize import normalize
+from modic.pictures import write_case
 from modic.records import LEVELS, Grade, LevelBox, LevelResult, LevelSet, Pair, Region, StudyResult, Volume
 from modic.regions import box_on_t1, corners_mm, cut_regions
+from modic.registration import register
 from modic.volume import load_volume
 from modic.weights import Model, load_classifier, load_detector
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,8 +50,11 @@ class Models:
         }
 
 
-def grade_study(pair: Pair, *, models: Models, config: Config) -> StudyResult:
-    """load → levels → regions → normalize → grade. Expected trouble comes back as `rejected`; only bugs raise."""
+def grade_study(pair: Pair, *, models: Models, config: Config, pictures: Path | None = None) -> StudyResult:
+    """load → levels → regions → normalize → grade. Expected trouble comes back as `rejected`; only bugs raise.
+
+    `pictures`: folder for the study's pictures, which cost no grade where they fail.
+    """
     seconds: dict[str, float] = {}
     preprocessing = models.classifier.card["preprocessing"]
     with _timed(seconds, "load"):
@@ -61,13 +72,35 @@ def grade_study(pair: Pair, *, models: Models, config: Config) -> StudyResult:
         regions = [normalize(one, method=preprocessing["normalization"]) for one in cut if isinstance(one, Region)]
     with _timed(seconds, "grade"):
         grades = grade_regions(regions, classifier=models.classifier)
+    trouble: tuple[str, ...] = ()
+    if pictures is not None:
+        with _timed(seconds, "pictures"):
+            trouble = _draw(pictures, (t1, t2, levels, cut), regions, grades, models.classifier)
     return StudyResult(
         levels=_six_rows(t1, t2, levels, cut, grades),
         numbering=levels.numbering,
         p_numbering=levels.p_numbering,
-        warnings=(*pair.t1.warnings, *pair.t2.warnings, *t1.warnings, *t2.warnings),
+        warnings=(*_warnings(pair, t1, t2), *trouble),
         seconds=seconds,
     )
+
+
+def _warnings(pair: Pair, t1: Volume, t2: Volume) -> tuple[str, ...]:
+    found = (("T1", (*pair.t1.warnings, *t1.warnings)), ("T2", (*pair.t2.warnings, *t2.warnings)))
+    return tuple(f"{name}: {warning}" for name, warnings in found for warning in warnings)
+
+
+def _draw(
+    folder: Path, study: tuple[Volume, Volume, LevelSet, list[Region | LevelResult]],
+    regions: list[Region], grades: list[Grade], classifier: Model,
+) -> tuple[str, ...]:  # fmt: skip
+    """Write the study's pictures; what went wrong comes back as a warning of the study."""
+    try:
+        evidence = explain(regions, grades, classifier=classifier)
+        write_case(folder, *study, evidence, region_scale=classifier.card["preprocessing"]["region_scale"])
+    except Exception as error:  # noqa: BLE001  (pictures are for looking at; the grade stands without them)
+        return (f"no pictures: {where(error)}",)
+    return ()
 
 
 def _load(pair: Pair, config: Config) -> tuple[Volume, Volume] | Rejected:
@@ -77,7 +110,13 @@ def _load(pair: Pair, config: Config) -> tuple[Volume, Volume] | Rejected:
         if isinstance(volume, Rejected):
             return replace(volume, detail=f"{name}: {volume.detail}".rstrip(": "))
         volumes.append(volume)
-    return volumes[0], volumes[1]
+    t1, t2 = volumes
+    if pair.check_images:
+        found = register(t1, t2)
+        if not found.agrees:
+            return Rejected(Reason.STUDY_FRAMES_DIFFER, str(found))
+        t2 = replace(t2, warnings=(*t2.warnings, f"no FrameOfReferenceUID in common with T1; {found}"))
+    return t1, t2
 
 
 def _six_rows(
@@ -102,39 +141,66 @@ def grade_shard(cohort: str, run_id: str, shard_id: str, device: str) -> str:
     """Grade the studies of one shard and write its file; returns the path. A shard that has its file is not graded.
 
     Runs in a worker, which keeps the models between shards. Whatever a study does, short of killing the process, it
-    is a row. Raises WeightsError where the weights do not match their cards.
+    is a row. Raises WeightsError where the weights do not match their cards, and ModicError, which names no value of a
+    study, where the shard's files cannot be read or written.
     """
-    home = open_cohort(Path(cohort))
+    try:
+        return str(_grade_shard(open_cohort(Path(cohort)), run_id, shard_id, device))
+    except ModicError:
+        raise
+    except Exception as error:  # noqa: BLE001  (raised again, without its message)
+        raise ModicError(f"shard {shard_id}: {where(error)}") from None
+
+
+def _grade_shard(home: Cohort, run_id: str, shard_id: str, device: str) -> Path:
     path = home.shard(run_id, shard_id)
     if path.exists():
-        return str(path)
+        return path
+    shards.note_position(home, run_id, shard_id, shards.LOADING)
     studies, config = shards.read_input(home, run_id, shard_id)
     models = load_models(config.detector, config.classifier, resolve_device(device))
     rows = []
     for index, work in enumerate(studies):
         shards.note_position(home, run_id, shard_id, index)
-        rows.append(shards.row(work, grade_or_fail(work.pair, models=models, config=config), **models.identity))
-    return str(shards.write_output(path, rows))
+        pictures = home.case(run_id, work.study_key) if config.run.pictures else None
+        result = grade_or_fail(work.pair, models=models, config=config, pictures=pictures)
+        rows.append(shards.row(work, result, **models.identity))
+        _log(shard_id, work.study_key, result)
+    return shards.write_output(path, rows)
 
 
-def grade_or_fail(pair: Pair, *, models: Models, config: Config) -> StudyResult:
+def _log(shard_id: str, study_key: str, result: StudyResult) -> None:
+    refused, unsure = result.rejected, result.numbering == "uncertain"
+    if refused:
+        said = f"{refused.study_status}: {refused.reason}" + (f" ({refused.detail})" if refused.detail else "")
+    else:
+        grades = [one.grade for one in result.levels if one.grade]
+        said = f"{len(grades)} levels graded, {sum(one.abstained for one in grades)} of them abstained"
+        said += ", numbering uncertain" if unsure else ""
+    level = logging.WARNING if unsure or (refused and refused.study_status == "failed") else logging.INFO
+    took = sum(result.seconds.values())
+    LOG.log(level, "shard %s, study %s: %s, %.1f s", shard_id, study_key, said, took, extra={"shard": shard_id})
+
+
+def grade_or_fail(pair: Pair, *, models: Models, config: Config, pictures: Path | None = None) -> StudyResult:
     """`grade_study`, with a bug or an exhausted memory as a `failed` row. The detail names no value of the study."""
     try:
-        return grade_study(pair, models=models, config=config)
+        with memory_limit(config.run.study_memory_limit_mb):
+            return grade_study(pair, models=models, config=config, pictures=pictures)
     except ModicError:
         raise
     except Exception as error:  # noqa: BLE001  (a bad study costs only itself)
-        out_of_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-        reason = Reason.STUDY_OUT_OF_MEMORY if out_of_memory else Reason.STUDY_INTERNAL_ERROR
+        reason = Reason.STUDY_OUT_OF_MEMORY if is_out_of_memory(error) else Reason.STUDY_INTERNAL_ERROR
         return StudyResult(rejected=Rejected(reason, where(error)))
 
 
 def where(error: Exception) -> str:
-    """`ValueError in levels.py:120`: the class and the innermost line of this package."""
+    """`ValueError in levels.py:120`: the class, the system's words if any, our innermost line."""
     here = Path(__file__).parent
+    system = f" ({os.strerror(error.errno)})" if isinstance(error, OSError) and error.errno else ""
     frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).is_relative_to(here)]
     place = f" in {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
-    return f"{type(error).__name__}{place}"
+    return f"{type(error).__name__}{system}{place}"
 
 
 @cache

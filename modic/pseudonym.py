@@ -54,6 +54,10 @@ class Pseudonyms:
         """`r_` and 16 hex digits; each stack of a series has its own."""
         return "r_" + self._hash("series", series_uid, stack)[:DIGITS]
 
+    def scanner(self, text: str) -> str:
+        """`unlisted_` and 8 hex digits, for text in place of a scanner's name (modic.scanners)."""
+        return "unlisted_" + self._hash("scanner", text)[:8]
+
     def fingerprint(self, *parts: object) -> str:
         """64 hex digits that change whenever a part does. Parts are text, numbers, or tuples or lists of such."""
         return self._hash("fingerprint", *parts)

@@ -3,6 +3,9 @@
 Everything in it comes from the published tables, through the views of sql/views.
 """
 
+import base64
+import hashlib
+import json
 import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
@@ -11,6 +14,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
+from modic.cases import LEVEL_QUESTION, QUESTION, gather_cases
 from modic.epidemiology import wilson
 from modic.errors import UsageError
 from modic.query import connect, rows_of
@@ -72,7 +76,18 @@ def gather(cohort_root: Path) -> dict[str, Any]:
             "models": ask("SELECT detector_id, classifier_id, normalization, count(DISTINCT study_key) AS n_studies"
                           " FROM levels GROUP BY ALL ORDER BY n_studies DESC, detector_id, classifier_id"),
             "versions": versions(),
+            **viewer(gather_cases(cohort_root, ask(QUESTION), ask(LEVEL_QUESTION))),
         }  # fmt: skip
+
+
+def viewer(cases: dict[str, Any]) -> dict[str, str]:
+    """What templates/cases.html needs, and the policy of a page that may run the viewer and no other script."""
+    templates = Path(__file__).parent / "templates"
+    script, style = ((templates / name).read_text(encoding="utf-8") for name in ("cases.js", "cases.css"))
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; img-src 'self' file:"
+    text = json.dumps(cases, ensure_ascii=False, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+    return {"cases": text, "viewer": script, "viewer_style": style, "csp": policy}
 
 
 def _with_intervals(row: dict[str, Any]) -> dict[str, Any]:
@@ -106,6 +121,12 @@ def methods_text(run: dict[str, Any], normalizations: list[str], patients: int) 
     normalization = " or ".join(str(one) for one in normalizations) or "none"
     text: str = template("methods.md").render(run=run, normalization=normalization, patients=patients)
     return " ".join(text.split())
+
+
+def render(name: str, **values: Any) -> str:
+    """A page made of a template."""
+    text: str = template(name).render(values)
+    return text
 
 
 def template(name: str) -> Any:

@@ -14,13 +14,14 @@ import pyarrow.compute as pc
 from modic.errors import Reason, Rejected
 from modic.pseudonym import Pseudonyms
 from modic.records import Excluded, Pair, Series
-from modic.tables import KEYS, SCHEMAS
+from modic.scanners import is_scanner_name
+from modic.schemas import KEYS, SCHEMAS
 
 GONE = "no longer in the archive"
 """What `detail` says of a study whose files were removed; its row and its levels stay."""
 
 
-def attributes(series: Series) -> dict[str, Any]:
+def attributes(series: Series, keys: Pseudonyms) -> dict[str, Any]:
     """The columns of `studies` that a header tells."""
     header = series.header
     sex = str(header.get("PatientSex") or "").strip().upper()
@@ -29,8 +30,8 @@ def attributes(series: Series) -> dict[str, Any]:
         "study_year": day.year if day else None,
         "age_years": age_years(header),
         "sex": sex if sex in ("F", "M", "O") else None,
-        "manufacturer": _text(header.get("Manufacturer")),
-        "scanner_model": _text(header.get("ManufacturerModelName")),
+        "manufacturer": _scanner(header.get("Manufacturer"), keys),
+        "scanner_model": _scanner(header.get("ManufacturerModelName"), keys),
         "field_strength_t": _number(header.get("MagneticFieldStrength")),
     }
 
@@ -58,8 +59,9 @@ def _date(value: Any) -> date | None:
         return None
 
 
-def _text(value: Any) -> str | None:
-    return " ".join(str(value or "").split()) or None
+def _scanner(value: Any, keys: Pseudonyms) -> str | None:
+    text = " ".join(str(value or "").split())
+    return (text if is_scanner_name(text) else keys.scanner(text)) if text else None
 
 
 def _number(value: Any) -> float | None:
@@ -92,7 +94,8 @@ def _study_row(
     outcome: Pair | Excluded, series: Series, graded: dict[str, dict[str, Any]], keys: Pseudonyms, run_id: str
 ) -> dict[str, Any]:
     key = keys.study(outcome.study_uid)
-    row = {"study_key": key, "patient_key": keys.patient(outcome.patient_id), **attributes(series)}
+    row = {"study_key": key, "patient_key": keys.patient(outcome.patient_id), **attributes(series, keys)}
+    row["pairing_rule"] = outcome.rule or None
     if isinstance(outcome, Excluded):
         return row | _refusal(outcome.rejected) | {"run_id": run_id}
     entry = graded[key]
@@ -107,6 +110,7 @@ def _study_row(
         "n_levels_graded": levels.count("graded"),
         "level_numbering": entry["level_numbering"],
         "level_numbering_probability": entry["p_numbering"],
+        "warnings": "; ".join((*outcome.warnings, *entry["warnings"])) or None,
         "run_id": entry["run_id"],
     }
 
@@ -150,6 +154,8 @@ def _series_row(series: Series, used: set[str], keys: Pseudonyms, run_id: str) -
         "n_slices": series.n_slices,
         "status": "used" if key in used else "not_used",
         "reason": None if key in used else str(reason),
+        "detail": (series.rejected.detail or None) if series.rejected else None,
+        "warnings": "; ".join(series.warnings) or None,
         "run_id": run_id,
     }
 

@@ -92,7 +92,7 @@ def _load(name: str, kind: str, build: Any, device: str) -> Model:
     except RuntimeError as error:
         why = str(error)[:200]
         raise WeightsError(f"{kind} weights: {path} does not fit its card's architecture: {why}") from error
-    return Model(net.eval().to(device), card, model_id(card), device)
+    return Model(net.eval().requires_grad_(False).to(device), card, model_id(card), device)
 
 
 def save_weights(path: Path, state: dict[str, Any], card: dict[str, Any]) -> Path:

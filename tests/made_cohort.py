@@ -8,7 +8,8 @@ from typing import Any
 import pyarrow as pa
 
 from modic.records import LEVELS
-from modic.tables import SCHEMAS, publish
+from modic.schemas import SCHEMAS
+from modic.tables import publish
 
 RUN = "20261123T200000Z-1f0c"
 MODELS = {"detector_id": "0123456789ab", "classifier_id": "ba9876543210"}

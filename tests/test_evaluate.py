@@ -1,5 +1,6 @@
 """`modic evaluate`: what a user finds in the terminal and in the folder, and views made harder."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from modic.cli import main
 from modic.nets import build_classifier, build_detector
 from modic.records import LEVELS, LevelBox, LevelSet
 from modic.train import evaluation, naming
-from modic.train.discs import Disc, save_discs
+from modic.train.discs import Disc, save_discs, scanner_name
 from modic.train.evaluate_classifier import MADE_UP, about_mc1, grouped
 from modic.train.evaluate_detector import by_patient
 from modic.train.lesions import DiscGeometry
@@ -184,6 +185,15 @@ def test_what_is_said_of_type_1_depends_on_whose_lesions_they_are() -> None:
         "real": [0, 1], "real and painted MC1": [0, 1, 2], "phantom": [3],
     }  # fmt: skip
     assert grouped([own, healthy]) == {"real": [0, 1]}
+
+
+def test_real_discs_are_also_measured_by_scanner() -> None:
+    scanners = [scanner_name("SIEMENS", "1.5"), scanner_name("Philips Medical Systems", 3.0), scanner_name("GE", None)]
+    assert scanners == ["Siemens 1.5 T", "Philips 3 T", ""]
+    assert scanner_name("<b>|evil", 1.5) == ""
+    examples = [Example(replace(disc("spider", 0), scanner=scanner)) for scanner in scanners]
+    assert grouped(examples) == {"real": [0, 1, 2], "real, Philips 3 T": [1], "real, Siemens 1.5 T": [0]}
+    assert grouped(examples[1:]) == {"real": [0, 1]}
 
 
 def spine(patient: str, contrast: str = "t2") -> Sample:

@@ -14,7 +14,7 @@ from modic import pipeline, shards
 from modic.cohort import Cohort, create_cohort
 from modic.config import Config, IdentifyOptions, PairOptions
 from modic.crawl import crawl
-from modic.errors import Reason, Rejected
+from modic.errors import ModicError, Reason, Rejected
 from modic.identify import identify
 from modic.pair import pair
 from modic.records import LEVELS, Grade, LevelBox, LevelSet, Pair, Region, StudyResult
@@ -77,6 +77,13 @@ def test_a_graded_study_has_six_levels_in_order_each_with_its_status(one_pair: P
     assert graded.corner0_mm is not None and graded.corner0_mm[2] > graded.corner1_mm[2]  # type: ignore[index]
     assert list(result.seconds) == ["load", "levels", "regions", "normalize", "grade"]
     assert result.rejected is None and result.numbering == "uncertain"
+
+
+@pytest.mark.usefixtures("networks")
+def test_what_was_accepted_with_a_warning_is_said_of_its_contrast(one_pair: Pair) -> None:
+    warned = replace(one_pair, t2=replace(one_pair.t2, warnings=("slice spacing varies by 3.0%",)))
+    result = pipeline.grade_study(warned, models=MODELS, config=Config())
+    assert result.warnings == ("T2: slice spacing varies by 3.0%",)
 
 
 @pytest.mark.usefixtures("networks")
@@ -169,11 +176,17 @@ def test_the_study_over_the_time_limit_is_named_at_once(job: Job, one_pair: Pair
     assert failures(job) == [("s_0", "study.time_limit")]
 
 
+def test_a_shard_that_only_waited_on_a_worker_that_died_is_given_to_another(job: Job, one_pair: Pair) -> None:
+    for _ in range(5):
+        assert split(job, one_pair, "00000", 2, None, Reason.STUDY_WORKER_DIED) == [["s_0", "s_1"]]
+    assert shards.isolate(job, "00000", Reason.STUDY_WORKER_DIED) == ["00000"]
+
+
 def test_workers_that_die_before_any_study_end_the_run(job: Job, one_pair: Pair) -> None:
     died = Reason.STUDY_WORKER_DIED
-    assert split(job, one_pair, "00000", 2, None, died) == [["s_0", "s_1"]]
-    with pytest.raises(RuntimeError, match="memory"):
-        split(job, one_pair, "00000rr", 2, None, died)
+    assert split(job, one_pair, "00000", 2, shards.LOADING, died) == [["s_0", "s_1"]]
+    with pytest.raises(ModicError, match="memory"):
+        split(job, one_pair, "00000rr", 2, shards.LOADING, died)
     assert failures(job) == []
 
 

@@ -16,7 +16,8 @@ import pytest
 from made_cohort import RUN, as_tables, key, make_cohort, make_rows
 
 from modic.records import LEVELS
-from modic.tables import KEYS, ROWS, SCHEMAS, dictionary, enforce, publish, read_table, write_table
+from modic.schemas import KEYS, ROWS, SCHEMAS
+from modic.tables import enforce, publish, read_table, write_table
 
 
 def test_every_column_and_table_is_described() -> None:
@@ -33,11 +34,6 @@ def test_descriptions_and_types_are_in_the_files(tmp_path: Path) -> None:
         assert pa.parquet.read_schema(tmp_path / "current" / f"{name}.parquet").field(0).metadata[b"description"]
 
 
-def test_the_dictionary_holds_every_column() -> None:
-    text = dictionary()
-    assert all(f"| `{field.name}` |" in text for schema in SCHEMAS.values() for field in schema)
-
-
 def test_pandas_and_duckdb_read_the_tables_as_they_stand(tmp_path: Path) -> None:
     make_cohort(tmp_path)
     frame = pd.read_parquet(tmp_path / "current" / "levels.parquet")
@@ -50,6 +46,14 @@ def test_columns_without_a_value_keep_their_type(tmp_path: Path) -> None:
     publish(tmp_path, as_tables(rows), RUN)
     assert read_table(tmp_path, "studies").schema.field("field_strength_t").type == pa.float32()
     assert read_table(tmp_path, "levels").schema.field("prediction_set").type.value_type == pa.int8()
+
+
+def test_columns_that_an_earlier_version_did_not_write_are_null(tmp_path: Path) -> None:
+    path = make_cohort(tmp_path) / "current" / "series.parquet"
+    pa.parquet.write_table(pa.parquet.read_table(path, partitioning=None).drop_columns(["warnings", "detail"]), path)
+    found = read_table(tmp_path, "series")
+    assert found.schema.equals(SCHEMAS["series"], check_metadata=False)
+    assert found["warnings"].null_count == len(found) > 0
 
 
 def test_rows_are_sorted_by_key_whatever_order_they_come_in() -> None:
@@ -146,7 +150,7 @@ def test_a_reader_sees_whole_tables_of_one_run_while_writers_are_killed(tmp_path
         with subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, env=env) as writer:
             assert writer.stdout and writer.stdout.readline() == b"ready\n"
             until = time.monotonic() + random.uniform(0.2, 0.4)
-            while time.monotonic() < until:
+            while time.monotonic() < until or (len(seen) < 2 and time.monotonic() < until + 60):  # a busy machine
                 seen.add(rows_seen(tmp_path))
             writer.send_signal(signal.SIGKILL)
         assert rows_seen(tmp_path) in {(23, 120), (43, 240)}

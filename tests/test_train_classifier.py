@@ -13,7 +13,7 @@ from modic.errors import UsageError
 from modic.normalize import normalize
 from modic.records import Region
 from modic.train import classifier as training
-from modic.train.calibrate import conformal_quantiles, fit_scaling
+from modic.train.calibrate import conformal_quantiles, fit_scaling, held_out_coverage
 from modic.train.discs import Disc, part_of, save_discs, spider_discs, wide
 from modic.train.lesions import DiscGeometry, disc_geometry, paint
 from modic.train.metrics import auc_0_2, measure
@@ -186,6 +186,19 @@ def test_conformal_sets_cover_each_class_as_promised() -> None:
     assert conformal_quantiles(p[:5], np.array([0, 0, 0, 0, 2]), alpha=0.1) == [1.0, 1.0, 1.0]
 
 
+def test_coverage_is_counted_on_patients_that_calibration_did_not_see() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.tile([0, 1, 2], 100)
+    logits = rng.normal(0, 1, (300, 3)) + 2 * np.eye(3)[labels]
+    patients = [f"p{i // 3}" for i in range(300)]
+    coverage = held_out_coverage(logits, labels, patients, alpha=0.1, draws=20)
+    assert coverage == pytest.approx([0.9] * 3, abs=0.04)
+    kept = labels < 2
+    of_kept = [patient for patient, keep in zip(patients, kept, strict=True) if keep]
+    few = held_out_coverage(logits[kept], labels[kept], of_kept, alpha=0.1, draws=2)
+    assert few[2] is None
+
+
 def test_measured_numbers() -> None:
     p = np.array([[0.8, 0.1, 0.1], [0.4, 0.1, 0.5], [0.1, 0.1, 0.8], [0.3, 0.1, 0.6]])
     numbers = measure(p, np.array([0, 0, 2, 2]), [0.5, 0.5, 0.5])
@@ -218,3 +231,51 @@ def test_trained_weights_are_loaded_and_grade(tmp_path: Path) -> None:
 def test_an_unknown_source_is_named(data: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=data):
         training.train_classifier(training.ClassifierTraining(data=(data,), out=tmp_path))
+
+
+def folded(tmp_path: Path, **more: Any) -> training.ClassifierTraining:
+    """A training on made-up discs, cross-validated in two folds."""
+    for kind in ("spider-slices", "phantom-40"):
+        discs = [d for d in made_up(80) if d.source == kind.split("-")[0]]
+        save_discs(tmp_path / "cache" / f"{kind}-1.35-32.npz", discs)
+    options = {"region_size": 32, "widths": (4, 4, 8, 8), "epochs": 1, "epoch_steps": 2, "batch": 6, "folds": 2}
+    return training.ClassifierTraining(data=("spider=x", "phantom=40"), out=tmp_path, **{**options, **more})
+
+
+def test_cross_validation_grades_each_patient_by_a_network_that_never_saw_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained_on: list[set[str]] = []
+    fit = training.fit
+
+    def watched(net: Any, parts: dict[str, list[Example]], *rest: Any) -> Any:
+        trained_on.append({e.disc.patient for e in parts["train"]})
+        return fit(net, parts, *rest)
+
+    monkeypatch.setattr(training, "fit", watched)
+    path = training.train_classifier(folded(tmp_path))
+    *folds, final = trained_on
+    graded_in = [
+        {e.disc.patient for e in training.examples_by_part(made_up(80))[part]} for part in ("train", "calibrate")
+    ]
+    development = {p for part in graded_in for p in part}
+    assert [final - fold for fold in folds] != [set(), set()]
+    assert set.union(*(final - fold for fold in folds)) == final == development
+    assert not (final - folds[0]) & (final - folds[1])
+    card = load_classifier(str(path)).card
+    real = {p for p in development if int(p[1:]) % 2}
+    assert card["calibration"]["patients"] == len(real)
+    assert "fold 1 of 2" in capsys.readouterr().out
+
+
+def test_a_finished_fold_is_kept_and_one_of_other_options_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    training.train_classifier(folded(tmp_path))
+    (tmp_path / "checkpoint.safetensors").unlink()  # killed before the last training
+    capsys.readouterr()
+    training.train_classifier(folded(tmp_path))
+    assert "fold" not in capsys.readouterr().out
+    (tmp_path / "checkpoint.safetensors").unlink()
+    with pytest.raises(UsageError, match="learning_rate"):
+        training.train_classifier(folded(tmp_path, learning_rate=0.5))

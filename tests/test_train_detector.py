@@ -1,18 +1,24 @@
 """Training of the detector: it runs, leaves a card that service accepts, and its pieces keep boxes right."""
 
 import json
+from dataclasses import replace
 
 import cv2
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
+from torchvision.models.detection._utils import BoxCoder
 
 from modic.errors import UsageError
+from modic.levels import detect
 from modic.train.augment import augment
 from modic.train.detector import DetectorTraining, load_samples, train_detector
-from modic.train.spider import load_spider, split_of
+from modic.train.lordosis import bend
+from modic.train.settle import settle_boxes
+from modic.train.spider import Sample, load_spider, split_of
 from modic.train.transitional import change_count, rename
-from modic.weights import load_detector
+from modic.weights import Model, load_detector
 
 
 def test_boxes_follow_the_pixels_they_mark():
@@ -78,3 +84,49 @@ def test_a_vertebra_is_added_or_taken_away_with_its_disc_and_its_names():
         for x0, y0, x1, y1 in where.astype(int):
             assert changed[y0 + 2 : y1 - 2, x0 + 2 : x1 - 2].min() > 0.9
         assert (changed > 0.5).sum() == pytest.approx(200 * count, rel=0.1)
+
+
+@pytest.mark.parametrize("degrees", [35.0, -20.0])
+def test_a_bent_spine_takes_its_boxes_along_and_turns_the_sacrum(degrees):
+    image = np.zeros((400, 400), np.float32)
+    boxes = np.array([[180.0, 35 + 45 * i, 220, 55 + 45 * i] for i in range(6)])
+    for x0, y0, x1, y1 in boxes.astype(int):
+        image[y0 + 5 : y1 - 5, x0 + 5 : x1 - 5] = 1
+    bent, where = bend(image, boxes, np.random.default_rng(0), degrees=degrees)
+    centres = (where[:, :2] + where[:, 2:]) / 2
+    _, _, _, found = cv2.connectedComponentsWithStats((bent > 0.5).astype(np.uint8))
+    for centre in centres:
+        assert np.linalg.norm(found[1:] - centre, axis=1).min() < 2
+    assert np.allclose(where[:2], boxes[:2])  # the upper discs stay
+    assert np.sign(centres[-1, 0] - 200) == np.sign(degrees)  # steeper: the sacrum moves backwards, to the right
+    assert (where[-1, 3] - where[-1, 1]) > (boxes[-1, 3] - boxes[-1, 1])
+
+
+class _Detector(torch.nn.Module):
+    """Proposes the given boxes, too tall by a tenth above and a fifth below, and regresses them by its bias alone."""
+
+    def __init__(self, boxes: np.ndarray) -> None:
+        super().__init__()
+        heights = boxes[:, 3] - boxes[:, 1]
+        self.proposals = torch.tensor(boxes + np.stack([0 * heights, -0.1 * heights, 0 * heights, 0.2 * heights], 1))
+        self.roi_heads = torch.nn.Module()
+        self.roi_heads.box_coder = BoxCoder((10.0, 10.0, 5.0, 5.0))
+        self.roi_heads.box_predictor = torch.nn.Module()
+        self.roi_heads.box_predictor.bbox_pred = torch.nn.Linear(1, 28, dtype=torch.float64)
+        torch.nn.init.zeros_(self.roi_heads.box_predictor.bbox_pred.bias)
+
+    def forward(self, images: list[torch.Tensor]) -> list[dict[str, torch.Tensor]]:
+        by_class = self.roi_heads.box_predictor.bbox_pred.bias.detach().reshape(7, 4)[1:]
+        boxes = self.roi_heads.box_coder.decode_single(by_class, self.proposals)
+        return [{"boxes": boxes, "scores": torch.ones(6), "labels": torch.arange(1, 7)}]
+
+
+def test_boxes_settle_on_given_ones_and_not_on_those_of_a_detector():
+    boxes = np.array([[40.0, 20 + 25 * i, 75, 35 + 25 * i] for i in range(6)])
+    image = np.random.default_rng(0).integers(0, 255, (200, 200)).astype(np.uint8)
+    model = Model(_Detector(boxes), {"preprocessing": {"image_size": 200, "percentiles": [1, 99]}}, "", "cpu")
+    one = Sample("1", "t2", image, boxes, np.arange(6))
+    assert settle_boxes(model, [replace(one, given=False)] * 12) == {}
+    moved = settle_boxes(model, [one] * 12)
+    assert moved["L5/S1"] == pytest.approx([0, -0.1, 0, 0.2], abs=0.01)
+    assert np.allclose(detect(image[None], model)[0][0], boxes, atol=0.1)

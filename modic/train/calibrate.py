@@ -46,3 +46,26 @@ def conformal_quantiles(p: np.ndarray, labels: np.ndarray, *, alpha: float) -> l
         rank = int(np.ceil((len(scores) + 1) * (1 - alpha)))
         quantiles.append(float(scores[rank - 1]) if rank <= len(scores) else 1.0)
     return quantiles
+
+
+def held_out_coverage(
+    logits: np.ndarray, labels: np.ndarray, patients: list[str], *, alpha: float, draws: int = 200
+) -> list[float | None]:
+    """For each class the share of discs whose prediction set holds it, on patients that calibration did not see.
+
+    Patients are dealt to two halves `draws` times; temperature, shift and quantiles are fitted on one half, coverage
+    counted on the other. None for a class that is nowhere.
+    """
+    names, rng = sorted(set(patients)), np.random.default_rng(0)
+    covered, seen = np.zeros(CLASSES), np.zeros(CLASSES)
+    for _ in range(draws):
+        half = set(rng.permutation(names)[: len(names) // 2].tolist())
+        fitted = np.array([patient in half for patient in patients])
+        temperature, shift = fit_scaling(logits[fitted], labels[fitted])
+        p = softmax((logits + shift) / temperature)
+        quantiles = conformal_quantiles(p[fitted], labels[fitted], alpha=alpha)
+        for k in range(CLASSES):
+            of_class = ~fitted & (labels == k)
+            covered[k] += (1 - p[of_class, k] <= quantiles[k]).sum()
+            seen[k] += of_class.sum()
+    return [float(c / n) if n else None for c, n in zip(covered, seen, strict=True)]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modic.classify import softmax
-from modic.train.calibrate import conformal_quantiles, fit_scaling
+from modic.train.calibrate import conformal_quantiles, fit_scaling, held_out_coverage
 from modic.train.loop import short
 from modic.train.metrics import auc_0_2, auc_interval, measure
 from modic.train.views import Example
@@ -169,6 +169,7 @@ def _cross_validation(
     unpainted = np.array([e.real for e in real])
     patients = [e.disc.patient for e in real]
     either = unpainted & (labels != 1)
+    coverage = held_out_coverage(logits, labels, patients, alpha=options.alpha)
     rightly = [(p[either & (labels == k)][:, [0, 2]].argmax(1) == k // 2).mean() for k in (0, 2)]
     inside = [patient for patient, is_real in zip(patients, unpainted, strict=True) if is_real]
     return {
@@ -177,6 +178,9 @@ def _cross_validation(
             "auc_mc0_vs_mc2_of_real_discs": auc_0_2(p[unpainted], labels[unpainted]),
             "interval_95_by_patient": auc_interval(p[unpainted], labels[unpainted], inside),
             "balanced_accuracy_mc0_mc2_of_real_discs": round(float(np.mean(rightly)), 3),
+            "coverage_of_patients_not_calibrated_on": {
+                f"mc{k}": None if share is None else round(share, 3) for k, share in enumerate(coverage)
+            },
             **measure(p, labels, calibration["conformal_q"]),
         }
     }  # fmt: skip
@@ -283,13 +287,17 @@ def _folds(group: dict[str, Any] | None) -> list[str]:
     if not group:
         return []
     low, high = group["interval_95_by_patient"]
-    sensitivity = ", ".join(f"{k} {v:.2f}" for k, v in group["sensitivity"].items())
+    sensitivity, coverage = (
+        ", ".join(f"{k} {v:.2f}" for k, v in group.get(key, {}).items() if v is not None)
+        for key in ("sensitivity", "coverage_of_patients_not_calibrated_on")
+    )
     return [
         f"Cross-validation ({group['why']}): {group['patients']} real patients, AUC MC0/MC2 "
         f"{group['auc_mc0_vs_mc2_of_real_discs']:.2f} (95 % interval {low:.2f}-{high:.2f}), balanced accuracy MC0/MC2 "
         f"{group['balanced_accuracy_mc0_mc2_of_real_discs']:.2f}. With painted type 1 and three classes: sensitivity "
         f"{sensitivity}; abstained {group['abstained']:.0%}, right where not "
-        f"{group['accuracy_where_not_abstained'] or 0:.0%}.", "",
+        f"{group['accuracy_where_not_abstained'] or 0:.0%}. Coverage of the prediction sets where calibration saw half "
+        f"of these patients and coverage was counted on the other half (200 times): {coverage}.", "",
     ]  # fmt: skip
 
 

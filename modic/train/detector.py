@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 PERCENTILES = (1.0, 99.5)
 PHANTOM = 0.35  # share of the slices that come from the phantom where there are real ones too
+BENT = 0.35  # share of the slices shown with a steeper or flatter sacrum
 TRANSITIONAL = 0.15  # share of the slices shown with a vertebra too many (or, less often, too few)
 
 
@@ -160,7 +161,8 @@ def train_detector(options: DetectorTraining) -> Path:
     load(net, start, backbone=options.backbone)
     net = net.to(options.device).to(memory_format=torch.channels_last)
     history = _fit(net, samples, options, settings)
-    path = _save(net, samples, options, {"started_from": start.record or None, "stopped_after": short(history[-1])})
+    more = {"started_from": start.record or None, "stopped_after": short(history[-1])}
+    path = _save(net, samples, options, more)
     finish(options.out, history, settings)
     return path
 
@@ -223,6 +225,7 @@ def _example(sample: Sample, rng: np.random.Generator, options: DetectorTraining
     import torch
 
     from modic.train.augment import augment
+    from modic.train.lordosis import bend
     from modic.train.transitional import change_count, rename
 
     lo, hi = np.percentile(sample.image, PERCENTILES)
@@ -232,6 +235,8 @@ def _example(sample: Sample, rng: np.random.Generator, options: DetectorTraining
         unit, where, names, other = change_count(unit, where, names, rng, added=rng.random() < 0.7)
     if other and rng.random() < 0.5:
         names = rename(names, other)
+    if len(where) >= 4 and rng.random() < BENT:
+        unit, where = bend(unit, where, rng)
     for _ in range(10):
         image, boxes, kept = augment(unit, where, rng, size=options.image_size)
         kept &= names >= 0
@@ -264,12 +269,15 @@ def _validation_loss(net: "torch.nn.Module", samples: list[Sample], options: Det
 def _save(
     net: "torch.nn.Module", samples: dict[str, list[Sample]], options: DetectorTraining, more: dict[str, Any]
 ) -> Path:
-    """Measure on the test patients; write weights and card, `more` into its recipe."""
+    """Settle the boxes, measure on the test patients; write weights and card, `more` into its recipe."""
     from modic.train.cards import write_detector
     from modic.train.naming import evaluate
+    from modic.train.settle import settle_boxes
     from modic.weights import Model
 
     model = Model(net.eval(), {"preprocessing": options.preprocessing}, "", options.device)
+    training = [s for group in samples.values() for s in group if split_of(s.patient) == "train"]
+    more = more | {"boxes_settled_by": settle_boxes(model, training)}
     results = {
         f"{name}, test patients": evaluate(
             [s for s in group if split_of(s.patient) == "test" and not s.other][:300], model
@@ -280,6 +288,6 @@ def _save(
     recipe = {k: v for k, v in asdict(options).items() if k not in places}
     recipe |= {"architecture": options.architecture, "preprocessing": options.preprocessing}
     recipe["data"] = [source if source.startswith("phantom") else source.split("=")[0] for source in options.data]
-    recipe |= more
+    recipe |= {"detector": Path(options.detector).name} | more
     patients = {name: len({s.patient for s in group}) for name, group in samples.items()}
     return write_detector(net.state_dict(), results, patients, recipe, options.out / "detector.safetensors")

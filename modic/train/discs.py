@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ class Disc:
     source: str  # spider | phantom | one of modic.train.sources.KINDS
     geometry: DiscGeometry
     degeneration: int  # Pfirrmann grade 1-5, 0 unknown
+    scanner: str = ""  # `scanner_name`; empty where unknown
 
     @property
     def real(self) -> bool:
@@ -50,6 +52,17 @@ class Disc:
         return self.source in ONE_SLICE
 
 
+def scanner_name(manufacturer: Any, field_t: Any) -> str:
+    """Manufacturer (first word, of letters only: header text is not to be trusted) and field strength: `Philips 3 T`;
+    empty where either is missing."""
+    word = re.match(r"\W*([A-Za-z]{2,20})", str(manufacturer or ""))
+    try:
+        field = float(field_t)
+    except (TypeError, ValueError):
+        return ""
+    return f"{word.group(1).title()} {field:.2g} T" if word and 0 < field < 20 else ""
+
+
 def wide(preprocessing: dict[str, Any]) -> dict[str, Any]:
     """Preprocessing for a region with margin, on the same pixel grid as the region without."""
     size = round(preprocessing["region_size"] * MARGIN / 2) * 2
@@ -59,7 +72,7 @@ def wide(preprocessing: dict[str, Any]) -> dict[str, Any]:
 
 def cut_discs(
     t1: Volume, t2: Volume, boxes: list[LevelBox], labels: dict[str, tuple[int, int]], *, patient: str, source: str,
-    preprocessing: dict[str, Any],
+    preprocessing: dict[str, Any], scanner: str = "",
 ) -> Iterator[Disc]:  # fmt: skip
     """Discs of one patient that can be cut; `labels` holds (Modic type, Pfirrmann grade) by level name."""
     larger = wide(preprocessing)
@@ -68,9 +81,8 @@ def cut_discs(
         if isinstance(part, Region) and found.level in labels:
             width = larger["region_size"] / larger["region_scale"]
             shape = disc_geometry(found.box, front_down=found.level in LEVELS[-2:], width_px=width)
-            yield Disc(
-                part.t1, part.t2, labels[found.level][0], found.level, patient, source, shape, labels[found.level][1]
-            )
+            label, degeneration = labels[found.level]
+            yield Disc(part.t1, part.t2, label, found.level, patient, source, shape, degeneration, scanner)
 
 
 def spider_discs(folder: Path, preprocessing: dict[str, Any], *, detector: str = "") -> list[Disc]:
@@ -89,6 +101,7 @@ def spider_discs(folder: Path, preprocessing: dict[str, Any], *, detector: str =
         raise UsageError(f"--data spider: {error}") from error
     if detector:
         boxes = boxed_by(detector, folder, boxes)
+    scanners = _scanners(folder / "series.csv")
     discs: list[Disc] = []
     for t2_path in sorted((folder / "images").glob("*_t2.png")):
         patient = t2_path.stem.removesuffix("_t2")
@@ -101,8 +114,23 @@ def spider_discs(folder: Path, preprocessing: dict[str, Any], *, detector: str =
                 for name, box in zip(LEVELS[-len(on_t2) :], on_t2[-len(LEVELS) :], strict=True)
             ]
             one = {**preprocessing, "slices": 1}
-            discs += cut_discs(t1, t2, found, labels, patient=patient, source="spider", preprocessing=one)
+            discs += cut_discs(
+                t1, t2, found, labels, patient=patient, source="spider", preprocessing=one,
+                scanner=scanners.get(patient, ""),
+            )  # fmt: skip
     return discs
+
+
+def _scanners(path: Path) -> dict[str, str]:
+    """Patient → scanner of the T2 series; of SPIDER's release only some copies have the file."""
+    if not path.is_file():
+        return {}
+    with path.open(encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["new_file_name"].endswith("_t2")]
+    return {
+        row["new_file_name"].removesuffix("_t2"): scanner_name(row["Manufacturer"], row["MagneticFieldStrength"])
+        for row in rows
+    }
 
 
 def _grades(path: Path) -> dict[int, dict[int, tuple[int, int]]]:
@@ -159,7 +187,7 @@ def _place(source: np.ndarray, target: np.ndarray) -> np.ndarray:
 def save_discs(path: Path, discs: list[Disc]) -> None:
     """A compressed cache; half precision, each contrast scaled to 0..1 of its region first."""
     images = np.stack([[_unit(d.t1), _unit(d.t2)] for d in discs]).astype(np.float16)
-    rows = [(d.label, d.level, d.patient, d.source, d.degeneration) for d in discs]
+    rows = [(d.label, d.level, d.patient, d.source, d.degeneration, d.scanner) for d in discs]
     shapes = np.array([(d.geometry.width, d.geometry.thickness, d.geometry.tilt) for d in discs])
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez(path, images=images, rows=np.array(json.dumps(rows)), shapes=shapes)
@@ -169,19 +197,12 @@ def load_discs(path: Path) -> list[Disc]:
     """What `save_discs` wrote."""
     with np.load(path) as file:
         images, rows, shapes = file["images"], json.loads(str(file["rows"])), file["shapes"]
-    return [
-        Disc(
-            pair[0].astype(np.float32),
-            pair[1].astype(np.float32),
-            label,
-            level,
-            patient,
-            source,
-            DiscGeometry(*map(float, shape)),
-            degeneration,
-        )
-        for pair, (label, level, patient, source, degeneration), shape in zip(images, rows, shapes, strict=True)
-    ]
+    discs = []
+    for (t1, t2), row, shape in zip(images, rows, shapes, strict=True):
+        label, level, patient, source, degeneration, scanner = row
+        pair, geometry = (t1.astype(np.float32), t2.astype(np.float32)), DiscGeometry(*map(float, shape))
+        discs.append(Disc(*pair, label, level, patient, source, geometry, degeneration, scanner))
+    return discs
 
 
 def _unit(values: np.ndarray) -> np.ndarray:

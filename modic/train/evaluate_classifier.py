@@ -2,8 +2,9 @@
 
 Sensitivity, specificity, F1, Cohen's κ, ROC areas, calibration before and after the temperature, coverage and
 abstention of the prediction sets, each with an interval by patient. Real discs, real discs with painted type 1, and
-the phantom are never added up silently: they are three groups. `--jitter`, `--misregister-mm` and `--slices` ask what
-is left where boxes are off, contrasts do not lie on each other, or the stack is thin (modic/train/views.py, `Stress`).
+the phantom are never added up silently: they are three groups, and real discs are also shown by manufacturer and
+field strength. `--jitter`, `--misregister-mm` and `--slices` ask what is left where boxes are off, contrasts do not
+lie on each other, or the stack is thin (modic/train/views.py, `Stress`).
 """
 
 import argparse
@@ -110,7 +111,7 @@ def about_mc1(examples: list[Example]) -> str:
 
 
 def grouped(examples: list[Example]) -> dict[str, list[int]]:
-    """Which examples are in each group; one example may be in two."""
+    """Which examples are in each group; one example may be in two. Real discs also by scanner, where there are some."""
     found = {
         "real": [i for i, e in enumerate(examples) if e.real],
         "real and painted MC1": [i for i, e in enumerate(examples) if e.disc.source != "phantom"],
@@ -118,6 +119,9 @@ def grouped(examples: list[Example]) -> dict[str, list[int]]:
     }
     if found["real and painted MC1"] == found["real"]:
         del found["real and painted MC1"]
+    scanners = sorted({e.disc.scanner for e in examples if e.real and e.disc.scanner})
+    for scanner in scanners if len(scanners) > 1 else ():
+        found[f"real, {scanner}"] = [i for i, e in enumerate(examples) if e.real and e.disc.scanner == scanner]
     return {name: rows for name, rows in found.items() if rows}
 
 

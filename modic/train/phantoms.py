@@ -34,7 +34,7 @@ def phantom_samples(patients: int, *, seed: int, cache: Path) -> list[Sample]:
 def _stored(arrays: Any, key: str) -> Sample:
     image, boxes, names, other = (arrays[f"{key}_{part}"] for part in PARTS)
     patient, contrast = key.split("_", 1)
-    return Sample(patient, contrast, image, boxes, names, int(other))
+    return Sample(patient, contrast, image, boxes, names, int(other), given=False)
 
 
 def _slices(seed: int) -> list[Sample]:

@@ -36,6 +36,7 @@ class Sample:
     boxes: np.ndarray
     names: np.ndarray
     other: int = 0
+    given: bool = True  # boxes by people; False: by a detector, or of a phantom
 
 
 def split_of(patient: str) -> str:
@@ -108,4 +109,4 @@ def _sample(folder: Path, key: str, entry: dict) -> Sample:
         raise UsageError(f"{folder}/images/{key}.png cannot be read")
     boxes = np.array(entry["boxes_xyxy_top_to_bottom"], float)
     names = np.arange(6 - len(boxes), 6)  # the last box is L5/S1
-    return Sample(patient, contrast, image, boxes, np.maximum(names, -1))
+    return Sample(patient, contrast, image, boxes, np.maximum(names, -1), given="boxed_by" not in entry)

@@ -10,6 +10,7 @@ from modic.errors import Reason, Rejected, UsageError
 from modic.identify import identify
 from modic.pair import pair
 from modic.records import Excluded, Pair, Volume
+from modic.train.discs import scanner_name
 from modic.train.sources.labels import Label, refuse_twice
 from modic.train.sources.studies import Study, refused, study_of
 from modic.train.sources.tally import Tally
@@ -36,7 +37,13 @@ def archive_studies(folder: Path, labels: list[Label], path: Path, tally: Tally)
         if isinstance(volumes, Rejected):
             tally.skip(f"labels of studies refused, {refused(volumes)}", *(row.where for row in rows))
         else:
-            yield study_of(outcome.patient_id, *volumes, rows)
+            yield study_of(outcome.patient_id, *volumes, rows, _scanner(outcome))
+
+
+def _scanner(outcome: Outcome) -> str:
+    if isinstance(outcome, Excluded):
+        return ""
+    return scanner_name(outcome.t2.header.get("Manufacturer"), outcome.t2.header.get("MagneticFieldStrength"))
 
 
 def _load(one: Pair) -> tuple[Volume, Volume] | Rejected:

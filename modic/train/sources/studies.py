@@ -32,6 +32,7 @@ class Study:
     t1: Volume
     t2: Volume
     labels: list[Label]
+    scanner: str = ""  # modic.train.discs.scanner_name
 
     @property
     def lines(self) -> list[str]:
@@ -39,7 +40,7 @@ class Study:
         return [label.where for label in self.labels]
 
 
-def study_of(patient: str, t1: Volume, t2: Volume, labels: list[Label]) -> Study:
+def study_of(patient: str, t1: Volume, t2: Volume, labels: list[Label], scanner: str = "") -> Study:
     """A study of volumes of any axis order; boxes are moved from native T2 pixels to canonical ones.
 
     Raises UsageError where a label's slice is not one of the T2's.
@@ -52,7 +53,7 @@ def study_of(patient: str, t1: Volume, t2: Volume, labels: list[Label]) -> Study
             box, index = box_on_t1(upright, t2, found)
             label = replace(label, box=box, slice_index=index)
         moved.append(label)
-    return Study(patient, t1.canonical(), upright, moved)
+    return Study(patient, t1.canonical(), upright, moved, scanner)
 
 
 def _slice(t2: Volume, label: Label) -> int:
@@ -93,8 +94,11 @@ def study_discs(
     wanted = {LEVELS[label.level]: (label.mc or 0, 0) for label in study.labels}
     boxes = [box for box in boxes if box.level in wanted]
     cut = list(
-        cut_discs(study.t1, study.t2, boxes, wanted, patient=study.patient, source=source, preprocessing=preprocessing)
-    )
+        cut_discs(
+            study.t1, study.t2, boxes, wanted, patient=study.patient, source=source, preprocessing=preprocessing,
+            scanner=study.scanner,
+        )
+    )  # fmt: skip
     _count_uncut(study, boxes, {disc.level for disc in cut}, preprocessing, tally)
     yield from cut
 

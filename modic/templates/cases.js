@@ -1,0 +1,316 @@
+"use strict";
+/* The case viewer of report.html and of the reading pages of `modic review`. Nothing is fetched; pictures lie beside the
+   page. What comes from the data is set as text or attribute, never parsed as HTML. A study has `levels`, in the order of
+   data.levels: null (not to be read), {why} (not graded), or {mc, p, score, box, shown, slice, alone, agree, spread,
+   upper, lower, t1}. In a reading page `data.mode` is "reading" and levels hold no more than their box. */
+(function () {
+  const data = JSON.parse(document.getElementById("cases-data").textContent);
+  const reading = data.mode === "reading", PAGE = 100, TILE = 112, MAP = 28;
+  const root = document.getElementById("cases");
+  const state = { shown: [], at: 0, level: -1, page: 0, map: true };
+
+  /* --- small tools ------------------------------------------------------------------------------------------------ */
+  function make(tag, attributes, ...children) {
+    const svg = ["svg", "g", "rect", "text", "image"].includes(tag);
+    const node = svg ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
+    for (const [name, value] of Object.entries(attributes || {})) {
+      if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+      else if (value !== null && value !== undefined && value !== false) node.setAttribute(name, value);
+    }
+    node.append(...children.filter((child) => child !== null && child !== undefined));
+    return node;
+  }
+  const percent = (value) => (value === undefined ? "–" : Math.round(100 * value) + " %");
+  const grade = (mc) => (mc === null ? "abstained" : "MC" + mc);
+  const study = () => data.studies[state.shown[state.at]];
+  const readable = (one) => one.levels.map((level, i) => (level && (reading || level.p) ? i : -1)).filter((i) => i >= 0);
+
+  /* --- verdicts: in this browser until exported --------------------------------------------------------------------- */
+  const STORE = reading ? "modic reading " + data.sample + " " + data.reader : "modic verdicts";
+  let verdicts = {};
+  try { verdicts = JSON.parse(localStorage.getItem(STORE)) || {}; } catch { /* nothing kept yet, or storage is off */ }
+  const id = (one, level) => [one.key, one.run || "", data.levels[level]].join("|");
+  const verdict = (one, level) => verdicts[id(one, level)];
+  function keep(one, level, change) {
+    const key = id(one, level), before = verdicts[key] || {};
+    const after = { ...before, ...change, at: new Date().toISOString().slice(0, 19) + "Z" };
+    if (!after.verdict && !after.note) delete verdicts[key];
+    else verdicts[key] = after;
+    let kept = true;
+    try { localStorage.setItem(STORE, JSON.stringify(verdicts)); } catch { kept = false; }
+    counted(kept);
+  }
+  function counted(kept) {
+    const count = Object.values(verdicts).filter((said) => said.verdict).length;
+    document.getElementById("kept").textContent = kept ? `${count} verdicts kept in this browser`
+      : `${count} verdicts, which this browser does not keep: export before you close the page`;
+  }
+  function exported() {
+    const quote = (value) => '"' + String(value === undefined || value === null ? "" : value).replaceAll('"', '""') + '"';
+    const rows = [["study_key", "level", "reader", "mc", "verdict", "note", "read_at", "blind", "sample_id"]];
+    for (const one of data.studies) for (const level of readable(one)) {
+      const said = verdict(one, level);
+      if (!said) continue;
+      const mc = said.verdict === "agree" ? one.levels[level].shown : /^mc\d$/.test(said.verdict || "") ? said.verdict[2] : "";
+      const who = reading ? data.reader : (document.getElementById("reader") || {}).value || "";
+      rows.push([one.key, data.levels[level], who, mc, said.verdict, said.note, said.at, reading ? "yes" : "no", data.sample]);
+    }
+    return rows.map((row) => row.map(quote).join(",")).join("\r\n") + "\r\n";
+  }
+  function download() {
+    const url = URL.createObjectURL(new Blob([exported()], { type: "text/csv" }));
+    const name = reading ? "readings-" + data.reader + ".csv" : "verdicts.csv";
+    make("a", { href: url, download: name }).click();
+    setTimeout(() => URL.revokeObjectURL(url), 10000);
+  }
+
+  /* --- pictures ----------------------------------------------------------------------------------------------------- */
+  const loaded = new Map();
+  function picture(one, name) {
+    const path = one.path + "/" + name;
+    if (!loaded.has(path)) {
+      if (loaded.size > 60) loaded.delete(loaded.keys().next().value);
+      const image = new Image();
+      image.src = path;
+      loaded.set(path, image);
+    }
+    return loaded.get(path);
+  }
+  /* One place of regions.webp with the map over it: `contrast` 0 T1, 1 T2. */
+  function tile(one, level, contrast, slice, size) {
+    const canvas = make("canvas", { width: size, height: size }), context = canvas.getContext("2d");
+    const column = contrast * one.slices + slice;
+    function put(image, from) {
+      if (image.naturalWidth) context.drawImage(image, column * from, level * from, from, from, 0, 0, size, size);
+    }
+    const below = picture(one, "regions.webp"), above = reading || !state.map ? null : picture(one, "maps.webp");
+    function paint() {
+      context.globalAlpha = 1;
+      context.clearRect(0, 0, size, size);
+      put(below, TILE);
+      context.globalAlpha = 0.65;
+      if (above) put(above, MAP);
+    }
+    for (const image of [below, above]) if (image && !image.complete) image.addEventListener("load", paint);
+    paint();
+    return canvas;
+  }
+  function overview(one, name, title) {
+    const [width, height] = one.size;
+    const svg = make("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": title });
+    svg.append(make("image", { href: one.path + "/" + name, width, height }));
+    one.levels.forEach((level, i) => {
+      if (!level || !level.box) return;
+      const [x0, y0, x1, y1] = level.box;
+      const group = make("g", { class: i === state.level ? "on" : null, onclick: () => choose(i) });
+      group.append(make("rect", { x: x0, y: y0, width: x1 - x0, height: y1 - y0 }));
+      group.append(make("text", { x: x1 + 5, y: (y0 + y1) / 2 + 4 }, data.levels[i]));
+      svg.append(group);
+    });
+    return make("figure", {}, svg, make("figcaption", {}, title));
+  }
+
+  /* --- the study that is looked at ------------------------------------------------------------------------------------ */
+  function levelRow(one, level, i) {
+    const name = data.levels[i];
+    if (!level) return null;
+    if (!level.p) return make("tr", {}, make("td", {}, name), make("td", { colspan: 7, class: "soft" }, level.why));
+    const bar = make("span", { class: "bar", title: level.p.map((p, k) => `MC${k} ${percent(p)}`).join(", ") });
+    level.p.forEach((p, k) => bar.append(make("i", { class: "b" + k, "data-share": p })));
+    for (const part of bar.children) part.style.width = 100 * part.dataset.share + "%";
+    const seen = one.path && level.slice !== undefined;
+    const said = verdict(one, i);
+    return make("tr", { class: "level" + (i === state.level ? " on" : ""), onclick: () => choose(i) },
+      make("td", {}, name),
+      make("td", {}, make("b", {}, grade(level.mc)), level.mc === null ? make("small", { class: "soft" }, " MC" + top(level) + "?") : null),
+      make("td", {}, bar, " " + level.p.map((p) => Math.round(100 * p)).join(" / ")),
+      make("td", {}, level.score.toFixed(2)),
+      make("td", {}, level.alone ? `${level.agree} of ${level.alone.length}; ${percent(level.spread)}` : "–"),
+      make("td", {}, level.upper === undefined ? "–" : `${percent(level.upper)} / ${percent(level.lower)}`),
+      make("td", {}, ...(seen ? [0, 1].map((contrast) => tile(one, i, contrast, level.slice, 112)) : [])),
+      make("td", { class: "flag" }, said ? said.verdict || "note" : ""));
+  }
+  const top = (level) => level.p.indexOf(Math.max(...level.p));
+  function levelTable(one) {
+    const heads = ["level", "grade", "P, % MC0 / 1 / 2", "score", "slices that agree; range of P", "map at upper / lower endplate", "T1, T2 with map", "verdict"];
+    return make("table", {}, make("thead", {}, make("tr", {}, ...heads.map((head) => make("th", {}, head)))),
+      make("tbody", {}, ...one.levels.map((level, i) => levelRow(one, level, i))));
+  }
+  function tiles(one, i) {
+    const level = one.levels[i], grid = make("div", { class: "tiles" });
+    grid.style.gridTemplateColumns = `repeat(${one.slices}, minmax(0, 1fr))`;
+    grid.style.maxWidth = one.slices * 12.5 + "rem";
+    ["T1", "T2"].forEach((name, contrast) => {
+      for (let slice = 0; slice < one.slices; slice++) {
+        const alone = level.alone && contrast ? `, alone P(MC${level.shown}) ${percent(level.alone[slice])}` : "";
+        grid.append(make("figure", { class: level.slice === slice ? "on" : null },
+          tile(one, i, contrast, slice, 224), make("figcaption", {}, `${name} slice ${slice + 1}${alone}`)));
+      }
+    });
+    return grid;
+  }
+  function choices(level) {
+    const grades = [0, 1, 2].map((k) => ["mc" + k, "MC" + k, String(k)]);
+    const first = reading ? [] : [["agree", "agree: MC" + (level.shown === undefined ? top(level) : level.shown), "a"]];
+    const more = reading ? [["other", "other: type 3, tumour, …", "o"]] : [];
+    return [...first, ...grades, ...more, ["wrong level", "wrong level", "w"], ["unusable", "unusable", "u"]];
+  }
+  function give(value) {
+    const said = verdict(study(), state.level) || {};
+    keep(study(), state.level, { verdict: said.verdict === value ? "" : value });
+    draw();
+    root.focus({ preventScroll: true });
+  }
+  function verdictBar(one, i) {
+    const said = verdict(one, i) || {}, bar = make("div", { class: "verdict" });
+    for (const [value, label, key] of choices(one.levels[i]))
+      bar.append(make("button", { class: said.verdict === value ? "on" : null, "data-verdict": value, onclick: () => give(value) },
+        label, make("kbd", {}, key)));
+    bar.append(make("input", { id: "note", placeholder: "note (t)", maxlength: 500, value: said.note || "", "aria-label": "note",
+      onchange: (event) => keep(one, i, { note: event.target.value.trim() }) }));  // no redraw: the click that ended it must land
+    return bar;
+  }
+  function heading(one) {
+    const what = reading ? `${state.at + 1} of ${data.studies.length}: ${data.levels[state.level]}` : one.key;
+    const facts = reading ? [] : [one.status, one.scanner, one.about, one.why].filter(Boolean);
+    return [make("h3", {}, make("code", {}, what)), make("div", { class: "soft" }, facts.join(" · ")),
+      ...(one.flags || []).map(([, text]) => make("div", { class: "flag" }, text))];
+  }
+  function draw() {
+    const view = root.querySelector(".view"), one = study();
+    view.replaceChildren();
+    drawItems();
+    if (!one) return view.append(make("p", { class: "soft" }, "No study passes the filters."));
+    view.append(...heading(one));
+    const pictures = one.path ? [overview(one, "t1.webp", "T1"), overview(one, "t2.webp", "T2")] : [];
+    view.append(make("div", { class: "top" }, ...pictures, reading || !one.levels.length ? null : levelTable(one)));
+    if (state.level >= 0) {
+      if (!reading) view.append(make("b", {}, data.levels[state.level]));
+      view.append(verdictBar(one, state.level));
+      if (one.path && one.levels[state.level].box) view.append(tiles(one, state.level));
+    }
+    const next = data.studies[state.shown[state.at + 1]];
+    if (next && next.path) ["regions.webp", ...(reading ? [] : ["maps.webp"])].forEach((name) => picture(next, name));
+  }
+
+  /* --- moving --------------------------------------------------------------------------------------------------------- */
+  function choose(level) { state.level = level; draw(); }
+  function go(at) {
+    if (at < 0 || at >= state.shown.length) return;
+    state.at = at;
+    state.page = Math.floor(at / PAGE);
+    state.level = startLevel(study());
+    draw();
+    root.querySelector(".view").scrollTop = 0;
+    const on = root.querySelector(".items .on");
+    if (on) on.scrollIntoView({ block: "nearest" });
+  }
+  function startLevel(one) {
+    const all = readable(one), passing = all.filter((i) => passes(one.levels[i], i));
+    const doubtful = passing.find((i) => one.levels[i].mc === null);
+    return doubtful !== undefined ? doubtful : passing.length ? passing[0] : all.length ? all[0] : -1;
+  }
+  function moveLevel(by) {
+    const all = readable(study()), at = all.indexOf(state.level) + by;
+    if (at >= 0 && at < all.length) choose(all[at]);
+  }
+  const KEYS = {
+    j: () => go(state.at + 1), k: () => go(state.at - 1), ArrowRight: () => go(state.at + 1), ArrowLeft: () => go(state.at - 1),
+    ArrowDown: () => moveLevel(1), ArrowUp: () => moveLevel(-1), m: () => { state.map = !state.map; draw(); },
+    t: () => { const note = document.getElementById("note"); if (note) note.focus(); },
+  };
+  root.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (["INPUT", "SELECT"].includes(event.target.tagName)) {
+      if (event.key === "Enter" || event.key === "Escape") { event.target.blur(); root.focus({ preventScroll: true }); }
+      return;
+    }
+    const one = study(), choice = one && state.level >= 0 && choices(one.levels[state.level]).find((c) => c[2] === event.key);
+    if (choice) give(choice[0]);
+    else if (KEYS[event.key]) KEYS[event.key]();
+    else return;
+    event.preventDefault();
+    if (event.key !== "t") root.focus({ preventScroll: true });
+    if (choice && reading && verdict(study(), state.level)) go(state.at + 1);
+  });
+
+  /* --- the list ------------------------------------------------------------------------------------------------------- */
+  const filters = { kind: "", status: "", level: "", grade: "", confidence: "", scanner: "", verdict: "", text: "" };
+  function passes(level, i) {
+    if (filters.level !== "" && data.levels[i] !== filters.level) return false;
+    const graded = level && level.p;
+    if (filters.grade !== "" && !(graded && grade(level.mc) === filters.grade)) return false;
+    return !(filters.confidence !== "" && !(graded && Math.max(...level.p) < Number(filters.confidence)));
+  }
+  function passesStudy(one) {
+    if (filters.status !== "" && one.status !== filters.status) return false;
+    if (filters.scanner !== "" && one.scanner !== filters.scanner) return false;
+    if (filters.kind !== "" && !one.flags.some(([kind]) => data.kinds[kind] === filters.kind)) return false;
+    if (filters.text !== "" && !one.key.includes(filters.text)) return false;
+    const read = readable(one).some((i) => verdict(one, i));
+    if (filters.verdict !== "" && read !== (filters.verdict === "yes")) return false;
+    const byLevel = filters.level !== "" || filters.grade !== "" || filters.confidence !== "";
+    return !byLevel || one.levels.some((level, i) => passes(level, i));
+  }
+  function refilter() {
+    state.shown = [];
+    data.studies.forEach((one, i) => { if (reading || passesStudy(one)) state.shown.push(i); });
+    state.at = state.page = 0;
+    state.level = state.shown.length ? startLevel(study()) : -1;
+    draw();
+  }
+  function item(index, at) {
+    const one = data.studies[index], read = readable(one), done = read.filter((i) => verdict(one, i)).length;
+    const name = reading ? `${at + 1}. ${data.levels[read[0]]}` : one.key;
+    const flags = reading ? "" : (one.flags || []).map(([kind]) => data.kinds[kind]).join(", ") || one.status;
+    return make("li", { class: at === state.at ? "on" : null, onclick: () => go(at) },
+      done ? make("span", { class: "done" }, reading ? "✓" : `${done} read`) : null, make("code", {}, name),
+      flags ? make("small", {}, flags) : null);
+  }
+  function drawItems() {
+    const from = state.page * PAGE, until = Math.min(from + PAGE, state.shown.length);
+    root.querySelector(".items").replaceChildren(...state.shown.slice(from, until).map((index, i) => item(index, from + i)));
+    root.querySelector(".pager span").textContent = state.shown.length ? `${from + 1}–${until} of ${state.shown.length}` : "none";
+  }
+  function turn(by) {
+    const page = state.page + by;
+    if (page >= 0 && page * PAGE < state.shown.length) go(page * PAGE);
+  }
+  function select(name, label, values) {
+    const box = make("select", { "aria-label": label, id: "filter-" + name,
+      onchange: (event) => { filters[name] = event.target.value; refilter(); } }, make("option", { value: "" }, label));
+    for (const [value, text] of values) box.append(make("option", { value }, text));
+    return box;
+  }
+  function same(values) { return values.map((value) => [value, value]); }
+  function filterBar() {
+    const scanners = [...new Set(data.studies.map((one) => one.scanner))].sort();
+    const kind = select("kind", "all studies, outliers first", same(data.kinds));
+    kind.className = "wide2";
+    return [kind, select("status", "any status", same(["graded", "excluded", "failed"])), select("level", "any level", same(data.levels)),
+      select("grade", "any grade", same(["MC0", "MC1", "MC2", "abstained"])),
+      select("confidence", "any confidence", [0.5, 0.6, 0.7, 0.8, 0.9].map((p) => [p, "below " + percent(p)])),
+      select("scanner", "any scanner", same(scanners)), select("verdict", "read or not", [["yes", "with a verdict"], ["no", "without"]]),
+      make("input", { placeholder: "study key", "aria-label": "study key", oninput: (event) => { filters.text = event.target.value.trim(); refilter(); } }),
+      make("input", { id: "reader", placeholder: "your initials", "aria-label": "your initials", maxlength: 40 })];
+  }
+  const help = reading ? "keys: 0 1 2 o w u, t note, ← → item" : "keys: j k study, ↑ ↓ level, a 0 1 2 w u, t note, m map";
+  root.append(
+    make("div", { class: "side" },
+      make("div", { class: "filters" }, ...(reading ? [] : filterBar()),
+        make("button", { id: "export", onclick: download }, "export CSV"),
+        make("span", { class: "soft", id: "kept" }), make("small", { class: "soft wide2" }, help)),
+      make("div", { class: "pager" }, make("button", { onclick: () => turn(-1), "aria-label": "previous page" }, "‹"), make("span"),
+        make("button", { onclick: () => turn(1), "aria-label": "next page" }, "›")),
+      make("ul", { class: "items" })),
+    make("div", { class: "view" }));
+  refilter();
+  counted(true);
+  function follow() {
+    const at = state.shown.findIndex((index) => data.studies[index].key === location.hash.slice(1));
+    if (at >= 0) { go(at); root.scrollIntoView(); root.focus({ preventScroll: true }); }
+  }
+  window.addEventListener("hashchange", follow);
+  follow();
+  if (reading) root.focus();
+})();
