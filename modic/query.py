@@ -55,13 +55,17 @@ def published(cohort: Path) -> Path:
 def connect(cohort: Path) -> duckdb.DuckDBPyConnection:
     """An in-memory DuckDB with studies, series, levels, runs and every view of sql/views, each with a comment.
 
-    A view may use those whose names sort before its own. Raises UsageError as `published`.
+    A view may use those whose names sort before its own. The SQL files name the tables as files in the folder where
+    they lie (`FROM 'levels.parquet'`), so that they run without modic; here those names are views too, wherever the
+    process stands. Raises UsageError as `published`.
     """
     folder = published(cohort)
     connection = duckdb.connect(":memory:")
+    connection.execute("SET enable_progress_bar = false")
     for name in SCHEMAS:
         path = str(folder / f"{name}.parquet").replace("'", "''")
         connection.execute(f"CREATE VIEW {name} AS SELECT * FROM read_parquet('{path}', hive_partitioning = false)")
+        connection.execute(f'CREATE VIEW "{name}.parquet" AS FROM {name}')
     _add_closed_lists(connection)
     for name, sql in statements("views").items():
         connection.execute(sql)

@@ -123,6 +123,12 @@ def methods_text(run: dict[str, Any], normalizations: list[str], patients: int) 
     return " ".join(text.split())
 
 
+def render(name: str, **values: Any) -> str:
+    """A page made of a template."""
+    text: str = _template(name).render(values)
+    return text
+
+
 def _template(name: str) -> Any:
     environment = Environment(
         loader=PackageLoader("modic"), autoescape=select_autoescape(), undefined=StrictUndefined, trim_blocks=True,

@@ -6,6 +6,7 @@ appears whole, once. The outputs are the ledger: nothing else remembers what has
 """
 
 import json
+import logging
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from modic.records import LevelResult, Pair, Series, StudyResult
 from modic.schemas import SCHEMAS
 from modic.tables import write_table
 
+LOG = logging.getLogger(__name__)
 KEYS = ("study_key", "patient_key", "run_id", "normalization", "detector_id", "classifier_id")
 LEVEL_FIELDS = [field for field in SCHEMAS["levels"] if field.name not in KEYS]
 SCHEMA = pa.schema(
@@ -156,6 +158,7 @@ def isolate(job: Job, shard_id: str, trouble: Reason) -> list[str]:
         if shard_id.endswith(AGAIN * 2):
             raise ModicError("workers die before they begin a study: is there enough memory to load the models?")
         return [write_input(job.cohort, job.run_id, f"{shard_id}{AGAIN}", work, config).id]
+    LOG.warning("shard %s, study %s: %s; the others are graded apart", shard_id, work[at].study_key, trouble)
     others = work[:at] + work[at + 1 :]
     parts = [write_input(job.cohort, job.run_id, f"{shard_id}{OTHERS}", others, config).id] if others else []
     if trouble is Reason.STUDY_WORKER_DIED and not shard_id.rstrip(AGAIN).endswith(ALONE):

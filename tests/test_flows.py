@@ -117,13 +117,29 @@ def test_prefect_shows_the_run_and_no_patient(tmp_path: Path, archive: Path, clu
     assert {"shard 00000", "shard 00001"} <= set(names)
     assert all(one["state_name"] == "Completed" for one in records["task_runs"])
     artifacts = {one["key"]: one["data"] for one in records["artifacts"]}
-    assert artifacts["studies"] == 100.0
-    assert summary["run_id"] in artifacts["summary"] and "| graded | 2 |" in artifacts["summary"]
-    assert "study.no_sagittal_t2" in artifacts["summary"]
+    assert artifacts["studies-cohort"] == 100.0
+    shown = artifacts["summary-cohort"]
+    assert summary["run_id"] in shown and "| graded | 2 |" in shown and "study.no_sagittal_t2" in shown
+    assert all(part in shown for part in ("studies an hour", "files a second", "| levels |", "report.html"))
+    assert json.loads(artifacts["to-look-at-cohort"]) == []
+    assert_studies_are_logged(records, read_table(tmp_path / "cohort", "studies").to_pylist())
     text = json.dumps(records)
     found = read_table(tmp_path / "cohort", "studies")
     assert len(found) == 3
     assert all(secret not in text for secret in ("ann", "bob", "1.2.826.0.1"))
+
+
+def assert_studies_are_logged(records: dict[str, list[dict[str, Any]]], studies: list[dict[str, Any]]) -> None:
+    """Each graded study once, by its worker, in the log of its shard's task run."""
+    name_of = {one["id"]: one["name"] for one in records["task_runs"]}
+    lines = [one for one in records["logs"] if one["name"] == "modic.pipeline"]
+    graded = {one["study_key"] for one in studies if one["status"] == "graded"}
+    assert {line["message"].split()[3].rstrip(":") for line in lines} == graded and len(lines) == len(graded) == 2
+    for line in lines:
+        assert name_of[line["task_run_id"]] == line["message"].split(",")[0]
+        assert "6 levels graded, 0 of them abstained" in line["message"]
+    (found,) = [one for one in records["logs"] if "with a pair to grade" in one["message"]]
+    assert name_of[found["task_run_id"]].startswith("find-studies")
 
 
 def prefect_records(archive: str) -> dict[str, list[dict[str, Any]]]:

@@ -1,5 +1,7 @@
 """The report: one page that needs nothing else, whose numbers are the tables' numbers."""
 
+import base64
+import hashlib
 import itertools
 import math
 import re
@@ -48,11 +50,15 @@ def test_it_lies_with_its_run_and_nothing_else_is_left(cohort: Path, page: Page)
     assert sorted(path.name for path in (cohort / "runs" / RUN).iterdir()) == ["methods.md", "report.html"]
 
 
-def test_it_needs_nothing_from_outside(page: Page) -> None:
-    assert not {tag for tag, _ in page.tags} & {"script", "link", "img", "iframe", "object", "form"}
+def test_it_needs_nothing_from_outside_and_runs_no_script_but_its_own(cohort: Path, page: Page) -> None:
+    assert not {tag for tag, _ in page.tags} & {"link", "img", "iframe", "object", "form"}
     assert not [attrs for _, attrs in page.tags if {"src", "href", "xlink:href"} & attrs.keys()]
+    assert [attrs.get("type") for tag, attrs in page.tags if tag == "script"] == ["application/json", None]
+    text = (cohort / "runs" / RUN / "report.html").read_text(encoding="utf-8")
+    script = text.split("<script>")[1].split("</script>")[0]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     assert [a["content"] for t, a in page.tags if t == "meta" and "http-equiv" in a] == [
-        "default-src 'none'; style-src 'unsafe-inline'"
+        f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; img-src 'self' file:"
     ]
 
 

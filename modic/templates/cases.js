@@ -31,17 +31,19 @@
   try { verdicts = JSON.parse(localStorage.getItem(STORE)) || {}; } catch { /* nothing kept yet, or storage is off */ }
   const id = (one, level) => [one.key, one.run || "", data.levels[level]].join("|");
   const verdict = (one, level) => verdicts[id(one, level)];
-  function judge(level, change) {
-    const key = id(study(), level), before = verdicts[key] || {};
+  function keep(one, level, change) {
+    const key = id(one, level), before = verdicts[key] || {};
     const after = { ...before, ...change, at: new Date().toISOString().slice(0, 19) + "Z" };
     if (!after.verdict && !after.note) delete verdicts[key];
     else verdicts[key] = after;
     let kept = true;
     try { localStorage.setItem(STORE, JSON.stringify(verdicts)); } catch { kept = false; }
-    root.classList.toggle("unkept", !kept);
-    draw();
-    root.focus({ preventScroll: true });
-    if (!kept) document.getElementById("kept").textContent = "This browser keeps nothing: export before you close the page.";
+    counted(kept);
+  }
+  function counted(kept) {
+    const count = Object.values(verdicts).filter((said) => said.verdict).length;
+    document.getElementById("kept").textContent = kept ? `${count} verdicts kept in this browser`
+      : `${count} verdicts, which this browser does not keep: export before you close the page`;
   }
   function exported() {
     const quote = (value) => '"' + String(value === undefined || value === null ? "" : value).replaceAll('"', '""') + '"';
@@ -137,7 +139,7 @@
   function tiles(one, i) {
     const level = one.levels[i], grid = make("div", { class: "tiles" });
     grid.style.gridTemplateColumns = `repeat(${one.slices}, minmax(0, 1fr))`;
-    grid.style.maxWidth = one.slices * 17 + "rem";
+    grid.style.maxWidth = one.slices * 12.5 + "rem";
     ["T1", "T2"].forEach((name, contrast) => {
       for (let slice = 0; slice < one.slices; slice++) {
         const alone = level.alone && contrast ? `, alone P(MC${level.shown}) ${percent(level.alone[slice])}` : "";
@@ -155,7 +157,9 @@
   }
   function give(value) {
     const said = verdict(study(), state.level) || {};
-    judge(state.level, { verdict: said.verdict === value ? "" : value });
+    keep(study(), state.level, { verdict: said.verdict === value ? "" : value });
+    draw();
+    root.focus({ preventScroll: true });
   }
   function verdictBar(one, i) {
     const said = verdict(one, i) || {}, bar = make("div", { class: "verdict" });
@@ -163,7 +167,7 @@
       bar.append(make("button", { class: said.verdict === value ? "on" : null, "data-verdict": value, onclick: () => give(value) },
         label, make("kbd", {}, key)));
     bar.append(make("input", { id: "note", placeholder: "note (t)", maxlength: 500, value: said.note || "", "aria-label": "note",
-      onchange: (event) => judge(i, { note: event.target.value }) }));
+      onchange: (event) => keep(one, i, { note: event.target.value.trim() }) }));  // no redraw: the click that ended it must land
     return bar;
   }
   function heading(one) {
@@ -218,7 +222,7 @@
   root.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     if (["INPUT", "SELECT"].includes(event.target.tagName)) {
-      if (event.key === "Enter" || event.key === "Escape") root.focus();
+      if (event.key === "Enter" || event.key === "Escape") { event.target.blur(); root.focus({ preventScroll: true }); }
       return;
     }
     const one = study(), choice = one && state.level >= 0 && choices(one.levels[state.level]).find((c) => c[2] === event.key);
@@ -226,7 +230,7 @@
     else if (KEYS[event.key]) KEYS[event.key]();
     else return;
     event.preventDefault();
-    root.focus({ preventScroll: true });
+    if (event.key !== "t") root.focus({ preventScroll: true });
     if (choice && reading && verdict(study(), state.level)) go(state.at + 1);
   });
 
@@ -267,8 +271,6 @@
     const from = state.page * PAGE, until = Math.min(from + PAGE, state.shown.length);
     root.querySelector(".items").replaceChildren(...state.shown.slice(from, until).map((index, i) => item(index, from + i)));
     root.querySelector(".pager span").textContent = state.shown.length ? `${from + 1}–${until} of ${state.shown.length}` : "none";
-    const count = Object.values(verdicts).filter((said) => said.verdict).length;
-    document.getElementById("kept").textContent = `${count} verdicts kept in this browser`;
   }
   function turn(by) {
     const page = state.page + by;
@@ -303,6 +305,7 @@
       make("ul", { class: "items" })),
     make("div", { class: "view" }));
   refilter();
+  counted(true);
   function follow() {
     const at = state.shown.findIndex((index) => data.studies[index].key === location.hash.slice(1));
     if (at >= 0) { go(at); root.scrollIntoView(); root.focus({ preventScroll: true }); }
