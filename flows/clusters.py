@@ -5,6 +5,8 @@
     adapt_kwargs: {minimum: 1, maximum: 8}        # optional: let the cluster grow and shrink
     address: tcp://scheduler:8786                 # instead of the above: a cluster that is already running
 
+`~` at the start of a text is the user's home.
+
 Without a file: this machine, one single-threaded process a core (fewer where memory or studies are few). More threads
 a worker are slower, and every worker imports torch and MONAI: 0.9 GB and some 8 s.
 """
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 WORKER_BYTES = 2 * 2**30  # models, MONAI and two volumes, with room
 STATUS_PAGE = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}  # the scheduler's; nobody else's port
 LOOPBACK = {"host": "127.0.0.1", "scheduler_kwargs": STATUS_PAGE, "silence_logs": "CRITICAL"}
+EXTRAS = {"dask_jobqueue": "slurm", "dask_kubernetes": "kubernetes"}  # package → what pip must be asked for
 SETTINGS = {
     "distributed.scheduler.worker-saturation": 1.0,  # no shard waits on a worker that another may kill
     "distributed.scheduler.allowed-failures": 0,  # we isolate the culprit ourselves (flows.tasks)
@@ -86,7 +89,15 @@ def _checked(values: Any, where: str) -> ClusterSpec:
             raise UsageError(f"{where}: {key} must be {wanted.__name__}, not {type(value).__name__}")
     if "address" in values and len(values) > 1:
         raise UsageError(f"{where}: `address` names a running cluster; the other keys have no meaning beside it")
-    return ClusterSpec(**values)
+    return ClusterSpec(**_at_home(values))
+
+
+def _at_home(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _at_home(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return list(map(_at_home, value))
+    return os.path.expanduser(value) if isinstance(value, str) else value  # noqa: PTH111  (not only paths)
 
 
 @contextmanager
@@ -126,7 +137,9 @@ def _build(name: str) -> Any:
     try:
         return getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
-        raise UsageError(f"cluster_class {name} cannot be imported: {error}") from error
+        extra = EXTRAS.get(module.partition(".")[0])
+        cure = f"; pip install 'modic[{extra}]'" if extra and isinstance(error, ImportError) else ""
+        raise UsageError(f"cluster_class {name} cannot be imported: {error}{cure}") from error
 
 
 def gpu_workstation(*, workers_per_gpu: int = 1, n_workers: int | None = None) -> "SpecCluster":

@@ -9,7 +9,7 @@ from prefect.logging import get_run_logger
 from prefect.runtime import deployment, flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows import clusters, tasks
+from flows import clusters, logs, tasks
 from flows.progress import Progress, counting, shown
 from flows.tasks import quoted
 from modic import night
@@ -38,11 +38,11 @@ def grade_cohort(
     """
     run = night.prepare(archive, cohort, config=config, device=device)
     spec = clusters.read_cluster(Path(cluster) if cluster else None)
-    with run.cohort.lock(run.run_id):
+    with run.cohort.lock(run.run_id), logs.shown() as log:
         survey = tasks.find_studies(run, on_progress=counting(say))
         shards = tasks.cut_shards(run, quoted(survey), workers=spec.workers)
         if shards:
-            grade(run, shards, spec)
+            grade(run, shards, spec, log)
         summary = tasks.publish(run, quoted(survey))
         tasks.write_report(run)
     tasks.show_run(run)
@@ -50,12 +50,14 @@ def grade_cohort(
     return summary.as_dict()
 
 
-def grade(run: night.Run, shards: list[Shard], spec: clusters.ClusterSpec) -> None:
+def grade(run: night.Run, shards: list[Shard], spec: clusters.ClusterSpec, log: logs.RunLogs) -> None:
     """Every shard once, on the cluster; returns when all have a file, and raises where the cluster is lost."""
     progress = Progress(run.cohort.root.name, sum(shard.studies for shard in shards), len(shards))
     say(f"{progress.studies} studies to grade in {len(shards)} shards")
     with clusters.connect(spec, shards=len(shards)) as client, shown(progress, say) as show:
+        client.forward_logging(logs.LOGGER)
         futures = [tasks.grade_shard.submit(shard, run.job, quoted(client), quoted(progress)) for shard in shards]
+        log.task_runs = {shard.id: future.task_run_id for shard, future in zip(shards, futures, strict=True)}
         while progress.wait(1.0):
             show()
         show()

@@ -3,6 +3,7 @@
 No Prefect runs in the workers, so nothing depends on a server there, and one task run costs milliseconds, not 0.2 s.
 """
 
+import itertools
 import threading
 import time
 from typing import TYPE_CHECKING, ParamSpec, TypeVar, cast
@@ -12,7 +13,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.utilities.annotations import quote
 
-from flows.progress import Progress, artifact_key
+from flows.progress import Progress, artifact_key, heard
 from modic import night, pipeline, report, shards, status
 from modic.errors import Reason
 from modic.shards import Job, Shard
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from distributed import Client, Future
 
 POLL_S = 0.5
+SUBMISSION = itertools.count()  # a shard submitted again is another task for Dask
 LISTED = 200  # studies in an artifact; `modic query` has them all
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -31,7 +33,7 @@ T = TypeVar("T")
 
 def coarse(name: str, step: "Callable[P, R]") -> "Callable[P, R]":
     """A step of the run as a task. Files are the checkpoint: Prefect keeps no results."""
-    return cast("Callable[P, R]", task(name=name, cache_policy=NO_CACHE, persist_result=False)(step))
+    return cast("Callable[P, R]", task(name=name, task_run_name=name, cache_policy=NO_CACHE, persist_result=False)(step))
 
 
 def quoted(value: T) -> T:
@@ -62,18 +64,24 @@ def grade_shard(shard: Shard, job: Job, client: "Client", progress: Progress) ->
 
 def run_shard(shard_id: str, job: Job, client: "Client", tell: "Callable[[int], None]") -> None:
     """Grade one shard; where its worker died or stalled, put the study it was at aside and grade the others."""
-    trouble = submit_and_watch(shard_id, job, client, tell)
-    if trouble is not None:
-        for part in shards.isolate(job, shard_id, trouble):
-            run_shard(part, job, client, lambda done: None)
+    open_shards = [shard_id]
+    while open_shards:
+        one = open_shards.pop()
+        trouble = submit_and_watch(one, job, client, tell if one == shard_id else lambda done: None)
+        if trouble is not None:
+            open_shards += shards.isolate(job, one, trouble)
 
 
 def submit_and_watch(shard_id: str, job: Job, client: "Client", tell: "Callable[[int], None]") -> Reason | None:
-    """Submit one shard to Dask and wait; why it must be cut up, or None when its file is written."""
+    """Submit one shard to Dask and wait; why it must be cut up, or None when its file is written.
+
+    All keys begin alike: so Dask takes them for one group and keeps them waiting at the scheduler, not at workers.
+    """
     from distributed import KilledWorker
 
     arguments = (str(job.cohort.root), job.run_id, shard_id, job.device)
-    future = client.submit(pipeline.grade_shard, *arguments, key=f"{job.run_id}-{shard_id}", pure=False)
+    key = (f"shard-{job.run_id}", shard_id, next(SUBMISSION))
+    future = client.submit(pipeline.grade_shard, *arguments, key=key, pure=False)
     ended = threading.Event()
     future.add_done_callback(lambda _: ended.set())
     at, since = None, time.monotonic()
@@ -81,8 +89,8 @@ def submit_and_watch(shard_id: str, job: Job, client: "Client", tell: "Callable[
         now_at = shards.position(job.cohort, job.run_id, shard_id)
         if now_at != at:
             at, since = now_at, time.monotonic()
-            tell(at or 0)
-        elif at is not None and time.monotonic() - since > job.study_time_limit_s:
+            tell(max(at or 0, 0))
+        elif at not in (None, shards.LOADING) and time.monotonic() - since > job.study_time_limit_s:
             stop_worker_of(future, client)
             return Reason.STUDY_TIME_LIMIT
     if isinstance(future.exception(), KilledWorker):
@@ -106,9 +114,11 @@ def _show_run(run: night.Run) -> None:
         return
     name, of = run.cohort.root.name, f"run {last.run_id}"
     listed, n = last.to_look_at[:LISTED], len(last.to_look_at)
-    create_markdown_artifact(status.markdown(run.cohort, last), key=artifact_key("summary", name), description=of)
+    heard(create_markdown_artifact)(
+        status.markdown(run.cohort, last), key=artifact_key("summary", name), description=of
+    )
     said = f"{of}: {n} failed or uncertainly numbered studies" + (f", the first {LISTED} here" if n > LISTED else "")
-    create_table_artifact(listed, key=artifact_key("to-look-at", name), description=said)
+    heard(create_table_artifact)(listed, key=artifact_key("to-look-at", name), description=said)
 
 
 show_run = coarse("summary", _show_run)

@@ -1,1 +1,20 @@
 """Batch grading of Modic changes in retrospective cohorts of lumbar MRI."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from modic.opened import Opened
+
+
+def open(cohort: "str | Path") -> "Opened":
+    """The tables of a cohort as pandas, and answers with intervals: `modic.open("lumbar-2026").prevalence("level")`.
+
+    Raises modic.errors.UsageError where `cohort` is none, or no run has finished in it.
+    """
+    from pathlib import Path
+
+    from modic.opened import Opened
+
+    return Opened.of(Path(cohort))

@@ -14,7 +14,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatch
@@ -89,9 +89,9 @@ class Cohort:
                 if not _locked(file, fcntl.LOCK_EX):
                     raise UsageError(f"another run is writing {self.root}; wait for it to end")
             if run_id:
-                file.truncate(0)
-                file.write(run_id)
-                file.flush()
+                with suppress(OSError):  # only for who looks; the disk may be full
+                    os.ftruncate(file.fileno(), 0)
+                    os.write(file.fileno(), run_id.encode())
             for stale in [*self.private.glob(".*.tmp"), *self.root.glob("runs/*/shards/.*.tmp")]:
                 stale.unlink(missing_ok=True)
             yield

@@ -1,13 +1,31 @@
-"""Numbers that epidemiologists expect beside a count."""
+"""Shares with their uncertainty, where levels of one patient are alike: arrays in, numbers out."""
 
 import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import t as student
+
+Z = 1.959964
 
 
-def wilson(k: int, n: int, z: float = 1.959964) -> tuple[float, float]:
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A proportion with its 95 % interval. `variance` is that of `value`, as patients vary."""
+
+    value: float
+    low: float
+    high: float
+    variance: float
+    n: int  # levels
+    n_patients: int
+
+
+def wilson(k: float, n: float, z: float = Z) -> tuple[float, float]:
     """Wilson score interval (95 % by default) of a proportion `k / n` of independent units; (0, 1) where `n` is 0.
 
     E. B. Wilson, J. Am. Stat. Assoc. 22 (1927) 209-212. Count patients or one level of each patient: several levels
-    of one patient are not independent, and the interval would be too narrow.
+    of one patient are not independent, and the interval would be too narrow (`clustered_share`).
     """
     if not 0 <= k <= n:
         raise ValueError(f"{k} of {n} is no proportion")
@@ -17,3 +35,51 @@ def wilson(k: int, n: int, z: float = 1.959964) -> tuple[float, float]:
     middle = (p + square / 2) / (1 + square)
     half = z / (1 + square) * math.sqrt(p * (1 - p) / n + square / (4 * n))
     return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def clustered_mean(
+    values: np.ndarray, patients: np.ndarray, weights: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Weighted mean of each column of `values`, and its covariance if patients were drawn again.
+
+    Args:
+        values: float (n, k).
+        patients: (n,) of any type; equal values are one patient.
+        weights: float (n,), inverse to the chance of having been drawn; all equal where None.
+
+    The covariance is Taylor's for a ratio, with patients as primary sampling units (Cochran, Sampling Techniques,
+    3rd ed. 1977, 6.13); nan where there is one patient.
+    """
+    weights = np.ones(len(values)) if weights is None else np.asarray(weights, float)
+    mean = np.average(values, axis=0, weights=weights)
+    names, of_patient = np.unique(patients, return_inverse=True)
+    totals = np.zeros((len(names), values.shape[1]))
+    np.add.at(totals, of_patient, weights[:, None] * (values - mean))
+    m = len(names)
+    scale = m / (m - 1) / weights.sum() ** 2 if m > 1 else np.nan
+    return mean, scale * totals.T @ totals
+
+
+def clustered_share(hit: np.ndarray, patients: np.ndarray, weights: np.ndarray | None = None) -> Share:
+    """Share of levels that are `hit` (bool or 0-1), with patients as clusters.
+
+    The interval is Wilson's with the effective number of levels, which the design effect gives, and Student's t for
+    few patients (Dean and Pagano, Am. Stat. 69 (2015) 270-281: of the usual ones, it covers well also where a share is
+    small). Where no level or every level is a hit, each patient counts once. Raises ValueError where there is none.
+    """
+    if not len(hit):
+        raise ValueError("no levels to take a share of")
+    mean, covariance = clustered_mean(np.asarray(hit, float)[:, None], patients, weights)
+    m = len(np.unique(patients))
+    value, variance = float(mean[0]), float(covariance[0, 0])
+    low, high = effective_wilson(value, variance, n=len(hit), patients=m)
+    return Share(value, low, high, variance, len(hit), m)
+
+
+def effective_wilson(value: float, variance: float, *, n: int, patients: int) -> tuple[float, float]:
+    """Wilson's interval of a share `value` whose variance is known: of as many units as would have that variance."""
+    if patients < 2:
+        return 0.0, 1.0
+    effective = value * (1 - value) / variance if variance > 0 else float(patients)
+    effective = min(effective, float(n))
+    return wilson(value * effective, effective, float(student.ppf(0.975, patients - 1)))

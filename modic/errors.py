@@ -19,6 +19,7 @@ class Reason(StrEnum):
     FILE_NOT_MR = "file.not_mr"
     FILE_NO_PIXELS = "file.no_pixels"
     FILE_ABSURD_SIZE = "file.absurd_size"
+    FILE_SIZE_MISMATCH = "file.size_mismatch"
     FILE_DUPLICATE = "file.duplicate"
     FILE_VANISHED = "file.vanished"
     # series (identify, geometry)
@@ -30,6 +31,7 @@ class Reason(StrEnum):
     SERIES_NO_SPACING = "series.no_spacing"
     SERIES_MIXED_MATRIX = "series.mixed_matrix"
     SERIES_MIXED_ORIENTATION = "series.mixed_orientation"
+    SERIES_MIXED_CONTRAST = "series.mixed_contrast"
     SERIES_MIXED_FRAME_OF_REFERENCE = "series.mixed_frame_of_reference"
     SERIES_MISSING_SLICE = "series.missing_slice"
     SERIES_UNEVEN_SPACING = "series.uneven_spacing"

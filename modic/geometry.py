@@ -10,6 +10,9 @@ from modic.errors import Reason, Rejected
 from modic.records import Plane
 
 SAME_PLACE_MM = 0.01
+ORTHONORMAL = 0.01  # largest error of the length of a row or column direction, and of the cosine between them
+PIXEL_MM = (0.05, 5.0)  # smallest and largest PixelSpacing of an MR image of the spine
+MOST_SLICE_MM = 30.0  # between slices; sagittal ones of the lumbar spine lie 1 to 6 mm apart
 NEAR_MULTIPLE = 0.15
 """A gap within this share of a slice spacing of a whole multiple (2, 3, …) is a missing slice, else uneven spacing."""
 AXES: dict[int, Plane] = {0: "sagittal", 1: "coronal", 2: "axial"}
@@ -24,6 +27,13 @@ class Regularity:
     warnings: tuple[str, ...] = ()
 
 
+def positions_of(rows: list[dict[str, Any]]) -> np.ndarray:
+    """(n, 3) ImagePositionPatient of header rows in mm; nan where there is none."""
+    missing = [np.nan] * 3
+    values = [row["ImagePositionPatient"] for row in rows]
+    return np.array([v if v is not None and len(v) == 3 else missing for v in values], float).reshape(-1, 3)
+
+
 def normal_of(orientation: Any) -> np.ndarray | None:
     """Unit slice normal (3,) of ImageOrientationPatient, along row × column; None where that is no orientation.
 
@@ -35,7 +45,7 @@ def normal_of(orientation: Any) -> np.ndarray | None:
         return None
     row, column = values[:3], values[3:]
     sizes = np.linalg.norm(row), np.linalg.norm(column)
-    if min(sizes) < 0.9 or max(sizes) > 1.1 or abs(row @ column) > 0.05:
+    if max(abs(size - 1) for size in (*sizes, 1 + row @ column)) > ORTHONORMAL:
         return None
     normal = np.cross(row, column)
     return normal / np.linalg.norm(normal)
@@ -61,6 +71,7 @@ def regularity(positions: np.ndarray, normal: np.ndarray, options: IdentifyOptio
     | condition                                                            | outcome                |
     |----------------------------------------------------------------------|------------------------|
     | two at one place                                                     | conflicting_slices     |
+    | the median step is over `MOST_SLICE_MM`                              | no_spacing             |
     | a step is within `NEAR_MULTIPLE` of 2, 3, … times the median step    | missing_slice          |
     | a step differs by more than `spacing_reject` from the median step    | uneven_spacing         |
     | … by more than `spacing_warn`                                        | a warning              |
@@ -76,6 +87,8 @@ def regularity(positions: np.ndarray, normal: np.ndarray, options: IdentifyOptio
             None, Rejected(Reason.SERIES_CONFLICTING_SLICES, f"{int((along < SAME_PLACE_MM).sum())} places")
         )
     spacing = float(np.median(along))
+    if spacing > MOST_SLICE_MM:
+        return Regularity(spacing, Rejected(Reason.SERIES_NO_SPACING, f"slices {spacing:.0f} mm apart"))
     multiples = along / spacing
     gaps = (np.round(multiples) >= 2) & (np.abs(multiples - np.round(multiples)) <= NEAR_MULTIPLE)
     if gaps.any():

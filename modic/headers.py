@@ -3,17 +3,20 @@
 | order | condition                                                              | outcome            |
 |-------|------------------------------------------------------------------------|--------------------|
 | 1     | no `DICM` at byte 128, and no data element at byte 0                   | file.not_dicom     |
-| 2     | cannot be opened or parsed; nested too deeply; a deflated data set     | file.unreadable    |
+| 2     | cannot be opened or parsed; nested too deeply; inflates to too much    | file.unreadable    |
 | 3     | Modality is not MR and SOPClassUID is no MR image (DICOMDIR, CT, …)    | file.not_mr        |
 | 4     | no SOPInstanceUID, SeriesInstanceUID or StudyInstanceUID               | file.missing_uid   |
 | 5     | no PixelData, Rows, Columns or BitsAllocated                           | file.no_pixels     |
 | 6     | a side over `MAX_SIDE`, over `MAX_FRAMES` frames, over `MAX_BYTES`     | file.absurd_size   |
 | 7     | fewer bytes of PixelData in the file than the header promises          | file.truncated     |
-| 8     | otherwise                                                              | one row a frame    |
+| 8     | so many more that a row, a column or a frame is not counted            | file.size_mismatch |
+| 9     | otherwise                                                              | one row a frame    |
 """
 
+import io
 import os
 import struct
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -25,11 +28,12 @@ from pydicom.charset import convert_encodings, decode_bytes
 from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import RawDataElement
 from pydicom.errors import InvalidDicomError
+from pydicom.filereader import read_dataset
 from pydicom.tag import Tag
 
 from modic.errors import Reason
 from modic.frames import frame_rows
-from modic.quick import Unusual, quick_elements
+from modic.quick import CHUNK, Unusual, quick_elements
 
 TEXT, REAL, WHOLE, REALS = pa.string(), pa.float64(), pa.int64(), pa.list_(pa.float64())
 TEXTS = """
@@ -59,14 +63,17 @@ EMPTY_ROW: dict[str, Any] = {"frame": 0, **dict.fromkeys(COLUMNS)}
 TAGS = {int(Tag(keyword)): keyword for keyword in COLUMNS if keyword != "TransferSyntaxUID"}
 PIXEL_DATA = 0x7FE00010
 CHARSET = 0x00080005
+WANTED: list[Any] = [*TAGS, CHARSET]
 MAX_SIDE = 8192
 MAX_FRAMES = 20_000
 MAX_BYTES = 2**31
 MR_IMAGE = "1.2.840.10008.5.1.4.1.1.4"
 ENHANCED = frozenset({f"{MR_IMAGE}.1", f"{MR_IMAGE}.4"})  # Enhanced MR, Legacy Converted Enhanced MR
 MR_CLASSES = ENHANCED | {MR_IMAGE}
-UNCOMPRESSED = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"})
 DEFLATED = "1.2.840.10008.1.2.1.99"
+UNCOMPRESSED = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", DEFLATED})
+MAX_INFLATED = 2**28
+META_MOST = 2048  # bytes in which the file meta information names the transfer syntax
 Row = dict[str, Any]
 
 
@@ -78,6 +85,11 @@ class Elements:
     raw: Mapping[int, tuple[str, bytes]]  # tag → (VR, value)
     pixels_at: int | None
     little_endian: bool = True
+    inflated: bytes | None = None  # a deflated data set
+
+    def read(self, descriptor: int, size: int, at: int) -> bytes:
+        """Bytes of the data set; `at` counts as `pixels_at` does."""
+        return os.pread(descriptor, size, at) if self.inflated is None else self.inflated[at : at + size]
 
 
 def read_rows(path: str) -> list[Row] | Reason:
@@ -113,25 +125,44 @@ def _read(file: BinaryIO) -> list[Row] | Reason:
 def slow_elements(file: BinaryIO) -> "Elements":
     """The elements of `TAGS` by pydicom, which knows every transfer syntax. Raises what pydicom raises."""
     file.seek(0)
-    head = file.read(132)
-    bare = head[128:] != b"DICM"
+    head = file.read(CHUNK)
+    bare = head[128:132] != b"DICM"
     if bare and head[:2] not in (b"\x08\x00", b"\x02\x00", b"\x00\x08", b"\x00\x02"):
         raise InvalidDicomError
+    if DEFLATED.encode() in head[:META_MOST]:
+        return _inflated_elements(file)
     file.seek(0)
     with os.fdopen(os.dup(file.fileno()), "rb") as buffered:
-        wanted = [*TAGS, CHARSET]
-        dataset = pydicom.dcmread(buffered, stop_before_pixels=True, force=bare, specific_tags=wanted)
+        dataset = pydicom.dcmread(buffered, stop_before_pixels=True, force=bare, specific_tags=WANTED)
         at = buffered.tell()
     syntax = str(dataset.file_meta.get("TransferSyntaxUID", "")) if hasattr(dataset, "file_meta") else ""
     implicit, little = dataset.original_encoding
     syntax = syntax or ("1.2.840.10008.1.2" if implicit else "1.2.840.10008.1.2.1" if little else "1.2.840.10008.1.2.2")
-    if syntax == DEFLATED or (bare and not len(dataset)):
-        raise ValueError("deflated or empty")
+    if bare and not len(dataset):
+        raise ValueError("empty")
     order = "<HH" if little else ">HH"
     tag = os.pread(file.fileno(), 4, at)
     found = len(tag) == 4 and struct.unpack(order, tag) == (0x7FE0, 0x0010)
-    raw = {int(key): _raw(dataset, int(key)) for key in dataset.keys()}  # noqa: SIM118  (a Dataset is no dict)
-    return Elements(syntax, raw, at if found else None, bool(little))
+    return Elements(syntax, _all_raw(dataset), at if found else None, bool(little))
+
+
+def _inflated_elements(file: BinaryIO) -> "Elements":
+    """The elements of a deflated data set, which may hold at most `MAX_INFLATED` bytes (a few may inflate to many)."""
+    file.seek(0)
+    content = file.read(MAX_INFLATED)
+    (length,) = struct.unpack_from("<I", content, 140)  # (0002,0000) File Meta Information Group Length
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    inflated = inflater.decompress(content[144 + length :], MAX_INFLATED)
+    if not inflater.eof:
+        raise ValueError("cut off, or larger than can be")
+    buffer = io.BytesIO(inflated)
+    dataset = read_dataset(buffer, False, True, stop_when=lambda tag, *_: tag == PIXEL_DATA, specific_tags=WANTED)
+    at = buffer.tell()
+    return Elements(DEFLATED, _all_raw(dataset), at if at + 12 < len(inflated) else None, True, inflated)
+
+
+def _all_raw(dataset: pydicom.Dataset) -> dict[int, tuple[str, bytes]]:
+    return {int(key): _raw(dataset, int(key)) for key in dataset.keys()}  # noqa: SIM118  (a Dataset is no dict)
 
 
 def _raw(dataset: pydicom.Dataset, tag: int) -> tuple[str, bytes]:
@@ -242,18 +273,21 @@ def _refusal(row: Row, elements: "Elements", file: BinaryIO) -> Reason | None:
     size = rows * columns * frames * samples * bits // 8
     if min(size, frames, samples) < 1 or frames > MAX_FRAMES or size > MAX_BYTES or max(rows, columns) > MAX_SIDE:
         return Reason.FILE_ABSURD_SIZE
-    return Reason.FILE_TRUNCATED if _truncated(elements, size, file.fileno()) else None
+    return _wrong_length(elements, size, columns * bits // 8, file.fileno())
 
 
-def _truncated(elements: "Elements", size: int, descriptor: int) -> bool:
-    at, total = elements.pixels_at or 0, os.fstat(descriptor).st_size
+def _wrong_length(elements: "Elements", size: int, row: int, descriptor: int) -> Reason | None:
+    """Whether PixelData is shorter than `size` bytes, or a `row` of bytes or more longer (padding is shorter)."""
+    total = os.fstat(descriptor).st_size if elements.inflated is None else len(elements.inflated)
     implicit = elements.transfer_syntax == "1.2.840.10008.1.2"
-    start = at + (8 if implicit else 12)
+    start = (elements.pixels_at or 0) + (8 if implicit else 12)
+    if elements.transfer_syntax not in UNCOMPRESSED:
+        return None if _fragments_whole(descriptor, start, total) else Reason.FILE_TRUNCATED
     order = "<I" if elements.little_endian else ">I"
-    (length,) = struct.unpack(order, os.pread(descriptor, 4, start - 4))
-    if elements.transfer_syntax in UNCOMPRESSED:
-        return min(length, total - start) < size
-    return not _fragments_whole(descriptor, start, total)
+    (length,) = struct.unpack(order, elements.read(descriptor, 4, start - 4))
+    if min(length, total - start) < size:
+        return Reason.FILE_TRUNCATED
+    return Reason.FILE_SIZE_MISMATCH if length - size >= row else None
 
 
 def _fragments_whole(descriptor: int, at: int, total: int) -> bool:

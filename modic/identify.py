@@ -9,12 +9,14 @@ Stacks are split as modic/stacks.py says, roles found as modic/roles.py says. Th
 | I3  | normal over `sagittal_reject_deg` from the left-right axis (over `…_warn_deg`: warn)| not_sagittal          |
 | I4  | role unknown                                                                        | role_unsure           |
 | I5  | role other than t1 and t2                                                           | not_t1_or_t2          |
-| I6  | fewer than `min_slices` slices                                                      | too_few_slices        |
-| I7  | Rows, Columns or PixelSpacing differ                                                | mixed_matrix          |
-| I8  | no PixelSpacing, or one that is not two positive numbers                            | no_spacing            |
-| I9  | a slice without position that cannot be inferred                                    | no_position           |
-| I10 | orientations differ by over `orientation_reject` (over `orientation_warn`: warn)    | mixed_orientation     |
-| I11 | slices at one place that differ; missing slices; uneven spacing (modic/geometry.py) | conflicting_slices, … |
+| I6  | fewer than `min_slices` places, and other slices at them                            | conflicting_slices    |
+| I7  | one of several parts that only together make a regular stack (modic/parts.py)       | mixed_contrast, …     |
+| I8  | fewer than `min_slices` slices                                                      | too_few_slices        |
+| I9  | Rows, Columns or PixelSpacing differ                                                | mixed_matrix          |
+| I10 | no PixelSpacing, or one that is not two numbers of millimetres                      | no_spacing            |
+| I11 | a slice without position that cannot be inferred                                    | no_position           |
+| I12 | orientations differ by over `orientation_reject` (over `orientation_warn`: warn)    | mixed_orientation     |
+| I13 | slices at one place that differ; missing slices; uneven spacing (modic/geometry.py) | conflicting_slices, … |
 """
 
 from collections.abc import Iterator
@@ -22,16 +24,18 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from modic.config import IdentifyOptions
 from modic.errors import Reason, Rejected
-from modic.geometry import Regularity, plane_of, regularity
+from modic.geometry import PIXEL_MM, Regularity, plane_of, regularity
 from modic.headers import COLUMNS
 from modic.records import Plane, Series
 from modic.roles import RoleFound, find_role, has_contrast_agent
 from modic.stacks import Row, Stack, split_stacks
 
 GREY = frozenset({"MONOCHROME1", "MONOCHROME2", None})
+BLOCK = 20_000
 KEYS = ["StudyInstanceUID", "SeriesInstanceUID", "PatientID"]
 
 
@@ -48,12 +52,18 @@ def identify(headers: pa.Table, *, options: IdentifyOptions) -> list[Series]:
 
 
 def _series_rows(headers: pa.Table) -> Iterator[list[Row]]:
-    order = [(key, "ascending") for key in (*KEYS, "path", "frame")]
-    table = headers.sort_by(order).combine_chunks()
-    names = list(zip(*(table[key].to_pylist() for key in KEYS), strict=True))
-    starts = [index for index in range(len(names)) if index == 0 or names[index] != names[index - 1]]
-    for start, end in zip(starts, [*starts[1:], len(names)], strict=True):
-        yield table.slice(start, end - start).to_pylist()
+    """The rows of one series at a time; `BLOCK` rows and a series are Python objects at any moment."""
+    keys = pa.table({key: headers[key].cast(pa.string()) for key in (*KEYS, "path")} | {"frame": headers["frame"]})
+    order = pc.sort_indices(keys, sort_keys=[(key, "ascending") for key in keys.column_names])
+    rows: list[Row] = []
+    for start in range(0, len(order), BLOCK):
+        for row in headers.take(order[start : start + BLOCK]).to_pylist():
+            if rows and any(row[key] != rows[-1][key] for key in KEYS):
+                yield rows
+                rows = []
+            rows.append(row)
+    if rows:
+        yield rows
 
 
 def _series(stack: Stack, number: int, options: IdentifyOptions) -> Series:
@@ -118,7 +128,7 @@ def _orientation_spread(stack: Stack) -> float:
 
 
 def _is_spacing(spacing: Any) -> bool:
-    return spacing is not None and len(spacing) == 2 and min(spacing) > 0
+    return spacing is not None and len(spacing) == 2 and all(PIXEL_MM[0] <= one <= PIXEL_MM[1] for one in spacing)
 
 
 def _refusal(
@@ -137,6 +147,12 @@ def _refusal(
         (plane != "sagittal", Reason.SERIES_NOT_SAGITTAL, f"{plane}, {angle:.0f} degrees from its axis"),
         (role.role == "unknown", Reason.SERIES_ROLE_UNSURE, role.evidence),
         (role.role not in ("t1", "t2"), Reason.SERIES_NOT_T1_OR_T2, role.evidence),
+        (
+            count < options.min_slices <= count + len(stack.duplicates),
+            Reason.SERIES_CONFLICTING_SLICES,
+            f"{count + len(stack.duplicates)} slices at {count} places",
+        ),
+        *([(True, stack.rejected.reason, stack.rejected.detail)] if stack.rejected else []),
         (count < options.min_slices, Reason.SERIES_TOO_FEW_SLICES, f"{count} slices, {options.min_slices} needed"),
         (stack.mixed_matrix, Reason.SERIES_MIXED_MATRIX, f"{count} slices"),
         (not all(_is_spacing(row["PixelSpacing"]) for row in rows), Reason.SERIES_NO_SPACING, ""),

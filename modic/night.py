@@ -11,7 +11,9 @@ time of every image; not the folder, which may move), both models and the option
 
 import hashlib
 import json
+import logging
 import math
+import os
 import time
 import traceback
 from collections import Counter
@@ -43,6 +45,7 @@ from modic.tables import publish as publish_tables
 from modic.tables import read_table, write_table
 from modic.weights import model_id, read_card
 
+LOG = logging.getLogger(__name__)
 P = ParamSpec("P")
 R = TypeVar("R")
 LINKS = pa.schema(
@@ -157,16 +160,23 @@ def _models_hash(cards: list[dict[str, Any]]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def _cores() -> int:
+    """That this process may use; the workers that will grade have nothing to do during the crawl."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @discreet
 def find_studies(run: Run, *, on_progress: Callable[[int], None] | None = None) -> Survey:
     """crawl → identify → pair; `on_progress` is told the files seen. Raises UsageError where there is no DICOM."""
     began = time.monotonic()
-    found = crawl(run.archive, index=run.cohort.header_index, on_progress=on_progress)
+    found = crawl(run.archive, index=run.cohort.header_index, on_progress=on_progress, processes=_cores())
+    LOG.info("files: %s", json.dumps(found.counts))
     series = identify(found.headers, options=run.config.identify)
     outcomes = pair(series, options=run.config.pair)
     keys = Pseudonyms.open(run.cohort.private)
     pairs = [one for one in outcomes if isinstance(one, Pair)]
     fingerprints = {keys.study(one.study_uid): _fingerprint(run, one, keys) for one in pairs}
+    LOG.info("%d studies found, %d of them with a pair to grade", len(outcomes), len(pairs))
     return Survey(found.counts, series, outcomes, keys, fingerprints, time.monotonic() - began)
 
 
@@ -184,6 +194,7 @@ def cut_shards(run: Run, survey: Survey, *, workers: int) -> list[Shard]:
     keys = [survey.keys.study(one.study_uid) for one in survey.pairs]
     every = [Work(key, survey.fingerprints[key], one) for key, one in zip(keys, survey.pairs, strict=True)]
     work = [one for one in every if (one.study_key, one.fingerprint) not in done]
+    LOG.info("%d studies to grade; %d have their grades", len(work), len(every) - len(work))
     size = min(run.config.run.shard_size, math.ceil(len(work) / (SHARDS_PER_WORKER * workers)) or 1)
     return [
         shards.write_input(run.cohort, run.run_id, f"{index:05d}", work[start : start + size], run.config)
@@ -196,7 +207,7 @@ def publish(run: Run, survey: Survey) -> Summary:
     """Build the four tables from the ledger and the archive and make them current in one atomic step."""
     ledger = shards.ledger(run.cohort)
     latest = shards.latest(ledger)
-    graded = ledger.take([latest[key] for key in survey.fingerprints.items()])
+    graded = ledger.take(pa.array([latest[key] for key in survey.fingerprints.items()], pa.int64()))
     old = {name: read_table(run.cohort.root, name) for name in SCHEMAS}
     tables = rows.with_gone(_tables(run, survey, graded, old), old)
     ours = graded.filter(pc.equal(graded["run_id"], run.run_id))

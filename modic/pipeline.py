@@ -3,6 +3,7 @@
 The steps around it (find the studies, cut shards, publish) are in modic/night.py, and flows/nightly.py runs them all.
 """
 
+import logging
 import os
 import time
 import traceback
@@ -25,8 +26,11 @@ from modic.normalize import normalize
 from modic.pictures import write_case
 from modic.records import LEVELS, Grade, LevelBox, LevelResult, LevelSet, Pair, Region, StudyResult, Volume
 from modic.regions import box_on_t1, corners_mm, cut_regions
+from modic.registration import register
 from modic.volume import load_volume
 from modic.weights import Model, load_classifier, load_detector
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +111,13 @@ def _load(pair: Pair, config: Config) -> tuple[Volume, Volume] | Rejected:
         if isinstance(volume, Rejected):
             return replace(volume, detail=f"{name}: {volume.detail}".rstrip(": "))
         volumes.append(volume)
-    return volumes[0], volumes[1]
+    t1, t2 = volumes
+    if pair.check_images:
+        found = register(t1, t2)
+        if not found.agrees:
+            return Rejected(Reason.STUDY_FRAMES_DIFFER, str(found))
+        t2 = replace(t2, warnings=(*t2.warnings, f"no FrameOfReferenceUID in common with T1; {found}"))
+    return t1, t2
 
 
 def _six_rows(
@@ -147,6 +157,7 @@ def _grade_shard(home: Cohort, run_id: str, shard_id: str, device: str) -> Path:
     path = home.shard(run_id, shard_id)
     if path.exists():
         return path
+    shards.note_position(home, run_id, shard_id, shards.LOADING)
     studies, config = shards.read_input(home, run_id, shard_id)
     models = load_models(config.detector, config.classifier, resolve_device(device))
     rows = []
@@ -155,7 +166,21 @@ def _grade_shard(home: Cohort, run_id: str, shard_id: str, device: str) -> Path:
         pictures = home.case(run_id, work.study_key) if config.run.pictures else None
         result = grade_or_fail(work.pair, models=models, config=config, pictures=pictures)
         rows.append(shards.row(work, result, **models.identity))
+        _log(shard_id, work.study_key, result)
     return shards.write_output(path, rows)
+
+
+def _log(shard_id: str, study_key: str, result: StudyResult) -> None:
+    refused, unsure = result.rejected, result.numbering == "uncertain"
+    if refused:
+        said = f"{refused.study_status}: {refused.reason}" + (f" ({refused.detail})" if refused.detail else "")
+    else:
+        grades = [one.grade for one in result.levels if one.grade]
+        said = f"{len(grades)} levels graded, {sum(one.abstained for one in grades)} of them abstained"
+        said += ", numbering uncertain" if unsure else ""
+    level = logging.WARNING if unsure or (refused and refused.study_status == "failed") else logging.INFO
+    took = sum(result.seconds.values())
+    LOG.log(level, "shard %s, study %s: %s, %.1f s", shard_id, study_key, said, took, extra={"shard": shard_id})
 
 
 def grade_or_fail(pair: Pair, *, models: Models, config: Config, pictures: Path | None = None) -> StudyResult:

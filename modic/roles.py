@@ -49,7 +49,17 @@ MAPS = frozenset(
             "PHASE",
             "PHASE MAP",
         ),
-        *("T1 MAP", "T2 MAP", "T2_STAR MAP", "COLLAGE", "SCREEN SAVE", "SCREENSAVE", "CSA REPORT", "VELOCITY"),
+        *(
+            "T1 MAP",
+            "T2 MAP",
+            "T2_STAR MAP",
+            "COLLAGE",
+            "MOSAIC",
+            "SCREEN SAVE",
+            "SCREENSAVE",
+            "CSA REPORT",
+            "VELOCITY",
+        ),
     }
 )
 DIXON = frozenset(
@@ -134,7 +144,7 @@ def _spin_echo(header: Header) -> tuple[str, Role]:
 def _modified(header: Header, row: str, role: Role) -> tuple[str, Role]:
     if role == "t1" and has_contrast_agent(header):
         return f"{row}, R13", "t1_post_contrast"
-    if words(header["ScanOptions"]) & FAT_SUPPRESSION:
+    if has_fat_suppression(header):
         return f"{row}, R14", "t1_fat_suppressed" if role == "t1" else "t2_fat_suppressed"
     return row, role
 
@@ -142,6 +152,11 @@ def _modified(header: Header, row: str, role: Role) -> tuple[str, Role]:
 def has_contrast_agent(header: Header) -> bool:
     """Whether ContrastBolusAgent names one."""
     return str(header["ContrastBolusAgent"] or "").strip().upper() not in NO_AGENT
+
+
+def has_fat_suppression(header: Header) -> bool:
+    """Whether ScanOptions name it."""
+    return bool(words(header["ScanOptions"]) & FAT_SUPPRESSION)
 
 
 def words(value: str | None) -> set[str]:

@@ -6,6 +6,7 @@ appears whole, once. The outputs are the ledger: nothing else remembers what has
 """
 
 import json
+import logging
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from modic.records import LevelResult, Pair, Series, StudyResult
 from modic.schemas import SCHEMAS
 from modic.tables import write_table
 
+LOG = logging.getLogger(__name__)
 KEYS = ("study_key", "patient_key", "run_id", "normalization", "detector_id", "classifier_id")
 LEVEL_FIELDS = [field for field in SCHEMAS["levels"] if field.name not in KEYS]
 SCHEMA = pa.schema(
@@ -88,7 +90,8 @@ def read_input(cohort: Cohort, run_id: str, shard_id: str) -> tuple[list[Work], 
 
 
 def _pair(values: dict[str, Any]) -> Pair:
-    return Pair(**{**values, "t1": _series(values["t1"]), "t2": _series(values["t2"])})
+    both = {name: _series(values[name]) for name in ("t1", "t2")}
+    return Pair(**{**values, **both, "warnings": tuple(values["warnings"])})
 
 
 def _series(values: dict[str, Any]) -> Series:
@@ -102,16 +105,20 @@ def _tuples(value: Any) -> Any:
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
+LOADING = -1
+"""Position of a shard that a worker has taken up and that still loads the models."""
+
+
 def note_position(cohort: Cohort, run_id: str, shard_id: str, index: int) -> None:
-    """Say that the study at `index` is begun; who watches the shard reads it (`position`)."""
+    """Say that the study at `index` is begun, or LOADING; who watches the shard reads it (`position`)."""
     cohort.shard_input(run_id, shard_id).with_suffix(".at").write_text(str(index))
 
 
 def position(cohort: Cohort, run_id: str, shard_id: str) -> int | None:
-    """Index of the study a shard is at, which is also the number of those done; None before the first."""
+    """Index of the study a shard is at, which is also the number of those done, or LOADING; None before that."""
     try:
         return int(cohort.shard_input(run_id, shard_id).with_suffix(".at").read_text())
-    except (FileNotFoundError, ValueError):  # not begun, or just being written
+    except (FileNotFoundError, ValueError):  # not taken up, or just being written
         return None
 
 
@@ -125,7 +132,7 @@ def plan(cohort: Cohort, run_id: str) -> tuple[int, int]:
     planned = sum(path.read_bytes().count(b'"study_key"') for name, path in inputs.items() if name.isdigit())
     parts = {name[:-1] for name in inputs}  # cut up by `isolate`
     going = [name for name in inputs.keys() - parts if not cohort.shard(run_id, name).exists()]
-    return planned, sum(position(cohort, run_id, name) or 0 for name in going)
+    return planned, sum(max(position(cohort, run_id, name) or 0, 0) for name in going)
 
 
 ALONE, OTHERS, AGAIN = "a", "b", "r"
@@ -139,16 +146,20 @@ def isolate(job: Job, shard_id: str, trouble: Reason) -> list[str]:
     | worker died                    | a shard of its own, tried again    | one shard         |
     | worker died, already alone     | a row `failed`, study.worker_died  |                   |
     | over the time limit            | a row `failed`, study.time_limit   | one shard         |
-    | died before it began a study   | the whole shard again, twice                           |
+    | died loading the models        | the whole shard again, twice                           |
+    | died with the shard waiting    | the same shard again: another study's worker           |
 
     Raises ModicError where workers die again and again before they begin a study: then no study is to blame.
     """
     at = position(job.cohort, job.run_id, shard_id)
     work, config = read_input(job.cohort, job.run_id, shard_id)
     if at is None:
+        return [shard_id]
+    if at == LOADING:
         if shard_id.endswith(AGAIN * 2):
             raise ModicError("workers die before they begin a study: is there enough memory to load the models?")
         return [write_input(job.cohort, job.run_id, f"{shard_id}{AGAIN}", work, config).id]
+    LOG.warning("shard %s, study %s: %s; the others are graded apart", shard_id, work[at].study_key, trouble)
     others = work[:at] + work[at + 1 :]
     parts = [write_input(job.cohort, job.run_id, f"{shard_id}{OTHERS}", others, config).id] if others else []
     if trouble is Reason.STUDY_WORKER_DIED and not shard_id.rstrip(AGAIN).endswith(ALONE):

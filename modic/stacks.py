@@ -2,7 +2,8 @@
 
 | order | what                                                                                                 |
 |-------|------------------------------------------------------------------------------------------------------|
-| S1    | slices that differ in echo, inversion, b value, ImageType, StackID or frame of reference are split   |
+| S1    | slices that differ in echo, inversion, b value, ImageType, StackID, contrast agent, fat suppression, |
+|       | polarity or frame of reference are split; a slice that names no frame is in the series' only one     |
 | S2    | so are slices whose orientations differ by more than `SPLIT_ORIENTATION` (a localizer in the series) |
 | S3    | so are slices whose corners lie over `SPLIT_OFFSET_MM` apart within the plane (upper, lower station) |
 | S4    | so are slices of another matrix or pixel spacing, where the largest group is regular without them    |
@@ -12,6 +13,8 @@
 |       | one is kept, and modic.volume compares the pixels                                                    |
 | S7    | other slices at one place: split by TemporalPositionIdentifier, AcquisitionNumber, AcquisitionTime,  |
 |       | SeriesTime or as blocks of InstanceNumber, whichever first makes every part regular                  |
+| S8    | stacks that only together make one regular stack are parts of it that S1-S3 cut up (modic/parts.py): |
+|       | each is refused by what differs, since half a spine would pass for a whole one                       |
 """
 
 from collections import defaultdict
@@ -23,11 +26,15 @@ from typing import Any
 import numpy as np
 
 from modic.config import IdentifyOptions
-from modic.geometry import SAME_PLACE_MM, leftward, normal_of, regularity
+from modic.errors import Rejected
+from modic.geometry import SAME_PLACE_MM, leftward, normal_of, positions_of, regularity
+from modic.parts import refuse_parts
+from modic.roles import has_contrast_agent, has_fat_suppression
 
 Row = dict[str, Any]
 SPLIT_ORIENTATION = 0.05  # largest difference in ImageOrientationPatient, about 3 degrees
 SPLIT_OFFSET_MM = 15.0
+SPLIT_TIME_MS = 0.5  # between echo or inversion times: nearer ones differ by rounding
 MIN_TO_INFER = 5
 MAX_GROUPS = 64  # of orientations, or of stations: what lies beyond joins the last group, which is then refused
 FILE_KEYS = frozenset({"path", "size", "mtime_ns", "frame"})
@@ -44,6 +51,7 @@ class Stack:
     mixed_matrix: bool = False
     warnings: tuple[str, ...] = ()
     duplicates: list[tuple[Row, Row]] = field(default_factory=list)  # (kept, set aside)
+    rejected: Rejected | None = None  # a part of a stack (S8)
 
     @property
     def positions(self) -> np.ndarray:
@@ -54,19 +62,14 @@ class Stack:
 def split_stacks(rows: list[Row], options: IdentifyOptions) -> list[Stack]:
     """The stacks of one series, the one with the lowest InstanceNumber first."""
     stacks = []
-    for contrast in _groups(rows, _contrast):
+    for contrast in _groups(_with_frame(rows), _contrast(rows)):
         for normal, group in _by_orientation(contrast):
             for station in _by_offset(group, normal):
                 for part in _by_matrix(Stack(station, normal), options):
                     stacks += _settle(part, options)
-    return sorted(stacks, key=lambda stack: min(_order(row) for row in stack.rows))
-
-
-def positions_of(rows: list[Row]) -> np.ndarray:
-    """(n, 3) ImagePositionPatient in mm; nan where there is none."""
-    missing = [np.nan] * 3
-    values = [row["ImagePositionPatient"] for row in rows]
-    return np.array([v if v is not None and len(v) == 3 else missing for v in values], float).reshape(-1, 3)
+    stacks.sort(key=lambda stack: min(_order(row) for row in stack.rows))
+    refused = refuse_parts([(stack.rows, stack.normal) for stack in stacks], options)
+    return [replace(stack, rejected=why) for stack, why in zip(stacks, refused, strict=True)]
 
 
 def _order(row: Row) -> tuple[float, str, int]:
@@ -81,11 +84,35 @@ def _groups(rows: Iterable[Row], key: Callable[[Row], Hashable]) -> list[list[Ro
     return list(groups.values())
 
 
-def _contrast(row: Row) -> Hashable:
-    times = tuple(None if row[key] is None else round(row[key], 1) for key in ("EchoTime", "InversionTime"))
-    kind = tuple((row["ImageType"] or "").split("\\")[2:])
-    keys = ("EchoNumbers", "DiffusionBValue", "StackID", "FrameOfReferenceUID", "ScanningSequence")
-    return (*times, kind, *(row[key] for key in keys))
+def _contrast(rows: list[Row]) -> Callable[[Row], Hashable]:
+    """What tells the contrasts of a series apart, for one of its rows."""
+    clusters = {key: _clusters([row[key] for row in rows]) for key in ("EchoTime", "InversionTime")}
+
+    def key(row: Row) -> Hashable:
+        times = tuple(clusters[keyword].get(row[keyword]) for keyword in clusters)
+        kind = tuple((row["ImageType"] or "").split("\\")[2:])
+        inverted = row["PhotometricInterpretation"] == "MONOCHROME1"
+        names = ("EchoNumbers", "DiffusionBValue", "StackID", "FrameOfReferenceUID", "ScanningSequence")
+        agent, suppressed = has_contrast_agent(row), has_fat_suppression(row)
+        return (*times, kind, inverted, agent, suppressed, *(row[name] for name in names))
+
+    return key
+
+
+def _clusters(times: Iterable[float | None]) -> dict[float | None, int]:
+    """Time in ms → number of its cluster; clusters are `SPLIT_TIME_MS` or more apart."""
+    known = sorted({time for time in times if time is not None})
+    starts = np.diff(known, prepend=known[:1]) >= SPLIT_TIME_MS
+    return dict(zip(known, np.cumsum(starts).tolist(), strict=True))
+
+
+def _with_frame(rows: list[Row]) -> list[Row]:
+    """Rows that name no FrameOfReferenceUID get the one that all others name."""
+    names = {row["FrameOfReferenceUID"] for row in rows}
+    if len(names) != 2 or None not in names:
+        return rows
+    (only,) = names - {None}
+    return [row if row["FrameOfReferenceUID"] else {**row, "FrameOfReferenceUID": only} for row in rows]
 
 
 def _by_orientation(rows: list[Row]) -> list[tuple[np.ndarray | None, list[Row]]]:

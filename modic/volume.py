@@ -5,6 +5,7 @@
 | V1  | the series was refused by identify, or has no positions or spacing                 | that reason              |
 | V2  | a file is gone, or is no longer of the size, time or SOPInstanceUID the crawl saw  | study.files_changed      |
 | V3  | pixels cannot be decoded, or have another shape than Rows × Columns                | study.pixels_unreadable  |
+|     | or HighBit is not BitsStored - 1, or RescaleSlope is 0 or no number                |                          |
 | V4  | more than one sample a pixel                                                       | series.not_greyscale     |
 | V5  | duplicate slices (equal headers) have different pixels                             | series.conflicting_slices|
 | V6  | otherwise                                                                          | a Volume                 |
@@ -15,8 +16,10 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
+from pydicom.encaps import get_frame
 from pydicom.pixels.utils import pixel_array
 
+from modic.codestream import coded_size
 from modic.config import IdentifyOptions
 from modic.errors import Reason, Rejected
 from modic.frames import rescale_of
@@ -50,6 +53,7 @@ def load_volume(series: Series, *, options: IdentifyOptions) -> Volume | Rejecte
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pydicom's warnings quote values
+            warnings.filterwarnings("error", "The decoded RLE segment contains")  # more than Rows × Columns
             voxels = _voxels(series)
     except _Refused as refused:
         return refused.rejected
@@ -91,6 +95,8 @@ class _Reader:
             reason = Reason.SERIES_NOT_GREYSCALE if samples else Reason.STUDY_PIXELS_UNREADABLE
             raise _Refused(reason, f"pixels of shape {stored.shape}")
         slope, intercept = rescale_of(self._dataset, frame)
+        if not (np.isfinite((slope, intercept)).all() and slope):
+            raise _Refused(Reason.STUDY_PIXELS_UNREADABLE, f"slice {index}: RescaleSlope {slope:g}")
         return stored.astype(np.float32) * np.float32(slope) + np.float32(intercept)
 
     def _open(self, series: Series, index: int | None, path: str) -> pydicom.Dataset:
@@ -98,6 +104,8 @@ class _Reader:
             status = Path(path).stat()
             dataset = pydicom.dcmread(path, force=True)
             uid = str(dataset.get("SOPInstanceUID"))
+            if "TransferSyntaxUID" not in dataset.file_meta:  # a bare data set: what the crawl recognized
+                dataset.file_meta.TransferSyntaxUID = series.header["TransferSyntaxUID"]
         except OSError as error:
             raise _Refused(Reason.STUDY_FILES_CHANGED, type(error).__name__) from error
         except MemoryError:
@@ -112,13 +120,24 @@ class _Reader:
 
     def _decode(self, frame: int, index: int | None) -> np.ndarray:
         try:
+            if self._dataset.get("HighBit", self._dataset.BitsStored - 1) != self._dataset.BitsStored - 1:
+                raise ValueError("HighBit")
             frames = int(self._dataset.get("NumberOfFrames") or 1)
+            self._check_size(frame, frames)
             stored = pixel_array(self._dataset, index=frame if frames > 1 else None, raw=True)
             return _without_overlay(np.asarray(stored), self._dataset)
         except Exception as error:  # decoders raise as they like
             if is_out_of_memory(error):
                 raise MemoryError from None
             raise _Refused(Reason.STUDY_PIXELS_UNREADABLE, f"slice {index}: {type(error).__name__}") from error
+
+    def _check_size(self, frame: int, frames: int) -> None:
+        """Raise ValueError where a compressed frame is of another size than the header says."""
+        if not self._dataset.file_meta.TransferSyntaxUID.is_encapsulated:
+            return
+        coded = coded_size(get_frame(self._dataset.PixelData, frame, number_of_frames=frames))
+        if coded not in (None, (self._dataset.Rows, self._dataset.Columns)):
+            raise ValueError("coded size")
 
 
 def _without_overlay(stored: np.ndarray, dataset: pydicom.Dataset) -> np.ndarray:

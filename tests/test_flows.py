@@ -86,7 +86,7 @@ def test_a_study_that_kills_hangs_or_breaks_costs_only_itself(tmp_path: Path, cl
     culprits = ("kill-4711", "hang-4712", "bug-4713", "segv-4714", "freeze-4715", "eat-4716")
     for patient in ("ann", *culprits, "bob", "cid"):
         write(study(patient=patient), archive / patient)
-    config.write_text("[run]\nshard_size = 3\nstudy_time_limit_s = 15.0\nstudy_memory_limit_mb = 300\n")
+    config.write_text("[run]\nshard_size = 3\nstudy_time_limit_s = 20.0\nstudy_memory_limit_mb = 300\n")
     summary = run(archive, cohort, cluster, str(config))
     assert len(summary["failed"]) == len(culprits)
     assert statuses(cohort) == [
@@ -114,16 +114,32 @@ def test_prefect_shows_the_run_and_no_patient(tmp_path: Path, archive: Path, clu
     summary = run(archive, tmp_path / "cohort", cluster)
     records = prefect_records(archive.name)
     names = [one["name"] for one in records["task_runs"]]
-    assert {"shard 00000", "shard 00001"} <= set(names)
+    assert set(names) == {"find-studies", "cut-shards", "shard 00000", "shard 00001", "publish", "report", "summary"}
     assert all(one["state_name"] == "Completed" for one in records["task_runs"])
     artifacts = {one["key"]: one["data"] for one in records["artifacts"]}
-    assert artifacts["studies"] == 100.0
-    assert summary["run_id"] in artifacts["summary"] and "| graded | 2 |" in artifacts["summary"]
-    assert "study.no_sagittal_t2" in artifacts["summary"]
+    assert artifacts["studies-cohort"] == 100.0
+    shown = artifacts["summary-cohort"]
+    assert summary["run_id"] in shown and "| graded | 2 |" in shown and "study.no_sagittal_t2" in shown
+    assert all(part in shown for part in ("studies an hour", "files a second", "| levels |", "report.html"))
+    assert json.loads(artifacts["to-look-at-cohort"]) == []
+    assert_studies_are_logged(records, read_table(tmp_path / "cohort", "studies").to_pylist())
     text = json.dumps(records)
     found = read_table(tmp_path / "cohort", "studies")
     assert len(found) == 3
     assert all(secret not in text for secret in ("ann", "bob", "1.2.826.0.1"))
+
+
+def assert_studies_are_logged(records: dict[str, list[dict[str, Any]]], studies: list[dict[str, Any]]) -> None:
+    """Each graded study once, by its worker, in the log of its shard's task run."""
+    name_of = {one["id"]: one["name"] for one in records["task_runs"]}
+    lines = [one for one in records["logs"] if one["name"] == "modic.pipeline"]
+    graded = {one["study_key"] for one in studies if one["status"] == "graded"}
+    assert {line["message"].split()[3].rstrip(":") for line in lines} == graded and len(lines) == len(graded) == 2
+    for line in lines:
+        assert name_of[line["task_run_id"]] == line["message"].split(",")[0]
+        assert "6 levels graded, 0 of them abstained" in line["message"]
+    (found,) = [one for one in records["logs"] if "with a pair to grade" in one["message"]]
+    assert name_of[found["task_run_id"]] == "find-studies"
 
 
 def prefect_records(archive: str) -> dict[str, list[dict[str, Any]]]:

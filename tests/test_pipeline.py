@@ -207,11 +207,17 @@ def test_the_study_over_the_time_limit_is_named_at_once(job: Job, one_pair: Pair
     assert failures(job) == [("s_0", "study.time_limit")]
 
 
+def test_a_shard_that_only_waited_on_a_worker_that_died_is_given_to_another(job: Job, one_pair: Pair) -> None:
+    for _ in range(5):
+        assert split(job, one_pair, "00000", 2, None, Reason.STUDY_WORKER_DIED) == [["s_0", "s_1"]]
+    assert shards.isolate(job, "00000", Reason.STUDY_WORKER_DIED) == ["00000"]
+
+
 def test_workers_that_die_before_any_study_end_the_run(job: Job, one_pair: Pair) -> None:
     died = Reason.STUDY_WORKER_DIED
-    assert split(job, one_pair, "00000", 2, None, died) == [["s_0", "s_1"]]
+    assert split(job, one_pair, "00000", 2, shards.LOADING, died) == [["s_0", "s_1"]]
     with pytest.raises(ModicError, match="memory"):
-        split(job, one_pair, "00000rr", 2, None, died)
+        split(job, one_pair, "00000rr", 2, shards.LOADING, died)
     assert failures(job) == []
 
 

@@ -3,10 +3,14 @@
 from pathlib import Path
 from typing import Any
 
+import duckdb
+import pandas as pd
 import pyarrow as pa
 import pytest
 from made_cohort import RUN, as_tables, key, make_cohort, make_rows
+from sklearn.metrics import cohen_kappa_score
 
+import modic
 from modic.query import connect, first_comment, rows_of, run_checks, statements
 from modic.schemas import SCHEMAS
 from modic.tables import publish
@@ -101,6 +105,56 @@ def test_views_checks_and_questions_run_on_a_cohort_without_rows(tmp_path: Path)
             rows_of(connection, f"FROM {name}")
         for sql in statements("cohort").values():
             assert rows_of(connection, sql) == []
+
+
+@pytest.mark.parametrize("question", statements("cohort"))
+def test_questions_and_views_run_without_modic_where_the_tables_lie(
+    question: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cohort = make_cohort(tmp_path / "cohort", 30)
+    sql = statements("cohort")[question]
+    monkeypatch.chdir(cohort / "current")
+    plain = duckdb.sql(sql).df()
+    assert len(plain), "a question that finds nothing in the made-up cohort tests nothing"
+    with duckdb.connect() as connection:
+        for view in statements("views").values():
+            connection.execute(view)
+        flow = connection.sql("FROM strobe_flow").fetchall()
+    other = make_cohort(tmp_path / "other", 2)
+    monkeypatch.chdir(other / "current")  # a name of a file must not lead to another cohort's file
+    with connect(cohort) as connection:
+        pd.testing.assert_frame_equal(connection.sql(sql).df(), plain)
+        assert sorted(map(str, connection.sql("FROM strobe_flow").fetchall())) == sorted(map(str, flow))
+
+
+def ask(cohort: Path, question: str) -> pd.DataFrame:
+    return modic.open(cohort).sql(statements("cohort")[question]).df()
+
+
+def test_answers_are_those_of_pandas(tmp_path: Path) -> None:
+    cohort = make_cohort(tmp_path, 60)
+    opened = modic.open(cohort)
+    first = opened.graded()
+    together = ask(cohort, "levels_together").set_index(["upper_level", "lower_level"])
+    wide = first.pivot(index="study_key", columns="level", values="any_mc").astype("Float64")
+    both = wide[["L3/L4", "L5/S1"]].dropna()
+    row = together.loc[("L3/L4", "L5/S1")]
+    assert row["n_patients"] == len(both) == row[["n_both", "n_upper_only", "n_lower_only", "n_neither"]].sum()
+    assert row["n_both"] == (both.sum(axis=1) == 2).sum()
+
+    scanners = ask(cohort, "prevalence_by_scanner_and_year")
+    assert scanners["n_mc2"].sum() == (first["mc"] == 2).sum()
+    assert scanners["n_patients"].sum() == first["patient_key"].nunique()
+
+    confidence = ask(cohort, "confidence_distribution")
+    every = opened.graded(visits="all")
+    assert confidence["n_levels"].sum() == len(every)
+    assert (confidence[["n_abstained", "n_mc0", "n_mc1", "n_mc2"]].sum(axis=1) == confidence["n_levels"]).all()
+
+    near = ask(cohort, "neighbouring_levels").set_index("upper_level").loc["L4/L5"]
+    grades = every.pivot(index="study_key", columns="level", values="mc")[["L4/L5", "L5/S1"]].dropna().astype(int)
+    assert near["n_pairs"] == len(grades)
+    assert near["kappa"] == pytest.approx(cohen_kappa_score(grades["L4/L5"], grades["L5/S1"]), abs=0.001)
 
 
 def test_the_strobe_flow_adds_up(tmp_path: Path) -> None:

@@ -2,15 +2,19 @@
 -- Only levels decided in both studies, both with sure numbering. A change may be an error of either grade.
 WITH visits AS (
     SELECT
-        patient_key,
-        level,
-        mc,
-        days_since_first_study,
-        lead(mc) OVER visit AS next_mc,
-        lead(days_since_first_study) OVER visit - days_since_first_study AS days_between
-    FROM graded_levels
-    WHERE mc IS NOT NULL AND level_numbering = 'ok' AND days_since_first_study IS NOT NULL
-    WINDOW visit AS (PARTITION BY patient_key, level ORDER BY days_since_first_study, study_key)
+        levels.patient_key,
+        levels.level,
+        levels.mc,
+        studies.days_since_first_study,
+        lead(levels.mc) OVER visit AS next_mc,
+        lead(studies.days_since_first_study) OVER visit - studies.days_since_first_study AS days_between
+    FROM 'levels.parquet' AS levels
+    INNER JOIN 'studies.parquet' AS studies ON levels.study_key = studies.study_key
+    WHERE levels.mc IS NOT NULL AND studies.level_numbering = 'ok' AND studies.days_since_first_study IS NOT NULL
+    WINDOW
+        visit AS (
+            PARTITION BY levels.patient_key, levels.level ORDER BY studies.days_since_first_study, studies.study_key
+        )
 )
 
 SELECT
@@ -22,4 +26,4 @@ SELECT
 FROM visits
 WHERE next_mc IS NOT NULL
 GROUP BY level, mc, next_mc
-ORDER BY level, mc_before, mc_after;
+ORDER BY list_position(['T12/L1', 'L1/L2', 'L2/L3', 'L3/L4', 'L4/L5', 'L5/S1'], level), mc_before, mc_after;

@@ -1,10 +1,27 @@
 -- One row is one number of levels with Modic change, and the patients (first graded study) who have so many.
+WITH firsts AS (
+    SELECT study_key
+    FROM 'studies.parquet'
+    WHERE status = 'graded'
+    QUALIFY row_number() OVER (PARTITION BY patient_key ORDER BY days_since_first_study NULLS LAST, study_key) = 1
+),
+
+patients AS (
+    SELECT
+        levels.study_key,
+        count(*) FILTER (WHERE levels.mc = 1) AS n_mc1,
+        count(*) FILTER (WHERE levels.mc = 2) AS n_mc2,
+        count(*) FILTER (WHERE levels.abstained) AS n_abstained
+    FROM 'levels.parquet' AS levels
+    INNER JOIN firsts ON levels.study_key = firsts.study_key
+    GROUP BY levels.study_key
+)
+
 SELECT
-    n_levels_mc1 + n_levels_mc2 AS n_levels_with_mc,
+    n_mc1 + n_mc2 AS n_levels_with_mc,
     count(*) AS n_patients,
-    count(*) FILTER (WHERE n_levels_mc1 > 0 AND n_levels_mc2 > 0) AS n_with_both_types,
-    count(*) FILTER (WHERE n_levels_abstained > 0) AS n_with_abstentions
+    count(*) FILTER (WHERE n_mc1 > 0 AND n_mc2 > 0) AS n_with_both_types,
+    count(*) FILTER (WHERE n_abstained > 0) AS n_with_abstentions
 FROM patients
-WHERE n_studies_graded > 0
 GROUP BY n_levels_with_mc
 ORDER BY n_levels_with_mc;

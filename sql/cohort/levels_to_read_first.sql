@@ -1,14 +1,15 @@
 -- One row is one level that a human reader should look at: abstained, or decided with little confidence.
 SELECT
-    study_key,
-    level,
-    mc,
-    prediction_set,
-    p_mc0,
-    p_mc1,
-    p_mc2,
-    confidence,
-    level_numbering
-FROM graded_levels
-WHERE abstained OR confidence < 0.7
-ORDER BY abstained DESC, confidence, study_key, level;
+    levels.study_key,
+    levels.level,
+    levels.mc,
+    levels.prediction_set,
+    levels.p_mc0,
+    levels.p_mc1,
+    levels.p_mc2,
+    levels.confidence,
+    studies.level_numbering
+FROM 'levels.parquet' AS levels
+INNER JOIN 'studies.parquet' AS studies ON levels.study_key = studies.study_key
+WHERE levels.abstained OR levels.confidence < 0.7
+ORDER BY levels.abstained DESC, levels.confidence, levels.study_key, levels.level;

@@ -1,6 +1,6 @@
 -- One row is one patient's first graded study: count these where every patient should count once.
 CREATE OR REPLACE VIEW first_graded_studies AS
 SELECT *
-FROM studies
+FROM 'studies.parquet'
 WHERE status = 'graded'
 QUALIFY row_number() OVER (PARTITION BY patient_key ORDER BY days_since_first_study NULLS LAST, study_key) = 1;

@@ -20,6 +20,6 @@ SELECT
     levels.prediction_set,
     levels.abstained,
     levels.run_id
-FROM levels
-INNER JOIN studies ON levels.study_key = studies.study_key
+FROM 'levels.parquet' AS levels
+INNER JOIN 'studies.parquet' AS studies ON levels.study_key = studies.study_key
 WHERE levels.status = 'graded';

@@ -1,6 +1,6 @@
 -- One row: the run whose tables these are.
 CREATE OR REPLACE VIEW latest_run AS
 SELECT *
-FROM runs
+FROM 'runs.parquet'
 ORDER BY run_id DESC
 LIMIT 1;

@@ -7,7 +7,7 @@ WITH grades AS (
         count(*) FILTER (WHERE abstained) AS n_levels_abstained,
         count(*) FILTER (WHERE mc = 1) AS n_levels_mc1,
         count(*) FILTER (WHERE mc = 2) AS n_levels_mc2
-    FROM levels
+    FROM 'levels.parquet'
     GROUP BY study_key
 ),
 
@@ -16,7 +16,7 @@ counts AS (
         patient_key,
         count(*) AS n_studies,
         count(*) FILTER (WHERE status = 'graded') AS n_studies_graded
-    FROM studies
+    FROM 'studies.parquet'
     GROUP BY patient_key
 )
 

@@ -14,7 +14,7 @@ SELECT
     n_mc2 / nullif(count(levels.mc), 0) AS share_mc2,
     avg(levels.p_mc1) AS mean_p_mc1,
     avg(levels.p_mc2) AS mean_p_mc2
-FROM levels
+FROM 'levels.parquet' AS levels
 INNER JOIN first_graded_studies AS firsts ON levels.study_key = firsts.study_key
 GROUP BY levels.level
 ORDER BY list_position(['T12/L1', 'L1/L2', 'L2/L3', 'L3/L4', 'L4/L5', 'L5/S1'], levels.level);

@@ -6,7 +6,7 @@ WITH unsure AS (
         count(*) FILTER (WHERE status = 'graded') AS n_levels_graded,
         count(*) FILTER (WHERE abstained) AS n_levels_abstained,
         count(*) FILTER (WHERE status = 'not_found') AS n_levels_not_found
-    FROM levels
+    FROM 'levels.parquet'
     GROUP BY study_key
 )
 
@@ -22,7 +22,7 @@ SELECT
     coalesce(sum(unsure.n_levels_graded), 0)::BIGINT AS n_levels_graded,
     coalesce(sum(unsure.n_levels_abstained), 0)::BIGINT AS n_levels_abstained,
     coalesce(sum(unsure.n_levels_not_found), 0)::BIGINT AS n_levels_not_found
-FROM studies
+FROM 'studies.parquet' AS studies
 LEFT JOIN unsure ON studies.study_key = unsure.study_key
 GROUP BY studies.manufacturer, studies.scanner_model, studies.field_strength_t
 ORDER BY n_studies DESC, studies.manufacturer, studies.scanner_model, studies.field_strength_t;

@@ -10,6 +10,6 @@ SELECT
     reason,
     detail,
     warnings
-FROM series
+FROM 'series.parquet'
 WHERE plane = 'sagittal' AND (reason = 'series.role_unsure' OR warnings IS NOT NULL)
 ORDER BY status DESC, reason NULLS LAST, series_key;

@@ -14,16 +14,16 @@ WITH files AS (
 
 SELECT 'files' AS unit, outcome, reason, n FROM files
 UNION ALL
-SELECT 'studies', 'all', NULL, count(*) FROM studies
+SELECT 'studies', 'all', NULL, count(*) FROM 'studies.parquet'
 UNION ALL
-SELECT 'studies', status, reason, count(*) FROM studies GROUP BY status, reason
+SELECT 'studies', status, reason, count(*) FROM 'studies.parquet' GROUP BY status, reason
 UNION ALL
-SELECT 'levels', 'all', NULL, count(*) FROM levels
+SELECT 'levels', 'all', NULL, count(*) FROM 'levels.parquet'
 UNION ALL
 SELECT
     'levels',
     CASE WHEN status <> 'graded' THEN status WHEN abstained THEN 'abstained' ELSE 'mc' || mc END AS level_outcome,
     reason,
     count(*)
-FROM levels
+FROM 'levels.parquet'
 GROUP BY level_outcome, reason;

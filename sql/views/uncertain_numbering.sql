@@ -7,6 +7,6 @@ SELECT
     n_levels_graded,
     manufacturer,
     scanner_model
-FROM studies
+FROM 'studies.parquet'
 WHERE level_numbering = 'uncertain'
 ORDER BY level_numbering_probability, study_key;
