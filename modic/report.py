@@ -48,8 +48,8 @@ def write_report(cohort_root: Path, run_id: str | None = None) -> Path:
     folder = cohort_root / "runs" / last
     folder.mkdir(parents=True, exist_ok=True)
     facts["methods"] = methods_text(facts["run"], facts["normalizations"], facts["patients"])
-    _write(folder / "methods.md", facts["methods"] + "\n")
-    return _write(folder / "report.html", _template("report.html").render(facts))
+    write_text(folder / "methods.md", facts["methods"] + "\n")
+    return write_text(folder / "report.html", template("report.html").render(facts))
 
 
 def gather(cohort_root: Path) -> dict[str, Any]:
@@ -119,11 +119,18 @@ def versions() -> dict[str, str]:
 def methods_text(run: dict[str, Any], normalizations: list[str], patients: int) -> str:
     """A paragraph for the methods section of a paper, in plain text; `run` is a row of the table `runs`."""
     normalization = " or ".join(str(one) for one in normalizations) or "none"
-    text: str = _template("methods.md").render(run=run, normalization=normalization, patients=patients)
+    text: str = template("methods.md").render(run=run, normalization=normalization, patients=patients)
     return " ".join(text.split())
 
 
-def _template(name: str) -> Any:
+def render(name: str, **values: Any) -> str:
+    """A page made of a template."""
+    text: str = template(name).render(values)
+    return text
+
+
+def template(name: str) -> Any:
+    """A Jinja template of modic/templates, with the filters that reports need."""
     environment = Environment(
         loader=PackageLoader("modic"), autoescape=select_autoescape(), undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
@@ -141,7 +148,8 @@ def _number(value: float | str | None) -> str:
     return value if isinstance(value, str) else f"{value:.3g}" if isinstance(value, float) else f"{value:,}"
 
 
-def _write(path: Path, text: str) -> Path:
+def write_text(path: Path, text: str) -> Path:
+    """Write a text that appears whole; returns `path`."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.write_text(text, encoding="utf-8")
     return temporary.replace(path)
