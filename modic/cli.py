@@ -15,7 +15,7 @@ from modic import __doc__ as about
 from modic.commands.adding import RUN_FAILED, WRONG_USAGE
 from modic.errors import ModicError, UsageError
 
-COMMANDS = ("demo", "grade", "status", "query", "check", "report", "dictionary", "train", "evaluate")
+COMMANDS = ("demo", "grade", "status", "query", "check", "report", "dictionary", "export", "train", "evaluate")
 """In the order of `--help`; one module of modic.commands each."""
 
 
