@@ -35,7 +35,10 @@ def answer(results: Results) -> str:
     )
     if rows[0]["n_folds"] < 2:
         return text + "One fold is finished; no difference can be tested on it."
-    text += f"Of {len(rows)} pairs, tests that take folds for independent call {naive} different; with the correction for shared patients and for {len(rows)} comparisons, "
+    text += (
+        f"Of {len(rows)} pairs, tests that take folds for independent call {naive} different; with the correction for "
+        f"shared patients and for {len(rows)} comparisons, "
+    )
     text += f"{len(kept)} remain: {'; '.join(map(_pair, kept))}." if kept else "none remains."
     same = [row for row in rows if row["p_equivalent"] >= statistics.SURE]
     if same:
