@@ -20,7 +20,7 @@ from modic.cohort import Cohort, open_cohort
 from modic.config import Config
 from modic.errors import ModicError, Reason, Rejected
 from modic.evidence import explain, seen_by
-from modic.levels import find_levels
+from modic.levels import find_levels, not_lumbar
 from modic.limits import is_out_of_memory, memory_limit
 from modic.normalize import normalize
 from modic.pictures import write_case
@@ -67,6 +67,8 @@ def grade_study(pair: Pair, *, models: Models, config: Config, pictures: Path | 
         levels = find_levels(t2, detector=models.detector, options=config.levels)
     if not levels.boxes:
         return StudyResult(rejected=Rejected(Reason.STUDY_NO_LEVELS), seconds=seconds)
+    if refused := not_lumbar(levels, t2):
+        return StudyResult(rejected=refused, seconds=seconds)
     with _timed(seconds, "regions"):
         cut = cut_regions(t1, t2, levels, preprocessing=preprocessing)
     with _timed(seconds, "normalize"):

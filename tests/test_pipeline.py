@@ -33,7 +33,7 @@ def pairs_of(archive: Path) -> list[Pair]:
 
 @pytest.fixture
 def one_pair(tmp_path: Path) -> Pair:
-    write(study(rows=64, columns=48), tmp_path / "archive")
+    write(study(rows=64, columns=48, spacing=(2.0, 2.0)), tmp_path / "archive")
     return pairs_of(tmp_path / "archive")[0]
 
 
