@@ -23,10 +23,12 @@ COMMANDS = (
     "check",
     "report",
     "dictionary",
+    "export",
     "review",
     "validate",
     "train",
     "evaluate",
+    "study",
 )
 """In the order of `--help`; one module of modic.commands each."""
 
