@@ -1,6 +1,6 @@
 """What is installed with modic: licences that its own allows, and no version with a known hole.
 
-Offline, so known means known when this list was last looked at; with network, `pip-audit` asks again.
+Offline, so known means known when this list was last looked at (November 2026, from memory).
 """
 
 import re
