@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from prefect import flow
+from prefect.context import FlowRunContext
 from prefect.logging import get_run_logger
-from prefect.runtime import deployment, flow_run
+from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import clusters, logs, tasks
@@ -77,5 +78,6 @@ def grade(run: night.Run, shards: list[Shard], spec: clusters.ClusterSpec, log: 
 def say(line: str) -> None:
     """A line for whoever watches: Prefect's log in a deployment, else standard output."""
     get_run_logger().info(line)
-    if not deployment.id:
+    context = FlowRunContext.get()  # `prefect.runtime` would ask the server each time, which may be gone
+    if not (context and context.flow_run and context.flow_run.deployment_id):
         print(line, flush=True)

@@ -1,6 +1,6 @@
 """What is installed with modic: licences that its own allows, and no version with a known hole.
 
-Offline, so known means known when this list was last looked at; with network, `pip-audit` asks again.
+Offline, so known means known when this list was last looked at (November 2026, from memory).
 """
 
 import re
@@ -22,7 +22,7 @@ ALLOWED = """
 WORDS = {  # how older packages write it
     r"apache( software)?( license)?,?( version)? ?(2(\.0)?)?|apache software license": "Apache-2.0",
     r"(the )?mit licen[sc]e.*|mit": "MIT",
-    r"(new |modified |2-clause |3-clause )?bsd( license)?|bsd 2-clause license|bsd 3-clause license": "BSD",
+    r"(new |modified |2-clause |3-clause )?bsd( license)?|bsd [23]-clause( license)?": "BSD",
     r"isc license( \(iscl\))?": "ISC",
     r"mozilla public license 2\.0 \(mpl 2\.0\)": "MPL-2.0",
     r"python software foundation license": "PSF-2.0",
@@ -30,6 +30,7 @@ WORDS = {  # how older packages write it
 }
 BY_HAND = {
     "cuda-toolkit": "metapackage of NVIDIA's redistributables, as torch from the registry needs them",
+    "pykube-ng": "its LICENSE is the Apache License 2.0; one of its classifiers says otherwise",
     "text-unidecode": "Artistic License or GPL, at the user's choice: Artistic",
 }
 """Read by a person; NVIDIA's own (`LicenseRef-NVIDIA-Proprietary`) are redistributables that torch depends on."""

@@ -206,6 +206,7 @@ def test_a_second_run_on_one_cohort_is_refused(tmp_path: Path, archive: Path) ->
         ("cluster_kwargs: 3", "cluster_kwargs must be dict"),
         ("- a", "must hold the keys"),
         ("a: [", "is not YAML"),
+        ("cluster_class: !!python/object/apply:os.system ['touch owned']", "is not YAML"),
         ("address: tcp://x:1\nadapt_kwargs: {maximum: 2}", "`address` names a running cluster"),
     ],
 )

@@ -9,6 +9,7 @@ import sys
 import time
 import urllib.request
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from pathlib import Path
 
 import psutil
@@ -87,7 +88,7 @@ def answer(port: int, page: str) -> str:
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/{page}", timeout=2) as got:
             return str(got.read().decode("utf-8", "replace"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, HTTPException):  # Dask's own ports speak something else
         return ""
 
 
