@@ -142,6 +142,12 @@ def test_compose_bakes_no_password_and_writes_only_the_cohort() -> None:
     assert "deployments/.env" in (DEPLOYMENTS / "Dockerfile.dockerignore").read_text()
 
 
+def test_compose_makes_the_heartbeat_automation_once() -> None:
+    (automation,) = yaml.safe_load((DEPLOYMENTS / "heartbeat.yaml").read_text(encoding="utf-8"))["automations"]
+    command = compose()["services"]["worker"]["command"][-1]
+    assert f'prefect automation inspect "{automation["name"]}"' in command and "heartbeat.yaml" in command
+
+
 def all_environment() -> list[tuple[str, str]]:
     return [pair for one in compose()["services"].values() for pair in one.get("environment", {}).items()]
 
@@ -155,8 +161,8 @@ def test_compose_waits_for_what_each_service_needs() -> None:
     assert services["server"]["environment"]["PREFECT_SERVER_DATABASE_HOST"] == "postgres"
 
 
-def test_settings_of_prefect_that_compose_gives_exist() -> None:
-    """A misspelt name would be ignored in silence."""
+def settings_of_prefect() -> set[str]:
+    """Every environment variable that Prefect reads; it ignores a misspelt one in silence."""
     from prefect.settings.models.root import Settings
 
     known: set[str] = set()
@@ -171,9 +177,13 @@ def test_settings_of_prefect_that_compose_gives_exist() -> None:
                 collect(field.annotation)
 
     collect(Settings)
-    assert "PREFECT_API_URL" in known
+    return known
+
+
+def test_settings_of_prefect_that_compose_gives_exist() -> None:
+    assert "PREFECT_API_URL" in settings_of_prefect() and "PREFECT_API_URI" not in settings_of_prefect()
     names = {name for name, _ in all_environment() if name.startswith("PREFECT_")}
-    assert names and names <= known
+    assert names and names <= settings_of_prefect()
 
 
 def test_the_image_holds_what_pip_needs() -> None:
@@ -193,4 +203,6 @@ def test_the_nightly_deployment_runs_alone_and_takes_the_flows_own_parameters() 
     assert nightly["concurrency_limit"] == {"limit": 1, "collision_strategy": "CANCEL_NEW"}
     assert nightly["entrypoint"] == "flows.nightly.grade_cohort"
     assert nightly["parameters"].keys() == signature(grade_cohort.fn).parameters.keys()
-    assert nightly["schedules"] and nightly["work_pool"] == {"name": "modic"}
+    assert nightly["schedules"] and nightly["work_pool"]["name"] == "modic"
+    given = nightly["work_pool"]["job_variables"]["env"]
+    assert given.keys() <= settings_of_prefect() and all(isinstance(value, str) for value in given.values())
