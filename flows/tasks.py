@@ -33,7 +33,9 @@ T = TypeVar("T")
 
 def coarse(name: str, step: "Callable[P, R]") -> "Callable[P, R]":
     """A step of the run as a task. Files are the checkpoint: Prefect keeps no results."""
-    return cast("Callable[P, R]", task(name=name, task_run_name=name, cache_policy=NO_CACHE, persist_result=False)(step))
+    return cast(
+        "Callable[P, R]", task(name=name, task_run_name=name, cache_policy=NO_CACHE, persist_result=False)(step)
+    )
 
 
 def quoted(value: T) -> T:

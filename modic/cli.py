@@ -23,6 +23,7 @@ COMMANDS = (
     "check",
     "report",
     "dictionary",
+    "export",
     "review",
     "validate",
     "train",
