@@ -221,7 +221,7 @@ def test_keys_move_and_judge_and_the_export_says_so(page: Any, cohort: Path) -> 
     assert LEVELS.index(chosen) == LEVELS.index(start) + 1
     page.keyboard.press("2")
     page.keyboard.press("t")
-    page.keyboard.type('a "strange" =spot, j')
+    page.keyboard.type('=a "strange" spot, j')
     page.keyboard.press("Enter")
     page.keyboard.press("ArrowUp")
     page.keyboard.press("a")
@@ -236,7 +236,7 @@ def test_keys_move_and_judge_and_the_export_says_so(page: Any, cohort: Path) -> 
     said = {row["level"]: row for row in rows}
     assert set(said) == {start, chosen} and {row["study_key"] for row in rows} == {key("s", 0)}
     assert (said[chosen]["mc"], said[chosen]["verdict"]) == ("2", "mc2")
-    assert said[chosen]["note"] == 'a "strange" =spot, j'
+    assert said[chosen]["note"] == '\'=a "strange" spot, j'
     assert (said[start]["verdict"], said[start]["mc"], said[start]["reader"]) == ("agree", "1", "AB")
     assert {row["blind"] for row in rows} == {"no"}
 
