@@ -18,9 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from modic.cohort import Cohort
-from modic.errors import ModicError
 from modic.records import LEVELS
-from modic.shards import ledger
 
 KINDS = ("numbering", "abstained", "slices", "score", "acquisition", "pictures")
 SPREAD, SCORE = 0.5, 0.6
@@ -55,13 +53,12 @@ def gather_cases(cohort_root: Path, studies: Iterable[Row], levels: Iterable[Row
     of_study: dict[str, list[Row]] = {}
     for level in levels:
         of_study.setdefault(level["study_key"], []).append(level)
-    warned = warnings_of(cohort_root)
     rows = []
     for study in studies:
         pictures = read_case(Cohort(cohort_root).case(study["run_id"], study["study_key"]))
-        said = warned.get((study["study_key"], study["run_id"]), [])
-        flags = flags_of(study, of_study.get(study["study_key"], []), pictures, said)
-        rows.append((rank(flags, study), _study(study, of_study.get(study["study_key"], []), pictures, flags)))
+        own = of_study.get(study["study_key"], [])
+        flags = flags_of(study, own, pictures)
+        rows.append((rank(flags, study), _study(study, own, pictures, flags)))
     rows.sort(key=lambda row: row[0])
     return {"mode": "report", "levels": LEVELS, "kinds": KINDS, "studies": [row for _, row in rows]}
 
@@ -75,17 +72,7 @@ def read_case(folder: Path) -> Row | None:
     return found
 
 
-def warnings_of(cohort_root: Path) -> dict[tuple[str, str], list[str]]:
-    """(study key, run id) → what the run warned of."""
-    try:
-        rows = ledger(Cohort(cohort_root))
-    except ModicError:
-        return {}
-    keys = zip(rows["study_key"].to_pylist(), rows["run_id"].to_pylist(), strict=True)
-    return dict(zip(keys, (said or [] for said in rows["warnings"].to_pylist()), strict=True))
-
-
-def flags_of(study: Row, levels: list[Row], pictures: Row | None, warned: list[str]) -> list[tuple[str, float, str]]:
+def flags_of(study: Row, levels: list[Row], pictures: Row | None) -> list[tuple[str, float, str]]:
     """(kind, how far, in words) of everything that makes a graded study an outlier, worst kind first."""
     if study["status"] != "graded":
         return []
@@ -101,6 +88,7 @@ def flags_of(study: Row, levels: list[Row], pictures: Row | None, warned: list[s
     scores = {one["level"]: one["level_score"] for one in levels if one["status"] == "graded"}
     if low := {name: score for name, score in scores.items() if score is not None and score < SCORE}:
         found.append(("score", 1 - min(low.values()), f"low detection score at {', '.join(low)}"))
+    warned = study["warnings"].split("; ") if study["warnings"] else []
     odd = [*odd_acquisition(study), *(text for text in warned if not text.startswith("no pictures"))]
     if odd:
         found.append(("acquisition", len(odd), "; ".join(odd)))

@@ -3,16 +3,16 @@
     files_seen = files_read + files_unchanged + the sum of `rejected` by reason
 
 The index (in the cohort's private folder) remembers path, size, modification time and the outcome of every file,
-refused ones included. Folders are walked in sorted order. A link to a place inside the archive is passed over, since
-the place itself is walked; a link to a folder outside is followed once, unless that folder holds the archive.
+refused ones included. Files are found by modic/walk.py and read by modic/headers.py.
 """
 
-import os
-import stat
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +21,18 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from modic.errors import Reason, UsageError
-from modic.headers import COLUMNS, WHOLE, read_rows
+from modic.headers import COLUMNS, TEXT, WHOLE, read_rows
 from modic.tables import write_table
+from modic.walk import AGAIN, File, walk
 
 __all__ = ["COLUMNS", "Crawl", "crawl"]
 
-FILE = {"path": pa.string(), "size": pa.int64(), "mtime_ns": pa.int64()}
-INDEX = pa.schema({**FILE, "reason": pa.string(), "frame": WHOLE, **COLUMNS}, metadata={"modic_index": "1"})
-BATCH = 20_000  # rows held as Python objects
-PROGRESS_EVERY = 200
-AGAIN = -1
-"""Modification time in the index of what could not be opened: permissions and mounts heal without a new one."""
+REPEATED = pa.dictionary(pa.int32(), TEXT)  # text that many files share is held once
+STORED = {name: REPEATED if kind is TEXT and name != "SOPInstanceUID" else kind for name, kind in COLUMNS.items()}
+FILE = {"path": TEXT, "size": pa.int64(), "mtime_ns": pa.int64()}
+INDEX = pa.schema({**FILE, "reason": TEXT, "frame": WHOLE, **STORED}, metadata={"modic_index": "2"})
+BATCH = 2_000  # files read at a time: their rows are Python objects until then, and a process's piece of work
+FEW = 4_000  # files that are sooner read than processes are started
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,143 +48,132 @@ class Crawl:
     counts: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class _File:
-    path: str
-    size: int
-    mtime_ns: int
-    trouble: Reason | None = None
-
-
-def crawl(archive: Path, *, index: Path | None, on_progress: Callable[[int], None] | None = None) -> Crawl:
+def crawl(
+    archive: Path, *, index: Path | None, on_progress: Callable[[int], None] | None = None, processes: int = 1
+) -> Crawl:
     """Read the headers of every file under `archive` that `index` does not know unchanged; rewrites `index`.
 
     Args:
         archive: folder of files of any kind and depth.
         index: parquet file to remember in; None reads everything and remembers nothing.
-        on_progress: called now and then with the number of files seen so far.
+        on_progress: called now and then with the number of files dealt with so far.
+        processes: that read headers, where there are many to read.
 
     Raises UsageError where the archive is missing, no folder, cannot be listed, or holds no DICOM file.
     """
     if not archive.is_dir():
         raise UsageError(f"the archive {archive} " + ("is not a folder" if archive.exists() else "does not exist"))
-    old = _read_index(index)
-    known = _known(old)
-    builder, kept, opened, seen = _Builder(), [], 0, 0
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pydicom's warnings quote values
-        for seen, file in enumerate(walk(archive), 1):
-            entry = known.pop(file.path, None)
-            if entry and entry[0] == (file.size, file.mtime_ns) and file.trouble is None:
-                kept.append(entry[1])
-            else:
-                opened += file.trouble is None
-                builder.add(*_read(file))
-            if on_progress and seen % PROGRESS_EVERY == 0:
-                on_progress(seen)
-    if on_progress:
-        on_progress(seen)
-    unchanged = old.take(pa.array([row for rows in kept for row in rows], pa.int64()))
-    fresh = builder.table()
-    table = pa.concat_tables([unchanged, fresh]).sort_by([("path", "ascending"), ("frame", "ascending")])
-    counts = {"files_seen": seen, **_counts(unchanged, fresh), "files_opened": opened, "files_gone": len(known)}
+    known = _Known(_read_index(index))
+    new = [file for file in walk(archive) if not known.has(file)]
+    unchanged, kept = known.kept(), known.files_kept
+    tables = [unchanged]
+    for done, table in _read_all(new, processes):
+        tables.append(table)
+        if on_progress:
+            on_progress(kept + done)
+    table = pa.concat_tables(tables).unify_dictionaries()
+    if new:
+        table = table.sort_by([("path", "ascending"), ("frame", "ascending")])
     if not _any_dicom(table):
-        raise UsageError(f"the archive {archive} holds no DICOM file ({seen} files seen)")
-    if index is not None and (opened or known or len(fresh)):
+        raise UsageError(f"the archive {archive} holds no DICOM file ({kept + len(new)} files seen)")
+    if index is not None and (new or known.gone):
         write_table(table.replace_schema_metadata(INDEX.metadata), index)
     refused = pc.is_valid(table["reason"])
     headers = table.filter(pc.invert(refused)).drop_columns(["reason"])
+    before = len(unchanged["reason"].drop_null())
+    rejected = Counter(table["reason"].drop_null().to_pylist())
+    counts = {
+        "files_seen": kept + len(new),
+        "files_read": len(new) - (sum(rejected.values()) - before),
+        "files_unchanged": kept - before,
+        "rejected": dict(sorted(rejected.items())),
+        "files_opened": sum(trouble is None for *_, trouble in new),
+        "files_gone": len(known.gone),
+    }
     return Crawl(headers, table.filter(refused).select([*FILE, "reason"]), counts)
 
 
-def _read(file: _File) -> tuple[_File, list[dict[str, Any]] | Reason]:
-    if file.trouble is not None:
-        return file, file.trouble
-    try:
-        return file, read_rows(file.path)
-    except OSError as error:
-        gone = isinstance(error, FileNotFoundError)
-        return replace(file, mtime_ns=AGAIN), Reason.FILE_VANISHED if gone else Reason.FILE_UNREADABLE
+def _read_all(files: list[File], processes: int) -> Iterator[tuple[int, pa.Table]]:
+    """Tables of INDEX for all `files`, in their order, each with the number of files dealt with by then."""
+    batches = [files[start : start + BATCH] for start in range(0, len(files), BATCH)]
+    tables: Iterable[pa.Table] = map(_read_batch, batches)
+    if len(files) > FEW and processes > 1:
+        tables = _in_processes(batches, min(processes, len(batches)))
+    done = 0
+    for batch, table in zip(batches, tables, strict=True):
+        done += len(batch)
+        yield done, table
 
 
-def walk(archive: Path) -> Iterator[_File]:
-    """Every file under `archive` once, in sorted order of folders and names."""
-    root = archive.resolve()
-    outside: set[Path] = set()
-    folders = [str(root)]
-    while folders:
-        folder = folders.pop()
+def _in_processes(batches: list[list[File]], processes: int) -> Iterator[pa.Table]:
+    """What `_read_batch` returns for each; read here where processes cannot be started, or die."""
+    done = 0
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         try:
-            entries = sorted(os.scandir(folder), key=lambda entry: os.fsencode(entry.name))
-        except OSError as error:
-            if folder == str(root):
-                raise UsageError(f"the archive {archive} cannot be listed: {error.strerror}") from error
-            yield _File(_text(folder), -1, AGAIN, Reason.FILE_UNREADABLE)
-            continue
-        inner = []
-        for entry in entries:
-            if entry.is_symlink() and not _follow(Path(entry.path), root, outside):
-                continue
-            if entry.is_dir():
-                inner.append(entry.path)
+            for table in pool.map(_read_batch, batches):
+                yield table
+                done += 1
+        except BrokenProcessPool:
+            yield from map(_read_batch, batches[done:])
+
+
+def _read_batch(files: list[File]) -> pa.Table:
+    """The rows of some files."""
+    rows: list[dict[str, Any]] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom's warnings quote values
+        for path, size, mtime_ns, trouble in files:
+            mtime_ns, outcome = (mtime_ns, trouble) if trouble else _read(path, mtime_ns)
+            found = {"path": path, "size": size, "mtime_ns": mtime_ns, "reason": None}
+            if isinstance(outcome, Reason):
+                rows.append({**found, "reason": str(outcome)})
             else:
-                yield _describe(entry)
-        folders.extend(reversed(inner))
+                rows.extend({**found, **row} for row in outcome)
+    return pa.Table.from_pylist(rows, schema=INDEX)
 
 
-def _follow(link: Path, root: Path, outside: set[Path]) -> bool:
-    """Whether a link leads to something that is not walked anyway."""
+def _read(path: str, mtime_ns: int) -> tuple[int, list[dict[str, Any]] | Reason]:
+    """The modification time to remember, and the rows of a file or why it has none."""
     try:
-        target = link.resolve(strict=True)
-    except (OSError, RuntimeError):  # broken, or a loop of links: described as unreadable
-        return True
-    if target.is_relative_to(root) or root.is_relative_to(target):
+        return mtime_ns, read_rows(path)
+    except OSError as error:
+        return AGAIN, Reason.FILE_VANISHED if isinstance(error, FileNotFoundError) else Reason.FILE_UNREADABLE
+
+
+class _Known:
+    """The files of an index: those that `has` did not confirm are changed, or gone once all files have been asked."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self._table = table
+        paths = table["path"].to_pylist()
+        self._stamps = list(zip(table["size"].to_pylist(), table["mtime_ns"].to_pylist(), strict=True))
+        self._row = dict(zip(reversed(paths), range(len(paths) - 1, -1, -1), strict=True))  # the first of each path
+        self._changed: list[str] = []
+        self.files_kept = 0
+
+    def has(self, file: File) -> bool:
+        """Whether the index knows this file as it is now. To be asked once a file."""
+        path, size, mtime_ns, trouble = file
+        row = self._row.pop(path, None)
+        if row is None:
+            return False
+        if trouble is None and self._stamps[row] == (size, mtime_ns):
+            self.files_kept += 1
+            return True
+        self._changed.append(path)
         return False
-    if any(target.is_relative_to(one) or one.is_relative_to(target) for one in outside):
-        return False
-    if target.is_dir():
-        outside.add(target)
-    return True
 
+    @property
+    def gone(self) -> list[str]:
+        """Paths that nobody asked for."""
+        return list(self._row)
 
-def _describe(entry: "os.DirEntry[str]") -> _File:
-    path = _text(entry.path)
-    try:
-        status = entry.stat()
-    except OSError:
-        return _File(path, -1, AGAIN, Reason.FILE_UNREADABLE if entry.is_symlink() else Reason.FILE_VANISHED)
-    regular = stat.S_ISREG(status.st_mode) and path == entry.path
-    return _File(path, status.st_size, status.st_mtime_ns, None if regular else Reason.FILE_UNREADABLE)
-
-
-def _text(path: str) -> str:
-    """A path that a table can hold; a name that is not UTF-8 is shown escaped, and refused."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
-
-
-class _Builder:
-    """Collects rows into tables, so that Python objects do not pile up."""
-
-    def __init__(self) -> None:
-        self._rows: list[dict[str, Any]] = []
-        self._tables: list[pa.Table] = []
-
-    def add(self, file: _File, outcome: list[dict[str, Any]] | Reason) -> None:
-        found = {"path": file.path, "size": file.size, "mtime_ns": file.mtime_ns}
-        if isinstance(outcome, Reason):
-            self._rows.append({**found, "reason": str(outcome)})
-        else:
-            self._rows.extend({**found, "reason": None, **row} for row in outcome)
-        if len(self._rows) >= BATCH:
-            self._flush()
-
-    def _flush(self) -> None:
-        self._tables.append(pa.Table.from_pylist(self._rows, schema=INDEX))
-        self._rows = []
-
-    def table(self) -> pa.Table:
-        self._flush()
-        return pa.concat_tables(self._tables)
+    def kept(self) -> pa.Table:
+        """The rows of the files that are as they were."""
+        dropped = self._changed + self.gone
+        if not dropped:
+            return self._table
+        return self._table.filter(pc.invert(pc.is_in(self._table["path"], pa.array(dropped, TEXT))))
 
 
 def _read_index(index: Path | None) -> pa.Table:
@@ -196,25 +186,6 @@ def _read_index(index: Path | None) -> pa.Table:
         if table.schema == INDEX and table.schema.metadata == INDEX.metadata:
             return table
     return INDEX.empty_table()
-
-
-def _known(old: pa.Table) -> dict[str, tuple[tuple[int, int], list[int]]]:
-    """Path → ((size, mtime_ns), its rows), for files that need not be opened again while they stay the same."""
-    known: dict[str, tuple[tuple[int, int], list[int]]] = {}
-    columns = [old[name].to_pylist() for name in ("path", "size", "mtime_ns")]
-    for number, (path, size, mtime_ns) in enumerate(zip(*columns, strict=True)):
-        known.setdefault(path, ((size, mtime_ns), []))[1].append(number)
-    return known
-
-
-def _counts(unchanged: pa.Table, fresh: pa.Table) -> dict[str, Any]:
-    rejected: Counter[str] = Counter()
-    files = []
-    for table in (unchanged, fresh):
-        reasons = table["reason"].drop_null().to_pylist()
-        rejected.update(reasons)
-        files.append(pc.count_distinct(table["path"]).as_py() - len(reasons))
-    return {"files_read": files[1], "files_unchanged": files[0], "rejected": dict(sorted(rejected.items()))}
 
 
 def _any_dicom(table: pa.Table) -> bool:

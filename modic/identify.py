@@ -20,11 +20,11 @@ Stacks are split as modic/stacks.py says, roles found as modic/roles.py says. Th
 """
 
 from collections.abc import Iterator
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from modic.config import IdentifyOptions
 from modic.errors import Reason, Rejected
@@ -35,6 +35,7 @@ from modic.roles import RoleFound, find_role, has_contrast_agent
 from modic.stacks import Row, Stack, split_stacks
 
 GREY = frozenset({"MONOCHROME1", "MONOCHROME2", None})
+BLOCK = 20_000
 KEYS = ["StudyInstanceUID", "SeriesInstanceUID", "PatientID"]
 
 
@@ -51,12 +52,18 @@ def identify(headers: pa.Table, *, options: IdentifyOptions) -> list[Series]:
 
 
 def _series_rows(headers: pa.Table) -> Iterator[list[Row]]:
-    order = [(key, "ascending") for key in (*KEYS, "path", "frame")]
-    table = headers.sort_by(order).combine_chunks()
-    names = list(zip(*(table[key].to_pylist() for key in KEYS), strict=True))
-    starts = [index for index in range(len(names)) if index == 0 or names[index] != names[index - 1]]
-    for start, end in pairwise([*starts, len(names)]):
-        yield table.slice(start, end - start).to_pylist()
+    """The rows of one series at a time; `BLOCK` rows and a series are Python objects at any moment."""
+    keys = pa.table({key: headers[key].cast(pa.string()) for key in (*KEYS, "path")} | {"frame": headers["frame"]})
+    order = pc.sort_indices(keys, sort_keys=[(key, "ascending") for key in keys.column_names])
+    rows: list[Row] = []
+    for start in range(0, len(order), BLOCK):
+        for row in headers.take(order[start : start + BLOCK]).to_pylist():
+            if rows and any(row[key] != rows[-1][key] for key in KEYS):
+                yield rows
+                rows = []
+            rows.append(row)
+    if rows:
+        yield rows
 
 
 def _series(stack: Stack, number: int, options: IdentifyOptions) -> Series:

@@ -13,6 +13,7 @@ import hashlib
 import json
 import logging
 import math
+import os
 import time
 import traceback
 from collections import Counter
@@ -159,11 +160,16 @@ def _models_hash(cards: list[dict[str, Any]]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def _cores() -> int:
+    """That this process may use; the workers that will grade have nothing to do during the crawl."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @discreet
 def find_studies(run: Run, *, on_progress: Callable[[int], None] | None = None) -> Survey:
     """crawl → identify → pair; `on_progress` is told the files seen. Raises UsageError where there is no DICOM."""
     began = time.monotonic()
-    found = crawl(run.archive, index=run.cohort.header_index, on_progress=on_progress)
+    found = crawl(run.archive, index=run.cohort.header_index, on_progress=on_progress, processes=_cores())
     LOG.info("files: %s", json.dumps(found.counts))
     series = identify(found.headers, options=run.config.identify)
     outcomes = pair(series, options=run.config.pair)
@@ -201,7 +207,7 @@ def publish(run: Run, survey: Survey) -> Summary:
     """Build the four tables from the ledger and the archive and make them current in one atomic step."""
     ledger = shards.ledger(run.cohort)
     latest = shards.latest(ledger)
-    graded = ledger.take([latest[key] for key in survey.fingerprints.items()])
+    graded = ledger.take(pa.array([latest[key] for key in survey.fingerprints.items()], pa.int64()))
     old = {name: read_table(run.cohort.root, name) for name in SCHEMAS}
     tables = rows.with_gone(_tables(run, survey, graded, old), old)
     ours = graded.filter(pc.equal(graded["run_id"], run.run_id))

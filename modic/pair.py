@@ -1,6 +1,7 @@
 """Series → for every study the sagittal T1 and T2 to grade, or why there are none.
 
-Usable are series that modic.identify did not refuse. Rows are tried in order:
+Usable are series that modic.identify did not refuse, but for a T1 acquired later than a series of the study that names
+a contrast agent: whether its own header names it or not, the agent is in. Rows are tried in order:
 
 | row | condition                                                         | outcome                              |
 |-----|-------------------------------------------------------------------|--------------------------------------|
@@ -8,23 +9,25 @@ Usable are series that modic.identify did not refuse. Rows are tried in order:
 | P2  | neither a usable T1 nor a usable T2                               | excluded, no_sagittal_t1_nor_t2      |
 | P3  | no usable T1                                                      | excluded, no_sagittal_t1             |
 | P4  | no usable T2                                                      | excluded, no_sagittal_t2             |
-| P5  | in no combination the frames of reference agree                   | excluded, frames_of_reference_differ |
-| P6  | in those that agree, T1 covers less than `overlap_reject` of T2   | excluded, little_overlap             |
+| P5  | no combination names one frame of reference, nor is worth P9      | excluded, frames_of_reference_differ |
+| P6  | in those that do, T1 covers less than `overlap_reject` of T2      | excluded, little_overlap             |
 | P7  | one combination is left                                           | pair                                 |
 | P8  | several are left                                                  | pair, the first by the order below   |
+| P9  | none names one frame of reference, but T1 and T2 have the same    | pair, the first by the order below,  |
+|     | orientation and T1 covers `overlap_warn` of T2                    | if the images agree (registration)   |
 
 P8, the first difference decides: description agrees with the physics; no contrast agent before the T2; overlap of
 `overlap_warn` or more; fewer geometry warnings; 2D before 3D (what the weights were trained on); finer in-plane pixels
 (to 0.05 mm), T2's before T1's; more slices; acquired later (a repeat was made for a reason); UIDs.
 
-Frames of reference agree where both name the same. Where either names none, they agree if both stacks have one
-orientation and T1 covers `overlap_warn` of T2.
+P9 only says that the headers do not speak against the pair: modic.pipeline asks modic/registration.py before it grades.
 
 Overlap is the share of the T2 stack that T1 also covers: of the points on T2's slices, the whole height of the image
 but only the middle half from front to back, the share that lies inside T1's stack. The rest is belly and skin.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
+from dataclasses import replace
 from itertools import groupby, product
 
 import numpy as np
@@ -36,6 +39,7 @@ from modic.records import Excluded, Pair, Series
 from modic.roles import has_contrast_agent
 
 DISAGREES = "SeriesDescription disagrees with TR, TE and TI"
+SHARED_ID = "PatientID under several PatientBirthDate or PatientSex"
 SAME_ORIENTATION = 0.02
 HEIGHT_POINTS, DEPTH_POINTS = 65, 9
 Combination = tuple[Series, Series, float]  # T1, T2, overlap
@@ -44,30 +48,51 @@ Combination = tuple[Series, Series, float]  # T1, T2, overlap
 def pair(series: list[Series], *, options: PairOptions) -> list[Pair | Excluded]:
     """Exactly one result for every StudyInstanceUID in `series`, sorted by it."""
     ordered = sorted(series, key=lambda one: (one.study_uid, one.series_uid, one.stack, one.files))
-    return [_pair_study(list(group), options) for _, group in groupby(ordered, key=lambda one: one.study_uid)]
+    found = [_pair_study(list(group), options) for _, group in groupby(ordered, key=lambda one: one.study_uid)]
+    shared = _shared_ids(series)
+    return [
+        replace(one, warnings=(SHARED_ID,)) if isinstance(one, Pair) and one.patient_id in shared else one
+        for one in found
+    ]
+
+
+def _shared_ids(series: list[Series]) -> set[str]:
+    """PatientIDs under which several birth dates or sexes are found: maybe two patients of two hospitals."""
+    seen: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for one in series:
+        for keyword in ("PatientBirthDate", "PatientSex"):
+            if value := one.header.get(keyword):
+                seen[one.patient_id, keyword].add(value)
+    return {patient_id for (patient_id, _), values in seen.items() if len(values) > 1}
 
 
 def _pair_study(series: list[Series], options: PairOptions) -> Pair | Excluded:
-    if conflict := _patient_conflict(series):  # P1
-        return _excluded(series, Reason.STUDY_PATIENT_CONFLICT, conflict)
+    if conflict := _patient_conflict(series):
+        return _excluded(series, "P1", Reason.STUDY_PATIENT_CONFLICT, conflict)
     usable = [one for one in series if one.rejected is None]
-    t1s, t2s = ([one for one in usable if one.role == role] for role in ("t1", "t2"))
-    if not t1s or not t2s:  # P2, P3, P4
-        return _excluded(series, *_missing(series, t1s, t2s))
+    t2s = [one for one in usable if one.role == "t2"]
+    late = _after_contrast(series)
+    t1s = [one for one in usable if one.role == "t1" and one not in late]
+    if not t1s or not t2s:
+        rule = "P4" if t1s else "P3" if t2s else "P2"
+        return _excluded(series, rule, *_missing(series, t1s, t2s, late))
     every = [(t1, t2, overlap_fraction(t1, t2)) for t1, t2 in product(t1s, t2s)]
-    agreeing = [one for one in every if _frames_agree(*one, options)]
-    if not agreeing:  # P5
-        return _excluded(series, Reason.STUDY_FRAMES_DIFFER, f"{len(t1s)} T1, {len(t2s)} T2")
-    near = [one for one in agreeing if one[2] >= options.overlap_reject]
-    if not near:  # P6
-        best = max(overlap for _, _, overlap in agreeing)
-        return _excluded(series, Reason.STUDY_LITTLE_OVERLAP, f"overlap {best:.2f}, {options.overlap_reject:g} needed")
-    t1, t2, overlap = min(near, key=lambda one: _preference(one, options))
-    return Pair(t2.study_uid, t2.patient_id, t1, t2, overlap, "P7" if len(near) == 1 else "P8")
+    named = [one for one in every if _same_frame(*one[:2])]
+    near = [one for one in named if one[2] >= options.overlap_reject]
+    if named and not near:
+        best = max(overlap for _, _, overlap in named)
+        detail = f"overlap {best:.2f}, {options.overlap_reject:g} needed"
+        return _excluded(series, "P6", Reason.STUDY_LITTLE_OVERLAP, detail)
+    alike = near or [one for one in every if _same_geometry(*one, options)]
+    if not alike:
+        return _excluded(series, "P5", Reason.STUDY_FRAMES_DIFFER, f"{len(t1s)} T1, {len(t2s)} T2")
+    t1, t2, overlap = min(alike, key=lambda one: _preference(one, options))
+    rule = "P9" if not near else "P7" if len(near) == 1 else "P8"
+    return Pair(t2.study_uid, t2.patient_id, t1, t2, overlap, rule, check_images=not near)
 
 
-def _excluded(series: list[Series], reason: Reason, detail: str) -> Excluded:
-    return Excluded(series[0].study_uid, series[0].patient_id, Rejected(reason, detail))
+def _excluded(series: list[Series], rule: str, reason: Reason, detail: str) -> Excluded:
+    return Excluded(series[0].study_uid, series[0].patient_id, Rejected(reason, detail), rule)
 
 
 def _patient_conflict(series: list[Series]) -> str:
@@ -80,22 +105,30 @@ def _patient_conflict(series: list[Series]) -> str:
     return ", ".join(found)
 
 
-def _missing(series: list[Series], t1s: list[Series], t2s: list[Series]) -> tuple[Reason, str]:
+def _after_contrast(series: list[Series]) -> list[Series]:
+    """The T1 without an agent in their headers that were acquired after a series that has one."""
+    given = [seconds for one in series if has_contrast_agent(one.header) and (seconds := _seconds(one))]
+    return [one for one in series if one.role == "t1" and given and _seconds(one) > min(given)]
+
+
+def _missing(series: list[Series], t1s: list[Series], t2s: list[Series], late: list[Series]) -> tuple[Reason, str]:
     """The reason, and what became of the study's sagittal series: `stir 1, t1 refused series.missing_slice 1`."""
     counts: Counter[str] = Counter()
     for one in series:
         if one.plane == "sagittal":
             refused = f" refused {one.rejected.reason}" if one.rejected and one.role in ("t1", "t2") else ""
-            counts[f"{one.role}{refused}"] += 1
+            counts[f"{one.role}{refused}{' after ContrastBolusAgent' if one in late else ''}"] += 1
     detail = ", ".join(f"{what} {count}" for what, count in sorted(counts.items())) or "no sagittal series"
     if not t1s and not t2s:
         return Reason.STUDY_NO_SAGITTAL_T1_NOR_T2, detail
     return (Reason.STUDY_NO_SAGITTAL_T2 if t1s else Reason.STUDY_NO_SAGITTAL_T1), detail
 
 
-def _frames_agree(t1: Series, t2: Series, overlap: float, options: PairOptions) -> bool:
-    if t1.frame_of_reference_uid and t2.frame_of_reference_uid:
-        return t1.frame_of_reference_uid == t2.frame_of_reference_uid
+def _same_frame(t1: Series, t2: Series) -> bool:
+    return t1.frame_of_reference_uid is not None and t1.frame_of_reference_uid == t2.frame_of_reference_uid
+
+
+def _same_geometry(t1: Series, t2: Series, overlap: float, options: PairOptions) -> bool:
     turn = np.subtract(t1.header["ImageOrientationPatient"], t2.header["ImageOrientationPatient"])
     return bool(np.abs(turn).max() <= SAME_ORIENTATION and overlap >= options.overlap_warn)
 

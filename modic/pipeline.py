@@ -25,6 +25,7 @@ from modic.normalize import normalize
 from modic.pictures import write_case
 from modic.records import LEVELS, Grade, LevelBox, LevelResult, LevelSet, Pair, Region, StudyResult, Volume
 from modic.regions import box_on_t1, corners_mm, cut_regions
+from modic.registration import register
 from modic.volume import load_volume
 from modic.weights import Model, load_classifier, load_detector
 
@@ -109,7 +110,13 @@ def _load(pair: Pair, config: Config) -> tuple[Volume, Volume] | Rejected:
         if isinstance(volume, Rejected):
             return replace(volume, detail=f"{name}: {volume.detail}".rstrip(": "))
         volumes.append(volume)
-    return volumes[0], volumes[1]
+    t1, t2 = volumes
+    if pair.check_images:
+        found = register(t1, t2)
+        if not found.agrees:
+            return Rejected(Reason.STUDY_FRAMES_DIFFER, str(found))
+        t2 = replace(t2, warnings=(*t2.warnings, f"no FrameOfReferenceUID in common with T1; {found}"))
+    return t1, t2
 
 
 def _six_rows(

@@ -69,6 +69,8 @@ class Pair:
     t2: Series
     overlap_fraction: float  # share of the T2 stack's extent that the T1 stack also covers, 0-1
     rule: str  # the row of the decision table in modic/pair.py that chose
+    check_images: bool = False  # the headers do not vouch for one frame of reference: the images must (P9)
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,7 @@ class Excluded:
     study_uid: str
     patient_id: str
     rejected: Rejected
+    rule: str = ""  # the row of the decision table in modic/pair.py that excluded
 
 
 @dataclass(frozen=True, eq=False)

@@ -49,8 +49,8 @@ def write_report(cohort_root: Path, run_id: str | None = None) -> Path:
     folder = cohort_root / "runs" / last
     folder.mkdir(parents=True, exist_ok=True)
     facts["methods"] = methods_text(facts)
-    _write(folder / "methods.md", facts["methods"] + "\n")
-    return _write(folder / "report.html", _template("report.html").render(facts))
+    write_text(folder / "methods.md", facts["methods"] + "\n")
+    return write_text(folder / "report.html", template("report.html").render(facts))
 
 
 def gather(cohort_root: Path) -> dict[str, Any]:
@@ -121,11 +121,18 @@ def versions() -> dict[str, str]:
 def methods_text(facts: dict[str, Any]) -> str:
     """A paragraph for the methods section of a paper, in plain text; `facts` as of `gather`."""
     normalization = " or ".join(str(one) for one in facts["normalizations"]) or "none"
-    text: str = _template("methods.md").render(facts | {"normalization": normalization})
+    text: str = template("methods.md").render(facts | {"normalization": normalization})
     return " ".join(text.split())
 
 
-def _template(name: str) -> Any:
+def render(name: str, **values: Any) -> str:
+    """A page made of a template."""
+    text: str = template(name).render(values)
+    return text
+
+
+def template(name: str) -> Any:
+    """A Jinja template of modic/templates, with the filters that reports need."""
     environment = Environment(
         loader=PackageLoader("modic"), autoescape=select_autoescape(), undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
@@ -151,7 +158,8 @@ def _share(row: dict[str, Any] | None) -> str:
     return f"{100 * row['share']:.1f} ({100 * row['low']:.1f}–{100 * row['high']:.1f})"
 
 
-def _write(path: Path, text: str) -> Path:
+def write_text(path: Path, text: str) -> Path:
+    """Write a text that appears whole; returns `path`."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.write_text(text, encoding="utf-8")
     return temporary.replace(path)

@@ -95,6 +95,7 @@ def _study_row(
 ) -> dict[str, Any]:
     key = keys.study(outcome.study_uid)
     row = {"study_key": key, "patient_key": keys.patient(outcome.patient_id), **attributes(series, keys)}
+    row["pairing_rule"] = outcome.rule or None
     if isinstance(outcome, Excluded):
         return row | _refusal(outcome.rejected) | {"run_id": run_id}
     entry = graded[key]
@@ -109,7 +110,7 @@ def _study_row(
         "n_levels_graded": levels.count("graded"),
         "level_numbering": entry["level_numbering"],
         "level_numbering_probability": entry["p_numbering"],
-        "warnings": "; ".join(entry["warnings"]) or None,
+        "warnings": "; ".join((*outcome.warnings, *entry["warnings"])) or None,
         "run_id": entry["run_id"],
     }
 

@@ -138,6 +138,9 @@ STUDIES = [
     _column("t2_series_key", TEXT, "the T2 series used (series.series_key)"),
     _share("overlap_fraction", "share of the T2 stack's extent that the T1 stack also covers, 0-1"),
     _column(
+        "pairing_rule", TEXT, "row of the decision table in modic/pair.py that paired or excluded the study: P1-P9"
+    ),
+    _column(
         "n_levels_graded",
         BYTE,
         "levels of this study with status graded, 0-6",

@@ -90,7 +90,8 @@ def read_input(cohort: Cohort, run_id: str, shard_id: str) -> tuple[list[Work], 
 
 
 def _pair(values: dict[str, Any]) -> Pair:
-    return Pair(**{**values, "t1": _series(values["t1"]), "t2": _series(values["t2"])})
+    both = {name: _series(values[name]) for name in ("t1", "t2")}
+    return Pair(**{**values, **both, "warnings": tuple(values["warnings"])})
 
 
 def _series(values: dict[str, Any]) -> Series:

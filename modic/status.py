@@ -11,24 +11,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from modic import shards
 from modic.cohort import Cohort
 from modic.errors import TRANSIENT
-from modic.query import connect, rows_of
 from modic.rows import GONE
 
+UNSURE = "uncertain"
 NAMED = 3
 """Studies named a reason; `modic query` has them all."""
-
-TO_LOOK_AT = """
-SELECT study_key, status, coalesce(reason, 'level_numbering uncertain') AS why,
-       coalesce(detail, 'all names right with probability ' || round(level_numbering_probability, 2)) AS detail
-FROM studies
-WHERE status = 'failed' OR level_numbering = 'uncertain'
-ORDER BY status, why, study_key
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +30,7 @@ class Finished:
 
     row: dict[str, Any]  # of the table `runs`
     manifest: dict[str, Any]  # what modic.night wrote beside it; empty where someone removed it
-    to_look_at: list[dict[str, Any]]  # failed and uncertainly numbered studies: study_key, status, why, detail
+    to_look_at: list[dict[str, Any]]  # failed and uncertainly numbered studies: status, why, study_key, detail
 
     @property
     def run_id(self) -> str:
@@ -103,11 +96,24 @@ def finished(cohort: Cohort) -> Finished | None:
     """The last finished run; None where there is none."""
     if not (cohort.root / "current").exists():
         return None
-    with connect(cohort.root) as connection:
-        row = rows_of(connection, "FROM latest_run")[0]
-        to_look_at = rows_of(connection, TO_LOOK_AT)
+    current = (cohort.root / "current").resolve()  # so that both tables are of one run
+    runs, studies = (pq.read_table(current / f"{name}.parquet", partitioning=None) for name in ("runs", "studies"))
+    row = max(runs.to_pylist(), key=lambda one: (one["finished"], one["run_id"]))
+    unsure = pc.fill_null(pc.equal(studies["level_numbering"], UNSURE), False)
+    odd = studies.filter(pc.or_(pc.equal(studies["status"], "failed"), unsure))
+    to_look_at = sorted(map(_to_look_at, odd.to_pylist()), key=lambda one: tuple(one.values()))
     path = cohort.run(row["run_id"]) / "manifest.json"
     return Finished(row, json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}, to_look_at)
+
+
+def _to_look_at(study: dict[str, Any]) -> dict[str, Any]:
+    unsure, p = study["level_numbering"] == UNSURE, study["level_numbering_probability"]
+    return {
+        "status": study["status"],
+        "why": f"level_numbering {UNSURE}" if unsure else study["reason"],
+        "study_key": study["study_key"],
+        "detail": study["detail"] or (f"all names right with probability {p:.2f}" if unsure and p is not None else ""),
+    }
 
 
 def unfinished(cohort: Cohort, last: Finished | None) -> Unfinished | None:

@@ -29,7 +29,7 @@ def test_help_answers_in_under_a_second_and_imports_nothing_heavy() -> None:
     assert time.monotonic() - started < 1
 
 
-@pytest.mark.parametrize("command", ["demo", "grade", "query", "check", "report", "evaluate"])
+@pytest.mark.parametrize("command", ["demo", "grade", "query", "check", "report", "review", "validate", "evaluate"])
 def test_every_command_explains_itself_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main([command, "--help"])

@@ -2,6 +2,7 @@
 
 import os
 import socket
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import dicoms
@@ -120,6 +121,30 @@ def test_an_unchanged_archive_is_not_opened_again(tmp_path: Path) -> None:
     assert (
         dict(zip(third.headers["path"].to_pylist(), third.headers["Rows"].to_pylist(), strict=True))[str(paths[1])] == 4
     )
+
+
+def test_several_processes_read_what_one_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dicoms.write(dicoms.series(n=9), tmp_path)
+    (tmp_path / "junk").write_text("junk")
+    monkeypatch.setattr("modic.crawl.BATCH", 3)
+    alone = crawl(tmp_path, index=None, processes=2)  # so few are read in this process
+    monkeypatch.setattr("modic.crawl.FEW", 0)
+    seen: list[int] = []
+    together = crawl(tmp_path, index=None, processes=2, on_progress=seen.append)
+    assert together.headers.equals(alone.headers) and together.rejected.equals(alone.rejected)
+    assert (together.counts, seen) == (alone.counts, [3, 6, 9, 10])
+
+
+def test_a_process_that_dies_while_reading_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dicoms.write(dicoms.series(n=4), tmp_path)
+    expected = crawl(tmp_path, index=None)
+    monkeypatch.setattr("modic.crawl.FEW", 0)
+    monkeypatch.setattr("modic.crawl.ProcessPoolExecutor.map", _dies)
+    assert crawl(tmp_path, index=None, processes=2).headers.equals(expected.headers)
+
+
+def _dies(*_: object) -> None:
+    raise BrokenProcessPool
 
 
 def test_a_broken_index_is_made_anew(tmp_path: Path) -> None:

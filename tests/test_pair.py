@@ -5,6 +5,7 @@ from typing import Any
 
 import dicoms
 import pytest
+from adversaries import changed, turned
 from pydicom.dataset import Dataset
 
 from modic.config import IdentifyOptions, PairOptions
@@ -34,6 +35,15 @@ def test_the_plain_study(tmp_path: Path) -> None:
 
 
 T1, T2, STIR = dicoms.t1(), dicoms.t2(), dicoms.stir()
+TURNED = turned((5, 2))
+RULES = {
+    Reason.STUDY_PATIENT_CONFLICT: "P1",
+    Reason.STUDY_NO_SAGITTAL_T1_NOR_T2: "P2",
+    Reason.STUDY_NO_SAGITTAL_T1: "P3",
+    Reason.STUDY_NO_SAGITTAL_T2: "P4",
+    Reason.STUDY_FRAMES_DIFFER: "P5",
+    Reason.STUDY_LITTLE_OVERLAP: "P6",
+}
 
 
 @pytest.mark.parametrize(
@@ -42,19 +52,18 @@ T1, T2, STIR = dicoms.t1(), dicoms.t2(), dicoms.stir()
         (T1, STIR, {}, Reason.STUDY_NO_SAGITTAL_T2),
         (STIR, T2, {}, Reason.STUDY_NO_SAGITTAL_T1),
         (STIR, STIR, {}, Reason.STUDY_NO_SAGITTAL_T1_NOR_T2),
-        (T1, T2, {"FrameOfReferenceUID": "1.2.3"}, Reason.STUDY_FRAMES_DIFFER),
+        (T1, T2, {"FrameOfReferenceUID": "1.2.3", "ImageOrientationPatient": TURNED}, Reason.STUDY_FRAMES_DIFFER),
+        (T1, T2, {"FrameOfReferenceUID": None, "ImageOrientationPatient": TURNED}, Reason.STUDY_FRAMES_DIFFER),
         (T1, T2, {"PatientID": "somebody else"}, Reason.STUDY_PATIENT_CONFLICT),
     ],
 )
 def test_excluded_by_name(
-    t1: dict[str, Any], t2: dict[str, Any], changes: dict[str, str], reason: Reason, tmp_path: Path
+    t1: dict[str, Any], t2: dict[str, Any], changes: dict[str, Any], reason: Reason, tmp_path: Path
 ) -> None:
-    second = dicoms.series(t2, name="b")
-    for slice_ in second:
-        slice_.update({keyword: value for keyword, value in dicoms._dataset(changes).items()})
+    second = changed(dicoms.series(t2, name="b"), **changes)
     (found,) = pairs_of(dicoms.series(t1, name="a") + second, tmp_path)
     assert isinstance(found, Excluded)
-    assert found.rejected.reason == reason
+    assert (found.rejected.reason, found.rule) == (reason, RULES[reason])
     assert "somebody" not in found.rejected.detail
 
 
@@ -68,7 +77,7 @@ def test_overlap_is_measured_in_patient_millimetres(shift_mm: float, accepted: b
         assert found.overlap_fraction == pytest.approx(1 - shift_mm / 4.5 / 11)
     else:
         assert isinstance(found, Excluded)
-        assert found.rejected.reason == Reason.STUDY_LITTLE_OVERLAP
+        assert (found.rejected.reason, found.rule) == (Reason.STUDY_LITTLE_OVERLAP, "P6")
 
 
 @pytest.mark.parametrize(
@@ -92,11 +101,53 @@ def test_the_best_of_several_is_chosen(better: dict[str, Any], worse: dict[str, 
     assert found.t2.series_uid == dicoms.uid("patient-1", "study", "better")
 
 
-def test_frames_of_reference_that_nobody_names_need_the_same_geometry(tmp_path: Path) -> None:
-    slices = dicoms.study()
-    for slice_ in slices:
-        del slice_.FrameOfReferenceUID
-    assert chosen(slices, tmp_path).overlap_fraction == 1.0
+@pytest.mark.parametrize("uids", [(None, None), (None, "1.2.3"), ("1.2.4", "1.2.3")])
+def test_frames_of_reference_that_the_headers_do_not_vouch_for(uids: tuple[str | None, ...], tmp_path: Path) -> None:
+    slices = [
+        s
+        for uid, v in zip(uids, (T1, T2), strict=True)
+        for s in changed(dicoms.series(v, name=v["EchoTime"]), FrameOfReferenceUID=uid)
+    ]
+    found = chosen(slices, tmp_path)
+    assert (found.overlap_fraction, found.rule, found.check_images) == (1.0, "P9", True)
+
+
+def test_a_pair_in_one_frame_of_reference_goes_before_one_that_must_be_checked(tmp_path: Path) -> None:
+    finer = dicoms.series(T2, name="finer", spacing=(0.5, 0.5), rows=32, columns=24)
+    found = chosen(dicoms.study() + changed(finer, FrameOfReferenceUID="1.2.3"), tmp_path)
+    assert (found.rule, found.check_images) == ("P7", False)
+    assert found.t2.series_uid == dicoms.uid("patient-1", "study", "t2")
+
+
+@pytest.mark.parametrize("agent_at, usable", [("090000", False), ("110000", True), ("", True)])
+def test_a_t1_after_the_contrast_agent_is_not_used_whatever_its_own_header_says(
+    agent_at: str, usable: bool, tmp_path: Path
+) -> None:
+    axial = dicoms.series(dicoms.t1(ContrastBolusAgent="Gadovist"), name="axial", orientation=dicoms.AXIAL, n=6)
+    slices = changed(dicoms.study(), AcquisitionTime="100000") + changed(axial, AcquisitionTime=agent_at)
+    (found,) = pairs_of(slices, tmp_path)
+    if usable:
+        assert isinstance(found, Pair)
+    else:
+        assert isinstance(found, Excluded)
+        assert (found.rejected.reason, found.rule) == (Reason.STUDY_NO_SAGITTAL_T1, "P3")
+        assert "t1 after ContrastBolusAgent 1" in found.rejected.detail
+
+
+def test_of_two_t1_the_one_before_the_contrast_agent_is_chosen(tmp_path: Path) -> None:
+    agent = changed(dicoms.series(dicoms.t1(ContrastBolusAgent="Gd"), name="agent"), AcquisitionTime="100000")
+    later = changed(dicoms.series(T1, name="later"), AcquisitionTime="110000")  # would win: a repeat
+    found = chosen(changed(dicoms.study(), AcquisitionTime="090000") + agent + later, tmp_path)
+    assert found.t1.series_uid == dicoms.uid("patient-1", "study", "t1")
+
+
+def test_one_patient_id_with_two_birth_dates_is_said(tmp_path: Path) -> None:
+    slices = changed(dicoms.study(study=1, n=6), PatientBirthDate="19500101")
+    slices += changed(dicoms.study(study=2, n=6), PatientBirthDate="19800101")
+    slices += dicoms.study(study=3, patient="somebody else", n=6)
+    found = {one.study_uid: one.warnings for one in pairs_of(slices, tmp_path) if isinstance(one, Pair)}
+    said = ("PatientID under several PatientBirthDate or PatientSex",)
+    assert [found[slices[index].StudyInstanceUID] for index in (0, 12, -1)] == [said, said, ()]
 
 
 def test_one_result_a_study(tmp_path: Path) -> None:

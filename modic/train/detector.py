@@ -288,6 +288,6 @@ def _save(
     recipe = {k: v for k, v in asdict(options).items() if k not in places}
     recipe |= {"architecture": options.architecture, "preprocessing": options.preprocessing}
     recipe["data"] = [source if source.startswith("phantom") else source.split("=")[0] for source in options.data]
-    recipe |= more
+    recipe |= {"detector": Path(options.detector).name} | more
     patients = {name: len({s.patient for s in group}) for name, group in samples.items()}
     return write_detector(net.state_dict(), results, patients, recipe, options.out / "detector.safetensors")

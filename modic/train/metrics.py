@@ -26,34 +26,52 @@ def mc(k: int) -> str:
     return f"MC{k}"
 
 
-def grade_metrics(p: np.ndarray, labels: np.ndarray) -> Numbers:
+def grade_metrics(p: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> Numbers:
     """How the most probable class and its ranks do; p float (n, 3), labels int (n,) of 0-2.
 
     Balanced accuracy and macro F1 are means over the classes that occur among `labels`; weighted F1 weighs these by
-    how often they occur.
+    how often they occur. `weights`: how many discs of a cohort each stands for, where they were drawn unevenly.
+    """
+    numbers = agreement_metrics(labels, p.argmax(1), weights)
+    for k in range(CLASSES):
+        numbers["ROC AUC", f"{mc(k)} vs rest"] = auc(p[:, k], labels == k, weights)
+    either = labels != 1
+    some = None if weights is None else weights[either]
+    numbers["ROC AUC", "MC0 vs MC2"] = auc(fat_share(p)[either], labels[either] == 2, some)
+    return numbers
+
+
+def agreement_metrics(labels: np.ndarray, graded: np.ndarray, weights: np.ndarray | None = None) -> Numbers:
+    """Of grades alone, int (n,) of 0-2: sensitivity, specificity, balanced accuracy, F1 and κ.
+
+    F1 of a class is 2 TP / (2 TP + FP + FN); macro and weighted as in `grade_metrics`.
     """
     from sklearn.metrics import confusion_matrix, f1_score
 
-    graded, classes = p.argmax(1), list(range(CLASSES))
-    table = confusion_matrix(labels, graded, labels=classes)  # rows: true
-    of_class, right = table.sum(1), np.diag(table)
+    classes = list(range(CLASSES))
+    table = confusion_matrix(labels, graded, labels=classes, sample_weight=weights)  # rows: true
+    of_class, right, everything = table.sum(1), np.diag(table), table.sum()
     present = np.flatnonzero(of_class)
-    f1 = f1_score(labels, graded, labels=classes, average=None, zero_division=0)
+    f1 = f1_score(labels, graded, labels=classes, average=None, zero_division=0, sample_weight=weights)
     numbers: Numbers = {}
     for k in classes:
-        others = len(labels) - of_class[k]
+        others = everything - of_class[k]
         numbers["sensitivity", mc(k)] = _ratio(right[k], of_class[k])
         numbers["specificity", mc(k)] = _ratio(others - (table[:, k].sum() - right[k]), others)
         numbers["F1", mc(k)] = float(f1[k]) if of_class[k] else NAN
-        numbers["ROC AUC", f"{mc(k)} vs rest"] = auc(p[:, k], labels == k)
-    numbers["balanced accuracy", "all"] = float((right[present] / of_class[present]).mean())
-    numbers["F1", "macro"] = float(f1[present].mean())
-    numbers["F1", "weighted"] = float((f1 * of_class).sum() / of_class.sum())
-    numbers["Cohen's kappa", "all"] = kappa(labels, graded)
-    numbers["Cohen's kappa", "linear weights"] = kappa(labels, graded, weights="linear")
-    either = labels != 1
-    numbers["ROC AUC", "MC0 vs MC2"] = auc(fat_share(p)[either], labels[either] == 2)
-    return numbers
+    numbers["balanced accuracy", "all"] = float((right[present] / of_class[present]).mean()) if len(present) else NAN
+    numbers["F1", "macro"] = float(f1[present].mean()) if len(present) else NAN
+    numbers["F1", "weighted"] = _ratio((f1 * of_class).sum(), everything)
+    return numbers | kappas(labels, graded, weights)
+
+
+def kappas(labels: np.ndarray, graded: np.ndarray, weights: np.ndarray | None = None) -> Numbers:
+    """Cohen's κ, plain and with linear and quadratic weights of the distance between grades."""
+    return {
+        ("Cohen's kappa", "all"): kappa(labels, graded, sample=weights),
+        ("Cohen's kappa", "linear weights"): kappa(labels, graded, weights="linear", sample=weights),
+        ("Cohen's kappa", "quadratic weights"): kappa(labels, graded, weights="quadratic", sample=weights),
+    }
 
 
 def fat_share(p: np.ndarray) -> np.ndarray:
@@ -61,43 +79,43 @@ def fat_share(p: np.ndarray) -> np.ndarray:
     return p[:, 2] / np.maximum(p[:, 0] + p[:, 2], 1e-12)
 
 
-def auc(scores: np.ndarray, positive: np.ndarray) -> float:
+def auc(scores: np.ndarray, positive: np.ndarray, weights: np.ndarray | None = None) -> float:
     """Area under the ROC curve; NaN where one of both sides is empty."""
     from sklearn.metrics import roc_auc_score
 
-    return float(roc_auc_score(positive, scores)) if 0 < positive.sum() < len(positive) else NAN
+    both = 0 < positive.sum() < len(positive)
+    return float(roc_auc_score(positive, scores, sample_weight=weights)) if both else NAN
 
 
-def kappa(labels: np.ndarray, graded: np.ndarray, *, weights: str | None = None) -> float:
+def kappa(
+    labels: np.ndarray, graded: np.ndarray, *, weights: str | None = None, sample: np.ndarray | None = None
+) -> float:
     """Cohen's κ; NaN where both only ever say one class."""
     from sklearn.metrics import cohen_kappa_score
 
     if len(np.union1d(labels, graded)) < 2:
         return NAN
-    return float(cohen_kappa_score(labels, graded, labels=list(range(CLASSES)), weights=weights))
+    return float(cohen_kappa_score(labels, graded, labels=list(range(CLASSES)), weights=weights, sample_weight=sample))
 
 
-def probability_metrics(p: np.ndarray, labels: np.ndarray) -> Numbers:
+def probability_metrics(p: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> Numbers:
     """Whether probabilities are what they say: expected calibration error and Brier score.
 
     `all` looks at the most probable class (calibration error) or sums the three squares (Brier, 0-2); a class at its
     own probability against being it. `classes weighted equally`: as if the types were equally frequent, which is what
-    the probabilities assume.
+    the probabilities assume. `weights`: as in `grade_metrics`.
     """
+    w = np.ones(len(labels)) if weights is None else weights
     hit, truth = p.argmax(1) == labels, np.eye(CLASSES)[labels]
-    counts = np.bincount(labels, minlength=CLASSES)
-    weights = 1 / counts[labels]
+    counts = np.bincount(labels, weights=w, minlength=CLASSES)
     squares = ((p - truth) ** 2).sum(1)
-    equal = "classes weighted equally"
-    numbers = {
-        ("calibration error", "all"): calibration_error(p.max(1), hit),
-        ("calibration error", equal): calibration_error(p.max(1), hit, weights),
-        ("Brier", "all"): float(squares.mean()),
-        ("Brier", equal): float(np.average(squares, weights=weights)),
-    }
+    numbers: Numbers = {}
+    for name, some in (("all", w), ("classes weighted equally", w / counts[labels])):
+        numbers["calibration error", name] = calibration_error(p.max(1), hit, some)
+        numbers["Brier", name] = float(np.average(squares, weights=some))
     for k in np.flatnonzero(counts).tolist():
-        numbers["calibration error", mc(k)] = calibration_error(p[:, k], labels == k)
-        numbers["Brier", mc(k)] = float(((p[:, k] - truth[:, k]) ** 2).mean())
+        numbers["calibration error", mc(k)] = calibration_error(p[:, k], labels == k, w)
+        numbers["Brier", mc(k)] = float(np.average((p[:, k] - truth[:, k]) ** 2, weights=w))
     return numbers
 
 

@@ -24,6 +24,7 @@ from modic.records import LEVELS
 from modic.train.sources.names import disc_rank, shown
 from modic.train.sources.tally import Tally
 
+WHO = ("patient_id", "study_uid")
 BOX = ("x0", "y0", "x1", "y1")
 BLANK = frozenset({"", "na", "nan", "none", "null"})
 Box = tuple[float, float, float, float]
@@ -84,13 +85,10 @@ class Labels:
 
 def read_labels(path: Path) -> Labels:
     """Read and check the whole file. Raises UsageError naming the file, the line and the cure."""
-    rows, columns = _rows(path)
+    rows, columns = csv_rows(path, WHO)
     labels, other = [], []
     for line, row in rows:
-        rank = disc_rank(row["level"])
-        if rank is None:
-            known = ", ".join(LEVELS)
-            raise UsageError(f"{path} line {line}: level {shown(row['level'])!r} is none; give one of {known}")
+        rank = level_rank(row, f"{path} line {line}")
         if 0 <= rank < len(LEVELS):
             labels.append(_label(row, rank, line, f"{path} line {line}"))
         else:
@@ -99,6 +97,14 @@ def read_labels(path: Path) -> Labels:
         raise UsageError(f"{path} holds no label; give rows with patient_id, level and mc")
     refuse_twice(path, labels, lambda label: (label.patient, label.study))
     return Labels(path, columns, tuple(labels), tuple(other))
+
+
+def level_rank(row: Row, where: str) -> int:
+    """Place of the row's level in LEVELS; outside 0-5 for a disc that is not graded. Raises UsageError for no disc."""
+    rank = disc_rank(row["level"])
+    if rank is None:
+        raise UsageError(f"{where}: level {shown(row['level'])!r} is none; give one of {', '.join(LEVELS)}")
+    return rank
 
 
 def refuse_twice(path: Path, labels: Iterable[Label], key: Callable[[Label], Hashable]) -> None:
@@ -127,8 +133,11 @@ def by_patient(path: Path, rows: list[Label]) -> dict[str, list[Label]]:
     return dict(found)
 
 
-def _rows(path: Path) -> tuple[list[tuple[int, Row]], frozenset[str]]:
-    """(line, values by column) and the columns, all lower case and stripped."""
+def csv_rows(path: Path, who: tuple[str, ...]) -> tuple[list[tuple[int, Row]], frozenset[str]]:
+    """(line, values by column) and the columns, all lower case and stripped.
+
+    Raises UsageError where the file cannot be read, or lacks `level` and every column of `who`.
+    """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -140,7 +149,7 @@ def _rows(path: Path) -> tuple[list[tuple[int, Row]], frozenset[str]]:
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     try:
         names = [name.strip().lower() for name in next(reader, [])]
-        _check_columns(path, names)
+        _check_columns(path, names, who)
         rows = [
             (reader.line_num, _row(path, reader.line_num, names, row)) for row in reader if any(map(str.strip, row))
         ]
@@ -149,9 +158,9 @@ def _rows(path: Path) -> tuple[list[tuple[int, Row]], frozenset[str]]:
     return rows, frozenset(names)
 
 
-def _check_columns(path: Path, names: list[str]) -> None:
-    if "level" not in names or not {"patient_id", "study_uid"} & set(names):
-        raise UsageError(f"{path} needs the columns patient_id (or study_uid), level and mc; see README")
+def _check_columns(path: Path, names: list[str], who: tuple[str, ...]) -> None:
+    if "level" not in names or not set(who) & set(names):
+        raise UsageError(f"{path} needs the columns {' or '.join(who)}, level and mc; see README")
     if twice := {name for name in names if name and names.count(name) > 1}:
         raise UsageError(f"{path} has two columns {shown(min(twice))!r}; keep one")
     some = set(BOX) & set(names)
@@ -169,11 +178,17 @@ def _label(row: Row, level: int, line: int, where: str) -> Label:
     patient, study = row.get("patient_id", ""), row.get("study_uid", "")
     if not patient and not study:
         raise UsageError(f"{where}: neither patient_id nor study_uid is given")
+    mc = modic_type(row, where)
+    slice_index = _whole(row.get("slice", ""), f"{where}: slice", "a slice counted from 0, or blank")
+    return Label(line, patient, study, level, mc, _box(row, where), slice_index)
+
+
+def modic_type(row: Row, where: str) -> int | None:
+    """`mc` of a row, 0 to 3, None where blank. Raises UsageError, beginning with `where`."""
     mc = _whole(row.get("mc", ""), f"{where}: mc", "0, 1, 2, 3 or blank")
     if mc is not None and not 0 <= mc <= 3:
         raise UsageError(f"{where}: mc is {mc}; give 0, 1, 2, 3 or blank")
-    slice_index = _whole(row.get("slice", ""), f"{where}: slice", "a slice counted from 0, or blank")
-    return Label(line, patient, study, level, mc, _box(row, where), slice_index)
+    return mc
 
 
 def _box(row: Row, where: str) -> Box | None:
