@@ -12,7 +12,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import clusters
 from flows.nightly import SHARDS_IN_FLIGHT, say
-from flows.progress import Progress, shown
+from flows.progress import Progress, artifact_key, shown
 from flows.tasks import coarse, quoted
 from modic.errors import ModicError
 from modic.study import data, report
@@ -34,8 +34,10 @@ def run_name() -> str:
 
 
 @flow(
-    name="normalization-study", flow_run_name=run_name, task_runner=ThreadPoolTaskRunner(max_workers=SHARDS_IN_FLIGHT)
-)  # type: ignore[arg-type]
+    name="normalization-study",
+    flow_run_name=run_name,
+    task_runner=ThreadPoolTaskRunner(max_workers=SHARDS_IN_FLIGHT),  # type: ignore[arg-type]
+)
 def normalization_study(design: dict[str, Any], cluster: str = "") -> dict[str, Any]:
     """Train and predict every fold of a study that has no file yet, and write its tables and report.
 
@@ -51,7 +53,7 @@ def normalization_study(design: dict[str, Any], cluster: str = "") -> dict[str, 
         if folds:
             train(checked, folds, spec)
         outcome = write_report(checked.out)
-    create_markdown_artifact(outcome.answer, key="answer", description=run_name())
+    create_markdown_artifact(outcome.answer, key=artifact_key("answer", checked.out.name), description=run_name())
     say(outcome.answer)
     return {"folds": len(checked.shards), "trained_now": len(folds), "report": str(outcome.page)}
 
@@ -80,7 +82,9 @@ def train_one(fold: Fold, design: Design, client: "Client", progress: Progress) 
         for attempt in range(TRIES):
             ended = threading.Event()
             arguments = (str(design.out), fold, design.device)
-            future = client.submit(train_fold, *arguments, key=f"{fold.id}-{attempt}", pure=False)
+            future = client.submit(
+                train_fold, *arguments, key=(f"fold-{design.out.name}", fold.id, attempt), pure=False
+            )
             future.add_done_callback(lambda _, ended=ended: ended.set())
             ended.wait()
             if not isinstance(future.exception(), KilledWorker):

@@ -4,6 +4,7 @@ import json
 import shutil
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
@@ -221,11 +222,15 @@ def test_a_cluster_class_that_cannot_be_imported_is_a_usage_error() -> None:
         pass
 
 
-@pytest.mark.parametrize("name", ["laptop", "gpu-workstation"])
-def test_the_cluster_files_we_ship_are_read(name: str) -> None:
-    path = Path(__file__).parents[1] / "deployments" / "clusters" / f"{name}.yaml"
-    spec = clusters.read_cluster(path)
-    assert clusters._build(spec.cluster_class) is not None
+def test_workers_whose_nanny_has_given_up_are_started_anew() -> None:
+    spec = clusters.ClusterSpec(cluster_kwargs={"n_workers": 2, "preload": ["flows.worker", str(FAKE_WORKER)]})
+    with clusters.connect(spec, shards=2) as client:
+        assert clusters.reopen(client) == 0
+        for nanny in client.cluster.workers.values():
+            client.cluster.sync(nanny.close)
+        assert clusters.reopen(client) == 2
+        assert client.submit(lambda: 7).result(timeout=240) == 7
+    assert clusters.reopen(SimpleNamespace(cluster=None)) == 0
 
 
 def test_each_gpu_gets_a_worker_that_sees_only_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -117,7 +117,7 @@ def design_from(options: Mapping[str, Any]) -> Design:
         raise UsageError(f"a study knows no {what}; known: {', '.join((*PROFILES, *sorted(known)))}")
     values = PROFILES[profile] | given
     values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-    paths = {key: Path(values[key]) for key in ("out", "labels") if values.get(key)}
+    paths = {key: Path(values[key]).resolve() for key in ("out", "labels") if values.get(key)}
     return _checked(Design(**{**values, **paths}))
 
 

@@ -4,7 +4,7 @@ Each of the paper's tables and its figure stand beside the paper's own numbers. 
 `Section`s, and rendered twice.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -43,21 +43,22 @@ class Outcome:
 
     page: Path
     answer: str
-    warnings: tuple[str, ...] = field(default=())
+    warnings: tuple[str, ...]
 
 
 def write_study(out: Path) -> Outcome:
     """Write tables and report of the folds that are finished. Raises UsageError where there are none."""
     results = gather(open_study(out))
     write(results)
+    answer, drawn, said = words.answer(results), figure(results), warnings(results)
     facts = {
-        "answer": words.answer(results), "warnings": warnings(results), "sections": sections(results),
-        "line": results.study.line(), "figure": figure(results), "citation": paper.CITATION,
+        "answer": answer, "warnings": said, "sections": sections(results), "line": results.study.line(),
+        "figure": drawn, "citation": paper.CITATION,
     }  # fmt: skip
-    write_text(out / "figure2.svg", facts["figure"])
+    write_text(out / "figure2.svg", drawn)
     write_text(out / "report.md", template("study.md").render(facts))
     page = write_text(out / "report.html", template("study.html").render(facts))
-    return Outcome(page, facts["answer"], tuple(facts["warnings"]))
+    return Outcome(page, answer, tuple(said))
 
 
 def warnings(results: Results) -> list[str]:
@@ -120,7 +121,7 @@ def table_2(results: Results) -> Section:
         header += [words.metric_name(*key)] + ([] if key == ("F1", "macro") else ["paper"])
     rows = []
     for one in results.study.design.normalizations:
-        row = [one]
+        row: list[str] = [one]
         for key in keys:
             row.append(mean_sd(results.values(one, key)))
             if key != ("F1", "macro"):
@@ -138,7 +139,7 @@ def comparisons(results: Results) -> Section:
     """Every pair under every test, one table a metric."""
     header = (
         "A – B", "difference", "t-test", "Wilcoxon", "corrected", "corrected, Holm", "P(worse)", "P(equivalent)",
-        "P(better)", "bootstrap 95 %", "of the uncorrected finding",
+        "P(better)", "bootstrap 95 %", "finding",
     )  # fmt: skip
     tables: dict[str, list[tuple[str, ...]]] = {}
     for row in results.comparisons:
@@ -199,7 +200,7 @@ def prevalence(results: Results) -> Section:
 
 def _matrices(results: Results) -> dict[str, np.ndarray]:
     """(3, 3), rows sum to 1 where the type occurs."""
-    found = {}
+    found: dict[str, np.ndarray] = {}
     for one in results.study.design.normalizations:
         counts = results.confusion(one)
         found[one] = counts / np.maximum(counts.sum(1, keepdims=True), 1)

@@ -31,8 +31,13 @@ def answer(results: Results) -> str:
     text = (
         f"On {len(study.discs)} discs of {study.patients} patients, mean balanced accuracy was highest with "
         f"{NAMES[first]} ({means[first].mean():.3f}, SD over folds {_sd(means[first])}) and lowest with {NAMES[last]} "
-        f"({means[last].mean():.3f}, SD {_sd(means[last])}). Of {len(rows)} pairs, tests that take folds for "
-        f"independent call {naive} different; with the correction for shared patients and for {len(rows)} comparisons, "
+        f"({means[last].mean():.3f}, SD {_sd(means[last])}). "
+    )
+    if rows[0]["n_folds"] < 2:
+        return text + "One fold is finished; no difference can be tested on it."
+    text += (
+        f"Of {len(rows)} pairs, tests that take folds for independent call {naive} different; with the correction for "
+        f"shared patients and for {len(rows)} comparisons, "
     )
     text += f"{len(kept)} remain: {'; '.join(map(_pair, kept))}." if kept else "none remains."
     same = [row for row in rows if row["p_equivalent"] >= statistics.SURE]
