@@ -5,12 +5,15 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, suppress
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar, cast
 from uuid import UUID
 
 from modic.status import duration
 
+P = ParamSpec("P")
+R = TypeVar("R")
 LINE_S = 10.0  # between two lines about files
 ARTIFACT_S = 5.0  # Prefect's database is asked to write no more often
 
@@ -135,6 +138,20 @@ def _bar(progress: Progress) -> Iterator[Callable[[], None]]:
         yield lambda: bar.update(task, completed=progress.done, rate=progress.per_hour)
 
 
+def heard(tell: Callable[P, R]) -> Callable[P, R | None]:
+    """`tell`, which tells Prefect something; None where its server does not answer, for no run stops for want of it."""
+
+    @wraps(tell)
+    def telling(*args: P.args, **kwargs: P.kwargs) -> R | None:
+        import httpx
+
+        with suppress(httpx.HTTPError):
+            return tell(*args, **kwargs)
+        return None
+
+    return telling
+
+
 class Artifact:
     """A progress artifact of the flow run."""
 
@@ -143,7 +160,7 @@ class Artifact:
 
         self._progress = progress
         key = artifact_key(progress.unit, progress.cohort)
-        self._id: UUID = create_progress_artifact(0.0, key=key, description=str(progress))  # type: ignore[assignment]
+        self._id = cast(UUID | None, heard(create_progress_artifact)(0.0, key=key, description=str(progress)))
         self._next = 0.0
 
     def update_now_and_then(self) -> None:
@@ -155,6 +172,7 @@ class Artifact:
         """Tell Prefect how far the run is."""
         from prefect.artifacts import update_progress_artifact
 
-        percent = 100 * self._progress.done / max(self._progress.studies, 1)
-        update_progress_artifact(self._id, percent, str(self._progress))
+        if self._id is not None:
+            percent = 100 * self._progress.done / max(self._progress.studies, 1)
+            heard(update_progress_artifact)(self._id, percent, str(self._progress))
         self._next = time.monotonic() + ARTIFACT_S

@@ -1,5 +1,6 @@
 """What goes with Modic change: logistic models of levels, in which the levels of one patient may be alike."""
 
+import re
 import warnings
 
 import numpy as np
@@ -28,7 +29,7 @@ def odds_ratios(frame: pd.DataFrame, formula: str) -> pd.DataFrame:
     from statsmodels.genmod.families import Binomial
     from statsmodels.genmod.generalized_estimating_equations import GEE
 
-    plain = _plain(frame)
+    plain = _plain(frame, formula)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -41,17 +42,20 @@ def odds_ratios(frame: pd.DataFrame, formula: str) -> pd.DataFrame:
         raise UsageError(f"the model {formula!r} cannot be fitted: {type(error).__name__}: {error}") from error
     low, high = (np.exp(fit.params + way * Z * fit.bse) for way in (-1, 1))
     found = pd.DataFrame({"odds_ratio": np.exp(fit.params), "low": low, "high": high, "p": fit.pvalues})
-    found = found.rename_axis("term").reset_index()
+    found = found.drop(index="Intercept", errors="ignore").rename_axis("term").reset_index()
     n = int(fit.nobs)
     return found.assign(n_levels=n, n_patients=len(model.group_labels), n_left_out=len(frame) - n)
 
 
-def _plain(frame: pd.DataFrame) -> pd.DataFrame:
-    """Types that the formula engine knows: numbers as float with nan, text as objects; sorted by patient."""
-    plain = frame.sort_values("patient_key", kind="stable").reset_index(drop=True)
+def _plain(frame: pd.DataFrame, formula: str) -> pd.DataFrame:
+    """Rows that have every value of the formula, by patient, in types that its engine knows; no category is empty."""
+    named = [name for name in frame.columns if re.search(rf"\b{re.escape(name)}\b", formula)]
+    plain = frame.dropna(subset=named).sort_values("patient_key", kind="stable").reset_index(drop=True)
     for name in plain.columns:
         kind = plain[name].dtype
-        if pd.api.types.is_bool_dtype(kind) or pd.api.types.is_numeric_dtype(kind):
+        if isinstance(kind, pd.CategoricalDtype):
+            plain[name] = plain[name].cat.remove_unused_categories()
+        elif pd.api.types.is_bool_dtype(kind) or pd.api.types.is_numeric_dtype(kind):
             plain[name] = plain[name].astype("Float64").to_numpy(float, na_value=np.nan)
         elif pd.api.types.is_string_dtype(kind):
             plain[name] = plain[name].astype(object).where(plain[name].notna(), None)

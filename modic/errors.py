@@ -47,6 +47,7 @@ class Reason(StrEnum):
     STUDY_LITTLE_OVERLAP = "study.little_overlap"
     STUDY_PATIENT_CONFLICT = "study.patient_conflict"
     STUDY_NO_LEVELS = "study.no_levels_found"
+    STUDY_NOT_LUMBAR = "study.not_lumbar"
     # studies, by trouble: failed (a later run may cure those of `TRANSIENT`)
     STUDY_PIXELS_UNREADABLE = "study.pixels_unreadable"
     STUDY_FILES_CHANGED = "study.files_changed"

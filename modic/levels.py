@@ -6,11 +6,13 @@ looks at slices spread over the stack: the midline is where discs are found and 
 same disc become one candidate, and candidates are named once for the whole spine (modic/numbering.py).
 """
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from modic.config import LevelOptions
+from modic.errors import Reason, Rejected
 from modic.numbering import Candidate, doubt, name_sequence
 from modic.records import LEVELS, LevelBox, LevelSet, Volume
 from modic.weights import Model
@@ -20,6 +22,7 @@ LOOK_MM = 8.0  # between the slices that are looked at to find the midline; a lu
 LOOK_MOST = 9
 SLICE_MM = 4.0  # between slices around the midline where they are thinner (3D acquisitions)
 CANAL = 0.45  # of a disc's width behind its box: the canal
+DISCS_APART_MM = (23.0, 52.0)
 Detections = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
@@ -43,6 +46,25 @@ def find_levels(t2: Volume, *, detector: Model, options: LevelOptions) -> LevelS
     sure = p_numbering >= options.numbering_min and not doubt(candidates, names, _last_row(canonical.voxels[midline]))
     index = boxes[0].slice_index if boxes else _native_slice(midline, canonical, t2)
     return LevelSet(boxes, "ok" if sure else "uncertain", p_numbering, index)
+
+
+def not_lumbar(levels: LevelSet, t2: Volume) -> Rejected | None:
+    """Refuses what the detector took for lumbar discs but cannot be: neighbours too near or too far apart, mm.
+
+    Cervical discs lie 15 to 20 mm apart, thoracic ones 20 to 25, lumbar ones of adults 28 to 45; a PixelSpacing that is
+    wrong by a factor of two shows here as well. Distances are divided by how many levels apart the names are.
+    """
+    pairs = list(pairwise(levels.boxes))
+    if not pairs:
+        return None
+    centres = [[(b.box[0] + b.box[2]) / 2, (b.box[1] + b.box[3]) / 2, b.slice_index] for b in levels.boxes]
+    apart = np.array([LEVELS.index(b.level) - LEVELS.index(a.level) for a, b in pairs])
+    distances = np.linalg.norm(np.diff(t2.to_mm(np.array(centres)), axis=0), axis=1) / apart
+    median = float(np.median(distances))
+    if DISCS_APART_MM[0] <= median <= DISCS_APART_MM[1]:
+        return None
+    low, high = DISCS_APART_MM
+    return Rejected(Reason.STUDY_NOT_LUMBAR, f"discs {median:.0f} mm apart, {low:g} to {high:g} expected")
 
 
 def spread_slices(n: int, spacing_mm: float) -> list[int]:

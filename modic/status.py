@@ -83,8 +83,8 @@ class Unfinished:
     running: bool
     planned: int  # studies that it has to grade; 0 while it reads the archive
     done: int  # of them, graded so far
-    left: int  # of them, in no finished shard
-    kept: int  # studies in finished shards of this run and of others that broke; no later run grades them again
+    left: int  # of them, still to be graded, or again
+    kept: int  # studies in finished shards of this run and of others that broke, which no later run grades again
 
     @property
     def began(self) -> datetime:
@@ -121,14 +121,15 @@ def unfinished(cohort: Cohort, last: Finished | None) -> Unfinished | None:
     begun, running = cohort.last_begun()
     if begun is None or (last and begun <= last.run_id):
         return None
-    shard_rows: Counter[str] = Counter()
+    graded, kept = Counter[str](), Counter[str]()
     for path in cohort.finished_shards():
         run_id = path.parent.parent.name
         if not last or run_id > last.run_id:
-            shard_rows[run_id] += pq.read_metadata(path).num_rows
+            reasons = pq.read_table(path, columns=["reason"], partitioning=None)["reason"].to_pylist()
+            graded[run_id] += len(reasons)
+            kept[run_id] += sum(reason not in TRANSIENT for reason in reasons)
     planned, at = shards.plan(cohort, begun)
-    done = shard_rows[begun]
-    return Unfinished(begun, running, planned, done + at, planned - done, shard_rows.total())
+    return Unfinished(begun, running, planned, graded[begun] + at, planned - kept[begun], kept.total())
 
 
 def lines(cohort: Cohort) -> list[str]:

@@ -190,7 +190,9 @@ def _kappas(a: np.ndarray, b: np.ndarray, weight: np.ndarray) -> Callable[[np.nd
 
 def about_images(readings: Readings) -> list[dict[str, Any]]:
     """Rows of METRICS: how often readers said that the level is wrong, or the images unusable."""
-    rows = readings.rows
+    rows = [one for one in readings.rows if one.verdict or one.sample_id]  # other files may have had no such question
+    if not rows:
+        return []
     weight = np.array([one.weight for one in rows])
     said = {what: np.array([one.verdict == what for one in rows]) for what in ("wrong level", "unusable")}
 
@@ -244,7 +246,8 @@ def facts(readings: Readings, judged: Judged) -> list[str]:
         ),
         *([f"{seen} readings were given with the model's grade in sight: agreement is overestimated"] if seen else []),
         *([f"only {patients} patients: the intervals are too narrow"] if patients < FEW_PATIENTS else []),
-        f"intervals: 95 %, from {DRAWS} draws of patients with all their discs",
+        f"intervals: 95 %, from {DRAWS} draws of patients with all their discs; 0.00–0.00 and 1.00–1.00 say that these "
+        "discs had no exception, not that there is none",
         "F1 of a type is 2 TP / (2 TP + FP + FN); macro: the mean over types that readers saw, weighted: by frequency",
         "the model's probabilities assume the three types equally frequent: calibration in a cohort is off by that",
     ]

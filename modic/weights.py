@@ -82,11 +82,16 @@ def load_classifier(name: str = "classifier", *, device: str = "cpu") -> Model:
 
 
 def _load(name: str, kind: str, build: Any, device: str) -> Model:
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     card, path = read_card(name, kind)
     net = build(card["architecture"])
-    state = {key: value.float() if value.is_floating_point() else value for key, value in load_file(path).items()}
+    try:
+        stored = load_file(path)
+    except SafetensorError as error:
+        raise WeightsError(f"{kind} weights: {path} is not safetensors: {error}") from error
+    state = {key: value.float() if value.is_floating_point() else value for key, value in stored.items()}
     try:
         net.load_state_dict(state)
     except RuntimeError as error:

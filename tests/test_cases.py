@@ -118,6 +118,15 @@ def test_every_study_is_there_once(cohort: Path) -> None:
     assert gather_cases(cohort, [], [])["studies"] == []
 
 
+def test_a_study_keeps_the_pictures_of_the_run_that_graded_it(cohort: Path) -> None:
+    earlier = made_study(0, run_id="20250101T000000Z-0000")
+    folder = cohort / "runs" / earlier["run_id"] / "cases" / earlier["study_key"]
+    folder.mkdir(parents=True)
+    (folder / "case.json").write_text('{"size": [4, 3], "slices": 5, "levels": {}}')
+    (one,) = gather_cases(cohort, [{**earlier, "warnings": None, "t1": {}, "t2": {}}], [])["studies"]
+    assert one["path"] == f"../20250101T000000Z-0000/cases/{key('s', 0)}" and one["size"] == [4, 3]
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     with chromium() as found:
@@ -212,7 +221,7 @@ def test_keys_move_and_judge_and_the_export_says_so(page: Any, cohort: Path) -> 
     assert LEVELS.index(chosen) == LEVELS.index(start) + 1
     page.keyboard.press("2")
     page.keyboard.press("t")
-    page.keyboard.type('a "strange" =spot, j')
+    page.keyboard.type('=a "strange" spot, j')
     page.keyboard.press("Enter")
     page.keyboard.press("ArrowUp")
     page.keyboard.press("a")
@@ -227,7 +236,7 @@ def test_keys_move_and_judge_and_the_export_says_so(page: Any, cohort: Path) -> 
     said = {row["level"]: row for row in rows}
     assert set(said) == {start, chosen} and {row["study_key"] for row in rows} == {key("s", 0)}
     assert (said[chosen]["mc"], said[chosen]["verdict"]) == ("2", "mc2")
-    assert said[chosen]["note"] == 'a "strange" =spot, j'
+    assert said[chosen]["note"] == '\'=a "strange" spot, j'
     assert (said[start]["verdict"], said[start]["mc"], said[start]["reader"]) == ("agree", "1", "AB")
     assert {row["blind"] for row in rows} == {"no"}
 

@@ -101,13 +101,13 @@ class Runs:
         self._command = [*COMMAND, "grade", str(archive), "--out", str(self.cohort)]
         self._command += ["--cluster", str(tmp_path / "cluster.yaml")]
 
-    def start(self, *, own_server: bool = False) -> "subprocess.Popen[str]":
+    def start(self, *, own_server: bool = False, **more: str) -> "subprocess.Popen[str]":
         environment = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT")}
         if not own_server:
             environment["PREFECT_API_URL"] = self._server
         return subprocess.Popen(
             self._command,
-            env=environment,
+            env=environment | more,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -169,6 +169,22 @@ def stop(runs: Runs, how: signal.Signals) -> None:
     while is_alive(server):
         assert time.monotonic() < deadline, "the server is still there"
         time.sleep(0.1)
+
+
+def test_a_prefect_server_that_dies_half_way_costs_no_study(runs: Runs) -> None:
+    run = runs.start(own_server=True, PREFECT_CLIENT_MAX_RETRIES="0")
+    runs.wait_for_a_shard()
+    os.kill(server_of(run.pid), signal.SIGKILL)
+    _, said = run.communicate(timeout=400)
+    assert run.returncode == 0 and "the tables are published all the same" in said, said
+    assert len(read_table(runs.cohort, "levels")) == 60
+
+
+def test_a_prefect_server_that_cannot_be_reached_is_said_in_one_line(runs: Runs) -> None:
+    run = runs.start(own_server=True, PREFECT_API_URL="http://127.0.0.1:9/api")
+    _, said = run.communicate(timeout=120)
+    assert run.returncode == 2
+    assert said.count("\n") == 1 and "no Prefect server answers at http://127.0.0.1:9/api" in said
 
 
 def server_of(pid: int) -> int:

@@ -4,9 +4,19 @@ import numpy as np
 import pytest
 
 from modic.config import LevelOptions
-from modic.levels import detector_image, find_levels, find_midline, iou, merge, slices_around, spread_slices
+from modic.errors import Reason
+from modic.levels import (
+    detector_image,
+    find_levels,
+    find_midline,
+    iou,
+    merge,
+    not_lumbar,
+    slices_around,
+    spread_slices,
+)
 from modic.numbering import Candidate, doubt, name_sequence
-from modic.records import LEVELS, Volume
+from modic.records import LEVELS, LevelBox, LevelSet, Volume
 from modic.weights import Model
 
 
@@ -163,3 +173,22 @@ def test_boxes_come_back_in_the_volumes_own_pixels(flip):
 def test_iou():
     assert iou(np.array([0, 0, 2, 2]), np.array([1, 0, 3, 2])) == pytest.approx(1 / 3)
     assert iou(np.array([0, 0, 1, 1]), np.array([2, 2, 3, 3])) == 0
+
+
+@pytest.mark.parametrize(
+    "apart_mm, lumbar", [(17, False), (22, False), (28, True), (36, True), (45, True), (72, False)]
+)
+@pytest.mark.parametrize("missing", [None, 2])
+def test_discs_of_another_region_or_scale_are_refused(apart_mm: float, lumbar: bool, missing: int | None) -> None:
+    """Cervical and thoracic discs lie nearer together, and those of an image of twice its true scale further apart."""
+    pixel = 0.5
+    step = apart_mm / pixel
+    boxes = tuple(
+        LevelBox(name, (10, i * step, 60, i * step + 20), 3, 0.9) for i, name in enumerate(LEVELS) if i != missing
+    )
+    volume = Volume(np.zeros((7, 8, 8), np.float32), np.diag([pixel, pixel, 4.0, 1.0]))
+    refused = not_lumbar(LevelSet(boxes, "ok", 1.0, 3), volume)
+    assert (refused is None) == lumbar
+    if refused:
+        assert (refused.reason, f"{apart_mm} mm" in refused.detail) == (Reason.STUDY_NOT_LUMBAR, True)
+    assert not_lumbar(LevelSet(boxes[:1], "uncertain", 0.3, 3), volume) is None

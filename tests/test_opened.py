@@ -176,7 +176,8 @@ def test_a_cohort_is_corrected_by_readings_of_its_own(
         assert found.loc[grade, "low"] < true < found.loc[grade, "high"]
     assert found.loc["MC1", "high"] < apparent["MC1"]
     assert (found["n"] == 5 * STUDIES).all() and (found["n_not_graded"] == STUDIES).all()
-    assert found["share"].sum() == pytest.approx(1)
+    assert found["share"][:3].sum() == pytest.approx(1)
+    assert found.loc["MC1 or MC2", "share"] == pytest.approx(found.loc[["MC1", "MC2"], "share"].sum())
 
 
 def test_a_validation_in_its_folder_is_found_and_two_readers_are_not_two_levels(
@@ -210,10 +211,13 @@ def test_an_association_that_was_put_in_is_found(tmp_path: Path) -> None:
             mc = 2 if rng.random() < odds / (1 + odds) else 0
             row |= {"mc": mc, "prediction_set": [mc], "abstained": False}
     publish(tmp_path, as_tables(rows), RUN)
-    found = modic.open(tmp_path).association("mc2 ~ age_years + C(sex)", visits="all").set_index("term")
+    found = modic.open(tmp_path).association("mc2 ~ age_years + C(sex) + C(level)", visits="all").set_index("term")
     assert found.loc["age_years", "low"] > 1 and found.loc["age_years", "low"] < np.exp(0.07 * 0.93)
     assert found.loc["age_years", "high"] > np.exp(0.07 * 0.8)
     assert found.loc["age_years", "n_patients"] == STUDIES // 2
+    assert [term for term in found.index if "level" in term][-1] == "C(level)[T.L5/S1]", (
+        "T12/L1, never found, is no term"
+    )
 
 
 def test_a_wrong_question_is_said_in_one_line(cohort: Opened) -> None:

@@ -41,3 +41,26 @@ def test_a_damaged_key_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "pseudonym.key").write_bytes(b"short")
     with pytest.raises(UsageError, match="backup"):
         Pseudonyms.open(tmp_path)
+
+
+def test_keys_cannot_be_recomputed_without_the_key(tmp_path: Path) -> None:
+    """Who knows every patient id and this code still needs the 256 random bits of the file."""
+    keys = Pseudonyms.open(tmp_path / "private")
+    published = {keys.patient(f"{number:04}") for number in range(1000)}
+    guesses = [
+        b"",
+        b"\0" * 32,
+        b"modic" + b"\0" * 27,
+        bytes(range(32)),
+        (tmp_path / "private").as_posix().encode()[:32],
+    ]
+    for key in guesses:
+        assert not published & {Pseudonyms(key).patient(f"{number:04}") for number in range(1000)}
+    (tmp_path / "private" / "pseudonym.key").unlink()
+    assert not published & {Pseudonyms.open(tmp_path / "private").patient(f"{number:04}") for number in range(1000)}
+
+
+def test_a_key_is_32_bytes_of_the_systems_randomness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr("modic.pseudonym.secrets.token_bytes", lambda n: asked.append(n) or bytes(range(n)))
+    assert Pseudonyms.open(tmp_path)._key == bytes(range(32)) and 32 in asked

@@ -2,6 +2,9 @@
 
 import numpy as np
 import pytest
+from adversaries import turned
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from modic.errors import Reason
 from modic.records import LevelBox, LevelResult, LevelSet, Region, Volume
@@ -139,6 +142,44 @@ def test_box_on_t1_and_in_millimetres() -> None:
     assert index == expected[1]
     first, last = corners_mm(T2, disc(T2))
     np.testing.assert_allclose(np.array([first, last])[:, 1:], [[-14, 6], [26, -6]], atol=1e-6)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    pixel=st.tuples(st.floats(0.3, 1.2), st.floats(0.3, 1.2)),
+    gap=st.floats(2.0, 6.0),
+    turns=st.tuples(*[st.floats(-8, 8)] * 3),
+    shift=st.tuples(*[st.floats(-10, 10)] * 3),
+    size=st.tuples(st.integers(11, 25), st.integers(150, 512), st.integers(150, 512)),
+    centre=st.tuples(st.floats(-6, 6), st.floats(-15, 15), st.floats(-60, 60)),
+)
+def test_a_t2_box_lands_on_t1_within_a_pixel(
+    pixel: tuple[float, float], gap: float, turns: tuple[float, ...], shift: tuple[float, ...],
+    size: tuple[int, int, int], centre: tuple[float, ...],
+) -> None:  # fmt: skip
+    """Whatever the fields of view, matrices, slices and small turns: every corner, as a point of the patient."""
+    directions = np.array(turned(*zip(turns, range(3), strict=True))).reshape(2, 3)
+    affine = np.eye(4)
+    affine[:3, 0], affine[:3, 1] = directions[0] * pixel[0], directions[1] * pixel[1]
+    affine[:3, 2] = np.cross(directions[1], directions[0]) * gap
+    affine[:3, 3] = np.array(shift) - affine[:3, :3] @ (np.array(size[::-1]) - 1) / 2
+    t1 = Volume(np.zeros(size, np.float32), affine)
+    middle = T2.to_index(np.array([centre]))[0]
+    slice_ = int(np.clip(round(middle[2]), 0, 10))
+    found = LevelBox("L4/L5", (middle[0] - 24, middle[1] - 8, middle[0] + 24, middle[1] + 8), slice_, 0.9)
+    (x0, y0, x1, y1), index = box_on_t1(t1, T2, found)
+    a, b, c, d = found.box
+    corners = T2.affine[:3, :3] @ np.array([(x, y, slice_) for x in (a, c) for y in (b, d)]).T + T2.affine[:3, 3:]
+    offset = corners - affine[:3, 3:]
+    columns = directions[0] @ offset / pixel[0]  # T1's directions are orthonormal: a projection each
+    rows = directions[1] @ offset / pixel[1]
+    expected = (columns.min(), rows.min(), columns.max(), rows.max())
+    assert np.abs(np.subtract((x0, y0, x1, y1), expected)).max() < 1e-6
+    place = float((affine[:3, 2] / gap) @ offset.mean(1)) / gap
+    assert abs(index - np.clip(place, 0, size[0] - 1)) <= 0.5 + 1e-6
+    straight = abs(columns.max() - columns.min()) * pixel[0], abs(rows.max() - rows.min()) * pixel[1]
+    assert straight[0] <= 0.8 * (48 + 16 * np.sin(np.deg2rad(24))) + 1e-6  # a turn widens the box no further
+    assert straight[1] <= 0.8 * (16 + 48 * np.sin(np.deg2rad(24))) + 1e-6
 
 
 def test_a_fine_matrix_is_averaged_not_aliased() -> None:

@@ -290,8 +290,18 @@ def test_what_was_read_with_the_grade_in_sight_is_said(cohort: Path, tmp_path: P
     assert "model's grade in sight" in (tmp_path / "out" / "validation.md").read_text(encoding="utf-8")
 
 
+def test_the_command_prints_what_it_found_and_where(cohort: Path, tmp_path: Path, capsys: Any) -> None:
+    labels = write_csv(tmp_path / "a.csv", readings("A", likely))
+    assert main(["validate", str(cohort), "--labels", str(labels)]) == 0
+    out = capsys.readouterr().out
+    assert "all readers: most probable grade" in out and "validation.md" in out
+    assert "wrong level" not in out  # nobody was asked
+    assert (cohort / "validation" / "confusion.parquet").is_file()
+
+
 def test_every_column_of_the_readings_is_described(cohort: Path, tmp_path: Path) -> None:
     rows = readings("A", likely)
+    rows = [row | {"verdict": f"mc{row['mc']}"} for row in rows]
     rows[0] |= {"mc": "", "verdict": "unusable"}
     validate(cohort, [write_csv(tmp_path / "v.csv", rows)], tmp_path / "out")
     table = pq.read_table(tmp_path / "out" / "readings.parquet", partitioning=None)

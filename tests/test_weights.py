@@ -1,6 +1,8 @@
 """Weights are refused unless file, card and this version agree."""
 
 import json
+import os
+import pickle
 
 import pytest
 
@@ -69,3 +71,21 @@ def test_missing_weights_are_named():
 def test_the_papers_detector_can_be_built_from_a_card():
     net = build_detector({"backbone": "resnet50"})
     assert net.roi_heads.box_predictor.cls_score.out_features == 7
+
+
+class Owned:
+    """What a pickle could run."""
+
+    def __reduce__(self):
+        return (os.mkdir, ("owned",))
+
+
+def test_a_pickle_named_safetensors_is_refused_and_not_run(saved, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "copy.safetensors"
+    path.write_bytes(pickle.dumps(Owned()))
+    card = json.loads(saved.with_suffix(".json").read_text())
+    path.with_suffix(".json").write_text(json.dumps(card | {"sha256": sha256(path)}))
+    with pytest.raises(WeightsError, match="is not safetensors"):
+        load_detector(str(path))
+    assert not (tmp_path / "owned").exists()

@@ -130,6 +130,8 @@ def _write_study(out: Path, study: Study) -> Grid:
         volume = render(study.patient, grid, sequence, seed=number, snr=snr, coil=coil)
         header = sequence_header(study.scanner, sequence, grid.plane, variant=study.index // len(SCANNERS))
         header |= {"SeriesNumber": number, "SeriesTime": f"{10 + number:02d}0000", **changes}
+        if "FrameOfReferenceUID" in changes:  # got off the table and on again: what was at z is now 10 mm higher
+            grid = replace(grid, centre_mm=(*grid.centre_mm[:2], grid.centre_mm[2] + 10))
         _write_series(out, study, name, volume, grid, header)
     return t2_grid
 

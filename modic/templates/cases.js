@@ -46,7 +46,8 @@
       : `${count} verdicts, which this browser does not keep: export before you close the page`;
   }
   function exported() {
-    const quote = (value) => '"' + String(value === undefined || value === null ? "" : value).replaceAll('"', '""') + '"';
+    const harmless = (text) => (/^[=+\-@\t]/.test(text) ? "'" + text : text);  // a spreadsheet would compute a note
+    const quote = (value) => '"' + harmless(String(value === undefined || value === null ? "" : value)).replaceAll('"', '""') + '"';
     const rows = [["study_key", "level", "reader", "mc", "verdict", "note", "read_at", "blind", "sample_id"]];
     for (const one of data.studies) for (const level of readable(one)) {
       const said = verdict(one, level);
@@ -312,5 +313,5 @@
   }
   window.addEventListener("hashchange", follow);
   follow();
-  if (reading) root.focus();
+  if (reading) root.focus({ preventScroll: true });
 })();

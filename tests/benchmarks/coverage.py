@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
+from modic.association import odds_ratios
 from modic.correction import ABSTAINED, confusion_of, prediction_powered, rogan_gladen
 from modic.epidemiology import clustered_share
 
@@ -80,6 +82,17 @@ def powered(rng: np.random.Generator, patients: int, *, read: int, stratified: b
     return {f"prediction-powered MC{k}": found.low[k] <= TRUE[k] <= found.high[k] for k in range(3)}
 
 
+def associated(rng: np.random.Generator, patients: int) -> Hits:
+    """A trait of patients that has nothing to do with their levels: its odds ratio is 1."""
+    cohort = simulate(rng, patients)
+    trait = rng.random(patients) < 0.4
+    frame = pd.DataFrame(
+        {"patient_key": cohort.patients, "mc2": cohort.truth == 2, "trait": trait[cohort.patients].astype(int)}
+    )
+    found = odds_ratios(frame.astype({"mc2": int}), "mc2 ~ trait").iloc[0]
+    return {"odds ratio": bool(found["low"] <= 1 <= found["high"])}
+
+
 SCENES: dict[str, Callable[[np.random.Generator], Hits]] = {
     "60 patients": lambda rng: raw(rng, 60),
     "200 patients": lambda rng: raw(rng, 200),
@@ -92,6 +105,8 @@ SCENES: dict[str, Callable[[np.random.Generator], Hits]] = {
     ),
     "1000 patients, 200 levels read at random": lambda rng: powered(rng, 1000, read=200, stratified=False),
     "1000 patients, 300 levels read by grade": lambda rng: powered(rng, 1000, read=300, stratified=True),
+    "60 patients, odds ratio": lambda rng: associated(rng, 60),
+    "400 patients, odds ratio": lambda rng: associated(rng, 400),
 }
 
 

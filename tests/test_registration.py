@@ -1,0 +1,65 @@
+"""Images that show one anatomy at the same millimetres are told from images that do not."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from modic.config import IdentifyOptions, PairOptions
+from modic.crawl import crawl
+from modic.identify import identify
+from modic.pair import pair
+from modic.phantom.archive import write_archive
+from modic.records import Pair, Volume
+from modic.registration import register
+from modic.volume import load_volume
+
+OPTIONS = IdentifyOptions()
+
+
+def both(archive: Path) -> tuple[Volume, Volume]:
+    """T1 and T2 of the first pair of an archive."""
+    found = pair(identify(crawl(archive, index=None).headers, options=OPTIONS), options=PairOptions())
+    first = next(one for one in found if isinstance(one, Pair))
+    t1, t2 = (load_volume(one, options=OPTIONS) for one in (first.t1, first.t2))
+    assert isinstance(t1, Volume) and isinstance(t2, Volume)
+    return t1, t2
+
+
+@pytest.fixture(scope="module")
+def phantom(tmp_path_factory: pytest.TempPathFactory) -> tuple[Volume, Volume]:
+    folder = tmp_path_factory.mktemp("phantom") / "archive"
+    write_archive(folder, patients=1, seed=3, broken=False)
+    return both(folder)
+
+
+def moved(volume: Volume, *mm: float) -> Volume:
+    affine = volume.affine.copy()
+    affine[:3, 3] += mm
+    return Volume(volume.voxels, affine)
+
+
+@pytest.mark.parametrize("mm, agrees", [((0, 0, 0), True), ((0, 1, 1), True), ((0, 0, 6), False), ((0, 7, 0), False)])
+def test_a_shift_within_the_plane_is_seen(mm: tuple[float, ...], agrees: bool, phantom: tuple[Volume, Volume]) -> None:
+    t1, t2 = phantom
+    found = register(moved(t1, *mm), t2.canonical())
+    assert found.agrees == agrees
+    assert found.shift_mm == pytest.approx(np.linalg.norm(mm), abs=2.0)
+
+
+def test_a_shift_by_one_level_does_not_pass_for_the_right_place(phantom: tuple[Volume, Volume]) -> None:
+    t1, t2 = phantom
+    assert not register(moved(t1, 0, 0, 34), t2).agrees
+
+
+def test_images_of_nothing_agree_with_nothing(phantom: tuple[Volume, Volume]) -> None:
+    t1, t2 = phantom
+    noise = np.random.default_rng(0).normal(size=t1.voxels.shape).astype(np.float32)
+    assert not register(Volume(noise, t1.affine), t2).agrees
+    assert not register(Volume(np.zeros_like(noise), t1.affine), t2).agrees
+
+
+@pytest.mark.parametrize("mm, agrees", [((0, 0, 0), True), ((0, 0, 5), False), ((0, 0, 35), False)])
+def test_a_real_study(mm: tuple[float, ...], agrees: bool, shared_data: Path) -> None:
+    t1, t2 = both(shared_data / "hitachi-lspine")
+    assert register(moved(t1, *mm), t2).agrees == agrees

@@ -1,0 +1,121 @@
+"""What a later night grades again: exactly the studies whose images, models or grading options changed."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from dicoms import series as one_series
+from dicoms import stir, study, t1, t2, write
+from fake_worker import without_networks
+from plain_run import plain_run
+
+from modic import pipeline
+from modic.tables import read_table
+from modic.weights import SHIPPED
+
+
+@pytest.fixture
+def cohort(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A first night over three graded studies and one that lacks a T2."""
+    monkeypatch.setattr(pipeline, "load_models", pipeline.load_models)
+    monkeypatch.setattr(pipeline, "grade_study", pipeline.grade_study)
+    without_networks()
+    for patient in ("ann", "bob", "cid"):
+        write(study(patient=patient), tmp_path / "archive" / patient)
+    write(one_series(t1(), name="t1", patient="dan"), tmp_path / "archive" / "dan")
+    assert plain_run(tmp_path / "archive", tmp_path / "cohort").graded_now == 3
+    return tmp_path / "cohort"
+
+
+def again(cohort: Path, config: str = "") -> int:
+    """Studies that one more night works on; the one after it must find nothing to do."""
+    (cohort.parent / "cohort.toml").write_text(config)
+    path = str(cohort.parent / "cohort.toml")
+    count = plain_run(cohort.parent / "archive", cohort, config=path).graded_now
+    assert plain_run(cohort.parent / "archive", cohort, config=path).graded_now == 0
+    return count
+
+
+def rows(cohort: Path) -> dict[str, str | None]:
+    """patient key → status of its study, or `gone`."""
+    found = read_table(cohort, "studies").to_pylist()
+    return {
+        row["patient_key"]: "gone" if row["detail"] == "no longer in the archive" else row["status"] for row in found
+    }
+
+
+def test_late_slices_regrade_their_study_alone(cohort: Path) -> None:
+    late = one_series(t2(), name="t2", patient="bob", n=12)[11:]
+    late[0].ImagePositionPatient = [27.0, *late[0].ImagePositionPatient[1:]]
+    write(late, cohort.parent / "archive" / "bob")
+    assert again(cohort) == 1
+    assert sorted(rows(cohort).values()) == ["excluded", "graded", "graded", "graded"]  # type: ignore[type-var]
+
+
+def test_a_late_series_makes_a_study_gradable(cohort: Path) -> None:
+    write(one_series(t2(), name="t2", patient="dan"), cohort.parent / "archive" / "dan")
+    assert again(cohort) == 1
+    assert set(rows(cohort).values()) == {"graded"}
+
+
+def test_a_late_series_that_is_not_chosen_regrades_nothing(cohort: Path) -> None:
+    write(one_series(stir(), name="stir", patient="ann"), cohort.parent / "archive" / "ann")
+    assert again(cohort) == 0
+    assert len(read_table(cohort, "series")) == 8
+
+
+def test_files_sent_again_in_their_place_regrade_their_study_alone(cohort: Path) -> None:
+    os.utime(cohort.parent / "archive" / "cid" / "00004")
+    assert again(cohort) == 1
+
+
+def test_files_sent_again_beside_the_old_ones_change_no_row_but_are_checked(cohort: Path) -> None:
+    before = rows(cohort)
+    shutil.copytree(cohort.parent / "archive" / "cid", cohort.parent / "archive" / "cid again")
+    assert again(cohort) <= 1
+    assert rows(cohort) == before
+
+
+def test_a_moved_folder_regrades_nothing(cohort: Path) -> None:
+    (cohort.parent / "archive" / "ann").rename(cohort.parent / "archive" / "moved")
+    assert again(cohort) == 0
+    assert sorted(rows(cohort).values()) == ["excluded", "graded", "graded", "graded"]  # type: ignore[type-var]
+
+
+def test_a_study_that_left_is_marked_and_kept_and_its_return_regrades_nothing(cohort: Path) -> None:
+    levels = read_table(cohort, "levels")
+    (cohort.parent / "archive" / "ann").rename(cohort.parent / "ann")
+    assert again(cohort) == 0
+    assert list(rows(cohort).values()).count("gone") == 1
+    assert read_table(cohort, "levels") == levels
+    (cohort.parent / "ann").rename(cohort.parent / "archive" / "ann")
+    assert again(cohort) == 0
+    assert "gone" not in rows(cohort).values() and read_table(cohort, "levels") == levels
+
+
+@pytest.mark.parametrize(
+    ("config", "studies"),
+    [
+        ("[levels]\nslices = 5\n", 3),
+        ("[pair]\noverlap_reject = 0.8\n", 3),
+        ("[run]\nshard_size = 1\nstudy_time_limit_s = 60.0\nstudy_memory_limit_mb = 2048\n", 0),
+        ("[levels]\nslices = 3\n", 0),
+    ],
+)
+def test_a_setting_regrades_everything_where_it_can_change_a_grade(cohort: Path, config: str, studies: int) -> None:
+    assert again(cohort, config) == studies
+
+
+@pytest.mark.parametrize(("part", "studies"), [("calibration", 3), ("limits", 0)])
+def test_a_new_model_regrades_everything_and_a_new_word_in_its_card_nothing(
+    cohort: Path, part: str, studies: int
+) -> None:
+    folder = cohort.parent / "mine"
+    folder.mkdir()
+    shutil.copy(SHIPPED / "classifier.safetensors", folder)
+    card = json.loads((SHIPPED / "classifier.json").read_text(encoding="utf-8"))
+    card[part] = {"changed": card.get(part)}
+    (folder / "classifier.json").write_text(json.dumps(card), encoding="utf-8")
+    assert again(cohort, f'classifier = "{folder}/classifier.safetensors"\n') == studies
