@@ -34,6 +34,7 @@ SETTINGS = {
     "distributed.scheduler.worker-saturation": 1.0,  # no shard waits on a worker that another may kill
     "distributed.scheduler.allowed-failures": 0,  # we isolate the culprit ourselves (flows.tasks)
     "distributed.scheduler.work-stealing": False,
+    "distributed.deploy.lost-worker-timeout": "10m",  # on a busy machine a worker takes more than 15 s to come back
     "distributed.worker.preload": ["flows.worker"],
     "distributed.worker.profile.enabled": False,
     "distributed.comm.timeouts.connect": "120s",
@@ -114,6 +115,29 @@ def connect(spec: ClusterSpec, *, shards: int) -> Iterator["Client"]:
             return
         with _start(spec, shards) as cluster, Client(cluster) as client:
             yield client
+
+
+def reopen(client: "Client") -> int:
+    """Start anew the workers of this machine whose nanny has given up on them; returns how many.
+
+    A worker that cannot start, for lack of time or memory, is not tried again by Dask, and the run would wait for ever.
+    """
+    from distributed import Nanny, Status
+
+    cluster: Any = client.cluster
+    specs = getattr(cluster, "worker_spec", {}).values()
+    if not specs or any(spec["cls"] is not Nanny for spec in specs):
+        return 0  # jobs of a queue, pods: whoever runs those starts them anew
+
+    async def scale() -> int:
+        for name in [n for n, nanny in cluster.workers.items() if nanny.status in (Status.closed, Status.failed)]:
+            del cluster.workers[name]
+        missing = len(cluster.worker_spec.keys() - cluster.workers.keys())
+        if missing:
+            cluster.scale(len(cluster.worker_spec))
+        return missing
+
+    return int(cluster.sync(scale))
 
 
 def _start(spec: ClusterSpec, shards: int) -> Any:

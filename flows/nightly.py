@@ -1,5 +1,6 @@
 """The nightly run, read aloud. `modic grade` and the deployment call the same flow."""
 
+import time
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from flows.tasks import quoted
 from modic import night
 from modic.shards import Shard
 
+LOOK_S = 30.0  # between two looks at the workers
 SHARDS_IN_FLIGHT = 256  # threads that wait for Dask; more than the workers of any cluster we know
 
 
@@ -58,8 +60,13 @@ def grade(run: night.Run, shards: list[Shard], spec: clusters.ClusterSpec, log: 
         client.forward_logging(logs.LOGGER)
         futures = [tasks.grade_shard.submit(shard, run.job, quoted(client), quoted(progress)) for shard in shards]
         log.task_runs = {shard.id: future.task_run_id for shard, future in zip(shards, futures, strict=True)}
+        look = time.monotonic()
         while progress.wait(1.0):
             show()
+            if time.monotonic() - look > LOOK_S:
+                look = time.monotonic()
+                if lost := clusters.reopen(client):
+                    say(f"{lost} workers were lost and are started anew")
         show()
         if progress.error:
             raise progress.error

@@ -5,21 +5,28 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, suppress
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar, cast
 from uuid import UUID
 
 from modic.status import duration
 
+P = ParamSpec("P")
+R = TypeVar("R")
 LINE_S = 10.0  # between two lines about files
 ARTIFACT_S = 5.0  # Prefect's database is asked to write no more often
 
 
 class Progress:
-    """Counts studies as shards tell of them; shards call from their threads, `show` only from the flow's."""
+    """Counts studies (or what else `unit` says) as shards tell of them; shards call from their threads, `show` only
+    from the flow's."""
 
-    def __init__(self, cohort: str, studies: int, shards: int) -> None:
+    def __init__(
+        self, cohort: str, studies: int, shards: int, *, unit: str = "studies", doing: str = "grading"
+    ) -> None:
         self.cohort, self.studies, self.open_shards = cohort, studies, shards
+        self.unit, self.doing = unit, doing
         self.error: BaseException | None = None
         self._done: dict[str, int] = {}
         self._lock = threading.Lock()
@@ -64,7 +71,7 @@ class Progress:
     def __str__(self) -> str:
         rate = self.per_hour
         left = f", {duration(3600 * (self.studies - self.done) / rate)} left" if rate else ""
-        return f"{self.done} of {self.studies} studies, {rate:.0f} an hour{left}"
+        return f"{self.done} of {self.studies} {self.unit}, {rate:.0f} an hour{left}"
 
 
 def artifact_key(what: str, cohort: str) -> str:
@@ -122,13 +129,27 @@ def _bar(progress: Progress) -> Iterator[Callable[[], None]]:
     from rich import progress as rich
 
     columns = (
-        rich.TextColumn("grading"), rich.BarColumn(), rich.MofNCompleteColumn(), rich.TextColumn("studies"),
+        rich.TextColumn(progress.doing), rich.BarColumn(), rich.MofNCompleteColumn(), rich.TextColumn(progress.unit),
         rich.TextColumn("{task.fields[rate]:.0f}/h"), rich.TimeElapsedColumn(), rich.TextColumn("left"),
         rich.TimeRemainingColumn(elapsed_when_finished=False),
     )  # fmt: skip
     with rich.Progress(*columns) as bar:
-        task: Any = bar.add_task("grading", total=progress.studies, rate=0.0)
+        task: Any = bar.add_task(progress.doing, total=progress.studies, rate=0.0)
         yield lambda: bar.update(task, completed=progress.done, rate=progress.per_hour)
+
+
+def heard(tell: Callable[P, R]) -> Callable[P, R | None]:
+    """`tell`, which tells Prefect something; None where its server does not answer, for no run stops for want of it."""
+
+    @wraps(tell)
+    def telling(*args: P.args, **kwargs: P.kwargs) -> R | None:
+        import httpx
+
+        with suppress(httpx.HTTPError):
+            return tell(*args, **kwargs)
+        return None
+
+    return telling
 
 
 class Artifact:
@@ -138,8 +159,8 @@ class Artifact:
         from prefect.artifacts import create_progress_artifact
 
         self._progress = progress
-        key = artifact_key("studies", progress.cohort)
-        self._id: UUID = create_progress_artifact(0.0, key=key, description=str(progress))  # type: ignore[assignment]
+        key = artifact_key(progress.unit, progress.cohort)
+        self._id = cast(UUID | None, heard(create_progress_artifact)(0.0, key=key, description=str(progress)))
         self._next = 0.0
 
     def update_now_and_then(self) -> None:
@@ -151,6 +172,7 @@ class Artifact:
         """Tell Prefect how far the run is."""
         from prefect.artifacts import update_progress_artifact
 
-        percent = 100 * self._progress.done / max(self._progress.studies, 1)
-        update_progress_artifact(self._id, percent, str(self._progress))
+        if self._id is not None:
+            percent = 100 * self._progress.done / max(self._progress.studies, 1)
+            heard(update_progress_artifact)(self._id, percent, str(self._progress))
         self._next = time.monotonic() + ARTIFACT_S

@@ -17,9 +17,9 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.error import URLError
+from urllib.error import HTTPError, URLError
 
-from modic.errors import ModicError
+from modic.errors import ModicError, UsageError
 
 STARTUP_S = 120
 QUIET = {
@@ -43,8 +43,8 @@ def prefect_api(home: Path) -> Iterator[Callable[[], None]]:
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     own_home = not user_has_settings()
-    if (not own_home or "prefect" in sys.modules) and _configured_url():
-        yield lambda: None
+    if (not own_home or "prefect" in sys.modules) and (configured := _configured_url()):
+        yield lambda: _reach(configured)
         return
     if own_home:
         os.environ["PREFECT_HOME"] = str(home)
@@ -80,6 +80,19 @@ def _configured_url() -> str | None:
     from prefect.settings import get_current_settings
 
     return get_current_settings().api.url
+
+
+def _reach(url: str) -> None:
+    """Raise UsageError unless something answers at the user's own URL."""
+    for _ in range(3):
+        try:
+            with urllib.request.urlopen(f"{url}/health", timeout=20):
+                return
+        except HTTPError:  # it answers
+            return
+        except (URLError, OSError, ValueError):
+            time.sleep(1)
+    raise UsageError(f"no Prefect server answers at {url}; start it, or unset PREFECT_API_URL to run without one")
 
 
 def _send_what_is_queued() -> None:

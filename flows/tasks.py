@@ -13,7 +13,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.utilities.annotations import quote
 
-from flows.progress import Progress, artifact_key
+from flows.progress import Progress, artifact_key, heard
 from modic import night, pipeline, report, shards, status
 from modic.errors import Reason
 from modic.shards import Job, Shard
@@ -33,7 +33,9 @@ T = TypeVar("T")
 
 def coarse(name: str, step: "Callable[P, R]") -> "Callable[P, R]":
     """A step of the run as a task. Files are the checkpoint: Prefect keeps no results."""
-    return cast("Callable[P, R]", task(name=name, cache_policy=NO_CACHE, persist_result=False)(step))
+    return cast(
+        "Callable[P, R]", task(name=name, task_run_name=name, cache_policy=NO_CACHE, persist_result=False)(step)
+    )
 
 
 def quoted(value: T) -> T:
@@ -114,9 +116,11 @@ def _show_run(run: night.Run) -> None:
         return
     name, of = run.cohort.root.name, f"run {last.run_id}"
     listed, n = last.to_look_at[:LISTED], len(last.to_look_at)
-    create_markdown_artifact(status.markdown(run.cohort, last), key=artifact_key("summary", name), description=of)
+    heard(create_markdown_artifact)(
+        status.markdown(run.cohort, last), key=artifact_key("summary", name), description=of
+    )
     said = f"{of}: {n} failed or uncertainly numbered studies" + (f", the first {LISTED} here" if n > LISTED else "")
-    create_table_artifact(listed, key=artifact_key("to-look-at", name), description=said)
+    heard(create_table_artifact)(listed, key=artifact_key("to-look-at", name), description=said)
 
 
 show_run = coarse("summary", _show_run)

@@ -23,10 +23,12 @@ COMMANDS = (
     "check",
     "report",
     "dictionary",
+    "export",
     "review",
     "validate",
     "train",
     "evaluate",
+    "study",
 )
 """In the order of `--help`; one module of modic.commands each."""
 
@@ -38,10 +40,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(options.command(options))
     except UsageError as error:
-        print(f"modic: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"modic: {one_line(error)}", file=sys.stderr)
         return WRONG_USAGE
     except ModicError as error:
-        print(f"modic: the run failed: {error}", file=sys.stderr)
+        print(f"modic: the run failed: {one_line(error)}", file=sys.stderr)
         return RUN_FAILED
     except KeyboardInterrupt:
         print("modic: stopped; what is finished is kept", file=sys.stderr)
@@ -49,6 +51,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has had enough: `| head`
         return RUN_FAILED
+
+
+def one_line(error: Exception) -> str:
+    """What an error says, on one line and without anything that a terminal would obey."""
+    return "".join(one if one.isprintable() else "�" for one in " ".join(str(error).split()))
 
 
 def parser(wanted: str = "") -> argparse.ArgumentParser:

@@ -9,7 +9,7 @@ A map says what spoke for the class that is shown, not that there is a lesion; i
 (about 5 mm).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -45,28 +45,50 @@ class Evidence:
         return int((self.slice_p.argmax(1) == self.shown).sum())
 
 
-def explain(regions: list[Region], grades: list[Grade], *, classifier: Model) -> list[Evidence]:
-    """The evidence for the grades that `modic.classify.grade_regions` gave these normalized regions."""
+@contextmanager
+def seen_by(classifier: Model, *, wanted: bool = True) -> "Iterator[list[torch.Tensor]]":
+    """Keeps what the shipped network saw while it graded inside, so that `explain` need not look again."""
+    seen: list[torch.Tensor] = []
+    if not wanted or not hasattr(classifier.net, "look"):
+        yield seen
+        return
+    trunk: Any = classifier.net.trunk
+    handle = trunk[3].register_forward_hook(lambda _module, _inputs, output: seen.append(output))
+    try:
+        yield seen
+    finally:
+        handle.remove()
+
+
+def explain(
+    regions: list[Region], grades: list[Grade], *, classifier: Model, seen: "Sequence[torch.Tensor]" = ()
+) -> list[Evidence]:
+    """The evidence for the grades that `modic.classify.grade_regions` gave these normalized regions.
+
+    `seen`: of `seen_by`, if that was around the grading; else the network looks at the regions again.
+    """
     if not regions:
         return []
-    x = network_input(regions).to(classifier.device)
+    x, net = network_input(regions).to(classifier.device), classifier.net
     shown = [int(np.argmax(grade.p)) for grade in grades]
-    maps, slices = (_of_slices if hasattr(classifier.net, "trunk") else _of_volumes)(classifier.net, x, shown)
+    maps, slices = _of_slices(net, x, shown, seen) if hasattr(net, "look") else _of_volumes(net, x, shown)
     p = softmax(slices / float(classifier.card["calibration"]["temperature"]))
     return [Evidence(*one) for one in zip([r.level for r in regions], shown, maps, p, strict=True)]
 
 
-def _of_slices(net: Any, x: "torch.Tensor", shown: list[int]) -> tuple[np.ndarray, np.ndarray]:
+def _of_slices(
+    net: Any, x: "torch.Tensor", shown: list[int], seen: "Sequence[torch.Tensor]"
+) -> tuple[np.ndarray, np.ndarray]:
     """Of modic.slicenet: its head is linear in slices, so one pass over single slices gives both."""
     import torch
 
-    n, _, depth, height, width = x.shape
-    singles = x.transpose(1, 2).reshape(n * depth, 2, 1, height, width)
-    with _watched([net.trunk[3]]) as kept:
-        logits = net(singles)
-        middle = kept[0]  # (n * depth * 2, channels, h, w)
+    n, _, depth, _, _ = x.shape
+    with torch.no_grad():
+        middle = (seen[0] if seen else net.look(x)).clone().requires_grad_()  # (n * depth * 2, channels, h, w)
+    with torch.enable_grad():
+        logits = net.decide(middle, [1] * (n * depth))
         classes = torch.tensor(shown, device=x.device).repeat_interleave(depth)
-        maps = _times_gradient(logits, classes, kept)[0].reshape(n, depth, 2, 1, *middle.shape[2:])
+        maps = _times_gradient(logits, classes, [middle])[0].reshape(n, depth, 2, 1, *middle.shape[2:])
     return _on_grid(maps.transpose(1, 2).flatten(0, 2), x), _numpy(logits).reshape(n, depth, -1)
 
 

@@ -207,7 +207,7 @@ def publish(run: Run, survey: Survey) -> Summary:
     """Build the four tables from the ledger and the archive and make them current in one atomic step."""
     ledger = shards.ledger(run.cohort)
     latest = shards.latest(ledger)
-    graded = ledger.take([latest[key] for key in survey.fingerprints.items()])
+    graded = ledger.take(pa.array([latest[key] for key in survey.fingerprints.items()], pa.int64()))
     old = {name: read_table(run.cohort.root, name) for name in SCHEMAS}
     tables = rows.with_gone(_tables(run, survey, graded, old), old)
     ours = graded.filter(pc.equal(graded["run_id"], run.run_id))

@@ -26,6 +26,9 @@ PARTS = {**{grade: (k,) for k, grade in enumerate(GRADES)}, "MC1 or MC2": (1, 2)
 """What a prevalence is of → the grades that count."""
 
 P = ["p_mc0", "p_mc1", "p_mc2"]
+OLDEST = 90
+"""Years from which ages are one band: there are so few people that a decade could point at one."""
+
 METHODS = {"rogan-gladen", "prediction-powered"}
 
 
@@ -83,7 +86,8 @@ class Opened:
             visits: `first`: of every patient's first graded study; `all`: of all.
             sure_numbering: leave out studies whose level names may be shifted.
 
-        Added: age_band (decades: `40-49`), mc0, mc1, mc2, any_mc (0, 1, null where abstained), level_status.
+        Added: age_band (decades: `40-49`, up to `90+`), mc0, mc1, mc2, any_mc (0, 1, null where abstained),
+        level_status.
         """
         frame = self._six_levels(visits, sure_numbering)
         return frame[frame["level_status"] == "graded"].reset_index(drop=True)
@@ -102,7 +106,8 @@ class Opened:
         about = studies.drop(columns=["patient_key", "status", "reason", "detail", "run_id"])
         frame = own.merge(about, on="study_key", how="inner")
         decade = frame["age_years"] // 10 * 10
-        frame["age_band"] = decade.astype("string") + "-" + (decade + 9).astype("string")
+        band = decade.astype("string") + "-" + (decade + 9).astype("string")
+        frame["age_band"] = band.where(decade.isna() | (decade < OLDEST), f"{OLDEST}+")
         for k in range(3):
             frame[f"mc{k}"] = (frame["mc"] == k).astype("Int8")
         frame["any_mc"] = (frame["mc"] > 0).astype("Int8")
@@ -287,11 +292,11 @@ def _power(graded: pd.DataFrame, known: pd.DataFrame | np.ndarray) -> Corrected:
 
 
 def _corrected_rows(found: Corrected) -> list[dict[str, Any]]:
+    """Of each grade, and of MC1 or MC2, which is all that is not MC0."""
     about = {"method": found.method, "n": found.n, "n_patients": found.n_patients, "n_read": found.n_read}
-    return [
-        {"grade": GRADES[k], "share": found.share[k], "low": found.low[k], "high": found.high[k], **about}
-        for k in range(3)
-    ]
+    ends = [*zip(GRADES, found.share, found.low, found.high, strict=True)]
+    ends.append(("MC1 or MC2", 1 - found.share[0], 1 - found.high[0], 1 - found.low[0]))
+    return [{"grade": grade, "share": share, "low": low, "high": high, **about} for grade, share, low, high in ends]
 
 
 def _read_validation(folder: Path) -> pd.DataFrame:

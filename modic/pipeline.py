@@ -12,13 +12,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from modic import shards
 from modic.classify import grade_regions
 from modic.cohort import Cohort, open_cohort
 from modic.config import Config
 from modic.errors import ModicError, Reason, Rejected
-from modic.evidence import explain
+from modic.evidence import explain, seen_by
 from modic.levels import find_levels, not_lumbar
 from modic.limits import is_out_of_memory, memory_limit
 from modic.normalize import normalize
@@ -72,12 +73,12 @@ def grade_study(pair: Pair, *, models: Models, config: Config, pictures: Path | 
         cut = cut_regions(t1, t2, levels, preprocessing=preprocessing)
     with _timed(seconds, "normalize"):
         regions = [normalize(one, method=preprocessing["normalization"]) for one in cut if isinstance(one, Region)]
-    with _timed(seconds, "grade"):
+    with _timed(seconds, "grade"), seen_by(models.classifier, wanted=pictures is not None) as seen:
         grades = grade_regions(regions, classifier=models.classifier)
     trouble: tuple[str, ...] = ()
     if pictures is not None:
         with _timed(seconds, "pictures"):
-            trouble = _draw(pictures, (t1, t2, levels, cut), regions, grades, models.classifier)
+            trouble = _draw(pictures, (t1, t2, levels, cut), regions, grades, seen, models.classifier)
     return StudyResult(
         levels=_six_rows(t1, t2, levels, cut, grades),
         numbering=levels.numbering,
@@ -94,11 +95,11 @@ def _warnings(pair: Pair, t1: Volume, t2: Volume) -> tuple[str, ...]:
 
 def _draw(
     folder: Path, study: tuple[Volume, Volume, LevelSet, list[Region | LevelResult]],
-    regions: list[Region], grades: list[Grade], classifier: Model,
+    regions: list[Region], grades: list[Grade], seen: Any, classifier: Model,
 ) -> tuple[str, ...]:  # fmt: skip
     """Write the study's pictures; what went wrong comes back as a warning of the study."""
     try:
-        evidence = explain(regions, grades, classifier=classifier)
+        evidence = explain(regions, grades, classifier=classifier, seen=seen)
         write_case(folder, *study, evidence, region_scale=classifier.card["preprocessing"]["region_scale"])
     except Exception as error:  # noqa: BLE001  (pictures are for looking at; the grade stands without them)
         return (f"no pictures: {where(error)}",)

@@ -1,6 +1,7 @@
 """Ask a cohort questions: DuckDB with the four tables, the views of sql/views, and the laws of sql/checks."""
 
 import contextlib
+import glob
 import shutil
 import tempfile
 from pathlib import Path
@@ -62,8 +63,9 @@ def connect(cohort: Path) -> duckdb.DuckDBPyConnection:
     folder = published(cohort)
     connection = duckdb.connect(":memory:")
     connection.execute("SET enable_progress_bar = false")
+    connection.execute("SET autoinstall_known_extensions = false")  # nothing is fetched unless a query says INSTALL
     for name in SCHEMAS:
-        path = str(folder / f"{name}.parquet").replace("'", "''")
+        path = glob.escape(str(folder / f"{name}.parquet")).replace("'", "''")
         connection.execute(f"CREATE VIEW {name} AS SELECT * FROM read_parquet('{path}', hive_partitioning = false)")
         connection.execute(f'CREATE VIEW "{name}.parquet" AS FROM {name}')
     _add_closed_lists(connection)
@@ -125,7 +127,22 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split("\n\nLINE ")[0].split())
 
 
+NOT_A_CONTROL = "regexp_replace({0}, '[\\x00-\\x1f\\x7f-\\x{{9f}}]', '�', 'g')"
+"""Text that a terminal shows and does not obey."""
+NOT_A_FORMULA = "if(regexp_matches({0}, '^[=+\\-@\\t\\r]') AND try_cast({0} AS DOUBLE) IS NULL, '''' || {0}, {0})"
+"""Text that a spreadsheet shows and does not compute; numbers stay as they are."""
+
+
+def _each_text(answer: duckdb.DuckDBPyRelation, expression: str) -> duckdb.DuckDBPyRelation:
+    """`answer` with `expression` of every text column in its place."""
+    names = ['"' + name.replace('"', '""') + '"' for name in answer.columns]
+    kinds = [str(kind) == "VARCHAR" for kind in answer.types]
+    columns = (f"{expression.format(n)} AS {n}" if text else n for n, text in zip(names, kinds, strict=True))
+    return answer.project(", ".join(columns)) if any(kinds) and len(set(names)) == len(names) else answer
+
+
 def _print_table(answer: duckdb.DuckDBPyRelation, out: TextIO) -> None:
+    answer = _each_text(answer, NOT_A_CONTROL)
     with contextlib.redirect_stdout(out):
         answer.show(max_width=TABLE_WIDTH, max_rows=TABLE_ROWS)
 
@@ -133,7 +150,9 @@ def _print_table(answer: duckdb.DuckDBPyRelation, out: TextIO) -> None:
 def _copy(connection: duckdb.DuckDBPyConnection, answer: duckdb.DuckDBPyRelation, format: str, out: TextIO) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "answer"
-        connection.execute(f"COPY (FROM answer) TO '{path}' ({COPY_OPTIONS[format]})")
+        answer = _each_text(answer, NOT_A_FORMULA) if format == "csv" else answer
+        place = str(path).replace("'", "''")
+        connection.execute(f"COPY (FROM answer) TO '{place}' ({COPY_OPTIONS[format]})")
         if format == "parquet":
             with path.open("rb") as binary:
                 shutil.copyfileobj(binary, out.buffer)

@@ -14,6 +14,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
+from modic.answers import answers
 from modic.cases import LEVEL_QUESTION, QUESTION, gather_cases
 from modic.epidemiology import wilson
 from modic.errors import UsageError
@@ -47,9 +48,9 @@ def write_report(cohort_root: Path, run_id: str | None = None) -> Path:
         raise UsageError(f"{cohort_root} shows run {last}, not {run_id}; a report is written of the last finished run")
     folder = cohort_root / "runs" / last
     folder.mkdir(parents=True, exist_ok=True)
-    facts["methods"] = methods_text(facts["run"], facts["normalizations"], facts["patients"])
-    _write(folder / "methods.md", facts["methods"] + "\n")
-    return _write(folder / "report.html", _template("report.html").render(facts))
+    facts["methods"] = methods_text(facts)
+    write_text(folder / "methods.md", facts["methods"] + "\n")
+    return write_text(folder / "report.html", template("report.html").render(facts))
 
 
 def gather(cohort_root: Path) -> dict[str, Any]:
@@ -76,6 +77,7 @@ def gather(cohort_root: Path) -> dict[str, Any]:
             "models": ask("SELECT detector_id, classifier_id, normalization, count(DISTINCT study_key) AS n_studies"
                           " FROM levels GROUP BY ALL ORDER BY n_studies DESC, detector_id, classifier_id"),
             "versions": versions(),
+            **answers(cohort_root),
             **viewer(gather_cases(cohort_root, ask(QUESTION), ask(LEVEL_QUESTION))),
         }  # fmt: skip
 
@@ -116,26 +118,28 @@ def versions() -> dict[str, str]:
     return found
 
 
-def methods_text(run: dict[str, Any], normalizations: list[str], patients: int) -> str:
-    """A paragraph for the methods section of a paper, in plain text; `run` is a row of the table `runs`."""
-    normalization = " or ".join(str(one) for one in normalizations) or "none"
-    text: str = _template("methods.md").render(run=run, normalization=normalization, patients=patients)
+def methods_text(facts: dict[str, Any]) -> str:
+    """A paragraph for the methods section of a paper, in plain text; `facts` as of `gather`."""
+    normalization = " or ".join(str(one) for one in facts["normalizations"]) or "none"
+    text: str = template("methods.md").render(facts | {"normalization": normalization})
     return " ".join(text.split())
 
 
 def render(name: str, **values: Any) -> str:
     """A page made of a template."""
-    text: str = _template(name).render(values)
+    text: str = template(name).render(values)
     return text
 
 
-def _template(name: str) -> Any:
+def template(name: str) -> Any:
+    """A Jinja template of modic/templates, with the filters that reports need."""
     environment = Environment(
         loader=PackageLoader("modic"), autoescape=select_autoescape(), undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
     environment.filters["n"] = _number
     environment.filters["percent"] = lambda value: "–" if value is None else f"{100 * value:.1f}"
+    environment.filters["share"] = _share
     environment.filters["time"] = lambda value: f"{value:%Y-%m-%d %H:%M} UTC"
     return environment.get_template(name)
 
@@ -147,7 +151,15 @@ def _number(value: float | str | None) -> str:
     return value if isinstance(value, str) else f"{value:.3g}" if isinstance(value, float) else f"{value:,}"
 
 
-def _write(path: Path, text: str) -> Path:
+def _share(row: dict[str, Any] | None) -> str:
+    """Percent with its interval, of a row with share, low and high."""
+    if row is None or row["share"] != row["share"]:  # nan: nothing to take a share of
+        return "–"
+    return f"{100 * row['share']:.1f} ({100 * row['low']:.1f}–{100 * row['high']:.1f})"
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write a text that appears whole; returns `path`."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.write_text(text, encoding="utf-8")
     return temporary.replace(path)

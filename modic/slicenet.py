@@ -51,11 +51,17 @@ def build(*, dropout: float, classes: int) -> "nn.Module":
             return self
 
         def forward(self, x: torch.Tensor | list[torch.Tensor]) -> torch.Tensor:
-            depths = [one.shape[1] for one in x]
-            slices = torch.cat([one.transpose(0, 1) for one in x])  # (m, 2, H, W), m slices of all discs
-            m, _, height, width = slices.shape
-            images = SCALE * slices.reshape(-1, 1, height, width).expand(-1, 3, -1, -1)
-            middle = self.trunk[:4](images.contiguous(memory_format=torch.channels_last))  # stem to layer3
+            return self.decide(self.look(x), [one.shape[1] for one in x])
+
+        def look(self, x: torch.Tensor | list[torch.Tensor]) -> torch.Tensor:
+            """Maps of the trunk's layer3 (2 * m, MIDDLE, h, w): T1 and T2 of the m slices of all discs in turn."""
+            slices = torch.cat([one.transpose(0, 1) for one in x])  # (m, 2, H, W)
+            images = SCALE * slices.reshape(-1, 1, *slices.shape[2:]).expand(-1, 3, -1, -1)
+            return self.trunk[:4](images.contiguous(memory_format=torch.channels_last))
+
+        def decide(self, middle: torch.Tensor, depths: list[int]) -> torch.Tensor:
+            """Logits (n, classes) of discs of so many slices each, from what `look` saw of them."""
+            m = len(middle) // 2
             rows = adaptive_avg_pool2d(middle, (ROWS, 1)).flatten(1)
             pooled = torch.cat([rows, self.trunk[4](middle).mean((2, 3))], dim=1).reshape(m, POOLED)
             both = self.joint(middle.reshape(m, 2 * MIDDLE, *middle.shape[2:]))

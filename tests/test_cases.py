@@ -118,6 +118,15 @@ def test_every_study_is_there_once(cohort: Path) -> None:
     assert gather_cases(cohort, [], [])["studies"] == []
 
 
+def test_a_study_keeps_the_pictures_of_the_run_that_graded_it(cohort: Path) -> None:
+    earlier = made_study(0, run_id="20250101T000000Z-0000")
+    folder = cohort / "runs" / earlier["run_id"] / "cases" / earlier["study_key"]
+    folder.mkdir(parents=True)
+    (folder / "case.json").write_text('{"size": [4, 3], "slices": 5, "levels": {}}')
+    (one,) = gather_cases(cohort, [{**earlier, "warnings": None, "t1": {}, "t2": {}}], [])["studies"]
+    assert one["path"] == f"../20250101T000000Z-0000/cases/{key('s', 0)}" and one["size"] == [4, 3]
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     with chromium() as found:

@@ -29,7 +29,9 @@ def test_help_answers_in_under_a_second_and_imports_nothing_heavy() -> None:
     assert time.monotonic() - started < 1
 
 
-@pytest.mark.parametrize("command", ["demo", "grade", "query", "check", "report", "review", "validate", "evaluate"])
+@pytest.mark.parametrize(
+    "command", ["demo", "grade", "query", "check", "report", "review", "validate", "evaluate", "study"]
+)
 def test_every_command_explains_itself_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main([command, "--help"])

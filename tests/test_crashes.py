@@ -21,7 +21,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from dicoms import study, write
+from dicoms import series, study, t1, write
 from fake_worker import without_networks
 from plain_run import in_process, plain_run
 
@@ -296,3 +296,9 @@ def test_a_study_that_asks_for_too_much_memory_is_a_row_and_its_worker_goes_on(t
     assert len(plain_run(archive, cohort, config=str(tmp_path / "small.toml")).failed) == 1
     assert failures(cohort) == [Reason.STUDY_OUT_OF_MEMORY] and len(read_table(cohort, "levels")) == 18
     assert resource.getrlimit(resource.RLIMIT_DATA)[0] == resource.RLIM_INFINITY
+
+
+def test_an_archive_without_any_study_to_grade_is_a_run_too(tmp_path: Path) -> None:
+    write(series(t1(), name="t1"), tmp_path / "archive")
+    plain_run(tmp_path / "archive", tmp_path / "cohort")
+    assert failures(tmp_path / "cohort") == ["study.no_sagittal_t2"]

@@ -13,7 +13,7 @@ from lesions import MIDDLE, Spine, spine
 
 from modic import pictures, pipeline
 from modic.classify import grade_regions
-from modic.evidence import Evidence, explain
+from modic.evidence import Evidence, explain, seen_by
 from modic.nets import build_classifier
 from modic.normalize import normalize
 from modic.pictures import MAP_TILE, MOST_BYTES, TILE, shares, spine_direction, write_case
@@ -140,8 +140,11 @@ def test_the_map_of_an_oedema_lies_at_its_endplate(shipped: Model) -> None:
 def test_slices_alone_are_what_the_network_says_of_them(shipped: Model) -> None:
     _, regions = cut(spine(7003), shipped)
     region = regions[2]
-    grades = grade_regions(regions, classifier=shipped)
-    seen = explain(regions, grades, classifier=shipped)[2]
+    with seen_by(shipped) as watched:
+        grades = grade_regions(regions, classifier=shipped)
+    seen = explain(regions, grades, classifier=shipped, seen=watched)[2]
+    looked_again = explain(regions, grades, classifier=shipped)[2]
+    assert np.array_equal(seen.maps, looked_again.maps) and np.array_equal(seen.slice_p, looked_again.slice_p)
     for k in range(5):
         alone = Region(region.level, *(np.repeat(v[k : k + 1], 5, 0) for v in (region.t1, region.t2)))
         assert seen.slice_p[k] == pytest.approx(grade_regions([alone], classifier=shipped)[0].p, abs=1e-3)
@@ -234,6 +237,6 @@ def test_a_failing_picture_costs_no_grade_and_is_noted(tmp_path: Path, monkeypat
         raise MemoryError("Doe^John")
 
     monkeypatch.setattr(pipeline, "explain", fails)
-    said = pipeline._draw(tmp_path / "s", None, [], [], None)  # type: ignore[arg-type]
+    said = pipeline._draw(tmp_path / "s", None, [], [], [], None)  # type: ignore[arg-type]
     assert len(said) == 1 and said[0].startswith("no pictures: MemoryError") and "Doe" not in said[0]
     assert not (tmp_path / "s").exists()

@@ -1,6 +1,7 @@
 """The chain of a study and of a shard, with the networks replaced; the stages themselves have their own tests."""
 
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from fake_worker import MODEL, level
 
 from modic import pipeline, shards
 from modic.cohort import Cohort, create_cohort
-from modic.config import Config, IdentifyOptions, PairOptions
+from modic.config import Config, IdentifyOptions, PairOptions, RunOptions
 from modic.crawl import crawl
 from modic.errors import ModicError, Reason, Rejected
 from modic.identify import identify
@@ -84,6 +85,36 @@ def test_what_was_accepted_with_a_warning_is_said_of_its_contrast(one_pair: Pair
     warned = replace(one_pair, t2=replace(one_pair.t2, warnings=("slice spacing varies by 3.0%",)))
     result = pipeline.grade_study(warned, models=MODELS, config=Config())
     assert result.warnings == ("T2: slice spacing varies by 3.0%",)
+
+
+@pytest.mark.usefixtures("networks")
+def test_pictures_that_fail_leave_the_grades_and_a_warning(one_pair: Pair, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(pipeline, "seen_by", lambda *_, **__: nullcontext([]))
+    result = pipeline.grade_study(one_pair, models=MODELS, config=Config(), pictures=tmp_path / "s_1")
+    without = pipeline.grade_study(one_pair, models=MODELS, config=Config())
+    assert result.levels == without.levels and "pictures" not in without.seconds
+    (warning,) = set(result.warnings) - set(without.warnings)
+    assert warning.startswith("no pictures: AttributeError")  # these models have no network to explain
+    assert not (tmp_path / "s_1").exists()
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_a_run_draws_its_studies_where_that_is_wanted(
+    one_pair: Pair, cohort: Cohort, monkeypatch: pytest.MonkeyPatch, wanted: bool
+) -> None:
+    folders = []
+
+    def draws(*_: Any, pictures: Path | None, **__: Any) -> StudyResult:
+        folders.append(pictures)
+        return StudyResult(tuple(map(level, LEVELS)), "ok", 0.9)
+
+    monkeypatch.setattr(pipeline, "load_models", lambda *_: MODELS)
+    monkeypatch.setattr(pipeline, "grade_study", draws)
+    config = replace(Config(), run=RunOptions(pictures=wanted))
+    shards.write_input(cohort, "run", "00000", [Work("s_1", "print", one_pair)], config)
+    pipeline.grade_shard(str(cohort.root), "run", "00000", "cpu")
+    assert folders == [cohort.root / "runs" / "run" / "cases" / "s_1" if wanted else None]
+    assert config.grading_hash() == Config().grading_hash()
 
 
 @pytest.mark.usefixtures("networks")

@@ -8,9 +8,12 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from made_cohort import RUN, as_tables, key, make_cohort, make_rows
 
+import modic
+from modic.answers import curves
 from modic.epidemiology import wilson
 from modic.errors import UsageError
 from modic.query import connect, rows_of
@@ -131,3 +134,58 @@ def test_wilson_ends_where_the_score_test_rejects() -> None:
     assert wilson(0, 10)[0] == 0.0 and wilson(10, 10)[1] == pytest.approx(1.0)
     with pytest.raises(ValueError, match="no proportion"):
         wilson(2, 1)
+
+
+@pytest.fixture(scope="module")
+def validated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cohort of 60 patients, a quarter of whose levels two readers read as the model graded them, but for some."""
+    cohort = make_cohort(tmp_path_factory.mktemp("validated"), 120)
+    levels = modic.open(cohort).graded()
+    read = levels[levels.index % 4 == 0]
+    truth = read["p_mc1"].gt(0.5).astype(int) + 2 * read["p_mc2"].gt(0.5)
+    truth = truth.where(read.index % 5 > 0, 0)
+    rows = read[["study_key", "patient_key", "level"]].assign(
+        level=read["level"].astype(str), reader="A", truth=truth, predicted=read["mc"], weight=4.0
+    )
+    (cohort / "validation").mkdir()
+    rows.to_parquet(cohort / "validation" / "readings.parquet")
+    return cohort
+
+
+def test_prevalence_on_the_page_is_what_python_answers(validated: Path) -> None:
+    page = Page(write_report(validated, RUN))
+    text = " ".join(page.text.split())
+    opened = modic.open(validated)
+    for found in (opened.prevalence(), opened.prevalence(unit="patients"), opened.corrected_prevalence("level")):
+        for row in found[found["grade"] == "MC1"].to_dict("records"):
+            if row["share"] == row["share"]:
+                assert f"{100 * row['share']:.1f} ({100 * row['low']:.1f}–{100 * row['high']:.1f})" in text
+    assert "Rogan-Gladen, with what" in text and "readers agree" in text
+    assert "Jensen et al." in text and "How to cite" in text
+    methods = (validated / "runs" / RUN / "methods.md").read_text(encoding="utf-8")
+    assert f"come from {len(opened._validation(None))} readings (Rogan-Gladen)" in methods
+
+
+def test_without_a_validation_the_page_says_that_nothing_is_corrected(page: Page) -> None:
+    assert "nothing can be corrected" in page.text and "corrected, %" not in page.text
+
+
+def test_a_validation_that_cannot_correct_is_said(tmp_path: Path) -> None:
+    cohort = make_cohort(tmp_path, 20)
+    (cohort / "validation").mkdir()
+    cells = pd.DataFrame({"truth": [0, 2], "predicted": [0, 2], "n": [50, 40]})
+    cells.to_parquet(cohort / "validation" / "confusion.parquet")
+    assert "cannot correct these numbers" in Page(write_report(cohort)).text
+
+
+def test_groups_of_few_people_are_not_drawn() -> None:
+    cells = pd.DataFrame(
+        {"age_band": ["40-49", "50-59", "90+"], "sex": ["F", "F", "M"], "grade": "MC1 or MC2", "n": [40, 12, 4],
+         "share": [0.3, 0.5, 0.75], "low": [0.2, 0.3, 0.2], "high": [0.4, 0.7, 0.9]}
+    )  # fmt: skip
+    drawn = curves(cells)
+    assert drawn is not None and drawn["left_out"] == 4 and "90+" not in drawn["x"]
+    women, men = drawn["curves"]
+    assert [point[1] > point[3] for point in women.points] == [True, True] and men.points == []
+    assert women.points[0][1] > women.points[1][1], "a larger share stands higher"
+    assert curves(cells.assign(n=3)) is None

@@ -4,9 +4,12 @@ import argparse
 import signal
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from modic.commands.adding import OK, SOME_STUDIES_FAILED, add_command
+
+if TYPE_CHECKING:
+    from modic.cohort import Cohort
 
 
 def add(commands: Any, wanted: bool) -> None:
@@ -53,11 +56,30 @@ def grade(archive: str, cohort: str, *, config: str = "", cluster: str = "", dev
     if sys.stderr.isatty():
         print("starting …", file=sys.stderr)  # Prefect's temporary server, some 6 s, the first time 15 s
     with prefect_api(run.cohort.private / "prefect") as ready:
+        from httpx import HTTPError
+
         from flows.nightly import grade_cohort
 
         ready()
-        summary = grade_cohort(archive, cohort, config=config, cluster=cluster, device=device)
-    failed = summary["failed"]
+        try:
+            failed = grade_cohort(archive, cohort, config=config, cluster=cluster, device=device)["failed"]
+        except HTTPError:
+            failed = failed_though_unheard(run.cohort)
     if failed:
         print(f"modic: failed: {', '.join(failed[:20])}{' …' if len(failed) > 20 else ''}", file=sys.stderr)
     return SOME_STUDIES_FAILED if failed else OK
+
+
+def failed_though_unheard(cohort: "Cohort") -> list[str]:
+    """Failed studies of the run that has just published its tables, though Prefect's server was lost on the way.
+
+    Raises ModicError where it has not.
+    """
+    from modic import status
+    from modic.errors import ModicError
+
+    last = status.finished(cohort)
+    if last is None or last.run_id != cohort.last_begun()[0]:
+        raise ModicError("Prefect's server does not answer any more; what is finished is kept")
+    print("modic: Prefect's server was lost on the way; the tables are published all the same", file=sys.stderr)
+    return [one["study_key"] for one in last.to_look_at if one["status"] == "failed"]

@@ -312,5 +312,5 @@
   }
   window.addEventListener("hashchange", follow);
   follow();
-  if (reading) root.focus();
+  if (reading) root.focus({ preventScroll: true });
 })();

@@ -9,6 +9,7 @@ into real regions (modic/train/lesions.py). The loop is modic/train/loop.py: the
 
 import argparse
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,11 +42,15 @@ class ClassifierTraining:
     normalization: Method = "standardize"
     region_scale: float = 1.35  # side of a region / width of the disc's box
     region_size: int = 64  # px
+    slices: int = 5
     backbone: str = "resnet3d"  # the paper's; or efficientnet_lite0
     depth: int = 10  # of resnet3d
     widths: tuple[int, ...] = (16, 32, 96, 192)  # of resnet3d; fits 16 MiB in half precision
     freeze_trunk: bool = False  # of efficientnet_lite0: what ImageNet taught stays as it is
     head_penalty: float = 0.0  # factor of half the squared weights of the last layer, added to the loss
+    vary_intensities: bool = True  # in training, as scanners do; the paper varied place and angle only
+    average: float = AVERAGE  # of the weights, measured and kept (AVERAGE); 0: the weights as they are
+    classes: tuple[int, ...] = (0, 1, 2)  # that the data must hold
     folds: int = 0  # calibrate on predictions out of this many folds instead of on patients kept for it
     dropout: float = 0.2
     epochs: int = 40
@@ -71,14 +76,14 @@ class ClassifierTraining:
     @property
     def repeats(self) -> int:
         """How often the only slice of a disc is shown at once: a 3D network needs a stack."""
-        return 5 if self.backbone == "resnet3d" else 1
+        return self.slices if self.backbone == "resnet3d" else 1
 
     @property
     def preprocessing(self) -> dict[str, Any]:
         """What service must do again (modic.regions, modic.normalize)."""
         return {
             "normalization": self.normalization, "region_scale": self.region_scale, "region_size": self.region_size,
-            "slices": 5,
+            "slices": self.slices,
         }  # fmt: skip
 
 
@@ -101,9 +106,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--folds", type=int, default=0, help="cross-validate first, and calibrate on the predictions out of fold"
     )
     parser.add_argument("--depth", type=int, default=10, choices=(10, 18, 34, 50), help="of each 3D ResNet")
-    parser.add_argument(
-        "--widths", type=_widths, default=(16, 32, 96, 192), help="channels of its four stages, W,W,W,W"
-    )
+    parser.add_argument("--widths", type=widths, default=(16, 32, 96, 192), help="channels of its four stages, W,W,W,W")
     parser.add_argument("--epochs", type=int, default=40, help="at most")
     parser.add_argument("--epoch-steps", type=int, default=40, help="batches an epoch")
     parser.add_argument("--batch", type=int, default=16, help="discs a batch")
@@ -206,9 +209,19 @@ def out_of_fold(
 
 
 def load_sources(options: ClassifierTraining) -> list[Disc]:
+    """`read_sources`, and whether a user's own data can be split into the parts of a training."""
+    from modic.train.sources.load import check_discs
+
+    discs = read_sources(options)
+    if any(source.split("=")[0] in KINDS for source in options.data):
+        check_discs(discs)
+    return discs
+
+
+def read_sources(options: ClassifierTraining) -> list[Disc]:
     """All discs; those of SPIDER and the phantom from the cache in `options.out` where an earlier training with the
     same data and cut left one. A user's own are read anew: their labels change, and a cache would hold patients."""
-    from modic.train.sources.load import check_discs, check_labels_used, classifier_discs
+    from modic.train.sources.load import check_labels_used, classifier_discs
 
     discs: list[Disc] = []
     check_labels_used(options.data, options.labels)
@@ -233,8 +246,6 @@ def load_sources(options: ClassifierTraining) -> list[Disc]:
             )
             save_discs(cache, cut_now)
         discs += load_discs(cache)
-    if any(source.split("=")[0] in KINDS for source in options.data):
-        check_discs(discs)
     return discs
 
 
@@ -257,7 +268,7 @@ def fit(
     """Adam, early stopping; leaves the averaged weights of the best epoch in `net`; returns each epoch's numbers."""
     import torch
 
-    pools = training_pools(parts["train"])
+    pools = training_pools(parts["train"], options.classes)
     return train(
         net,
         torch.optim.Adam([p for p in net.parameters() if p.requires_grad], options.learning_rate),
@@ -265,7 +276,7 @@ def fit(
         validation=lambda net: _stopping_loss(net, parts["stop"], options),
         loop=Loop(
             out, settings, options.epochs * options.epoch_steps, options.epoch_steps, options.patience,
-            options.minutes, average=AVERAGE, seed=options.seed,
+            options.minutes, average=options.average, seed=options.seed,
         ),
     )  # fmt: skip
 
@@ -273,14 +284,14 @@ def fit(
 Pools = list[list[tuple[float, list[Example], np.ndarray]]]
 
 
-def training_pools(examples: list[Example]) -> Pools:
-    """For each class its groups: (share, examples, probability of each). Raises UsageError where a class has none.
+def training_pools(examples: list[Example], classes: tuple[int, ...] = (0, 1, 2)) -> Pools:
+    """For each of `classes` its groups: (share, examples, probability of each). Raises UsageError where one has none.
 
     Painted lesions go to degenerate discs more often, as real ones do, so that the disc does not give them away.
     """
     fat = [Example(e.disc, painted=2) for e in examples if e.painted]
     pools: Pools = []
-    for label in range(3):
+    for label in classes:
         groups = [
             (1 - PHANTOM, [e for e in examples if e.label == label and e.real]),
             (PHANTOM, [e for e in examples if e.label == label and e.source == "phantom"]),
@@ -314,8 +325,11 @@ def _loss(
 ) -> "torch.Tensor":
     import torch
 
-    size, method, repeats = options.region_size, options.normalization, options.repeats
-    views = [training_view(e, rng, size=size, method=method, repeats=repeats) for e in batch]
+    view = partial(
+        training_view, size=options.region_size, method=options.normalization, repeats=options.repeats,
+        intensities=options.vary_intensities,
+    )  # fmt: skip
+    views = [view(e, rng) for e in batch]
     y = torch.tensor([e.label for e in batch], device=options.device)
     loss = torch.nn.functional.cross_entropy(net(network_batch(views, options.device)), y, label_smoothing=0.05)
     head = net.get_submodule("head").get_parameter("weight")
@@ -365,11 +379,12 @@ def _stopping_loss(net: "torch.nn.Module", examples: list[Example], options: Cla
     return float(np.mean([balanced_log_loss(logits[m], labels[m]) for m in (phantom, ~phantom) if m.any()]))
 
 
-def _widths(text: str) -> tuple[int, ...]:
+def widths(text: str) -> tuple[int, ...]:
+    """What `--widths` was given. Raises argparse.ArgumentTypeError."""
     try:
-        widths = tuple(int(part) for part in text.split(","))
+        numbers = tuple(int(part) for part in text.split(","))
     except ValueError:
-        widths = ()
-    if len(widths) != 4 or min(widths) < 1:
+        numbers = ()
+    if len(numbers) != 4 or min(numbers) < 1:
         raise argparse.ArgumentTypeError("give four whole numbers, such as 16,32,96,192")
-    return widths
+    return numbers

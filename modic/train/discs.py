@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -18,6 +18,9 @@ from modic.records import LEVELS, LevelBox, LevelSet, Region, Volume
 from modic.regions import cut_regions
 from modic.train.lesions import DiscGeometry, disc_geometry
 from modic.train.spider import boxed_by, slice_volume, split_of, trusted
+
+if TYPE_CHECKING:
+    from modic.phantom.anatomy import Patient
 
 MARGIN = 1.5  # cached regions are this much larger on each axis than what the network sees
 ONE_SLICE = frozenset({"spider", "slices"})  # sources with one slice a contrast
@@ -225,30 +228,37 @@ def phantom_discs(patients: int, preprocessing: dict[str, Any], *, first_seed: i
 
     Transitional spines are left out. Echo and repetition times and fields are drawn from those of SPIDER's headers.
     """
+    from modic.phantom.anatomy import make_patient
+
     discs: list[Disc] = []
     for seed in range(first_seed, first_seed + patients):
-        discs += _phantom_patient(seed, preprocessing)
+        patient = make_patient(seed, p_mc1=0.3, p_mc2=0.3)
+        if not patient.transitional:
+            discs += imaged_discs(patient, preprocessing)
     return discs
 
 
-def _phantom_patient(seed: int, preprocessing: dict[str, Any]) -> list[Disc]:
-    from modic.phantom.anatomy import make_patient
+def imaged_discs(
+    patient: "Patient", preprocessing: dict[str, Any], *, matrix: tuple[int, int] = (272, 176),
+    pixel_mm: tuple[float, float] = (0.95, 1.15), snr: tuple[float, float] = (12, 60),
+) -> list[Disc]:  # fmt: skip
+    """T1 and T2 of a synthetic patient, rendered with a scanner drawn from his seed, and cut into his six discs.
+
+    `matrix`: rows, columns; `pixel_mm` and `snr` are drawn between these bounds.
+    """
     from modic.phantom.physics import Sequence
     from modic.phantom.render import Grid, disc_boxes, render_many
 
-    patient = make_patient(seed, p_mc1=0.3, p_mc2=0.3)
-    if patient.transitional:
-        return []
-    rng = np.random.default_rng([seed, 11])
+    rng = np.random.default_rng([patient.seed, 11])
     _, y, z = patient.lumbar_centre_mm
     centre = (float(patient.lateral(z) + rng.normal(0, 2)), y, z - 15.0)
     spacing = float(rng.uniform(3.5, 5.0))
-    grid = Grid("sagittal", 272, 176, float(rng.uniform(0.95, 1.15)), preprocessing["slices"], spacing, 2.0, centre)
+    grid = Grid("sagittal", *matrix, float(rng.uniform(*pixel_mm)), preprocessing["slices"], spacing, 2.0, centre)
     field = float(rng.choice([0.3, 1.0, 1.5, 1.5, 3.0]))
     t1 = Sequence("t1", float(rng.uniform(400, 800)), float(rng.uniform(7, 25)), field_t=field)
     t2 = Sequence("t2", float(rng.uniform(2500, 5500)), float(rng.uniform(80, 125)), field_t=field)
-    snr, coil = float(rng.uniform(12, 60)), float(rng.random())
-    volumes = render_many(patient, grid, [t1, t2], seed=0, snr=snr, coil=coil)
+    noise, coil = float(rng.uniform(*snr)), float(rng.random())
+    volumes = render_many(patient, grid, [t1, t2], seed=0, snr=noise, coil=coil)
     middle = preprocessing["slices"] // 2
     boxes = [LevelBox(name, box, middle, 1.0) for name, box in disc_boxes(patient, grid, middle) if name]
     labels = {level: (int(grade), 0) for level, grade in patient.grades.items()}
@@ -258,7 +268,7 @@ def _phantom_patient(seed: int, preprocessing: dict[str, Any]) -> list[Disc]:
             volumes[1],
             boxes,
             labels,
-            patient=f"phantom-{seed}",
+            patient=f"phantom-{patient.seed}",
             source="phantom",
             preprocessing=preprocessing,
         )

@@ -43,7 +43,8 @@ class Table:
     def markdown(self) -> str:
         """For `evaluation.md`."""
         lines = [self.header, ("---",) * len(self.header), *self.rows]
-        return "\n".join([f"**{self.title}**", "", *("| " + " | ".join(line) + " |" for line in lines), ""])
+        title = [f"**{self.title}**", ""] if self.title else []
+        return "\n".join([*title, *("| " + " | ".join(line) + " |" for line in lines), ""])
 
 
 def add_arguments(parser: argparse.ArgumentParser, *, model: str) -> None:

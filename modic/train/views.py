@@ -51,21 +51,25 @@ class Stress:
 
 
 def training_view(
-    example: Example, rng: np.random.Generator, *, size: int, method: Method, repeats: int = 5
+    example: Example, rng: np.random.Generator, *, size: int, method: Method, repeats: int = 5, intensities: bool = True
 ) -> np.ndarray:
     """Moved, turned, mirrored, with changed contrast, field and noise; float32 (2, slices, size, size).
+
+    Without `intensities` grey values stay what they are, as in the paper: only place, angle, size and side change.
 
     Where a disc has one slice it is shown `repeats` times; where it has several, sometimes only the middle ones are.
     """
     t1, t2 = _painted(example, rng, repeats)
     if repeats == 1 and len(t1) > 3 and rng.random() < FEWER_SLICES:
         t1, t2 = t1[1:-1], t2[1:-1]
-    if example.disc.real and example.label == 0 and rng.random() < 0.15:
+    if intensities and example.disc.real and example.label == 0 and rng.random() < 0.15:
         paint_distractor(t1, t2, example.disc.geometry, rng)
     both = _moved(t1, t2, rng, size, 1.0, one_slice=example.disc.one_slice)
     if rng.random() < 0.5:
         both = both[:, ::-1]  # right and left are alike
-    return _normalized(np.stack([_degraded(contrast, rng) for contrast in both]), method)
+    if intensities:
+        both = np.stack([_degraded(contrast, rng) for contrast in both])
+    return _normalized(both, method)
 
 
 def measuring_view(

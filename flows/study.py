@@ -1,0 +1,93 @@
+"""The normalization study, read aloud: check and deal, every fold once, tables and report."""
+
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prefect import flow, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.runtime import flow_run
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from flows import clusters
+from flows.nightly import SHARDS_IN_FLIGHT, say
+from flows.progress import Progress, artifact_key, shown
+from flows.tasks import coarse, quoted
+from modic.errors import ModicError
+from modic.study import data, report
+from modic.study.design import Design, Fold, design_from
+from modic.study.training import train_fold
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+TRIES = 3  # of a fold whose worker dies: a machine that reboots is no reason to stop, one without memory is
+
+prepare = coarse("prepare", data.prepare)
+write_report = coarse("report", report.write_study)
+
+
+def run_name() -> str:
+    """`<the study's folder>`."""
+    return Path(flow_run.parameters["design"]["out"]).resolve().name
+
+
+@flow(
+    name="normalization-study",
+    flow_run_name=run_name,
+    task_runner=ThreadPoolTaskRunner(max_workers=SHARDS_IN_FLIGHT),  # type: ignore[arg-type]
+)
+def normalization_study(design: dict[str, Any], cluster: str = "") -> dict[str, Any]:
+    """Train and predict every fold of a study that has no file yet, and write its tables and report.
+
+    Args:
+        design: options of modic.study.design.Design, and `profile`.
+        cluster: path of a cluster file (flows.clusters); empty for this machine.
+    """
+    checked = design_from(design)
+    spec = clusters.read_cluster(Path(cluster) if cluster else None)
+    with data.locked(checked):
+        say(prepare(checked, say=say).line())
+        folds = data.unfinished(checked)
+        if folds:
+            train(checked, folds, spec)
+        outcome = write_report(checked.out)
+    create_markdown_artifact(outcome.answer, key=artifact_key("answer", checked.out.name), description=run_name())
+    say(outcome.answer)
+    return {"folds": len(checked.shards), "trained_now": len(folds), "report": str(outcome.page)}
+
+
+def train(design: Design, folds: list[Fold], spec: clusters.ClusterSpec) -> None:
+    """Every fold once, on the cluster; returns when all have a file, and raises where one cannot be trained."""
+    progress = Progress(design.out.name, len(folds), len(folds), unit="folds", doing="training")
+    say(f"{len(folds)} of {len(design.shards)} folds to train")
+    with clusters.connect(spec, shards=len(folds)) as client, shown(progress, say) as show:
+        futures = [train_one.submit(fold, design, quoted(client), quoted(progress)) for fold in folds]
+        while progress.wait(1.0):
+            show()
+        show()
+        if progress.error:
+            raise progress.error
+        for future in futures:
+            future.result()
+
+
+@task(name="train-fold", task_run_name="fold {fold.id}", cache_policy=NO_CACHE, persist_result=False)
+def train_one(fold: Fold, design: Design, client: "Client", progress: Progress) -> None:
+    """One fold on the cluster; its file is the result. A worker that dies costs a try."""
+    from distributed import KilledWorker
+
+    with progress.shard(fold.id, 1):
+        for attempt in range(TRIES):
+            ended = threading.Event()
+            arguments = (str(design.out), fold, design.device)
+            future = client.submit(
+                train_fold, *arguments, key=(f"fold-{design.out.name}", fold.id, attempt), pure=False
+            )
+            future.add_done_callback(lambda _, ended=ended: ended.set())
+            ended.wait()
+            if not isinstance(future.exception(), KilledWorker):
+                future.result()
+                return
+        raise ModicError(f"fold {fold.id}: its worker died {TRIES} times; is there enough memory for it?")

@@ -1,0 +1,51 @@
+"""A cohort's tables for those whose world is not Parquet: CSV, OMOP CDM, and DICOM SR for the PACS.
+
+Each format is a function (cohort, out) → lines that say what was written and what was left out.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from modic.errors import UsageError
+
+FORMATS = ("csv", "omop", "sr")
+
+
+def export(cohort: Path, out: Path, *, format: str) -> list[str]:
+    """Write the cohort's current tables as `format` into `out`, a new or empty folder outside the cohort.
+
+    Returns lines that say what was written. Raises UsageError where `cohort` has no finished run, or `out` will not do.
+    """
+    from modic.query import published
+
+    published(cohort)
+    here, there = cohort.resolve(), out.resolve()
+    if here == there or here in there.parents or there in here.parents:
+        raise UsageError(f"{out} must lie outside the cohort: nothing that is exported belongs beside its tables")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"{out} is not empty; name a new folder")
+    write = _writer(format)
+    try:
+        out.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise UsageError(f"cannot make {out}: {error.strerror}") from error
+    return write(cohort, out)
+
+
+def _writer(format: str) -> Callable[[Path, Path], list[str]]:
+    """Raises UsageError where a package is missing or the format is none."""
+    if format == "csv":
+        from modic.export.csv import write_csv
+
+        return write_csv
+    if format == "omop":
+        from modic.export.omop import write_omop
+
+        return write_omop
+    if format == "sr":
+        try:
+            from modic.export.sr import write_sr
+        except ImportError as error:
+            raise UsageError(f"DICOM SR needs highdicom ({error.name} is missing): pip install 'modic[sr]'") from error
+        return write_sr
+    raise UsageError(f"there is no format {format}; there are {', '.join(FORMATS)}")
