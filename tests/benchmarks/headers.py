@@ -21,6 +21,7 @@ import dicoms  # noqa: E402
 from modic.crawl import crawl  # noqa: E402
 from modic.headers import COLUMNS  # noqa: E402
 
+TWO = "modic.crawl, two processes"  # from 20,000 files on
 WANTED = [keyword for keyword in COLUMNS if keyword != "TransferSyntaxUID"]
 
 
@@ -35,10 +36,11 @@ def main() -> None:
         archive = Path(folder, "archive")
         fill(archive, options.source, options.files)
         index = Path(folder, "index.parquet")
-        rates: dict[str, list[float]] = {"modic.crawl": [], "pydicom": []}
+        rates: dict[str, list[float]] = {"modic.crawl": [], TWO: [], "pydicom": []}
         for _ in range(options.rounds):
             rates["pydicom"].append(rate(lambda: plain(archive), options.files))
             rates["modic.crawl"].append(rate(lambda: crawl(archive, index=None), options.files))
+            rates[TWO].append(rate(lambda: crawl(archive, index=None, processes=2), options.files))
         crawl(archive, index=index)
         rates["modic.crawl, nothing changed"] = [rate(lambda: crawl(archive, index=index), options.files)]
     median = {name: sorted(values)[len(values) // 2] for name, values in rates.items()}
