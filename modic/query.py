@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import duckdb
+import pyarrow.parquet as pq
 
 from modic.cohort import is_cohort
 from modic.errors import UsageError
@@ -65,8 +66,7 @@ def connect(cohort: Path) -> duckdb.DuckDBPyConnection:
     connection.execute("SET enable_progress_bar = false")
     connection.execute("SET autoinstall_known_extensions = false")  # nothing is fetched unless a query says INSTALL
     for name in SCHEMAS:
-        path = glob.escape(str(folder / f"{name}.parquet")).replace("'", "''")
-        connection.execute(f"CREATE VIEW {name} AS SELECT * FROM read_parquet('{path}', hive_partitioning = false)")
+        connection.execute(f"CREATE VIEW {name} AS {_rows_of_file(connection, folder, name)}")
         connection.execute(f'CREATE VIEW "{name}.parquet" AS FROM {name}')
     _add_closed_lists(connection)
     for name, sql in statements("views").items():
@@ -74,6 +74,17 @@ def connect(cohort: Path) -> duckdb.DuckDBPyConnection:
         comment = first_comment(sql).replace("'", "''")
         connection.execute(f"COMMENT ON VIEW {name} IS '{comment}'")
     return connection
+
+
+def _rows_of_file(connection: duckdb.DuckDBPyConnection, folder: Path, name: str) -> str:
+    """SQL of a table; columns that were not yet there when it was published are null."""
+    path = folder / f"{name}.parquet"
+    place = glob.escape(str(path)).replace("'", "''")
+    rows = f"SELECT * FROM read_parquet('{place}', hive_partitioning = false)"
+    if set(SCHEMAS[name].names) <= set(pq.read_schema(path).names):
+        return rows
+    connection.register(f"columns_of_{name}", SCHEMAS[name].empty_table())
+    return f"{rows} UNION ALL BY NAME SELECT * FROM columns_of_{name}"
 
 
 def _add_closed_lists(connection: duckdb.DuckDBPyConnection) -> None:

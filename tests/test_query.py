@@ -83,3 +83,12 @@ def test_the_last_run_is_known(cohort: Path) -> None:
 
 def test_the_sql_files_are_found() -> None:
     assert list(sql_dir().glob("views/*.sql"))
+
+
+def test_a_cohort_published_before_a_column_was_added_is_read_with_nulls(tmp_path: Path) -> None:
+    make_cohort(tmp_path)
+    path = (tmp_path / "current").resolve() / "series.parquet"
+    pq.write_table(pq.read_table(path).drop_columns(["warnings", "role_evidence"]), path)
+    with connect(tmp_path) as connection:
+        assert rows_of(connection, "SELECT count(*) AS n, count(warnings) AS w FROM series") == [{"n": 22, "w": 0}]
+        assert rows_of(connection, "FROM series_to_review") == []

@@ -42,6 +42,9 @@ SITES = {
 CORNER = 0.5
 """From the centre of the first pixel to its corner."""
 
+UNICODE = "ISO_IR 192"
+"""Character set of the reports: names of any archive fit, and highdicom refuses some that DICOM allows."""
+
 NEAR_MM = 0.5
 """So near must a box's corner on a file lie to where the table says, or the file is not the slice that was graded."""
 
@@ -88,6 +91,8 @@ def _report(study: dict[str, Any], files: list[str]) -> tuple[Dataset | None, st
                 slices[index] = pydicom.dcmread(files[index], stop_before_pixels=True)
             except (OSError, pydicom.errors.InvalidDicomError):
                 return None, "a T2 file is gone or cannot be read"
+            slices[index].decode()
+            slices[index].SpecificCharacterSet = UNICODE
         if int(slices[index].get("NumberOfFrames") or 1) > 1:
             return None, "multi-frame T2 (not supported)"
         if not _is_slice(slices[index], level):
