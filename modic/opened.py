@@ -159,7 +159,8 @@ class Opened:
                 `prediction-powered`: with the levels of this cohort that readers read.
             validation: what `modic validate` wrote (default: COHORT/validation); a confusion matrix (3, 3) or, with
                 abstentions, (3, 4), true grades as rows; a frame of cells (truth, predicted, n) or of readings
-                (truth, predicted, and patient_key, study_key, level, reader, weight where there are).
+                (truth, predicted, and patient_key, study_key, level, reader, weight, blind where there are). Readings
+                that were not blind are left out.
 
         An abstention is a fourth thing that the model can say, in the cohort as in the validation, so that none is
         dropped; null in `predicted` means it. One row a group and grade: share, low, high, method, n, n_patients,
@@ -198,7 +199,7 @@ class Opened:
             raise UsageError(f"the validation lacks {', '.join(sorted(missing))}")
         if "n" in known.columns:
             return _matrix(known)
-        readings = known[known["truth"].notna()].reset_index(drop=True)
+        readings = _blind(known[known["truth"].notna()]).reset_index(drop=True)
         if {"study_key", "level"} <= set(readings.columns):
             own = self.levels[["study_key", "level", "mc", "status"]].assign(
                 level=self.levels["level"].astype("string")
@@ -207,6 +208,16 @@ class Opened:
             here = (joined["status"] == "graded").to_numpy(bool, na_value=False)
             readings["predicted"] = joined["mc"].where(here, joined["predicted"]).astype("Int8")
         return readings
+
+
+def _blind(readings: pd.DataFrame) -> pd.DataFrame:
+    """Without those that were given with the model's grade in sight: they hide its errors."""
+    if "blind" not in readings.columns or readings.empty:
+        return readings
+    blind = readings[readings["blind"].astype("boolean").fillna(True).to_numpy(bool)]
+    if blind.empty:
+        raise UsageError("every reading was made with the model's grade in sight; modic review draws blind ones")
+    return blind
 
 
 def _groups(frame: pd.DataFrame, by: str | Sequence[str]) -> list[tuple[dict[str, Any], pd.DataFrame]]:

@@ -180,6 +180,18 @@ def test_a_cohort_is_corrected_by_readings_of_its_own(
     assert found.loc["MC1 or MC2", "share"] == pytest.approx(found.loc[["MC1", "MC2"], "share"].sum())
 
 
+def test_readings_with_the_models_grade_in_sight_correct_nothing(
+    graded_as_the_paper: tuple[Opened, pd.DataFrame],
+) -> None:
+    cohort, readings = graded_as_the_paper
+    swayed = readings.assign(truth=readings["predicted"].fillna(0), blind=False)
+    both = pd.concat([readings.assign(blind=True), swayed])
+    alone, among = (cohort.corrected_prevalence(validation=one)["share"] for one in (readings, both))
+    assert among.to_numpy() == pytest.approx(alone.to_numpy(), abs=1e-6)
+    with pytest.raises(UsageError, match="in sight"):
+        cohort.corrected_prevalence(validation=swayed)
+
+
 def test_a_validation_in_its_folder_is_found_and_two_readers_are_not_two_levels(
     graded_as_the_paper: tuple[Opened, pd.DataFrame],
 ) -> None:
