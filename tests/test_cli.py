@@ -113,6 +113,9 @@ class Runs:
             text=True,
             cwd=self.cohort.parent,
             start_new_session=True,
+            preexec_fn=lambda: signal.signal(
+                signal.SIGINT, signal.SIG_DFL
+            ),  # tests in a background job inherit its deafness
         )
 
     def _shards(self) -> int:
