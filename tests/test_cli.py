@@ -113,9 +113,7 @@ class Runs:
             text=True,
             cwd=self.cohort.parent,
             start_new_session=True,
-            preexec_fn=lambda: signal.signal(
-                signal.SIGINT, signal.SIG_DFL
-            ),  # tests in a background job inherit its deafness
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job ignores it
         )
 
     def _shards(self) -> int:
