@@ -4,13 +4,12 @@ Text that begins like a formula (= + - @, tab, return, also in full width) gets 
 advises. Null is an empty field, empty text is `""`; lists are JSON (`[0,1]`); times are UTC.
 """
 
-import shutil
 from pathlib import Path
 
 import pyarrow as pa
 
-from modic.dictionary import MARKDOWN
-from modic.query import connect, published
+from modic.dictionary import MARKDOWN, dictionary
+from modic.query import connect
 from modic.schemas import SCHEMAS
 
 FORMULA = r"^[=+\-@\t\r\n＝＋－＠]"
@@ -25,7 +24,7 @@ def write_csv(cohort: Path, out: Path) -> list[str]:
             columns = ", ".join(_safe(field) for field in schema)
             copy_csv(connection, f"SELECT {columns} FROM {name}", path)
             said.append(f"{path}: {connection.sql(f'SELECT count(*) FROM {name}').fetchall()[0][0]:,} rows")
-    shutil.copyfile(published(cohort) / MARKDOWN, out / MARKDOWN)
+    (out / MARKDOWN).write_text(dictionary(), encoding="utf-8")
     return said
 
 
