@@ -175,10 +175,15 @@ def _create(root: Path) -> None:
 
 
 def write_json(path: Path, value: Any) -> Path:
-    """Write `path` so that it appears whole or not at all, also after a kill or a power cut."""
+    """`write_whole` of a value."""
+    return write_whole(path, json.dumps(value, ensure_ascii=False))
+
+
+def write_whole(path: Path, content: str | bytes) -> Path:
+    """Write `path` so that it appears whole or not at all, also after a kill or a power cut; returns it."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump(value, file, ensure_ascii=False)
+    with temporary.open("wb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)

@@ -12,13 +12,13 @@ Pixels only: no text of a header, no metadata. The same input gives the same byt
 """
 
 import json
-import secrets
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.ndimage import map_coordinates
 
+from modic.cohort import write_whole
 from modic.evidence import Evidence
 from modic.records import LEVELS, LevelResult, LevelSet, Region, Volume
 from modic.regions import Box, box_on_t1
@@ -61,8 +61,8 @@ def write_case(
     case = {"size": overview[0].shape[::-1], "slices": slices, "levels": said}
     folder.mkdir(parents=True, exist_ok=True)
     for name, data in files.items():
-        _write(folder / name, data)
-    return _write(folder / "case.json", json.dumps(case, separators=(",", ":")).encode())
+        write_whole(folder / name, data)
+    return write_whole(folder / "case.json", json.dumps(case, separators=(",", ":")))
 
 
 def facts(evidence: Evidence, downwards: np.ndarray, region_scale: float) -> dict[str, Any]:
@@ -176,9 +176,3 @@ def _small_enough(pictures: list[np.ndarray]) -> dict[str, bytes]:
         if sum(map(len, encoded)) <= MOST_BYTES * 0.95:  # the rest is for case.json
             return dict(zip(names, encoded, strict=True))
     raise ValueError("pictures do not fit")
-
-
-def _write(path: Path, data: bytes) -> Path:
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    temporary.write_bytes(data)
-    return temporary.replace(path)

@@ -6,7 +6,6 @@ Everything in it comes from the published tables, through the views of sql/views
 import base64
 import hashlib
 import json
-import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 
 from modic.answers import answers
 from modic.cases import LEVEL_QUESTION, QUESTION, gather_cases
+from modic.cohort import write_whole
 from modic.epidemiology import wilson
 from modic.errors import UsageError
 from modic.query import connect, rows_of
@@ -49,8 +49,8 @@ def write_report(cohort_root: Path, run_id: str | None = None) -> Path:
     folder = cohort_root / "runs" / last
     folder.mkdir(parents=True, exist_ok=True)
     facts["methods"] = methods_text(facts)
-    write_text(folder / "methods.md", facts["methods"] + "\n")
-    return write_text(folder / "report.html", template("report.html").render(facts))
+    write_whole(folder / "methods.md", facts["methods"] + "\n")
+    return write_whole(folder / "report.html", template("report.html").render(facts))
 
 
 def gather(cohort_root: Path) -> dict[str, Any]:
@@ -125,12 +125,6 @@ def methods_text(facts: dict[str, Any]) -> str:
     return " ".join(text.split())
 
 
-def render(name: str, **values: Any) -> str:
-    """A page made of a template."""
-    text: str = template(name).render(values)
-    return text
-
-
 def template(name: str) -> Any:
     """A Jinja template of modic/templates, with the filters that reports need."""
     environment = Environment(
@@ -156,10 +150,3 @@ def _share(row: dict[str, Any] | None) -> str:
     if row is None or row["share"] != row["share"]:  # nan: nothing to take a share of
         return "–"
     return f"{100 * row['share']:.1f} ({100 * row['low']:.1f}–{100 * row['high']:.1f})"
-
-
-def write_text(path: Path, text: str) -> Path:
-    """Write a text that appears whole; returns `path`."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    return temporary.replace(path)

@@ -23,7 +23,7 @@ from modic.errors import UsageError
 from modic.query import published
 from modic.readings import sample_path
 from modic.records import LEVELS
-from modic.report import render, viewer
+from modic.report import template, viewer
 from modic.train.columns import Columns, write_rows
 
 Disc = dict[str, Any]
@@ -146,7 +146,7 @@ def write_pages(cohort_root: Path, out: Path, drawn: list[Disc], sample_id: str,
         items = sorted((_item(disc) for disc in drawn), key=lambda item: (item["key"], str(item["levels"])))
         random.Random(f"{seed} {sample_id} {reader}").shuffle(items)
         data = {"mode": "reading", "levels": LEVELS, "reader": reader, "sample": sample_id, "studies": items}
-        text = render("reading.html", reader=reader, discs=len(items), **viewer(data))
+        text = template("reading.html").render(reader=reader, discs=len(items), **viewer(data))
         pages.append(out / f"{reader}.html")
         pages[-1].write_text(text, encoding="utf-8")
     return pages

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from modic.cohort import write_whole
 from modic.epidemiology import wilson
 from modic.records import LEVELS
-from modic.report import template, versions, write_text
+from modic.report import template, versions
 from modic.study import paper, simulation, statistics, words
 from modic.study.data import open_study
 from modic.study.figure import figure
@@ -55,9 +56,9 @@ def write_study(out: Path) -> Outcome:
         "answer": answer, "warnings": said, "sections": sections(results), "line": results.study.line(),
         "figure": drawn, "citation": paper.CITATION,
     }  # fmt: skip
-    write_text(out / "figure2.svg", drawn)
-    write_text(out / "report.md", template("study.md").render(facts))
-    page = write_text(out / "report.html", template("study.html").render(facts))
+    write_whole(out / "figure2.svg", drawn)
+    write_whole(out / "report.md", template("study.md").render(facts))
+    page = write_whole(out / "report.html", template("study.html").render(facts))
     return Outcome(page, answer, tuple(said))
 
 

@@ -1,6 +1,5 @@
 """Small pictures drawn with OpenCV: learning curves and reliability diagrams, with axes, ticks and labels."""
 
-import secrets
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -8,6 +7,8 @@ from typing import Any
 
 import cv2
 import numpy as np
+
+from modic.cohort import write_whole
 
 INK, GREY, GRID = (40, 40, 40), (120, 120, 120), (225, 225, 225)
 BLUE, ORANGE = (176, 114, 31), (20, 107, 222)  # BGR
@@ -104,11 +105,7 @@ def learning_curve(history: list[dict[str, Any]]) -> np.ndarray:
 
 def save_png(path: Path, image: np.ndarray) -> Path:
     """Write a picture that appears whole; returns `path`."""
-    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.tmp")
-    _, encoded = cv2.imencode(".png", image)
-    temporary.write_bytes(encoded.tobytes())
-    temporary.replace(path)
-    return path
+    return write_whole(path, cv2.imencode(".png", image)[1].tobytes())
 
 
 def reliability_diagram(
