@@ -1,12 +1,14 @@
 """The nightly run, read aloud. `modic grade` and the deployment call the same flow."""
 
 import time
+from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prefect import flow
 from prefect.context import FlowRunContext
+from prefect.futures import PrefectFuture
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
@@ -16,6 +18,9 @@ from flows.progress import Progress, counting, shown
 from flows.tasks import quoted
 from modic import night
 from modic.shards import Shard
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 LOOK_S = 30.0  # between two looks at the workers
 SHARDS_IN_FLIGHT = 256  # threads that wait for Dask; more than the workers of any cluster we know
@@ -61,18 +66,25 @@ def grade(run: night.Run, shards: list[Shard], spec: clusters.ClusterSpec, log: 
         client.forward_logging(logs.LOGGER)
         futures = [tasks.grade_shard.submit(shard, run.job, quoted(client), quoted(progress)) for shard in shards]
         log.task_runs = {shard.id: future.task_run_id for shard, future in zip(shards, futures, strict=True)}
-        look = time.monotonic()
-        while progress.wait(1.0):
-            show()
-            if time.monotonic() - look > LOOK_S:
-                look = time.monotonic()
-                if lost := clusters.reopen(client):
-                    say(f"{lost} workers were lost and are started anew")
+        follow(futures, progress, client, show)
+
+
+def follow(
+    futures: Sequence[PrefectFuture[Any]], progress: Progress, client: "Client", show: Callable[[], None]
+) -> None:
+    """Show the progress of task runs until all have ended, and start lost workers anew; raises what one raised."""
+    look = time.monotonic()
+    while progress.wait(1.0):
         show()
-        if progress.error:
-            raise progress.error
-        for future in futures:
-            future.result()
+        if time.monotonic() - look > LOOK_S:
+            look = time.monotonic()
+            if lost := clusters.reopen(client):
+                say(f"{lost} workers were lost and are started anew")
+    show()
+    if progress.error:
+        raise progress.error
+    for future in futures:
+        future.result()
 
 
 def say(line: str) -> None:

@@ -11,7 +11,7 @@ from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import clusters
-from flows.nightly import SHARDS_IN_FLIGHT, say
+from flows.nightly import SHARDS_IN_FLIGHT, follow, say
 from flows.progress import Progress, artifact_key, shown
 from flows.tasks import coarse, quoted
 from modic.errors import ModicError
@@ -64,13 +64,7 @@ def train(design: Design, folds: list[Fold], spec: clusters.ClusterSpec) -> None
     say(f"{len(folds)} of {len(design.shards)} folds to train")
     with clusters.connect(spec, shards=len(folds)) as client, shown(progress, say) as show:
         futures = [train_one.submit(fold, design, quoted(client), quoted(progress)) for fold in folds]
-        while progress.wait(1.0):
-            show()
-        show()
-        if progress.error:
-            raise progress.error
-        for future in futures:
-            future.result()
+        follow(futures, progress, client, show)
 
 
 @task(name="train-fold", task_run_name="fold {fold.id}", cache_policy=NO_CACHE, persist_result=False)
