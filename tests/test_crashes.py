@@ -85,7 +85,7 @@ def reading(cohort: Path, sizes: set[tuple[int, int]]) -> Iterator[list[str]]:
         while not stop.is_set():
             try:
                 for name in SCHEMAS:  # as an analyst does, file by file
-                    pq.read_table(cohort / "current" / f"{name}.parquet", partitioning=None)
+                    read_by_path(cohort / "current" / f"{name}.parquet")
                 folder = query.published(cohort)
                 size = tuple(len(pq.read_table(folder / f"{name}.parquet")) for name in ("studies", "levels"))
             except Exception as error:  # noqa: BLE001
@@ -101,6 +101,18 @@ def reading(cohort: Path, sizes: set[tuple[int, int]]) -> Iterator[list[str]]:
     finally:
         stop.set()
         reader.join()
+
+
+def read_by_path(path: Path) -> pa.Table:
+    """As an analyst does. pyarrow opens a path twice, for the footer and for the rows, so a read during which the link
+    moved is made again; any other that fails is the cohort's fault."""
+    while True:
+        led_to = path.parent.readlink()
+        try:
+            return pq.read_table(path, partitioning=None)
+        except OSError:
+            if path.parent.readlink() == led_to:
+                raise
 
 
 Start = Callable[[Path], BaseProcess]
