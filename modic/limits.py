@@ -1,5 +1,6 @@
-"""What one study may take: memory. (Its time is watched from outside, where a hang cannot stop the watch.)"""
+"""Cores, and the memory one study may take. (Its time is watched from outside, where a hang cannot stop the watch.)"""
 
+import os
 import resource
 import sys
 from collections.abc import Iterator
@@ -8,6 +9,11 @@ from pathlib import Path
 
 SAID_BY_LIBRARIES = ("DefaultCPUAllocator", "Insufficient memory", "std::bad_alloc", "Unable to allocate")
 """How torch, OpenCV, C++ and numpy say it in exceptions that are no MemoryError."""
+
+
+def cores() -> int:
+    """That this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager

@@ -13,7 +13,6 @@ import hashlib
 import json
 import logging
 import math
-import os
 import time
 import traceback
 from collections import Counter
@@ -35,6 +34,7 @@ from modic.config import GRADING_SECTIONS, Config, load_config
 from modic.crawl import crawl
 from modic.errors import ModicError, UsageError
 from modic.identify import identify
+from modic.limits import cores
 from modic.pair import pair
 from modic.pipeline import where
 from modic.pseudonym import Pseudonyms
@@ -160,16 +160,12 @@ def _models_hash(cards: list[dict[str, Any]]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _cores() -> int:
-    """That this process may use; the workers that will grade have nothing to do during the crawl."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 @discreet
 def find_studies(run: Run, *, on_progress: Callable[[int], None] | None = None) -> Survey:
     """crawl → identify → pair; `on_progress` is told the files seen. Raises UsageError where there is no DICOM."""
     began = time.monotonic()
-    found = crawl(run.archive, index=run.cohort.header_index, on_progress=on_progress, processes=_cores())
+    # the workers that will grade have nothing to do yet
+    found = crawl(run.archive, index=run.cohort.header_index, on_progress=on_progress, processes=cores())
     LOG.info("files: %s", json.dumps(found.counts))
     series = identify(found.headers, options=run.config.identify)
     outcomes = pair(series, options=run.config.pair)

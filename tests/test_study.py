@@ -1,7 +1,11 @@
 """The normalization study on made-up discs: folds by patient, errors before training, resuming, tables and report."""
 
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -263,3 +267,50 @@ def test_the_flow_trains_what_is_missing_and_a_second_run_nothing(
     started = time.monotonic()
     assert normalization_study(design)["trained_now"] == 0
     assert time.monotonic() - started < 60
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_a_killed_study_goes_on_from_its_finished_folds(tmp_path: Path) -> None:
+    (tmp_path / "one.yaml").write_text(json.dumps({"cluster_kwargs": {"n_workers": 1}}))
+    options = {
+        "data": "synthetic=60", "repeats": 3, "folds": 2, "normalizations": "none,standardize", "region-size": 16,
+        "slices": 1, "widths": "2,2,2,2", "epochs": 1, "epoch-steps": 2, "batch": 6,
+        "cluster": str(tmp_path / "one.yaml"),
+    }  # fmt: skip
+    given = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+
+    def study(out: Path) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "modic", "study", "normalization", "--out", str(out), *given]
+        with (tmp_path / "said.txt").open("a") as said:
+            return subprocess.Popen(command, stdout=said, stderr=said, text=True, start_new_session=True, cwd=tmp_path)
+
+    def finished(out: Path) -> dict[str, int]:
+        return {path.name: path.stat().st_mtime_ns for path in out.glob("shards/*.parquet")}
+
+    out, deadline = tmp_path / "killed", time.monotonic() + 300
+    run = study(out)
+    while not finished(out):
+        assert time.monotonic() < deadline and run.poll() is None, (tmp_path / "said.txt").read_text()
+        time.sleep(0.05)
+    os.killpg(run.pid, signal.SIGKILL)
+    run.wait(timeout=60)
+    kept = finished(out)
+    assert 0 < len(kept) < 12
+    assert study(out).wait(timeout=300) == 0, (tmp_path / "said.txt").read_text()
+    assert len(finished(out)) == 12
+    assert kept.items() <= finished(out).items(), "a finished fold was trained again"
+    undisturbed = data.prepare(design_from({**_plain(options), "out": tmp_path / "undisturbed"}))
+    for fold in undisturbed.design.shards:
+        training.train_fold(str(undisturbed.design.out), fold, "cpu")
+        ours, theirs = (
+            pq.read_table(data.shard_path(where, fold)).drop_columns(["minutes"])
+            for where in (out, undisturbed.design.out)
+        )
+        assert ours.equals(theirs)
+
+
+def _plain(options: dict[str, Any]) -> dict[str, Any]:
+    """Of the command line's options the design's."""
+    plain = {name.replace("-", "_"): value for name, value in options.items() if name != "cluster"}
+    lists = {"data": ("synthetic=60",), "normalizations": ("none", "standardize"), "widths": (2, 2, 2, 2)}
+    return plain | lists
