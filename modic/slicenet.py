@@ -59,14 +59,17 @@ def build(*, dropout: float, classes: int) -> "nn.Module":
             images = SCALE * slices.reshape(-1, 1, *slices.shape[2:]).expand(-1, 3, -1, -1)
             return self.trunk[:4](images.contiguous(memory_format=torch.channels_last))
 
+        def features(self, middle: torch.Tensor, depths: list[int]) -> torch.Tensor:
+            """(n, POOLED), of about unit variance: what `head` decides by, from what `look` saw of n discs."""
+            rows = adaptive_avg_pool2d(middle, (ROWS, 1)).flatten(1)
+            pooled = torch.cat([rows, self.trunk[4](middle).mean((2, 3))], dim=1).reshape(-1, POOLED)
+            return self.norm(_over_slices(pooled, depths))
+
         def decide(self, middle: torch.Tensor, depths: list[int]) -> torch.Tensor:
             """Logits (n, classes) of discs of so many slices each, from what `look` saw of them."""
-            m = len(middle) // 2
-            rows = adaptive_avg_pool2d(middle, (ROWS, 1)).flatten(1)
-            pooled = torch.cat([rows, self.trunk[4](middle).mean((2, 3))], dim=1).reshape(m, POOLED)
-            both = self.joint(middle.reshape(m, 2 * MIDDLE, *middle.shape[2:]))
+            both = self.joint(middle.reshape(-1, 2 * MIDDLE, *middle.shape[2:]))
             joint = torch.cat([both.mean((2, 3)), both.amax((2, 3))], dim=1)  # (m, 2 * JOINT)
-            logits = self.head(self.dropout(self.norm(_over_slices(pooled, depths))))
+            logits = self.head(self.dropout(self.features(middle, depths)))
             oedema = self.oedema(self.dropout(_over_slices(joint, depths)))  # (n, 1)
             return logits + nn.functional.pad(oedema, (1, classes - 2))
 

@@ -7,6 +7,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from modic.classify import grade_regions
 from modic.errors import UsageError
@@ -16,7 +17,9 @@ from modic.train import classifier as training
 from modic.train.calibrate import conformal_quantiles, fit_scaling, held_out_coverage
 from modic.train.discs import Disc, part_of, save_discs, spider_discs, wide
 from modic.train.lesions import DiscGeometry, disc_geometry, paint
-from modic.train.metrics import auc_0_2, measure
+from modic.train.metrics import auc, auc_0_2, measure
+from modic.train.refit import refit_head
+from modic.train.start import Start
 from modic.train.views import Example, measuring_view, training_view
 from modic.weights import load_classifier
 
@@ -279,3 +282,31 @@ def test_a_finished_fold_is_kept_and_one_of_other_options_refused(
     (tmp_path / "checkpoint.safetensors").unlink()
     with pytest.raises(UsageError, match="learning_rate"):
         training.train_classifier(folded(tmp_path, learning_rate=0.5))
+
+
+def test_types_0_and_2_are_told_apart_by_what_real_discs_say_and_type_1_stays_as_trained(tmp_path: Path) -> None:
+    options = training.ClassifierTraining(
+        data=(), out=tmp_path, backbone="efficientnet_lite0", freeze_trunk=True, region_size=32, device="cpu"
+    )
+    net = training.new_network(options, Start())
+    discs = made_up(100)
+    known, new = [Example(d) for d in discs[:190]], [Example(d) for d in discs[190:] if d.real and d.label != 1]
+    with torch.no_grad():
+        net.head.weight.normal_(0, 0.1)
+        for part in (net.trunk, net.norm):  # a random trunk's statistics are far from those of its images
+            for norm in part.modules():
+                norm.momentum = None
+            part.train()
+            net(next(training.measuring_batches(known, options, seed=0)))
+            part.eval()
+    before = {name: p.clone() for name, p in net.head.named_parameters()}
+    assert not refit_head(net, [e for e in known if e.source == "phantom"], options)
+    assert all(torch.equal(p, before[name]) for name, p in net.head.named_parameters())
+    assert refit_head(net, known, options)
+    for name, parameter in net.head.named_parameters():
+        assert torch.equal(parameter[1], before[name][1])
+        assert torch.allclose(parameter[0] + parameter[2], before[name][0] + before[name][2], atol=1e-5)
+    logits = training.predict(net, new, options)
+    fat = np.array([e.label == 2 for e in new])
+    assert auc(logits[:, 2] - logits[:, 0], fat) > 0.95
+    assert ((logits[:, 2] > logits[:, 0]) == fat).mean() > 0.9

@@ -85,7 +85,8 @@ def write_classifier(
         "preprocessing": options.preprocessing, "calibration": calibration, "data": _data(parts),
         "recipe": {"command": command(options, started_from), "started_from": started_from,
                    "stopped_after": short(history[-1]), "history": [short(row) for row in history],
-                   "optimizer": f"Adam {options.learning_rate}, {options.batch} discs a batch, classes equally often"},
+                   "optimizer": f"Adam {options.learning_rate}, {options.batch} discs a batch, classes equally often"
+                   + ("; then types 0 and 2 by logistic regression (modic/train/refit.py)" * options.freeze_trunk)},
         "results": _cross_validation(*out_of_fold, calibration, options)
         | _results(net, parts, calibration, options), "limits": _limits(parts),
         "licence": _licence(e.disc.source for group in parts.values() for e in group),

@@ -8,6 +8,7 @@ into real regions (modic/train/lesions.py). The loop is modic/train/loop.py: the
 """
 
 import argparse
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -162,6 +163,7 @@ def train_classifier(options: ClassifierTraining) -> Path:
         unseen = out_of_fold(parts, options, start, settings)
     net = new_network(options, start)
     history = fit(net, parts, options, settings, options.out)
+    _refit(net, parts["train"] + parts["stop"], options)
     path = write_classifier(net, parts, history, options, start.record or None, unseen)
     finish(options.out, history, settings)
     return path
@@ -202,6 +204,7 @@ def out_of_fold(
             others = [e for e, it in zip(parts["train"], inside, strict=True) if not it]
             net = new_network(options, start)
             fit(net, parts | {"train": others}, options, settings | {"fold": fold}, out)
+            _refit(net, others + parts["stop"], options)
             np.save(kept, predict(net, held_out, options, seed=1))
         examples += held_out
         logits.append(np.load(kept))
@@ -281,6 +284,14 @@ def fit(
     )  # fmt: skip
 
 
+def _refit(net: "torch.nn.Module", examples: list[Example], options: ClassifierTraining) -> None:
+    """With a frozen trunk, whose features stay what they are."""
+    from modic.train.refit import refit_head
+
+    if options.freeze_trunk and refit_head(net, examples, options):
+        print("types 0 and 2 are told apart by a logistic regression on features", flush=True)
+
+
 Pools = list[list[tuple[float, list[Example], np.ndarray]]]
 
 
@@ -353,21 +364,22 @@ def predict(
 
     net.eval()
     rows = []
-    for start in range(0, len(examples), 32):
-        views = [
-            measuring_view(
-                e,
-                1000 * seed + start + i,
-                size=options.region_size,
-                method=options.normalization,
-                repeats=options.repeats,
-                stress=stress,
-            )
-            for i, e in enumerate(examples[start : start + 32])
-        ]
+    for batch in measuring_batches(examples, options, seed=seed, stress=stress):
         with torch.inference_mode():
-            rows.append(net(network_batch(views, options.device)).double().cpu().numpy())
+            rows.append(net(batch).double().cpu().numpy())
     return np.concatenate(rows) if rows else np.zeros((0, 3))
+
+
+def measuring_batches(
+    examples: list[Example], options: ClassifierTraining, *, seed: int, stress: Stress | None = None
+) -> Iterator["torch.Tensor | list[torch.Tensor]"]:
+    """Measuring views of all examples in their order, 32 at a time; the same for the same seed."""
+    view = partial(
+        measuring_view, size=options.region_size, method=options.normalization, repeats=options.repeats, stress=stress
+    )
+    for start in range(0, len(examples), 32):
+        some = enumerate(examples[start : start + 32], 1000 * seed + start)
+        yield network_batch([view(example, number) for number, example in some], options.device)
 
 
 def _stopping_loss(net: "torch.nn.Module", examples: list[Example], options: ClassifierTraining) -> float:
