@@ -17,6 +17,8 @@ from modic.epidemiology import clustered_mean, effective_wilson
 GRADES, ABSTAINED = 3, 3
 DRAWS = 4000
 SMOOTH = 0.5
+SHORTEST = 0.5
+"""Part of its usual way that an interval's end goes from a bound that the estimate lies beyond."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +46,9 @@ def rogan_gladen(
             effective numbers where readings are weighted or of few patients (`confusion_of`).
 
     Shares are the most likely ones on the simplex. Their interval is the spread of plain inversion over `draws` of both
-    uncertainties, the cohort's (by patient) and the validation's, around them: where inversion leaves the simplex, as
-    with a grade seen less often than its false positives, the interval is not empty. Raises ValueError where the
-    validation cannot answer: no reading of a grade, no abstention where the cohort has some, or a model that tells
-    grades no better than chance; and for a single patient.
+    uncertainties, the cohort's (by patient) and the validation's; `_bounded` where that reaches below 0 or above 1.
+    Raises ValueError where the validation cannot answer: no reading of a grade, no abstention where the cohort has
+    some, or a model that tells grades no better than chance; and for a single patient.
     """
     columns = GRADES + 1
     table = np.zeros((GRADES, columns))
@@ -64,9 +65,25 @@ def rogan_gladen(
     rng = np.random.default_rng(seed)
     apparent = rng.multivariate_normal(share, covariance, size=draws, method="eigh").clip(min=0)
     rows = np.stack([rng.dirichlet(row + SMOOTH / len(used), size=draws) for row in table], axis=1)
-    around = share_true - inverted(share[None], table[None] / table.sum(1, keepdims=True))[0]
-    low, high = np.clip(np.percentile(inverted(apparent, rows), [2.5, 97.5], axis=0) + around, 0, 1)
+    plain = inverted(share[None], table[None] / table.sum(1, keepdims=True))[0]
+    low, high = _bounded(inverted(apparent, rows), plain)
+    low, high = np.minimum(low, share_true), np.maximum(high, share_true)
     return Corrected(share_true, low, high, "Rogan-Gladen", len(seen), m, round(float(np.sum(confusion))))
+
+
+def _bounded(drawn: np.ndarray, plain: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """95 % interval (3,), (3,) within 0-1 of an estimate `plain` (3,), which may lie outside, by its draws (n, 3).
+
+    A grade rarer than its false positives by chance has a plain estimate below 0, and the usual interval would be empty
+    or absurdly short. So its upper end reaches at least SHORTEST of its usual way. No share below that is then missed
+    from above, and 97.5 % would be covered: the lower end of such intervals leaves all 5 % below, which keeps 95 %
+    (after Feldman and Cousins, Phys. Rev. D 57 (1998) 3873-3889). The same at 1.
+    """
+    low, low_5, high_5, high = np.percentile(drawn, [2.5, 5, 95, 97.5], axis=0)
+    floor, ceiling = SHORTEST * (high - plain), 1 - SHORTEST * (plain - low)
+    lower = np.minimum(np.maximum(low, np.minimum(low_5, floor)), ceiling)
+    upper = np.maximum(np.minimum(high, np.maximum(high_5, ceiling)), floor)
+    return lower.clip(0, 1), upper.clip(0, 1)
 
 
 def _refuse(table: np.ndarray, seen: np.ndarray) -> None:

@@ -20,15 +20,13 @@ from modic.epidemiology import clustered_share
 from modic.errors import UsageError
 from modic.query import connect, published
 from modic.records import LEVELS
+from modic.schemas import OLDEST
 
 GRADES = ("MC0", "MC1", "MC2")
 PARTS = {**{grade: (k,) for k, grade in enumerate(GRADES)}, "MC1 or MC2": (1, 2)}
 """What a prevalence is of → the grades that count."""
 
 P = ["p_mc0", "p_mc1", "p_mc2"]
-OLDEST = 90
-"""Years from which ages are one band: there are so few people that a decade could point at one."""
-
 METHODS = {"rogan-gladen", "prediction-powered"}
 
 

@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 from benchmarks.coverage import PAPER, TRUE, coverage
 from made_cohort import RUN, as_tables, make_cohort, make_rows
+from scipy.stats import norm
 
 import modic
-from modic.correction import confusion_of, most_likely, prediction_powered, rogan_gladen
+from modic.correction import _bounded, confusion_of, most_likely, prediction_powered, rogan_gladen
 from modic.epidemiology import clustered_share, wilson
 from modic.errors import UsageError
 from modic.opened import Opened
@@ -117,6 +118,15 @@ def test_shares_stay_on_the_simplex_where_inversion_would_leave_it() -> None:
     assert found.share == pytest.approx([1, 0, 0], abs=1e-3) and found.share.sum() == pytest.approx(1)
     assert (found.low >= 0).all() and (found.high <= 1).all() and found.high[1] > 0.02
     assert most_likely(TRUE @ PAPER, PAPER) == pytest.approx(TRUE, abs=1e-6)
+
+
+def test_intervals_near_a_bound_cover_95_percent_and_are_never_empty() -> None:
+    z = norm.ppf(np.linspace(0.0005, 0.9995, 1000))  # estimates, and draws around each, of a normal one
+    for truth in (0.0, 0.005, 0.015, 0.03, 0.06, 0.5, 0.97, 1.0):
+        ends = [_bounded((truth + 0.02 * (e + z))[:, None], np.array([truth + 0.02 * e])) for e in z]
+        low, high = np.array([[float(end[0]) for end in pair] for pair in ends]).T
+        assert (high - low > 0.01).all(), truth
+        assert np.mean((low <= truth) & (truth <= high)) == pytest.approx(0.95, abs=0.003), truth
 
 
 def test_abstentions_that_depend_on_the_grade_do_not_bias() -> None:
