@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from modic.errors import UsageError
-from modic.opened import Opened, P
+from modic.opened import OWN_READ, Opened, P
 
 FEWEST = 5
 """Patients in a cell of age and sex that is shown."""
@@ -62,7 +62,15 @@ def answers(cohort_root: Path) -> dict[str, Any]:
     """Everything of the front page that is more than a count; {} of each where nothing was graded."""
     opened = Opened.of(cohort_root)
     if opened.graded().empty:
-        return {"overall": [], "curves": None, "corrected": {}, "calibration": [], "why": "", "published": ()}
+        return {
+            "overall": [],
+            "curves": None,
+            "corrected": {},
+            "calibration": [],
+            "why": "",
+            "own_read": 0,
+            "published": (),
+        }
     corrected, why = _corrected(opened)
     levels, patients = (opened.prevalence(unit=unit).to_dict("records") for unit in ("levels", "patients"))
     overall = [
@@ -73,6 +81,7 @@ def answers(cohort_root: Path) -> dict[str, Any]:
         "overall": overall,
         "corrected": corrected,
         "why": why,
+        "own_read": OWN_READ,
         "curves": curves(opened.prevalence(["age_band", "sex"], unit="patients")),
         "calibration": calibration(opened) if corrected else [],
         "published": PUBLISHED,
@@ -84,11 +93,15 @@ def _corrected(opened: Opened) -> tuple[dict[tuple[str, str], dict[str, Any]], s
     if not (opened.root / "validation").is_dir():
         return {}, "No validation by readers lies in this cohort (modic validate writes it): nothing can be corrected."
     try:
-        rows = opened.corrected_prevalence().assign(level="all").to_dict("records")
-        rows += opened.corrected_prevalence("level").to_dict("records")
+        rows = opened.corrected_prevalence(method="by-group").assign(level="all").to_dict("records")
     except UsageError as error:
         return {}, f"The validation in this cohort cannot correct these numbers: {error}."
-    return {(str(row["level"]), str(row["grade"])): row for row in rows}, ""
+    why = ""
+    try:
+        rows += opened.corrected_prevalence("level", method="by-group").to_dict("records")
+    except UsageError as error:
+        why = f"Single levels cannot be corrected: {error}."
+    return {(str(row["level"]), str(row["grade"])): row for row in rows}, why
 
 
 def curves(by_age_and_sex: pd.DataFrame) -> dict[str, Any] | None:
