@@ -29,8 +29,8 @@ PARTS = {**{grade: (k,) for k, grade in enumerate(GRADES)}, "MC1 or MC2": (1, 2)
 P = ["p_mc0", "p_mc1", "p_mc2"]
 METHODS = {"rogan-gladen", "prediction-powered", "by-group"}
 OWN_READ = 50
-"""Read levels from which a group is corrected by its own readings: intervals from 50 drawn by grade covered 94.8-97.3 %
-of simulated cohorts with 5 % of MC1, those from 20 drawn at random 87-90 % for MC1."""
+"""Read levels from which a group is corrected by its own readings: intervals from 50 drawn by grade covered 94-97 % of
+simulated cohorts with 5 or 0.5 % of MC1; from 50 drawn without regard to the grade 90 % of the latter."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from made_cohort import RUN, as_tables, make_cohort, make_rows
 from scipy.stats import norm
 
 import modic
-from modic.correction import _bounded, confusion_of, most_likely, prediction_powered, rogan_gladen
+from modic.correction import PERCENT, _bounded, confusion_of, most_likely, prediction_powered, rogan_gladen
 from modic.epidemiology import clustered_share, wilson
 from modic.errors import UsageError
 from modic.opened import Opened
@@ -121,9 +121,9 @@ def test_shares_stay_on_the_simplex_where_inversion_would_leave_it() -> None:
 
 
 def test_intervals_near_a_bound_cover_95_percent_and_are_never_empty() -> None:
-    z = norm.ppf(np.linspace(0.0005, 0.9995, 1000))  # estimates, and draws around each, of a normal one
+    z, around = norm.ppf(np.linspace(0.0005, 0.9995, 1000)), 0.02 * norm.ppf(np.array(PERCENT) / 100)
     for truth in (0.0, 0.005, 0.015, 0.03, 0.06, 0.5, 0.97, 1.0):
-        ends = [_bounded((truth + 0.02 * (e + z))[:, None], np.array([truth + 0.02 * e])) for e in z]
+        ends = [_bounded((e + around)[:, None], np.array([e]), np.array([e]).clip(0, 1)) for e in truth + 0.02 * z]
         low, high = np.array([[float(end[0]) for end in pair] for pair in ends]).T
         assert (high - low > 0.01).all(), truth
         assert np.mean((low <= truth) & (truth <= high)) == pytest.approx(0.95, abs=0.003), truth
@@ -257,5 +257,6 @@ def test_intervals_cover_in_a_small_simulation() -> None:
         "200 patients",
         "500 patients, validation of 100",
         "1000 patients, 200 levels read at random",
+        "1000 patients, 0.5 % of MC1, 300 levels read by grade",
     ):
         assert min(coverage(scene, 100).values()) >= 0.88, scene
