@@ -21,27 +21,38 @@ SEXES = {"F": "women", "M": "men"}
 
 PUBLISHED = (
     {
-        "population": "Patients with low back pain or sciatica: median of the studies of a systematic review",
+        "population": "Patients with non-specific low back pain or sciatica: median of a systematic review",
+        "definition": "any type, by each study's own definition",
         "share": 0.43,
         "source": "Jensen et al., Eur Spine J 2008; 17:1407-1422",
     },
     {
-        "population": "Non-clinical populations: median of the same review",
+        "population": "Non-clinical samples: median of the same review",
+        "definition": "the same",
         "share": 0.06,
         "source": "Jensen et al., Eur Spine J 2008; 17:1407-1422",
     },
     {
-        "population": "Patients with spinal pain, China, lumbar spine",
+        "population": "1,720 patients with low back pain, China",
+        "definition": "types 1 to 3, lumbar spine",
         "share": 0.210,
         "source": "Sheng-yun et al., PLoS One 2014; 9:e114993",
     },
     {
-        "population": "People without spinal pain, China, lumbar spine",
+        "population": "304 people without symptoms, China",
+        "definition": "types 1 to 3, lumbar spine",
         "share": 0.105,
         "source": "Sheng-yun et al., PLoS One 2014; 9:e114993",
     },
     {
-        "population": "561 men of 35 to 70 years, Finland, L1-S1",
+        "population": "2,449 volunteers of the population, southern China",
+        "definition": "any type, lumbar spine, on sagittal T2 alone",
+        "share": 0.058,
+        "source": "Mok et al., Spine J 2016; 16:32-41",
+    },
+    {
+        "population": "561 men of a twin registry, mean age 50, Finland",
+        "definition": "types 1 to 3 and mixed, all lumbar endplates",
         "share": 0.556,
         "source": "Wang et al., Spine J 2012; 12:411-416",
     },
