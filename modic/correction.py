@@ -18,6 +18,9 @@ from modic.epidemiology import clustered_mean
 GRADES, ABSTAINED = 3, 3
 DRAWS = 4000
 SMOOTH = 0.5
+FEW, UNSEEN = 5, 0.5
+"""Where a count of the cohort is below FEW, shares are drawn with UNSEEN added to each (Jeffreys), else as normal."""
+
 PERCENT = (2.5, 5, 95, 97.5)
 SHORTEST = 0.5
 """Part of its usual way that an interval's end goes from a bound that the estimate lies beyond."""
@@ -65,7 +68,11 @@ def rogan_gladen(
     share, covariance = clustered_mean(seen, patients)
     share_true = most_likely(share, table / table.sum(1, keepdims=True))
     rng = np.random.default_rng(seed)
-    apparent = rng.multivariate_normal(share, covariance, size=draws, method="eigh").clip(min=0)
+    counts = share * _effective(share, covariance, len(seen), m)
+    if counts.min() < FEW:  # none seen of 20 is not none
+        apparent = rng.dirichlet(counts + UNSEEN, size=draws)
+    else:
+        apparent = rng.multivariate_normal(share, covariance, size=draws, method="eigh").clip(min=0)
     rows = np.stack([rng.dirichlet(row + SMOOTH / len(used), size=draws) for row in table], axis=1)
     plain = inverted(share[None], table[None] / table.sum(1, keepdims=True))[0]
     low, high = _bounded(np.percentile(inverted(apparent, rows), PERCENT, axis=0), plain, share_true)

@@ -120,6 +120,11 @@ def test_shares_stay_on_the_simplex_where_inversion_would_leave_it() -> None:
     assert most_likely(TRUE @ PAPER, PAPER) == pytest.approx(TRUE, abs=1e-6)
 
 
+def test_that_no_level_of_twenty_appears_to_have_a_grade_does_not_make_its_absence_sure() -> None:
+    found = rogan_gladen(np.repeat([0, 1], [15, 5]), np.arange(20), np.diag([1e6, 1e6, 1e6]))
+    assert found.share[2] == pytest.approx(0, abs=1e-6) and 0.05 < found.high[2] < 0.17  # Wilson: 0.16
+
+
 def test_intervals_near_a_bound_cover_95_percent_and_are_never_empty() -> None:
     z, around = norm.ppf(np.linspace(0.0005, 0.9995, 1000)), 0.02 * norm.ppf(np.array(PERCENT) / 100)
     for truth in (0.0, 0.005, 0.015, 0.03, 0.06, 0.5, 0.97, 1.0):

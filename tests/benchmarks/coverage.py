@@ -103,6 +103,7 @@ SCENES: dict[str, Callable[[np.random.Generator], Hits]] = {
     "1000 patients, 0.5 % of MC1, validation of 100": lambda rng: inverted(
         rng, 1000, abstain=False, read=100, true=RARE
     ),
+    "60 patients, validation of 100, abstentions": lambda rng: inverted(rng, 60, abstain=True, read=100),
     "1000 patients, 200 levels read at random": lambda rng: powered(rng, 1000, read=200, stratified=False),
     "1000 patients, 300 levels read by grade": lambda rng: powered(rng, 1000, read=300, stratified=True),
     "1000 patients, 0.5 % of MC1, 300 levels read by grade": lambda rng: powered(
