@@ -72,7 +72,7 @@ def read_cluster(path: Path | None) -> ClusterSpec:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cluster file {path} cannot be read: {error}") from error
+        raise UsageError(f"cluster file {path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
     except yaml.YAMLError as error:
         raise UsageError(f"cluster file {path} is not YAML: {' '.join(str(error).split())}") from error
     return _checked(values, str(path))

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from modic.errors import UsageError
-from modic.opened import Opened, P
+from modic.opened import OWN_READ, Opened, P
 
 FEWEST = 5
 """Patients in a cell of age and sex that is shown."""
@@ -21,27 +21,38 @@ SEXES = {"F": "women", "M": "men"}
 
 PUBLISHED = (
     {
-        "population": "Patients with low back pain or sciatica: median of the studies of a systematic review",
+        "population": "Patients with non-specific low back pain or sciatica: median of a systematic review",
+        "definition": "any type, by each study's own definition",
         "share": 0.43,
         "source": "Jensen et al., Eur Spine J 2008; 17:1407-1422",
     },
     {
-        "population": "Non-clinical populations: median of the same review",
+        "population": "Non-clinical samples: median of the same review",
+        "definition": "the same",
         "share": 0.06,
         "source": "Jensen et al., Eur Spine J 2008; 17:1407-1422",
     },
     {
-        "population": "Patients with spinal pain, China, lumbar spine",
+        "population": "1,720 patients with low back pain, China",
+        "definition": "types 1 to 3, lumbar spine",
         "share": 0.210,
         "source": "Sheng-yun et al., PLoS One 2014; 9:e114993",
     },
     {
-        "population": "People without spinal pain, China, lumbar spine",
+        "population": "304 people without symptoms, China",
+        "definition": "types 1 to 3, lumbar spine",
         "share": 0.105,
         "source": "Sheng-yun et al., PLoS One 2014; 9:e114993",
     },
     {
-        "population": "561 men of 35 to 70 years, Finland, L1-S1",
+        "population": "2,449 volunteers of the population, southern China",
+        "definition": "any type, lumbar spine, on sagittal T2 alone",
+        "share": 0.058,
+        "source": "Mok et al., Spine J 2016; 16:32-41",
+    },
+    {
+        "population": "561 men of a twin registry, mean age 50, Finland",
+        "definition": "types 1 to 3 and mixed, all lumbar endplates",
         "share": 0.556,
         "source": "Wang et al., Spine J 2012; 12:411-416",
     },
@@ -62,7 +73,15 @@ def answers(cohort_root: Path) -> dict[str, Any]:
     """Everything of the front page that is more than a count; {} of each where nothing was graded."""
     opened = Opened.of(cohort_root)
     if opened.graded().empty:
-        return {"overall": [], "curves": None, "corrected": {}, "calibration": [], "why": "", "published": ()}
+        return {
+            "overall": [],
+            "curves": None,
+            "corrected": {},
+            "calibration": [],
+            "why": "",
+            "own_read": 0,
+            "published": (),
+        }
     corrected, why = _corrected(opened)
     levels, patients = (opened.prevalence(unit=unit).to_dict("records") for unit in ("levels", "patients"))
     overall = [
@@ -73,6 +92,7 @@ def answers(cohort_root: Path) -> dict[str, Any]:
         "overall": overall,
         "corrected": corrected,
         "why": why,
+        "own_read": OWN_READ,
         "curves": curves(opened.prevalence(["age_band", "sex"], unit="patients")),
         "calibration": calibration(opened) if corrected else [],
         "published": PUBLISHED,
@@ -84,11 +104,15 @@ def _corrected(opened: Opened) -> tuple[dict[tuple[str, str], dict[str, Any]], s
     if not (opened.root / "validation").is_dir():
         return {}, "No validation by readers lies in this cohort (modic validate writes it): nothing can be corrected."
     try:
-        rows = opened.corrected_prevalence().assign(level="all").to_dict("records")
-        rows += opened.corrected_prevalence("level").to_dict("records")
+        rows = opened.corrected_prevalence(method="by-group").assign(level="all").to_dict("records")
     except UsageError as error:
         return {}, f"The validation in this cohort cannot correct these numbers: {error}."
-    return {(str(row["level"]), str(row["grade"])): row for row in rows}, ""
+    why = ""
+    try:
+        rows += opened.corrected_prevalence("level", method="by-group").to_dict("records")
+    except UsageError as error:
+        why = f"Single levels cannot be corrected: {error}."
+    return {(str(row["level"]), str(row["grade"])): row for row in rows}, why
 
 
 def curves(by_age_and_sex: pd.DataFrame) -> dict[str, Any] | None:

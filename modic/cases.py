@@ -19,6 +19,7 @@ from typing import Any
 
 from modic.cohort import Cohort
 from modic.records import LEVELS
+from modic.schemas import OLDEST
 
 KINDS = ("numbering", "abstained", "slices", "score", "acquisition", "pictures")
 SPREAD, SCORE = 0.5, 0.6
@@ -122,7 +123,8 @@ def rank(flags: list[tuple[str, float, str]], study: Row) -> tuple[int, float, s
 def _study(study: Row, levels: list[Row], pictures: Row | None, flags: list[tuple[str, float, str]]) -> Row:
     scanner = " ".join(str(study[name]) for name in ("manufacturer", "scanner_model") if study[name])
     field = f"{study['field_strength_t']:g} T" if study["field_strength_t"] else ""
-    person = [f"{study['age_years']} y" if study["age_years"] is not None else "", study["sex"] or ""]
+    age = study["age_years"]
+    person = ["" if age is None else f"{age} y or older" if age >= OLDEST else f"{age} y", study["sex"] or ""]
     return {
         "key": study["study_key"],
         "run": study["run_id"],

@@ -92,7 +92,7 @@ def load_config(path: Path | None) -> Config:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"configuration {path} cannot be read: {error}") from error
+        raise UsageError(f"configuration {path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
     return config_from(values, str(path))
 
 

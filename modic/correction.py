@@ -11,12 +11,19 @@ true 5 % of MC1 appears as 12.7 %.
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import t as student
 
-from modic.epidemiology import clustered_mean, effective_wilson
+from modic.epidemiology import clustered_mean
 
 GRADES, ABSTAINED = 3, 3
 DRAWS = 4000
 SMOOTH = 0.5
+FEW, UNSEEN = 5, 0.5
+"""Where a count of the cohort is below FEW, shares are drawn with UNSEEN added to each (Jeffreys), else as normal."""
+
+PERCENT = (2.5, 5, 95, 97.5)
+SHORTEST = 0.5
+"""Part of its usual way that an interval's end goes from a bound that the estimate lies beyond."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +51,9 @@ def rogan_gladen(
             effective numbers where readings are weighted or of few patients (`confusion_of`).
 
     Shares are the most likely ones on the simplex. Their interval is the spread of plain inversion over `draws` of both
-    uncertainties, the cohort's (by patient) and the validation's, around them: where inversion leaves the simplex, as
-    with a grade seen less often than its false positives, the interval is not empty. Raises ValueError where the
-    validation cannot answer: no reading of a grade, no abstention where the cohort has some, or a model that tells
-    grades no better than chance; and for a single patient.
+    uncertainties, the cohort's (by patient) and the validation's; `_bounded` where that reaches below 0 or above 1.
+    Raises ValueError where the validation cannot answer: no reading of a grade, no abstention where the cohort has
+    some, or a model that tells grades no better than chance; and for a single patient.
     """
     columns = GRADES + 1
     table = np.zeros((GRADES, columns))
@@ -62,11 +68,30 @@ def rogan_gladen(
     share, covariance = clustered_mean(seen, patients)
     share_true = most_likely(share, table / table.sum(1, keepdims=True))
     rng = np.random.default_rng(seed)
-    apparent = rng.multivariate_normal(share, covariance, size=draws, method="eigh").clip(min=0)
+    counts = share * _effective(share, covariance, len(seen), m)
+    if counts.min() < FEW:  # none seen of 20 is not none
+        apparent = rng.dirichlet(counts + UNSEEN, size=draws)
+    else:
+        apparent = rng.multivariate_normal(share, covariance, size=draws, method="eigh").clip(min=0)
     rows = np.stack([rng.dirichlet(row + SMOOTH / len(used), size=draws) for row in table], axis=1)
-    around = share_true - inverted(share[None], table[None] / table.sum(1, keepdims=True))[0]
-    low, high = np.clip(np.percentile(inverted(apparent, rows), [2.5, 97.5], axis=0) + around, 0, 1)
+    plain = inverted(share[None], table[None] / table.sum(1, keepdims=True))[0]
+    low, high = _bounded(np.percentile(inverted(apparent, rows), PERCENT, axis=0), plain, share_true)
     return Corrected(share_true, low, high, "Rogan-Gladen", len(seen), m, round(float(np.sum(confusion))))
+
+
+def _bounded(ends: np.ndarray, plain: np.ndarray, share: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """95 % interval (3,), (3,) within 0-1, from the ends (4, 3) of the usual one at PERCENT, around `share` (3,).
+
+    The `plain` estimate (3,) of a rare grade lies below 0 where there are fewer than its false positives by chance, and
+    the usual interval would be empty or absurdly short. So its upper end reaches at least SHORTEST of its usual way. No
+    share below that is then missed from above, and 97.5 % would be covered: the lower end of such intervals leaves all
+    5 % below, which keeps 95 % (after Feldman and Cousins, Phys. Rev. D 57 (1998) 3873-3889). The same at 1.
+    """
+    low, low_5, high_5, high = ends
+    floor, ceiling = SHORTEST * (high - plain), 1 - SHORTEST * (plain - low)
+    lower = np.minimum(np.maximum(low, np.minimum(low_5, floor)), ceiling)
+    upper = np.maximum(np.minimum(high, np.maximum(high_5, ceiling)), floor)
+    return np.minimum(lower.clip(0, 1), share), np.maximum(upper.clip(0, 1), share)
 
 
 def _refuse(table: np.ndarray, seen: np.ndarray) -> None:
@@ -140,7 +165,8 @@ def prediction_powered(
 
     Right however wrong the model is, provided the read levels are a random sample with these weights (Angelopoulos et
     al., Science 382 (2023) 669-674). The model is trusted as it is: tuning that trust on few readings made intervals
-    that covered less. They are `modic.epidemiology.effective_wilson`'s, with patients as clusters.
+    that covered less. They are Student's, with patients as clusters, and `_bounded`: Wilson's takes the variance for a
+    count's, and covered 76-89 % where a grade is rare.
     """
     y = np.eye(GRADES)[truth] if np.ndim(truth) == 1 else np.asarray(truth, float)
     w = np.ones(len(read)) if weights is None else np.asarray(weights, float)
@@ -148,12 +174,11 @@ def prediction_powered(
     m = len(np.unique(here))
     if m < 2:
         raise ValueError("levels of at least two patients must have been read")
-    share, low, high = np.zeros(GRADES), np.zeros(GRADES), np.zeros(GRADES)
-    for k in range(GRADES):
-        error, error_variance = clustered_mean((y[:, k] - p[read, k])[:, None], here, w)
-        mean, mean_variance = clustered_mean(p[:, [k]], patients)
-        share[k] = np.clip(mean[0] + error[0], 0, 1)
-        variance = float(error_variance[0, 0] + mean_variance[0, 0])
-        low[k], high[k] = effective_wilson(float(share[k]), variance, n=len(p), patients=m)
+    error, error_covariance = clustered_mean(y - p[read], here, w)
+    mean, mean_covariance = clustered_mean(p, patients)
+    plain, deviation = mean + error, np.sqrt(np.diag(error_covariance + mean_covariance))
+    share = plain.clip(0, 1) / plain.clip(0, 1).sum()
+    ends = plain + student.ppf(np.array(PERCENT) / 100, m - 1)[:, None] * deviation
+    low, high = _bounded(ends, plain, share)
     method = "prediction-powered inference"
-    return Corrected(share / share.sum(), low, high, method, len(p), len(np.unique(patients)), len(read))
+    return Corrected(share, low, high, method, len(p), len(np.unique(patients)), len(read))

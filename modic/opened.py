@@ -20,16 +20,17 @@ from modic.epidemiology import clustered_share
 from modic.errors import UsageError
 from modic.query import connect, published
 from modic.records import LEVELS
+from modic.schemas import OLDEST
 
 GRADES = ("MC0", "MC1", "MC2")
 PARTS = {**{grade: (k,) for k, grade in enumerate(GRADES)}, "MC1 or MC2": (1, 2)}
 """What a prevalence is of → the grades that count."""
 
 P = ["p_mc0", "p_mc1", "p_mc2"]
-OLDEST = 90
-"""Years from which ages are one band: there are so few people that a decade could point at one."""
-
-METHODS = {"rogan-gladen", "prediction-powered"}
+METHODS = {"rogan-gladen", "prediction-powered", "by-group"}
+OWN_READ = 50
+"""Read levels from which a group is corrected by its own readings: intervals from 50 drawn by grade covered 94-97 % of
+simulated cohorts with 5 or 0.5 % of MC1; from 50 drawn without regard to the grade 90 % of the latter."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,9 @@ class Opened:
         Args:
             by, visits, sure_numbering: as in `prevalence`.
             method: `rogan-gladen`: with the model's confusion matrix, taken to be the same in every group;
-                `prediction-powered`: with the levels of this cohort that readers read.
+                `prediction-powered`: with the levels of this cohort that readers read;
+                `by-group`: so in each group of which a sample of `modic review` has OWN_READ levels or more, and
+                Rogan-Gladen in the others. The column `method` says which.
             validation: what `modic validate` wrote (default: COHORT/validation); a confusion matrix (3, 3) or, with
                 abstentions, (3, 4), true grades as rows; a frame of cells (truth, predicted, n) or of readings
                 (truth, predicted, and patient_key, study_key, level, reader, weight, blind where there are). Readings
@@ -177,7 +180,7 @@ class Opened:
                 continue
             counts = {"n_abstained": int(graded["mc"].isna().sum()), "n_not_graded": len(some) - len(graded)}
             try:
-                found = _invert(graded, known) if method == "rogan-gladen" else _power(graded, known)
+                found = _corrected(method, graded, known)
             except ValueError as error:
                 raise UsageError(f"{method} {group or ''}: {error}") from error
             rows += [{**group, **row, **counts} for row in _corrected_rows(found)]
@@ -274,6 +277,24 @@ def _weights(readings: pd.DataFrame) -> np.ndarray:
         return weights
     n_readers: np.ndarray = readings.groupby(["study_key", "level"])["truth"].transform("size").to_numpy(float)
     return weights / n_readers
+
+
+def _corrected(method: str, graded: pd.DataFrame, known: pd.DataFrame | np.ndarray) -> Corrected:
+    if method == "rogan-gladen":
+        return _invert(graded, known)
+    if method == "prediction-powered":
+        return _power(graded, known)
+    drawn = _drawn(known)
+    own = graded[["study_key", "level"]].astype("string").merge(drawn[["study_key", "level"]].drop_duplicates())
+    return _power(graded, drawn) if len(own) >= OWN_READ else _invert(graded, known)
+
+
+def _drawn(known: pd.DataFrame | np.ndarray) -> pd.DataFrame:
+    """Readings of the one sample of `modic review` that has most: weights of two samples do not add up."""
+    if not isinstance(known, pd.DataFrame) or not {"sample_id", "study_key", "level"} <= set(known.columns):
+        return pd.DataFrame({"study_key": [], "level": []}, dtype="string")
+    drawn = known[known["sample_id"].fillna("") != ""]
+    return drawn[drawn["sample_id"].isin(drawn["sample_id"].mode()[:1])]
 
 
 def _invert(graded: pd.DataFrame, known: pd.DataFrame | np.ndarray) -> Corrected:

@@ -15,7 +15,7 @@ from modic.errors import Reason, Rejected
 from modic.pseudonym import Pseudonyms
 from modic.records import Excluded, Pair, Series
 from modic.scanners import is_scanner_name
-from modic.schemas import KEYS, SCHEMAS
+from modic.schemas import KEYS, OLDEST, SCHEMAS
 
 GONE = "no longer in the archive"
 """What `detail` says of a study whose files were removed; its row and its levels stay."""
@@ -42,7 +42,12 @@ def study_date(header: dict[str, Any]) -> date | None:
 
 
 def age_years(header: dict[str, Any]) -> int | None:
-    """Completed years at the study, from the birth date or else from PatientAge (`045Y`, `018M`, …)."""
+    """Completed years at the study, OLDEST at most, from the birth date or else from PatientAge (`045Y`, `018M`, …)."""
+    age = _completed_years(header)
+    return None if age is None else min(age, OLDEST)
+
+
+def _completed_years(header: dict[str, Any]) -> int | None:
     born, day = _date(header.get("PatientBirthDate")), study_date(header)
     if born and day and born <= day:
         return day.year - born.year - ((day.month, day.day) < (born.month, born.day))

@@ -109,6 +109,9 @@ MODELS = [
 ]
 
 UNLISTED = "`unlisted_` and a keyed hash where the text is no known scanner's name (modic.scanners)"
+OLDEST = 90
+"""Years from which ages are all alike: so few people are as old that an age could point at one (45 CFR 164.514)."""
+
 STUDIES = [
     STUDY,
     PATIENT,
@@ -123,7 +126,7 @@ STUDIES = [
     _column(
         "age_years",
         pa.int16(),
-        "the patient's age at the study in completed years",
+        f"the patient's age at the study in completed years; {OLDEST} means {OLDEST} or older",
         unit="year",
         span=(0, None),
     ),

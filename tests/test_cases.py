@@ -15,7 +15,7 @@ from browser import chromium, opened
 from made_cohort import RUN, as_tables, key, make_rows
 from made_cohort import study as made_study
 
-from modic.cases import flags_of, gather_cases, odd_acquisition, rank
+from modic.cases import _study, flags_of, gather_cases, odd_acquisition, rank
 from modic.records import LEVELS
 from modic.report import write_report
 from modic.tables import publish
@@ -263,3 +263,8 @@ def test_a_link_leads_to_its_study(browser: Any, cohort: Path) -> None:
     found.wait_for_selector(".cases .view")
     assert found.inner_text(".cases h3") == key("s", 33)
     found.close()
+
+
+def test_the_oldest_are_shown_as_90_or_older() -> None:
+    assert _study(study(age_years=90), [], None, [])["about"].startswith("90 y or older, ")
+    assert _study(study(age_years=89), [], None, [])["about"].startswith("89 y, ")

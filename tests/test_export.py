@@ -4,6 +4,7 @@ import csv
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pandas as pd
 import pytest
@@ -17,7 +18,7 @@ from modic import pipeline
 from modic.cli import main
 from modic.errors import UsageError
 from modic.export import export
-from modic.export.omop import MEASURED
+from modic.export.omop import MEASURED, MEASUREMENT_TABLE
 from modic.phantom.archive import write_archive
 from modic.records import LEVELS, Grade, LevelBox, LevelResult, StudyResult
 from modic.schemas import SCHEMAS
@@ -63,9 +64,11 @@ def test_omop_rows_lead_back_to_the_levels_and_no_concept_or_date_is_made_up(coh
     graded = modic.open(cohort).graded(visits="all")
     assert len(measured) == 4 * len(graded) == len(feature)
     for name, frame in table.items():
-        concepts = [column for column in frame if column.endswith("concept_id")]
-        assert (frame[concepts] == 0).all(axis=None), name
+        concepts = frame[[column for column in frame if column.endswith("concept_id")]]
+        assert concepts.fillna(0).isin([0, MEASUREMENT_TABLE]).all(axis=None), name
         assert not [column for column in frame if "date" in column and frame[column].notna().any()]
+    assert (feature["image_feature_event_field_concept_id"] == MEASUREMENT_TABLE).all()
+    assert feature.groupby("image_finding_id").size().eq(4).all(), "four features of one level are one finding"
     assert set(measured["measurement_source_value"]) == set(MEASURED) == set(table["concepts"]["source_value"])
     joined = (
         measured.merge(feature, left_on="measurement_id", right_on="image_feature_event_id")
@@ -75,13 +78,95 @@ def test_omop_rows_lead_back_to_the_levels_and_no_concept_or_date_is_made_up(coh
     joined["level"] = joined["alg_system"].str.extract(r"level (\S+)$")
     grades = joined[joined["measurement_source_value"] == "modic.mc"]
     both = grades.merge(
-        graded.astype({"level": "string"}), left_on=["image_study_UID", "patient_key", "level"],
+        graded.astype({"level": "string"}), left_on=["image_study_uid", "patient_key", "level"],
         right_on=["study_key", "patient_key", "level"],
     )  # fmt: skip
     assert len(both) == len(graded)
     assert (both["value_as_number"].fillna(-1) == both["mc"].astype("Float64").fillna(-1)).all()
     assert ((both["value_source_value"] == "abstained") == both["abstained"]).all() and both["abstained"].any()
-    assert "every concept id is 0" in said[-1]
+    assert "no concept is made up" in said[-1]
+
+
+CDM = """
+CREATE TABLE person (person_id INTEGER PRIMARY KEY);
+CREATE TABLE procedure_occurrence (procedure_occurrence_id INTEGER PRIMARY KEY);
+CREATE TABLE concept (concept_id INTEGER PRIMARY KEY);
+CREATE TABLE measurement (
+    measurement_id INTEGER PRIMARY KEY, person_id INTEGER NOT NULL REFERENCES person,
+    measurement_concept_id INTEGER NOT NULL REFERENCES concept, measurement_date DATE NOT NULL,
+    measurement_datetime TIMESTAMP, measurement_time VARCHAR(10),
+    measurement_type_concept_id INTEGER NOT NULL REFERENCES concept, operator_concept_id INTEGER,
+    value_as_number NUMERIC(18, 9), value_as_concept_id INTEGER, unit_concept_id INTEGER, range_low NUMERIC,
+    range_high NUMERIC, provider_id INTEGER, visit_occurrence_id INTEGER, visit_detail_id INTEGER,
+    measurement_source_value VARCHAR(50) CHECK (length(measurement_source_value) <= 50),
+    measurement_source_concept_id INTEGER, unit_source_value VARCHAR(50), unit_source_concept_id INTEGER,
+    value_source_value VARCHAR(50) CHECK (length(value_source_value) <= 50), measurement_event_id INTEGER,
+    meas_event_field_concept_id INTEGER
+);
+CREATE TABLE image_occurrence (
+    image_occurrence_id INTEGER PRIMARY KEY, person_id INTEGER NOT NULL REFERENCES person,
+    procedure_occurrence_id INTEGER NOT NULL REFERENCES procedure_occurrence, visit_occurrence_id INTEGER,
+    anatomic_site_concept_id INTEGER, wadors_uri VARCHAR, local_path VARCHAR, image_occurrence_date DATE NOT NULL,
+    image_study_uid VARCHAR NOT NULL, image_series_uid VARCHAR NOT NULL,
+    modality_concept_id INTEGER NOT NULL REFERENCES concept
+);
+CREATE TABLE image_feature (
+    image_feature_id INTEGER PRIMARY KEY, person_id INTEGER NOT NULL REFERENCES person,
+    image_occurrence_id INTEGER NOT NULL REFERENCES image_occurrence,
+    image_feature_event_field_concept_id INTEGER REFERENCES concept, image_feature_event_id INTEGER,
+    image_feature_concept_id INTEGER NOT NULL REFERENCES concept,
+    image_feature_type_concept_id INTEGER NOT NULL REFERENCES concept, image_finding_concept_id INTEGER,
+    image_finding_id INTEGER, anatomic_site_concept_id INTEGER, alg_system VARCHAR, alg_datetime TIMESTAMP
+);
+INSERT INTO concept VALUES (0), (1147330);
+INSERT INTO person SELECT 700 + range FROM range(1, 21);
+INSERT INTO procedure_occurrence VALUES (9);
+INSERT INTO measurement (measurement_id, person_id, measurement_concept_id, measurement_date,
+    measurement_type_concept_id) VALUES (5000, 701, 0, '2001-01-01', 0);
+"""
+"""Types, required columns and keys of OMOP CDM 5.4 and MI-CDM, of the tables that load.sql writes and their targets."""
+
+
+def load(folder: Path) -> duckdb.DuckDBPyConnection:
+    """What psql does with load.sql, in DuckDB."""
+    connection = duckdb.connect()
+    connection.execute(CDM)
+    lines = (folder / "load.sql").read_text(encoding="utf-8").splitlines()
+    script = [line + ";" if line.startswith("\\copy") else line for line in lines if not line.startswith("--")]
+    for statement in "\n".join(script).replace("\\copy", "COPY").replace("FROM '", f"FROM '{folder}/").split(";"):
+        if statement.strip():
+            connection.execute(statement)
+    return connection
+
+
+def fill_in(path: Path, **values: Any) -> None:
+    pd.read_csv(path, dtype=object).assign(**values).to_csv(path, index=False)
+
+
+def test_omop_loads_into_tables_of_the_specification_once_a_site_has_filled_in_what_modic_does_not_know(
+    cohort: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    export(cohort, out, format="omop")
+    with pytest.raises(duckdb.ConstraintException, match="NOT NULL"):
+        load(out)
+    fill_in(out / "persons.csv", cdm_person_id=lambda frame: 700 + frame["person_id"].astype(int))
+    with pytest.raises(duckdb.ConstraintException, match="NOT NULL"):
+        load(out)
+    fill_in(out / "image_keys.csv", cdm_date=lambda frame: frame["study_year"] + "-06-01")
+    fill_in(out / "image_keys.csv", cdm_procedure_occurrence_id=9)
+    loaded = load(out).sql(
+        "SELECT image_study_uid AS study_key, regexp_extract(alg_system, 'level (.+)$', 1) AS level,"
+        " value_as_number::DOUBLE AS p, year(measurement_date) AS year FROM measurement"
+        " JOIN image_feature ON image_feature_event_id = measurement_id"
+        " JOIN image_occurrence ON image_occurrence.image_occurrence_id = image_feature.image_occurrence_id"
+        " AND image_occurrence.person_id = measurement.person_id AND measurement_date = image_occurrence_date"
+        " WHERE measurement_source_value = 'modic.p_mc2' AND measurement_id > 5000"
+    ).df()  # fmt: skip
+    graded = modic.open(cohort).graded(visits="all").astype({"level": "string"})
+    both = graded.merge(loaded, on=["study_key", "level"])
+    assert len(both) == len(loaded) == len(graded)
+    assert np.allclose(both["p"], both["p_mc2"].astype(float)) and (both["year"] == both["study_year"]).all()
 
 
 def test_where_it_must_not_be_written_it_is_not(cohort: Path, tmp_path: Path) -> None:

@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 from benchmarks.coverage import PAPER, TRUE, coverage
 from made_cohort import RUN, as_tables, make_cohort, make_rows
+from scipy.stats import norm
 
 import modic
-from modic.correction import confusion_of, most_likely, prediction_powered, rogan_gladen
+from modic.correction import PERCENT, _bounded, confusion_of, most_likely, prediction_powered, rogan_gladen
 from modic.epidemiology import clustered_share, wilson
 from modic.errors import UsageError
 from modic.opened import Opened
@@ -117,6 +118,20 @@ def test_shares_stay_on_the_simplex_where_inversion_would_leave_it() -> None:
     assert found.share == pytest.approx([1, 0, 0], abs=1e-3) and found.share.sum() == pytest.approx(1)
     assert (found.low >= 0).all() and (found.high <= 1).all() and found.high[1] > 0.02
     assert most_likely(TRUE @ PAPER, PAPER) == pytest.approx(TRUE, abs=1e-6)
+
+
+def test_that_no_level_of_twenty_appears_to_have_a_grade_does_not_make_its_absence_sure() -> None:
+    found = rogan_gladen(np.repeat([0, 1], [15, 5]), np.arange(20), np.diag([1e6, 1e6, 1e6]))
+    assert found.share[2] == pytest.approx(0, abs=1e-6) and 0.05 < found.high[2] < 0.17  # Wilson: 0.16
+
+
+def test_intervals_near_a_bound_cover_95_percent_and_are_never_empty() -> None:
+    z, around = norm.ppf(np.linspace(0.0005, 0.9995, 1000)), 0.02 * norm.ppf(np.array(PERCENT) / 100)
+    for truth in (0.0, 0.005, 0.015, 0.03, 0.06, 0.5, 0.97, 1.0):
+        ends = [_bounded((e + around)[:, None], np.array([e]), np.array([e]).clip(0, 1)) for e in truth + 0.02 * z]
+        low, high = np.array([[float(end[0]) for end in pair] for pair in ends]).T
+        assert (high - low > 0.01).all(), truth
+        assert np.mean((low <= truth) & (truth <= high)) == pytest.approx(0.95, abs=0.003), truth
 
 
 def test_abstentions_that_depend_on_the_grade_do_not_bias() -> None:
@@ -247,5 +262,6 @@ def test_intervals_cover_in_a_small_simulation() -> None:
         "200 patients",
         "500 patients, validation of 100",
         "1000 patients, 200 levels read at random",
+        "1000 patients, 0.5 % of MC1, 300 levels read by grade",
     ):
         assert min(coverage(scene, 100).values()) >= 0.88, scene

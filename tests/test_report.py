@@ -5,6 +5,7 @@ import hashlib
 import itertools
 import math
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import modic
 from modic.answers import curves
 from modic.epidemiology import wilson
 from modic.errors import UsageError
+from modic.opened import OWN_READ
 from modic.query import connect, rows_of
 from modic.report import write_report
 from modic.schemas import SCHEMAS
@@ -160,10 +162,32 @@ def test_prevalence_on_the_page_is_what_python_answers(validated: Path) -> None:
         for row in found[found["grade"] == "MC1"].to_dict("records"):
             if row["share"] == row["share"]:
                 assert f"{100 * row['share']:.1f} ({100 * row['low']:.1f}–{100 * row['high']:.1f})" in text
-    assert "Rogan-Gladen, with what" in text and "readers agree" in text
+    assert f"Rogan-Gladen, with {len(opened._validation(None))} readings" in text and "readers agree" in text
     assert "Jensen et al." in text and "How to cite" in text
     methods = (validated / "runs" / RUN / "methods.md").read_text(encoding="utf-8")
     assert f"come from {len(opened._validation(None))} readings (Rogan-Gladen)" in methods
+
+
+def test_a_level_that_was_read_often_enough_is_corrected_by_its_own_readings(validated: Path, tmp_path: Path) -> None:
+    root = tmp_path / "cohort"
+    shutil.copytree(validated, root, symlinks=True)
+    path = root / "validation" / "readings.parquet"
+    levels = modic.open(root).graded().astype({"level": "string"})
+    drawn = levels[levels["level"] == "L4/L5"].head(OWN_READ)[["study_key", "patient_key", "level"]]
+    assert len(drawn) == OWN_READ
+    more = drawn.assign(reader="A", truth=1, predicted=0, weight=1.2, sample_id="one")
+    for few in (1, 0):
+        read = pd.concat([pd.read_parquet(path).assign(sample_id=""), more.iloc[few:]])
+        opened = modic.open(root)
+        of_level = opened.corrected_prevalence("level", method="by-group", validation=read)
+        of_level = of_level.set_index(["level", "grade"])
+        assert set(of_level["method"].drop("L4/L5")) == {"Rogan-Gladen"}
+        own = of_level.loc[("L4/L5", "MC1")]
+        assert own["method"] == ("Rogan-Gladen" if few else "prediction-powered inference")
+    assert own["n_read"] == OWN_READ and own["share"] > 0.98, "all were read as MC1"
+    read.to_parquet(path)
+    text = " ".join(Page(write_report(root, RUN)).text.split())
+    assert f"{OWN_READ}, own" in text and text.count("125, all ") == 4
 
 
 def test_without_a_validation_the_page_says_that_nothing_is_corrected(page: Page) -> None:

@@ -13,8 +13,9 @@ def add(commands: Any, wanted: bool) -> None:
   modic export lumbar-2026 --format csv --out lumbar-csv
   modic export lumbar-2026 --format sr --out lumbar-sr       # needs pip install 'modic[sr]'
 
-csv: the four tables and their dictionary. omop: measurement, image_occurrence, image_feature; concepts are 0, to be
-mapped on site. sr: boxes and grades as DICOM SR (TID 1500) for the PACS; it names patients and original UIDs."""
+csv: the four tables and their dictionary. omop: measurement, image_occurrence, image_feature, and load.sql, which
+loads them once concepts, persons and dates are filled in on site. sr: boxes and grades as DICOM SR (TID 1500) for the
+PACS; it names patients and original UIDs."""
     command = add_command(commands, "export", run, "write a cohort's tables as CSV, OMOP CDM or DICOM SR", examples)
     command.add_argument("cohort", type=Path, metavar="COHORT")
     command.add_argument("--format", required=True, choices=FORMATS)

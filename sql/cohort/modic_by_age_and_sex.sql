@@ -1,4 +1,5 @@
 -- One row is one decade of age and sex: patients (first graded study) with Modic change at any decided level.
+-- `age_from` 90: 90 years or older.
 -- Patients whose level numbering is uncertain count: which level it is does not matter here.
 WITH firsts AS (
     SELECT study_key, age_years, sex

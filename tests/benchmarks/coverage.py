@@ -69,9 +69,9 @@ def inverted(rng: np.random.Generator, patients: int, *, abstain: bool, read: in
     return {f"Rogan-Gladen MC{k}": found.low[k] <= true[k] <= found.high[k] for k in range(3)}
 
 
-def powered(rng: np.random.Generator, patients: int, *, read: int, stratified: bool) -> Hits:
+def powered(rng: np.random.Generator, patients: int, *, read: int, stratified: bool, true: np.ndarray = TRUE) -> Hits:
     """`read` levels of the cohort are read: at random, or as many of each predicted grade."""
-    cohort = simulate(rng, patients)
+    cohort = simulate(rng, patients, true=true)
     chance = np.full(len(cohort.truth), read / len(cohort.truth))
     if stratified:
         chance = np.minimum(1, read / 3 / np.bincount(cohort.predicted, minlength=3)[cohort.predicted])
@@ -79,7 +79,7 @@ def powered(rng: np.random.Generator, patients: int, *, read: int, stratified: b
     found = prediction_powered(
         cohort.p, cohort.patients, read=drawn, truth=cohort.truth[drawn], weights=1 / chance[drawn]
     )
-    return {f"prediction-powered MC{k}": found.low[k] <= TRUE[k] <= found.high[k] for k in range(3)}
+    return {f"prediction-powered MC{k}": found.low[k] <= true[k] <= found.high[k] for k in range(3)}
 
 
 def associated(rng: np.random.Generator, patients: int) -> Hits:
@@ -103,8 +103,12 @@ SCENES: dict[str, Callable[[np.random.Generator], Hits]] = {
     "1000 patients, 0.5 % of MC1, validation of 100": lambda rng: inverted(
         rng, 1000, abstain=False, read=100, true=RARE
     ),
+    "60 patients, validation of 100, abstentions": lambda rng: inverted(rng, 60, abstain=True, read=100),
     "1000 patients, 200 levels read at random": lambda rng: powered(rng, 1000, read=200, stratified=False),
     "1000 patients, 300 levels read by grade": lambda rng: powered(rng, 1000, read=300, stratified=True),
+    "1000 patients, 0.5 % of MC1, 300 levels read by grade": lambda rng: powered(
+        rng, 1000, read=300, stratified=True, true=RARE
+    ),
     "60 patients, odds ratio": lambda rng: associated(rng, 60),
     "400 patients, odds ratio": lambda rng: associated(rng, 400),
 }
@@ -120,7 +124,7 @@ def lines(runs: int) -> Iterator[str]:
     for scene in SCENES:
         for name, share in coverage(scene, runs).items():
             mark = "" if 0.93 <= share <= 0.97 else "   outside 93-97 %"
-            yield f"{scene:48s} {name:26s} {100 * share:5.1f} %{mark}"
+            yield f"{scene:54s} {name:26s} {100 * share:5.1f} %{mark}"
 
 
 if __name__ == "__main__":
