@@ -7,11 +7,12 @@ refused ones included. Files are found by modic/walk.py and read by modic/header
 """
 
 import warnings
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from itertools import chain, islice
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -31,8 +32,9 @@ REPEATED = pa.dictionary(pa.int32(), TEXT)  # text that many files share is held
 STORED = {name: REPEATED if kind is TEXT and name != "SOPInstanceUID" else kind for name, kind in COLUMNS.items()}
 FILE = {"path": TEXT, "size": pa.int64(), "mtime_ns": pa.int64()}
 INDEX = pa.schema({**FILE, "reason": TEXT, "frame": WHOLE, **STORED}, metadata={"modic_index": "2"})
-BATCH = 2_000  # files read at a time: their rows are Python objects until then, and a process's piece of work
-FEW = 20_000  # files that are sooner read than processes are started, which takes 1.5 s each
+BATCH = 1_000  # files read at a time: their rows are Python objects until then, and a process's piece of work
+AHEAD = 2  # batches that another process has been given at any time: one in hand, one to go on with
+FEW = 20_000  # files that this process reads sooner than another has started
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,25 +59,25 @@ def crawl(
         archive: folder of files of any kind and depth.
         index: parquet file to remember in; None reads everything and remembers nothing.
         on_progress: called now and then with the number of files dealt with so far.
-        processes: that read headers, where there are many to read.
+        processes: that read headers where there are many to read, this one included.
 
     Raises UsageError where the archive is missing, no folder, cannot be listed, or holds no DICOM file.
     """
     if not archive.is_dir():
         raise UsageError(f"the archive {archive} " + ("is not a folder" if archive.exists() else "does not exist"))
     known = _Known(_read_index(index))
-    new = [file for file in walk(archive) if not known.has(file)]
-    unchanged, kept = known.kept(), known.files_kept
-    tables = [unchanged]
-    for done, table in _read_all(new, processes):
+    tables, new, opened = [], 0, 0
+    for files, table in _read_all((file for file in walk(archive) if not known.has(file)), processes):
         tables.append(table)
+        new, opened = new + len(files), opened + sum(trouble is None for *_, trouble in files)
         if on_progress:
-            on_progress(kept + done)
-    table = pa.concat_tables(tables).unify_dictionaries()
+            on_progress(known.files_kept + new)
+    unchanged, kept = known.kept(), known.files_kept
+    table = pa.concat_tables([unchanged, *tables]).unify_dictionaries()
     if new:
         table = table.sort_by([("path", "ascending"), ("frame", "ascending")])
     if not _any_dicom(table):
-        raise UsageError(f"the archive {archive} holds no DICOM file ({kept + len(new)} files seen)")
+        raise UsageError(f"the archive {archive} holds no DICOM file ({kept + new} files seen)")
     if index is not None and (new or known.gone):
         write_table(table.replace_schema_metadata(INDEX.metadata), index)
     refused = pc.is_valid(table["reason"])
@@ -83,38 +85,63 @@ def crawl(
     before = len(unchanged["reason"].drop_null())
     rejected = Counter(table["reason"].drop_null().to_pylist())
     counts = {
-        "files_seen": kept + len(new),
-        "files_read": len(new) - (sum(rejected.values()) - before),
+        "files_seen": kept + new,
+        "files_read": new - (sum(rejected.values()) - before),
         "files_unchanged": kept - before,
         "rejected": dict(sorted(rejected.items())),
-        "files_opened": sum(trouble is None for *_, trouble in new),
+        "files_opened": opened,
         "files_gone": len(known.gone),
     }
     return Crawl(headers, table.filter(refused).select([*FILE, "reason"]), counts)
 
 
-def _read_all(files: list[File], processes: int) -> Iterator[tuple[int, pa.Table]]:
-    """Tables of INDEX for all `files`, in their order, each with the number of files dealt with by then."""
-    batches = [files[start : start + BATCH] for start in range(0, len(files), BATCH)]
-    tables: Iterable[pa.Table] = map(_read_batch, batches)
-    if len(files) > FEW and processes > 1:
-        tables = _in_processes(batches, min(processes, len(batches)))
-    done = 0
-    for batch, table in zip(batches, tables, strict=True):
-        done += len(batch)
-        yield done, table
+def _read_all(files: Iterator[File], processes: int) -> Iterator[tuple[list[File], pa.Table]]:
+    """`files` in batches, in their order, each with its table of INDEX. More are looked for while these are read."""
+    first = list(islice(files, FEW + 1))
+    batches = _batches(chain(first, files))
+    if len(first) <= FEW or processes < 2:
+        return ((batch, _read_batch(batch)) for batch in batches)
+    return _read_together(batches, processes - 1)
 
 
-def _in_processes(batches: list[list[File]], processes: int) -> Iterator[pa.Table]:
-    """What `_read_batch` returns for each; read here where processes cannot be started, or die."""
-    done = 0
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        try:
-            for table in pool.map(_read_batch, batches):
-                yield table
-                done += 1
-        except BrokenProcessPool:
-            yield from map(_read_batch, batches[done:])
+def _batches(files: Iterator[File]) -> Iterator[list[File]]:
+    while batch := list(islice(files, BATCH)):
+        yield batch
+
+
+def _read_together(batches: Iterator[list[File]], others: int) -> Iterator[tuple[list[File], pa.Table]]:
+    """What `_read_batch` returns for each, of `others` processes and, whenever they have work, of this one.
+
+    All are read here where processes cannot be started, or die.
+    """
+    waiting: deque[tuple[list[File], Future[pa.Table] | pa.Table]] = deque()
+    with ProcessPoolExecutor(others, mp_context=get_context("spawn")) as pool:
+        for batch in batches:
+            busy = sum(isinstance(table, Future) and not table.done() for _, table in waiting)
+            waiting.append((batch, _hand_over(pool, batch) if busy < AHEAD * others else _read_batch(batch)))
+            while waiting and _is_ready(waiting[0][1]):
+                yield _taken(waiting.popleft())
+        while waiting:
+            yield _taken(waiting.popleft())
+
+
+def _hand_over(pool: ProcessPoolExecutor, batch: list[File]) -> "Future[pa.Table] | pa.Table":
+    try:
+        return pool.submit(_read_batch, batch)
+    except BrokenProcessPool:
+        return _read_batch(batch)
+
+
+def _is_ready(table: "Future[pa.Table] | pa.Table") -> bool:
+    return not isinstance(table, Future) or table.done()
+
+
+def _taken(read: "tuple[list[File], Future[pa.Table] | pa.Table]") -> tuple[list[File], pa.Table]:
+    batch, table = read
+    try:
+        return batch, table.result() if isinstance(table, Future) else table
+    except BrokenProcessPool:
+        return batch, _read_batch(batch)
 
 
 def _read_batch(files: list[File]) -> pa.Table:

@@ -2,8 +2,11 @@
 
 import os
 import socket
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import dicoms
 import numpy as np
@@ -124,27 +127,53 @@ def test_an_unchanged_archive_is_not_opened_again(tmp_path: Path) -> None:
 
 
 def test_several_processes_read_what_one_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    dicoms.write(dicoms.series(n=9), tmp_path)
+    dicoms.write(dicoms.series(n=59), tmp_path)
     (tmp_path / "junk").write_text("junk")
     monkeypatch.setattr("modic.crawl.BATCH", 3)
     alone = crawl(tmp_path, index=None, processes=2)  # so few are read in this process
     monkeypatch.setattr("modic.crawl.FEW", 0)
+    given: list[Future] = []
+    monkeypatch.setattr("modic.crawl.ProcessPoolExecutor", _noting(given))
     seen: list[int] = []
     together = crawl(tmp_path, index=None, processes=2, on_progress=seen.append)
     assert together.headers.equals(alone.headers) and together.rejected.equals(alone.rejected)
-    assert (together.counts, seen) == (alone.counts, [3, 6, 9, 10])
+    assert (together.counts, seen) == (alone.counts, [*range(3, 61, 3)])
+    assert 2 <= len(given) < 20 and all(one.done() for one in given), "this process reads along"
 
 
-def test_a_process_that_dies_while_reading_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    dicoms.write(dicoms.series(n=4), tmp_path)
+def _noting(given: list[Future]) -> type[ProcessPoolExecutor]:
+    class Noting(ProcessPoolExecutor):
+        def submit(self, *work: Any, **options: Any) -> Future:
+            given.append(super().submit(*work, **options))
+            return given[-1]
+
+    return Noting
+
+
+@pytest.mark.parametrize("dies", ["while reading", "before"])
+def test_a_process_that_dies_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dies: str) -> None:
+    dicoms.write(dicoms.series(n=9), tmp_path)
     expected = crawl(tmp_path, index=None)
+    monkeypatch.setattr("modic.crawl.BATCH", 2)
     monkeypatch.setattr("modic.crawl.FEW", 0)
-    monkeypatch.setattr("modic.crawl.ProcessPoolExecutor.map", _dies)
+    monkeypatch.setattr("modic.crawl.ProcessPoolExecutor", Dying if dies == "while reading" else Dead)
     assert crawl(tmp_path, index=None, processes=2).headers.equals(expected.headers)
 
 
-def _dies(*_: object) -> None:
-    raise BrokenProcessPool
+class Dying(ProcessPoolExecutor):
+    """Its processes die of their work."""
+
+    def submit(self, *_: Any, **__: Any) -> Future:
+        return super().submit(os.abort)
+
+
+class Dead(Dying):
+    """Its processes have died before they are given any."""
+
+    def submit(self, *_: Any, **__: Any) -> Future:
+        with suppress(BrokenProcessPool):
+            super().submit().result()
+        return super().submit()
 
 
 def test_a_broken_index_is_made_anew(tmp_path: Path) -> None:
