@@ -31,7 +31,8 @@ __all__ = ["COLUMNS", "Crawl", "crawl"]
 REPEATED = pa.dictionary(pa.int32(), TEXT)  # text that many files share is held once
 STORED = {name: REPEATED if kind is TEXT and name != "SOPInstanceUID" else kind for name, kind in COLUMNS.items()}
 FILE = {"path": TEXT, "size": pa.int64(), "mtime_ns": pa.int64()}
-INDEX = pa.schema({**FILE, "reason": TEXT, "frame": WHOLE, **STORED}, metadata={"modic_index": "2"})
+ORDER = [("rank", "ascending"), ("path", "ascending"), ("frame", "ascending")]  # of an index: refused files last
+INDEX = pa.schema({**FILE, "reason": TEXT, "frame": WHOLE, **STORED}, metadata={"modic_index": "3"})
 BATCH = 1_000  # files read at a time: their rows are Python objects until then, and a process's piece of work
 AHEAD = 2  # batches that another process has been given at any time: one in hand, one to go on with
 FEW = 20_000  # files that this process reads sooner than another has started
@@ -72,27 +73,51 @@ def crawl(
         new, opened = new + len(files), opened + sum(trouble is None for *_, trouble in files)
         if on_progress:
             on_progress(known.files_kept + new)
-    unchanged, kept = known.kept(), known.files_kept
-    table = pa.concat_tables([unchanged, *tables]).unify_dictionaries()
-    if new:
-        table = table.sort_by([("path", "ascending"), ("frame", "ascending")])
+    kept, dropped, gone = known.files_kept, known.dropped, known.files_gone
+    refused_now = sum(len(table) - table["reason"].null_count for table in tables)
+    parts = [known.table, *tables]
+    del known, tables  # of a million files each copy takes most of a gigabyte
+    table = _arranged(parts, dropped) if new or dropped else parts.pop()
+    refused = len(table) - table["reason"].null_count
     if not _any_dicom(table):
         raise UsageError(f"the archive {archive} holds no DICOM file ({kept + new} files seen)")
-    if index is not None and (new or known.gone):
+    if index is not None and (new or dropped):
         write_table(table.replace_schema_metadata(INDEX.metadata), index)
-    refused = pc.is_valid(table["reason"])
-    headers = table.filter(pc.invert(refused)).drop_columns(["reason"])
-    before = len(unchanged["reason"].drop_null())
-    rejected = Counter(table["reason"].drop_null().to_pylist())
+    headers, rejected = table.slice(0, len(table) - refused), table.slice(len(table) - refused)
     counts = {
         "files_seen": kept + new,
-        "files_read": new - (sum(rejected.values()) - before),
-        "files_unchanged": kept - before,
-        "rejected": dict(sorted(rejected.items())),
+        "files_read": new - refused_now,
+        "files_unchanged": kept - (refused - refused_now),
+        "rejected": dict(sorted(Counter(rejected["reason"].to_pylist()).items())),
         "files_opened": opened,
-        "files_gone": len(known.gone),
+        "files_gone": gone,
     }
-    return Crawl(headers, table.filter(refused).select([*FILE, "reason"]), counts)
+    return Crawl(headers.drop_columns(["reason"]), rejected.select([*FILE, "reason"]), counts)
+
+
+def _arranged(parts: list[pa.Table], dropped: list[str]) -> pa.Table:
+    """The rows of all `parts`, but for those of the first whose path is in `dropped`, in `ORDER`.
+
+    Empties `parts`, a column at a time, so that no more than one is held twice.
+    """
+    order = _order(parts, dropped)
+    columns = []
+    for name in INDEX.names:
+        chunks = [chunk for part in parts for chunk in part[name].chunks]
+        parts[:] = [part.remove_column(0) for part in parts]
+        columns.append(pa.chunked_array(chunks, INDEX.field(name).type).unify_dictionaries().take(order))
+    parts.clear()
+    return pa.table(columns, schema=INDEX)
+
+
+def _order(parts: list[pa.Table], dropped: list[str]) -> pa.Array:
+    """The numbers of the rows that stay, as `_arranged` wants them."""
+    ranks = [pc.is_valid(part["reason"]).cast(pa.int8()) for part in parts]
+    stale = pc.is_in(parts[0]["path"], pa.array(dropped, TEXT))
+    ranks[0] = pc.if_else(stale, pa.scalar(2, pa.int8()), ranks[0])  # they come last, to be cut off
+    keys = pa.concat_tables([part.select(["path", "frame"]) for part in parts])
+    keys = keys.append_column("rank", pa.chunked_array([chunk for rank in ranks for chunk in rank.chunks], pa.int8()))
+    return pc.sort_indices(keys, sort_keys=ORDER)[: len(keys) - pc.sum(stale, min_count=0).as_py()]
 
 
 def _read_all(files: Iterator[File], processes: int) -> Iterator[tuple[list[File], pa.Table]]:
@@ -171,9 +196,9 @@ class _Known:
     """The files of an index: those that `has` did not confirm are changed, or gone once all files have been asked."""
 
     def __init__(self, table: pa.Table) -> None:
-        self._table = table
+        self.table = table
         paths = table["path"].to_pylist()
-        self._stamps = list(zip(table["size"].to_pylist(), table["mtime_ns"].to_pylist(), strict=True))
+        self._size, self._mtime = (table[name].to_numpy() for name in ("size", "mtime_ns"))
         self._row = dict(zip(reversed(paths), range(len(paths) - 1, -1, -1), strict=True))  # the first of each path
         self._changed: list[str] = []
         self.files_kept = 0
@@ -184,23 +209,21 @@ class _Known:
         row = self._row.pop(path, None)
         if row is None:
             return False
-        if trouble is None and self._stamps[row] == (size, mtime_ns):
+        if trouble is None and self._size[row] == size and self._mtime[row] == mtime_ns:
             self.files_kept += 1
             return True
         self._changed.append(path)
         return False
 
     @property
-    def gone(self) -> list[str]:
-        """Paths that nobody asked for."""
-        return list(self._row)
+    def files_gone(self) -> int:
+        """Files that nobody asked for."""
+        return len(self._row)
 
-    def kept(self) -> pa.Table:
-        """The rows of the files that are as they were."""
-        dropped = self._changed + self.gone
-        if not dropped:
-            return self._table
-        return self._table.filter(pc.invert(pc.is_in(self._table["path"], pa.array(dropped, TEXT))))
+    @property
+    def dropped(self) -> list[str]:
+        """Paths whose rows no longer hold."""
+        return self._changed + list(self._row)
 
 
 def _read_index(index: Path | None) -> pa.Table:
