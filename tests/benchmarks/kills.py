@@ -62,7 +62,6 @@ def main() -> None:
                 trouble += kill_and_compare(
                     home, f"{of}-{number}", kill, [dice.uniform(0, lasts) for _ in range(count)]
                 )
-    print("\n".join(trouble) or "nothing was broken")
     sys.exit(bool(trouble))
 
 
@@ -118,7 +117,8 @@ def kill_and_compare(home: Path, name: str, kill: Callable, moments: list[float]
     ledger = shards.ledger(open_cohort(cohort)).filter(pc.field("status") == "graded")  # failed ones are tried again
     twice = len(ledger) - len(ledger.group_by(["study_key", "fingerprint"]).aggregate([]))
     trouble += [f"{twice} finished studies were graded again"] if twice else []
-    return [f"{name}: {one}" for one in trouble]
+    print(f"{name}: {'; '.join(trouble) or 'nothing was broken'}", flush=True)
+    return trouble
 
 
 def kill_run(run: subprocess.Popen, moment: float) -> tuple[str, list[str]]:
