@@ -15,8 +15,8 @@ import importlib
 import logging
 import os
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ from modic.errors import UsageError
 if TYPE_CHECKING:
     from distributed import Client, SpecCluster
 
+STARTS = 3  # of a cluster, before a run gives up
 WORKER_BYTES = 2 * 2**30  # models, MONAI and two volumes, with room
 STATUS_PAGE = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}  # the scheduler's; nobody else's port
 LOOPBACK = {"host": "127.0.0.1", "scheduler_kwargs": STATUS_PAGE, "silence_logs": "CRITICAL"}
@@ -150,10 +151,18 @@ def _start(spec: ClusterSpec, shards: int) -> Any:
         options = {"threads_per_worker": 1, "n_workers": fitting, **LOOPBACK, **options}
     if isinstance(options.get("n_workers"), int):
         options["n_workers"] = min(options["n_workers"], shards)
-    cluster = build(**options)
+    cluster = _built(build, options)
     if spec.adapt_kwargs:
         cluster.adapt(**spec.adapt_kwargs)
     return cluster
+
+
+def _built(build: Callable[..., Any], options: dict[str, Any]) -> Any:
+    """The cluster. Dask gives up, and closes it, where one worker dies before it is up; then it is begun anew."""
+    for _ in range(STARTS - 1):
+        with suppress(RuntimeError):
+            return build(**options)
+    return build(**options)
 
 
 def _build(name: str) -> Any:

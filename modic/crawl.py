@@ -7,11 +7,12 @@ refused ones included. Files are found by modic/walk.py and read by modic/header
 """
 
 import warnings
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from itertools import chain, islice
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -30,9 +31,11 @@ __all__ = ["COLUMNS", "Crawl", "crawl"]
 REPEATED = pa.dictionary(pa.int32(), TEXT)  # text that many files share is held once
 STORED = {name: REPEATED if kind is TEXT and name != "SOPInstanceUID" else kind for name, kind in COLUMNS.items()}
 FILE = {"path": TEXT, "size": pa.int64(), "mtime_ns": pa.int64()}
-INDEX = pa.schema({**FILE, "reason": TEXT, "frame": WHOLE, **STORED}, metadata={"modic_index": "2"})
-BATCH = 2_000  # files read at a time: their rows are Python objects until then, and a process's piece of work
-FEW = 20_000  # files that are sooner read than processes are started, which takes 1.5 s each
+ORDER = [("rank", "ascending"), ("path", "ascending"), ("frame", "ascending")]  # of an index: refused files last
+INDEX = pa.schema({**FILE, "reason": TEXT, "frame": WHOLE, **STORED}, metadata={"modic_index": "3"})
+BATCH = 1_000  # files read at a time: their rows are Python objects until then, and a process's piece of work
+AHEAD = 2  # batches that another process has been given at any time: one in hand, one to go on with
+FEW = 20_000  # files that this process reads sooner than another has started
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,64 +60,113 @@ def crawl(
         archive: folder of files of any kind and depth.
         index: parquet file to remember in; None reads everything and remembers nothing.
         on_progress: called now and then with the number of files dealt with so far.
-        processes: that read headers, where there are many to read.
+        processes: that read headers where there are many to read, this one included.
 
     Raises UsageError where the archive is missing, no folder, cannot be listed, or holds no DICOM file.
     """
     if not archive.is_dir():
         raise UsageError(f"the archive {archive} " + ("is not a folder" if archive.exists() else "does not exist"))
     known = _Known(_read_index(index))
-    new = [file for file in walk(archive) if not known.has(file)]
-    unchanged, kept = known.kept(), known.files_kept
-    tables = [unchanged]
-    for done, table in _read_all(new, processes):
+    tables, new, opened = [], 0, 0
+    for files, table in _read_all((file for file in walk(archive) if not known.has(file)), processes):
         tables.append(table)
+        new, opened = new + len(files), opened + sum(trouble is None for *_, trouble in files)
         if on_progress:
-            on_progress(kept + done)
-    table = pa.concat_tables(tables).unify_dictionaries()
-    if new:
-        table = table.sort_by([("path", "ascending"), ("frame", "ascending")])
+            on_progress(known.files_kept + new)
+    kept, dropped, gone = known.files_kept, known.dropped, known.files_gone
+    refused_now = sum(len(table) - table["reason"].null_count for table in tables)
+    parts = [known.table, *tables]
+    del known, tables  # of a million files each copy takes most of a gigabyte
+    table = _arranged(parts, dropped) if new or dropped else parts.pop()
+    refused = len(table) - table["reason"].null_count
     if not _any_dicom(table):
-        raise UsageError(f"the archive {archive} holds no DICOM file ({kept + len(new)} files seen)")
-    if index is not None and (new or known.gone):
+        raise UsageError(f"the archive {archive} holds no DICOM file ({kept + new} files seen)")
+    if index is not None and (new or dropped):
         write_table(table.replace_schema_metadata(INDEX.metadata), index)
-    refused = pc.is_valid(table["reason"])
-    headers = table.filter(pc.invert(refused)).drop_columns(["reason"])
-    before = len(unchanged["reason"].drop_null())
-    rejected = Counter(table["reason"].drop_null().to_pylist())
+    headers, rejected = table.slice(0, len(table) - refused), table.slice(len(table) - refused)
     counts = {
-        "files_seen": kept + len(new),
-        "files_read": len(new) - (sum(rejected.values()) - before),
-        "files_unchanged": kept - before,
-        "rejected": dict(sorted(rejected.items())),
-        "files_opened": sum(trouble is None for *_, trouble in new),
-        "files_gone": len(known.gone),
+        "files_seen": kept + new,
+        "files_read": new - refused_now,
+        "files_unchanged": kept - (refused - refused_now),
+        "rejected": dict(sorted(Counter(rejected["reason"].to_pylist()).items())),
+        "files_opened": opened,
+        "files_gone": gone,
     }
-    return Crawl(headers, table.filter(refused).select([*FILE, "reason"]), counts)
+    return Crawl(headers.drop_columns(["reason"]), rejected.select([*FILE, "reason"]), counts)
 
 
-def _read_all(files: list[File], processes: int) -> Iterator[tuple[int, pa.Table]]:
-    """Tables of INDEX for all `files`, in their order, each with the number of files dealt with by then."""
-    batches = [files[start : start + BATCH] for start in range(0, len(files), BATCH)]
-    tables: Iterable[pa.Table] = map(_read_batch, batches)
-    if len(files) > FEW and processes > 1:
-        tables = _in_processes(batches, min(processes, len(batches)))
-    done = 0
-    for batch, table in zip(batches, tables, strict=True):
-        done += len(batch)
-        yield done, table
+def _arranged(parts: list[pa.Table], dropped: list[str]) -> pa.Table:
+    """The rows of all `parts`, but for those of the first whose path is in `dropped`, in `ORDER`.
+
+    Empties `parts`, a column at a time, so that no more than one is held twice.
+    """
+    order = _order(parts, dropped)
+    columns = []
+    for name in INDEX.names:
+        chunks = [chunk for part in parts for chunk in part[name].chunks]
+        parts[:] = [part.remove_column(0) for part in parts]
+        columns.append(pa.chunked_array(chunks, INDEX.field(name).type).unify_dictionaries().take(order))
+    parts.clear()
+    return pa.table(columns, schema=INDEX)
 
 
-def _in_processes(batches: list[list[File]], processes: int) -> Iterator[pa.Table]:
-    """What `_read_batch` returns for each; read here where processes cannot be started, or die."""
-    done = 0
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        try:
-            for table in pool.map(_read_batch, batches):
-                yield table
-                done += 1
-        except BrokenProcessPool:
-            yield from map(_read_batch, batches[done:])
+def _order(parts: list[pa.Table], dropped: list[str]) -> pa.Array:
+    """The numbers of the rows that stay, as `_arranged` wants them."""
+    ranks = [pc.is_valid(part["reason"]).cast(pa.int8()) for part in parts]
+    stale = pc.is_in(parts[0]["path"], pa.array(dropped, TEXT))
+    ranks[0] = pc.if_else(stale, pa.scalar(2, pa.int8()), ranks[0])  # they come last, to be cut off
+    keys = pa.concat_tables([part.select(["path", "frame"]) for part in parts])
+    keys = keys.append_column("rank", pa.chunked_array([chunk for rank in ranks for chunk in rank.chunks], pa.int8()))
+    return pc.sort_indices(keys, sort_keys=ORDER)[: len(keys) - pc.sum(stale, min_count=0).as_py()]
+
+
+def _read_all(files: Iterator[File], processes: int) -> Iterator[tuple[list[File], pa.Table]]:
+    """`files` in batches, in their order, each with its table of INDEX. More are looked for while these are read."""
+    first = list(islice(files, FEW + 1))
+    batches = _batches(chain(first, files))
+    if len(first) <= FEW or processes < 2:
+        return ((batch, _read_batch(batch)) for batch in batches)
+    return _read_together(batches, processes - 1)
+
+
+def _batches(files: Iterator[File]) -> Iterator[list[File]]:
+    while batch := list(islice(files, BATCH)):
+        yield batch
+
+
+def _read_together(batches: Iterator[list[File]], others: int) -> Iterator[tuple[list[File], pa.Table]]:
+    """What `_read_batch` returns for each, of `others` processes and, whenever they have work, of this one.
+
+    All are read here where processes cannot be started, or die.
+    """
+    waiting: deque[tuple[list[File], Future[pa.Table] | pa.Table]] = deque()
+    with ProcessPoolExecutor(others, mp_context=get_context("spawn")) as pool:
+        for batch in batches:
+            busy = sum(isinstance(table, Future) and not table.done() for _, table in waiting)
+            waiting.append((batch, _hand_over(pool, batch) if busy < AHEAD * others else _read_batch(batch)))
+            while waiting and _is_ready(waiting[0][1]):
+                yield _taken(waiting.popleft())
+        while waiting:
+            yield _taken(waiting.popleft())
+
+
+def _hand_over(pool: ProcessPoolExecutor, batch: list[File]) -> "Future[pa.Table] | pa.Table":
+    try:
+        return pool.submit(_read_batch, batch)
+    except BrokenProcessPool:
+        return _read_batch(batch)
+
+
+def _is_ready(table: "Future[pa.Table] | pa.Table") -> bool:
+    return not isinstance(table, Future) or table.done()
+
+
+def _taken(read: "tuple[list[File], Future[pa.Table] | pa.Table]") -> tuple[list[File], pa.Table]:
+    batch, table = read
+    try:
+        return batch, table.result() if isinstance(table, Future) else table
+    except BrokenProcessPool:
+        return batch, _read_batch(batch)
 
 
 def _read_batch(files: list[File]) -> pa.Table:
@@ -144,9 +196,9 @@ class _Known:
     """The files of an index: those that `has` did not confirm are changed, or gone once all files have been asked."""
 
     def __init__(self, table: pa.Table) -> None:
-        self._table = table
+        self.table = table
         paths = table["path"].to_pylist()
-        self._stamps = list(zip(table["size"].to_pylist(), table["mtime_ns"].to_pylist(), strict=True))
+        self._size, self._mtime = (table[name].to_numpy() for name in ("size", "mtime_ns"))
         self._row = dict(zip(reversed(paths), range(len(paths) - 1, -1, -1), strict=True))  # the first of each path
         self._changed: list[str] = []
         self.files_kept = 0
@@ -157,23 +209,21 @@ class _Known:
         row = self._row.pop(path, None)
         if row is None:
             return False
-        if trouble is None and self._stamps[row] == (size, mtime_ns):
+        if trouble is None and self._size[row] == size and self._mtime[row] == mtime_ns:
             self.files_kept += 1
             return True
         self._changed.append(path)
         return False
 
     @property
-    def gone(self) -> list[str]:
-        """Paths that nobody asked for."""
-        return list(self._row)
+    def files_gone(self) -> int:
+        """Files that nobody asked for."""
+        return len(self._row)
 
-    def kept(self) -> pa.Table:
-        """The rows of the files that are as they were."""
-        dropped = self._changed + self.gone
-        if not dropped:
-            return self._table
-        return self._table.filter(pc.invert(pc.is_in(self._table["path"], pa.array(dropped, TEXT))))
+    @property
+    def dropped(self) -> list[str]:
+        """Paths whose rows no longer hold."""
+        return self._changed + list(self._row)
 
 
 def _read_index(index: Path | None) -> pa.Table:

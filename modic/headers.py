@@ -33,6 +33,7 @@ from pydicom.tag import Tag
 
 from modic.errors import Reason
 from modic.frames import frame_rows
+from modic.limits import memory_limit
 from modic.quick import CHUNK, Unusual, quick_elements
 
 TEXT, REAL, WHOLE, REALS = pa.string(), pa.float64(), pa.int64(), pa.list_(pa.float64())
@@ -73,6 +74,7 @@ MR_CLASSES = ENHANCED | {MR_IMAGE}
 DEFLATED = "1.2.840.10008.1.2.1.99"
 UNCOMPRESSED = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", DEFLATED})
 MAX_INFLATED = 2**28
+SLOW_MIB = 1024  # of memory that pydicom may take for one header, whatever lengths the file claims
 META_MOST = 2048  # bytes in which the file meta information names the transfer syntax
 Row = dict[str, Any]
 
@@ -111,14 +113,16 @@ def _read(file: BinaryIO) -> list[Row] | Reason:
         elements = Elements(*quick_elements(file.fileno(), TAGS))
         row = _row(elements, convert_ascii)
     except (Unusual, struct.error):
-        elements = slow_elements(file)
+        with memory_limit(SLOW_MIB):
+            elements = slow_elements(file)
         row = _row(elements, _converter(elements))
     reason = _refusal(row, elements, file)
     if reason is not None:
         return reason
     if row["SOPClassUID"] in ENHANCED:
         file.seek(0)
-        return frame_rows(row, pydicom.dcmread(file, stop_before_pixels=True))
+        with memory_limit(SLOW_MIB):
+            return frame_rows(row, pydicom.dcmread(file, stop_before_pixels=True))
     return [row]
 
 

@@ -7,8 +7,8 @@ Stacks are split as modic/stacks.py says, roles found as modic/roles.py says. Th
 | I1  | colour                                                                              | not_greyscale         |
 | I2  | no ImageOrientationPatient                                                          | no_position           |
 | I3  | normal over `sagittal_reject_deg` from the left-right axis (over `…_warn_deg`: warn)| not_sagittal          |
-| I4  | role unknown                                                                        | role_unsure           |
-| I5  | role other than t1 and t2                                                           | not_t1_or_t2          |
+| I4  | role unknown, though the header says TR and TE                                      | role_unsure           |
+| I5  | role known, other than t1 and t2                                                    | not_t1_or_t2          |
 | I6  | fewer than `min_slices` places, and other slices at them                            | conflicting_slices    |
 | I7  | one of several parts that only together make a regular stack (modic/parts.py)       | mixed_contrast, …     |
 | I8  | fewer than `min_slices` slices                                                      | too_few_slices        |
@@ -17,9 +17,11 @@ Stacks are split as modic/stacks.py says, roles found as modic/roles.py says. Th
 | I11 | a slice without position that cannot be inferred                                    | no_position           |
 | I12 | orientations differ by over `orientation_reject` (over `orientation_warn`: warn)    | mixed_orientation     |
 | I13 | slices at one place that differ; missing slices; uneven spacing (modic/geometry.py) | conflicting_slices, … |
+| I14 | role unknown: the pixels may tell (`with_role`)                                     | role_unsure           |
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -31,7 +33,8 @@ from modic.errors import Reason, Rejected
 from modic.geometry import PIXEL_MM, Regularity, plane_of, regularity
 from modic.headers import COLUMNS
 from modic.records import Plane, Series
-from modic.roles import RoleFound, find_role, has_contrast_agent
+from modic.roles import RoleFound, find_role, has_contrast_agent, told_by_pixels
+from modic.roles import is_untold as header_is_untold
 from modic.stacks import Row, Stack, split_stacks
 
 GREY = frozenset({"MONOCHROME1", "MONOCHROME2", None})
@@ -140,13 +143,13 @@ def _refusal(
     shape: Regularity,
     options: IdentifyOptions,
 ) -> Rejected | None:
-    rows, count = stack.rows, len(stack.rows)
+    rows, count, untold = stack.rows, len(stack.rows), header_is_untold(stack.rows[0])
     checks: list[tuple[bool, Reason, str]] = [
         (not all(map(_is_grey, rows)), Reason.SERIES_NOT_GREYSCALE, ""),
         (stack.normal is None, Reason.SERIES_NO_POSITION, "no ImageOrientationPatient"),
         (plane != "sagittal", Reason.SERIES_NOT_SAGITTAL, f"{plane}, {angle:.0f} degrees from its axis"),
-        (role.role == "unknown", Reason.SERIES_ROLE_UNSURE, role.evidence),
-        (role.role not in ("t1", "t2"), Reason.SERIES_NOT_T1_OR_T2, role.evidence),
+        (role.role == "unknown" and not untold, Reason.SERIES_ROLE_UNSURE, role.evidence),
+        (role.role not in ("t1", "t2", "unknown"), Reason.SERIES_NOT_T1_OR_T2, role.evidence),
         (
             count < options.min_slices <= count + len(stack.duplicates),
             Reason.SERIES_CONFLICTING_SLICES,
@@ -162,7 +165,28 @@ def _refusal(
             return Rejected(reason, detail)
     if turn > options.orientation_reject:
         return Rejected(Reason.SERIES_MIXED_ORIENTATION, f"ImageOrientationPatient differs by {turn:.3f}")
-    return shape.rejected
+    return shape.rejected or _refused_role(role)
+
+
+def _refused_role(role: RoleFound) -> Rejected | None:
+    """I4, I5, I14."""
+    if role.role in ("t1", "t2"):
+        return None
+    return Rejected(Reason.SERIES_ROLE_UNSURE if role.role == "unknown" else Reason.SERIES_NOT_T1_OR_T2, role.evidence)
+
+
+def is_untold(series: Series) -> bool:
+    """Whether nothing but its role is against a series (I14)."""
+    unsure = series.rejected is not None and series.rejected.reason == Reason.SERIES_ROLE_UNSURE
+    return unsure and header_is_untold(series.header)
+
+
+def with_role(series: Series, seen: RoleFound) -> Series:
+    """A series that `is_untold`, with the role that its pixels were `seen` to have (modic/look.py)."""
+    role = told_by_pixels(series.header, seen)
+    warnings = (*series.warnings, *_role_warnings(role, series.header))
+    rejected = _refused_role(role)
+    return replace(series, role=role.role, role_evidence=role.evidence, rejected=rejected, warnings=warnings)
 
 
 def _is_grey(row: Row) -> bool:

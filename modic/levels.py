@@ -23,6 +23,7 @@ LOOK_MOST = 9
 SLICE_MM = 4.0  # between slices around the midline where they are thinner (3D acquisitions)
 CANAL = 0.45  # of a disc's width behind its box: the canal
 DISCS_APART_MM = (23.0, 52.0)
+TALLEST_MM = 550.0  # lumbar images are 250 to 450 mm high, whole-spine ones 600 and more
 Detections = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
@@ -49,11 +50,18 @@ def find_levels(t2: Volume, *, detector: Model, options: LevelOptions) -> LevelS
 
 
 def not_lumbar(levels: LevelSet, t2: Volume) -> Rejected | None:
-    """Refuses what the detector took for lumbar discs but cannot be: neighbours too near or too far apart, mm.
+    """Refuses an image of more than the lumbar spine, and discs that cannot be lumbar: too near or too far apart, mm.
+
+    An image higher than `TALLEST_MM` shows the whole spine: many more discs than the six that the detector knows, at
+    another scale than those it was trained on, so that six names prove nothing however well they fit. (One of
+    the thoracic or cervical spine alone shows no sacrum, without which modic/numbering.py calls names uncertain.)
 
     Cervical discs lie 15 to 20 mm apart, thoracic ones 20 to 25, lumbar ones of adults 28 to 45; a PixelSpacing that is
     wrong by a factor of two shows here as well. Distances are divided by how many levels apart the names are.
     """
+    high = _height_mm(t2.canonical())
+    if high > TALLEST_MM:
+        return Rejected(Reason.STUDY_NOT_LUMBAR, f"image {high:.0f} mm high, at most {TALLEST_MM:g} expected")
     pairs = list(pairwise(levels.boxes))
     if not pairs:
         return None
@@ -65,6 +73,12 @@ def not_lumbar(levels: LevelSet, t2: Volume) -> Rejected | None:
         return None
     low, high = DISCS_APART_MM
     return Rejected(Reason.STUDY_NOT_LUMBAR, f"discs {median:.0f} mm apart, {low:g} to {high:g} expected")
+
+
+def _height_mm(canonical: Volume) -> float:
+    """From the highest to the lowest row that is not padding."""
+    rows = np.flatnonzero(canonical.voxels.max((0, 2)) > canonical.voxels.min())
+    return float(rows[-1] - rows[0] + 1) * canonical.spacing_mm[1] if len(rows) else 0.0
 
 
 def spread_slices(n: int, spacing_mm: float) -> list[int]:

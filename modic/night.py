@@ -1,7 +1,7 @@
 """The steps of a night around the grading, in the order in which flows/nightly.py calls them.
 
     prepare        check everything the user gave, before anything costs time
-    find_studies   crawl → identify → pair
+    find_studies   crawl → identify (→ look, where no header tells the contrast) → pair
     cut_shards     what the ledger does not hold yet, in shards
     publish        ledger + archive → the four tables, in one atomic step
 
@@ -43,6 +43,7 @@ from modic.schemas import SCHEMAS
 from modic.shards import Job, Shard, Work
 from modic.tables import publish as publish_tables
 from modic.tables import read_table, write_table
+from modic.untold import tell_roles
 from modic.weights import model_id, read_card
 
 LOG = logging.getLogger(__name__)
@@ -168,12 +169,18 @@ def find_studies(run: Run, *, on_progress: Callable[[int], None] | None = None) 
     found = crawl(run.archive, index=run.cohort.header_index, on_progress=on_progress, processes=cores())
     LOG.info("files: %s", json.dumps(found.counts))
     series = identify(found.headers, options=run.config.identify)
+    series = _with_roles_told(run, series)
     outcomes = pair(series, options=run.config.pair)
     keys = Pseudonyms.open(run.cohort.private)
     pairs = [one for one in outcomes if isinstance(one, Pair)]
     fingerprints = {keys.study(one.study_uid): _fingerprint(run, one, keys) for one in pairs}
     LOG.info("%d studies found, %d of them with a pair to grade", len(outcomes), len(pairs))
     return Survey(found.counts, series, outcomes, keys, fingerprints, time.monotonic() - began)
+
+
+def _with_roles_told(run: Run, series: list[Series]) -> list[Series]:
+    memory = run.cohort.private / "looked_at.json"
+    return tell_roles(series, memory=memory, config=run.config, device=run.device, detector_id=run.detector_id)
 
 
 def _fingerprint(run: Run, one: Pair, keys: Pseudonyms) -> str:

@@ -20,17 +20,20 @@ from modic.cohort import Cohort, open_cohort
 from modic.config import Config
 from modic.errors import ModicError, Reason, Rejected
 from modic.evidence import explain, seen_by
-from modic.levels import find_levels, not_lumbar
+from modic.levels import find_levels, not_lumbar, slices_around
 from modic.limits import is_out_of_memory, memory_limit
+from modic.look import look
 from modic.normalize import normalize
 from modic.pictures import write_case
-from modic.records import LEVELS, Grade, LevelBox, LevelResult, LevelSet, Pair, Region, StudyResult, Volume
+from modic.records import LEVELS, Grade, LevelBox, LevelResult, LevelSet, Pair, Region, Series, StudyResult, Volume
 from modic.regions import box_on_t1, corners_mm, cut_regions
 from modic.registration import register
+from modic.roles import RoleFound
 from modic.volume import load_volume
 from modic.weights import Model, load_classifier, load_detector
 
 LOG = logging.getLogger(__name__)
+LOOK_SLICES = 9  # around the middle of the stack, about 36 mm; the canal is 20 to 25 mm wide
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +89,17 @@ def grade_study(pair: Pair, *, models: Models, config: Config, pictures: Path | 
         warnings=(*_warnings(pair, t1, t2), *trouble),
         seconds=seconds,
     )
+
+
+def look_at(series: Series, *, detector: Model, config: Config) -> RoleFound:
+    """The role of a series that modic.identify could not tell (`is_untold`): load → levels → look."""
+    volume = load_volume(replace(series, rejected=None), options=config.identify)
+    if isinstance(volume, Rejected):
+        return RoleFound("unknown", f"pixels: {volume.reason} {volume.detail}".rstrip())
+    volume = volume.canonical()
+    levels = find_levels(volume, detector=detector, options=config.levels)
+    n = len(volume.voxels)  # the midline that is found is that of a bright canal, which a T1 has not
+    return look(volume, [box.box for box in levels.boxes], slices_around(n // 2, LOOK_SLICES, n, volume.spacing_mm[2]))
 
 
 def _warnings(pair: Pair, t1: Volume, t2: Volume) -> tuple[str, ...]:

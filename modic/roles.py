@@ -22,6 +22,8 @@ Rows are tried in order, the first that holds decides. TR, TE, TI in ms; "echo t
 | R16 | a tie: TE 45-60 with TR >= 1500, or TE <= 35 with TR 1200-1800: the description | t1, t2            |
 |     | names exactly one of T1 and T2                                                  |                   |
 | R17 | otherwise                                                                       | unknown           |
+| R18 | R17 for want of TR or TE, and the pixels tell (modic/look.py) a role that the   | t1, t2, then      |
+|     | other of the two, and the description, allow                                    | R13-R14; or stir  |
 
 DERIVED and SECONDARY in ImageType decide nothing: whole hospitals export their primary images so.
 """
@@ -92,6 +94,35 @@ def find_role(header: Header) -> RoleFound:
         row, role = _modified(header, row, role)
     hints = _hints(header)
     return RoleFound(role, f"{_physics(header)} → {role} ({row})", _contradicts(role, hints))
+
+
+def is_untold(header: Header) -> bool:
+    """Whether a stack of unknown role (R17) lacks TR or TE, so that its pixels may tell."""
+    return _first_row(header) == ("R17", "unknown") and not all(
+        _positive(header, one) for one in ("EchoTime", "RepetitionTime")
+    )
+
+
+def told_by_pixels(header: Header, seen: RoleFound) -> RoleFound:
+    """R18: the role of a stack that `is_untold`, when its pixels were `seen` so."""
+    row, role = "R18", seen.role
+    te, tr = (
+        header["EchoTime"] if _positive(header, "EchoTime") else None,
+        header["RepetitionTime"] if _positive(header, "RepetitionTime") else None,
+    )
+    against = {
+        "t1": (te is not None and te > 40) or (tr is not None and tr > 1300),
+        "t2": (te is not None and te < 45) or (tr is not None and tr < 1500),
+    }.get(role, False)
+    if against or _contradicts(role, _hints(header)):
+        row, role = "R17, what the header says is against it", "unknown"
+    elif role in ("t1", "t2"):
+        row, role = _modified(header, row, role)
+    return RoleFound(role, f"{_physics(header)}; {seen.evidence} → {role} ({row})")
+
+
+def _positive(header: Header, keyword: str) -> bool:
+    return (header[keyword] or 0) > 0
 
 
 def _first_row(header: Header) -> tuple[str, Role]:

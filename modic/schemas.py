@@ -160,7 +160,7 @@ SERIES = [
     _column("series_key", TEXT, "pseudonym of the stack: keyed hash of series UID and stack number", null=False),
     STUDY,
     _column("role", TEXT, "what the images are: t1, t2, stir, t2_fat_suppressed, localizer, …, unknown", null=False),
-    _column("role_evidence", TEXT, "the physics that decided the role"),
+    _column("role_evidence", TEXT, "the physics that decided the role, or the pixels where physics is missing"),
     _column("plane", TEXT, "sagittal, axial, coronal, oblique or unknown", null=False),
     _time("repetition_time_ms", "repetition time TR in ms"),
     _time("echo_time_ms", "echo time TE in ms"),

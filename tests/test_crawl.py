@@ -1,9 +1,17 @@
 """Every file of an archive is accounted for, once, and opened only when it must be."""
 
+import json
 import os
 import socket
+import struct
+import subprocess
+import sys
+import zlib
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import dicoms
 import numpy as np
@@ -15,7 +23,7 @@ from pydicom.uid import JPEG2000Lossless
 
 from modic.crawl import COLUMNS, Crawl, crawl
 from modic.errors import Reason, UsageError
-from modic.headers import BINARY, REALS, TAGS, TEXT, convert_ascii, read_rows
+from modic.headers import BINARY, REALS, SLOW_MIB, TAGS, TEXT, convert_ascii, read_rows
 from modic.quick import Unusual, quick_elements
 
 
@@ -94,6 +102,84 @@ def test_nesting_that_exhausts_the_stack_is_one_refused_file(tmp_path: Path) -> 
     assert reasons(found) == {"bomb": "file.unreadable"}
 
 
+def _bomb(whole: bytes, syntax: bytes) -> bytes:
+    """The file, deflated, with a private element of 3 GiB of zeros before its pixels: 3 MB."""
+    meta_end = 144 + struct.unpack_from("<I", whole, 140)[0]
+    pixels = whole.rindex(b"\xe0\x7f\x10\x00OW")
+    deflater, zeros = zlib.compressobj(9, wbits=-15), bytes(2**24)
+    start = deflater.compress(whole[meta_end:pixels] + b"\xe1\x7f\x10\x10UN\0\0\0\0\0\xc0")
+    start += deflater.flush(zlib.Z_FULL_FLUSH)
+    again = deflater.compress(zeros) + deflater.flush(zlib.Z_FULL_FLUSH)
+    return _called(whole[:meta_end], syntax) + start + again * 192 + deflater.flush()
+
+
+def _called(meta: bytes, syntax: bytes) -> bytes:
+    """File meta information with another TransferSyntaxUID, of any length."""
+    at = meta.index(b"\x02\x00\x10\x00UI") + 6
+    (length,) = struct.unpack_from("<H", meta, at)
+    changed = meta[:at] + struct.pack("<H", len(syntax)) + syntax + meta[at + 2 + length :]
+    return changed[:140] + struct.pack("<I", len(changed) - 144) + changed[144:]
+
+
+def _claiming(whole: bytes, element: bytes) -> bytes:
+    """The file with an element that claims nearly 4 GiB where SeriesDescription would be."""
+    at = whole.index(b"\x08\x00\x90\x10" if b"\x08\x00\x90\x10" in whole else b"\x10\x00\x20\x00")
+    return whole[:at] + element + b"\xf0\xff\xff\xff" + whole[at:]
+
+
+def _late(whole: bytes) -> bytes:
+    """The file with its TransferSyntaxUID behind a MediaStorageSOPInstanceUID of 40 kB."""
+    at = whole.index(b"\x02\x00\x10\x00UI")
+    return whole[:at] + b"\x02\x00\x03\x00UI" + struct.pack("<H", 40_000) + b"1" * 40_000 + whole[at:]
+
+
+MEASURED = """
+import json, resource, sys
+from pathlib import Path
+from modic.crawl import crawl
+found = crawl(Path(sys.argv[1]), index=None)
+reasons = {Path(row["path"]).name: row["reason"] for row in found.rejected.to_pylist()}
+kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(json.dumps({"reasons": reasons, "counts": found.counts, "mib": kib / 1024}))
+"""
+
+
+def _measured(archive: Path) -> Any:
+    """A crawl in a process of its own, which has 60 s."""
+    done = subprocess.run([sys.executable, "-c", MEASURED, archive], check=True, capture_output=True, timeout=60)
+    return json.loads(done.stdout)
+
+
+def test_files_that_claim_gigabytes_cost_little_time_and_memory(tmp_path: Path) -> None:
+    """As in the corpora of orthanc and fuzzers: bombs, absurd lengths, script; each is accounted for."""
+    (path,) = dicoms.write([one(SeriesDescription="<script>alert(1)</script>")], tmp_path / "plain")
+    whole, deflated = path.read_bytes(), b"1.2.840.10008.1.2.1.99"
+    archive = tmp_path / "archive"
+    archive.mkdir()
+    files = {
+        "bomb": _bomb(whole, deflated),
+        "late bomb": _late(_bomb(whole, deflated)),
+        "absurd private element": _claiming(whole, b"\x09\x00\x01\x10UN\0\0"),
+        "absurd sequence": _claiming(whole, b"\x08\x00\x40\x11SQ\0\0"),
+        "absurd wanted element": _claiming(whole, b"\x08\x00\x3e\x10UT\0\0"),
+        "absurd pixels": whole[: whole.rindex(b"OW\0\0") + 4] + b"\xf0\xff\xff\xff",
+    }
+    for name, content in files.items():
+        (archive / name).write_bytes(content)
+    (archive / "script").write_bytes(whole)
+    found, plain = _measured(archive), _measured(path.parent)
+    assert found["counts"]["files_seen"] == len(files) + 1 == found["counts"]["files_read"] + len(found["reasons"])
+    assert found["reasons"] == {
+        "bomb": "file.unreadable",
+        "late bomb": "file.unreadable",
+        "absurd private element": "file.missing_uid",  # all that follows is inside it
+        "absurd sequence": "file.missing_uid",
+        "absurd wanted element": "file.unreadable",
+        "absurd pixels": "file.truncated",
+    }
+    assert found["mib"] < plain["mib"] + SLOW_MIB + 100
+
+
 def test_a_file_without_preamble_is_read(tmp_path: Path) -> None:
     (path,) = dicoms.write(dicoms.series(n=1), tmp_path)
     path.write_bytes(path.read_bytes()[132:])
@@ -124,27 +210,53 @@ def test_an_unchanged_archive_is_not_opened_again(tmp_path: Path) -> None:
 
 
 def test_several_processes_read_what_one_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    dicoms.write(dicoms.series(n=9), tmp_path)
+    dicoms.write(dicoms.series(n=59), tmp_path)
     (tmp_path / "junk").write_text("junk")
     monkeypatch.setattr("modic.crawl.BATCH", 3)
     alone = crawl(tmp_path, index=None, processes=2)  # so few are read in this process
     monkeypatch.setattr("modic.crawl.FEW", 0)
+    given: list[Future] = []
+    monkeypatch.setattr("modic.crawl.ProcessPoolExecutor", _noting(given))
     seen: list[int] = []
     together = crawl(tmp_path, index=None, processes=2, on_progress=seen.append)
     assert together.headers.equals(alone.headers) and together.rejected.equals(alone.rejected)
-    assert (together.counts, seen) == (alone.counts, [3, 6, 9, 10])
+    assert (together.counts, seen) == (alone.counts, [*range(3, 61, 3)])
+    assert 2 <= len(given) < 20 and all(one.done() for one in given), "this process reads along"
 
 
-def test_a_process_that_dies_while_reading_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    dicoms.write(dicoms.series(n=4), tmp_path)
+def _noting(given: list[Future]) -> type[ProcessPoolExecutor]:
+    class Noting(ProcessPoolExecutor):
+        def submit(self, *work: Any, **options: Any) -> Future:
+            given.append(super().submit(*work, **options))
+            return given[-1]
+
+    return Noting
+
+
+@pytest.mark.parametrize("dies", ["while reading", "before"])
+def test_a_process_that_dies_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dies: str) -> None:
+    dicoms.write(dicoms.series(n=9), tmp_path)
     expected = crawl(tmp_path, index=None)
+    monkeypatch.setattr("modic.crawl.BATCH", 2)
     monkeypatch.setattr("modic.crawl.FEW", 0)
-    monkeypatch.setattr("modic.crawl.ProcessPoolExecutor.map", _dies)
+    monkeypatch.setattr("modic.crawl.ProcessPoolExecutor", Dying if dies == "while reading" else Dead)
     assert crawl(tmp_path, index=None, processes=2).headers.equals(expected.headers)
 
 
-def _dies(*_: object) -> None:
-    raise BrokenProcessPool
+class Dying(ProcessPoolExecutor):
+    """Its processes die of their work."""
+
+    def submit(self, *_: Any, **__: Any) -> Future:
+        return super().submit(os.abort)
+
+
+class Dead(Dying):
+    """Its processes have died before they are given any."""
+
+    def submit(self, *_: Any, **__: Any) -> Future:
+        with suppress(BrokenProcessPool):
+            super().submit().result()
+        return super().submit()
 
 
 def test_a_broken_index_is_made_anew(tmp_path: Path) -> None:

@@ -1,9 +1,12 @@
 """What is installed with modic: licences that its own allows, and no version with a known hole.
 
-Offline, so known means known when this list was last looked at (November 2026, from memory).
+Offline, so known means known when this list was last looked at (November 2026, from memory); where the registry can be
+asked, .ci/audit asks it.
 """
 
+import os
 import re
+import subprocess
 import tomllib
 from email.message import Message
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
@@ -118,6 +121,33 @@ def test_no_version_with_a_known_hole() -> None:
         if Version(found[name].version) < Version(FIXED_IN[name][0])
     }
     assert old == {}
+
+
+@pytest.mark.parametrize(
+    "old, pinned, code, said",
+    [
+        ("CVE-1", "", 0, "packages that the registry does not know"),
+        ("CVE-1", "CVE-2", 1, "the hole in what is pinned"),
+        ("", "", 0, "does not answer for vulnerabilities; not asked"),
+        ("", "CVE-2", 0, "does not answer for vulnerabilities; not asked"),
+        ("CVE-1", "offline", 0, "stopped answering; not asked"),
+    ],
+)
+def test_the_registry_is_asked_and_a_silent_one_fails_nothing(
+    tmp_path: Path, old: str, pinned: str, code: int, said: str
+) -> None:
+    """With something in place of pip-audit that says what it is told to."""
+    fake = tmp_path / "pip-audit"
+    answer = 'echo "{\\"vulns\\": [{\\"id\\": \\"$hole\\"}]}"'
+    fake.write_text(f"""#!/bin/sh
+case "$*" in *known.txt) hole="{old}" ;; *) hole="{pinned}" ;; esac
+case "$*" in *json*) ;; *) echo "the hole in what is pinned"; exit 1 ;; esac
+case "$hole" in offline) exit 1 ;; "") echo "{{}}" ;; *) {answer}; exit 1 ;; esac
+""")
+    fake.chmod(0o755)
+    environment = {**os.environ, "PIP_AUDIT": str(fake)}
+    done = subprocess.run([ROOT / ".ci" / "audit"], env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, said in done.stdout) == (code, True), done.stdout + done.stderr
 
 
 def test_the_constraints_pin_what_is_shipped_and_name_no_place() -> None:

@@ -206,3 +206,25 @@ def test_the_nightly_deployment_runs_alone_and_takes_the_flows_own_parameters() 
     assert nightly["schedules"] and nightly["work_pool"]["name"] == "modic"
     given = nightly["work_pool"]["job_variables"]["env"]
     assert given.keys() <= settings_of_prefect() and all(isinstance(value, str) for value in given.values())
+
+
+@pytest.mark.parametrize("deaths, starts", [(0, 1), (2, 3), (3, 3)])
+def test_a_worker_that_dies_while_the_cluster_starts_does_not_end_the_run(
+    monkeypatch: pytest.MonkeyPatch, deaths: int, starts: int
+) -> None:
+    begun = []
+
+    def build(**options: object) -> str:
+        begun.append(options)
+        if len(begun) <= deaths:
+            raise RuntimeError("Nanny failed to start.")
+        return "cluster"
+
+    monkeypatch.setattr(clusters, "_build", lambda name: build)
+    spec = clusters.ClusterSpec(cluster_class="made.up", cluster_kwargs={"n_workers": 4})
+    if deaths < 3:
+        assert clusters._start(spec, 2) == "cluster"
+    else:
+        with pytest.raises(RuntimeError):
+            clusters._start(spec, 2)
+    assert begun == [{"n_workers": 2}] * starts

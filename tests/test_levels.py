@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from modic.config import LevelOptions
-from modic.errors import Reason
+from modic.errors import Reason, Rejected
 from modic.levels import (
     detector_image,
     find_levels,
@@ -192,3 +192,25 @@ def test_discs_of_another_region_or_scale_are_refused(apart_mm: float, lumbar: b
     if refused:
         assert (refused.reason, f"{apart_mm} mm" in refused.detail) == (Reason.STUDY_NOT_LUMBAR, True)
     assert not_lumbar(LevelSet(boxes[:1], "uncertain", 0.3, 3), volume) is None
+
+
+@pytest.mark.parametrize(
+    "high_mm, padded, lumbar", [(300, 0, True), (450, 500, True), (640, 0, False), (900, 100, False)]
+)
+@pytest.mark.parametrize("lying", [False, True])
+def test_an_image_of_the_whole_spine_is_refused_though_its_discs_are_rightly_apart(
+    high_mm: int, padded: int, lumbar: bool, lying: bool
+) -> None:
+    """Six boxes 36 mm apart, as of a lumbar spine; rows of padding are no field of view."""
+    voxels = np.zeros((7, (high_mm + padded) // 2, 40), np.float32)
+    voxels[:, : high_mm // 2] = np.random.default_rng(0).uniform(1, 2, size=(7, high_mm // 2, 40))
+    affine = np.array([[0, 0, 4, 0], [2, 0, 0, 0], [0, -2, 0, 0], [0, 0, 0, 1]], float)
+    boxes = [(10.0, 18.0 * i, 35.0, 18.0 * i + 8) for i in range(6)]
+    if lying:  # rows along the back instead of down
+        voxels, affine = np.ascontiguousarray(voxels.transpose(0, 2, 1)), affine[:, [1, 0, 2, 3]]
+        boxes = [(y0, x0, y1, x1) for x0, y0, x1, y1 in boxes]
+    named = tuple(LevelBox(name, box, 3, 0.9) for name, box in zip(LEVELS, boxes, strict=True))
+    refused = not_lumbar(LevelSet(named, "ok", 1.0, 3), Volume(voxels, affine))
+    assert refused == (
+        None if lumbar else Rejected(Reason.STUDY_NOT_LUMBAR, f"image {high_mm} mm high, at most 550 expected")
+    )

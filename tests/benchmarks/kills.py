@@ -1,0 +1,172 @@
+"""`modic grade` killed at random moments, Prefect and Dask included: what each kill broke, which ought to be nothing.
+
+    python tests/benchmarks/kills.py [--kills 20] [--of run worker] [--demo] [--seed 1]
+
+A cohort is graded, studies are added to its archive, and runs over it are killed (SIGKILL): the run's whole process
+group, or one worker of Dask, which the run itself must survive. After every `EACH` killed runs one is left alone. Then
+the tables must be those of a cohort that nothing disturbed, row for row, no finished study graded twice, no check
+offended, the exit code 3 (one study fails by itself). `current/` is read all the while. Studies are tiny and graded
+without networks (tests/fake_worker.py); --demo takes synthetic patients and the shipped networks.
+"""
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+import dicoms  # noqa: E402
+import pyarrow.compute as pc  # noqa: E402
+from test_crashes import reading, tables  # noqa: E402
+
+from modic import query, shards  # noqa: E402
+from modic.cohort import open_cohort  # noqa: E402
+from modic.phantom.archive import write_archive  # noqa: E402
+
+EACH = {"run": 5, "worker": 1}  # kills of one cohort
+FAILED = 3  # exit code: some studies failed
+AT_WORK = 0.3  # of a run's time, in which its workers live
+GONE_S = 30  # in which what a killed run started must have ended
+
+
+def main() -> None:
+    """Print one line a kill, and end with 1 where one broke something."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--of", nargs="+", choices=("run", "worker"), default=["run", "worker"])
+    parser.add_argument("--demo", action="store_true")
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    dice = random.Random(options.seed)
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        lasts = prepare(home, demo=options.demo)
+        trouble = []
+        for of in options.of:
+            kill = {"run": kill_run, "worker": kill_worker}[of]
+            for number in range(0, options.kills, EACH[of]):
+                count = min(EACH[of], options.kills - number)
+                trouble += kill_and_compare(
+                    home, f"{of}-{number}", kill, [dice.uniform(0, lasts) for _ in range(count)]
+                )
+    sys.exit(bool(trouble))
+
+
+def prepare(home: Path, *, demo: bool) -> float:
+    """The archive, a cohort `before` its last studies came, and `undisturbed`; seconds of that last run."""
+    (home / "cohort.toml").write_text("[run]\nshard_size = 1\npictures = false\n")
+    preload = ["flows.worker", *([] if demo else [str(ROOT / "tests" / "fake_worker.py")])]
+    (home / "cluster.yaml").write_text(json.dumps({"cluster_kwargs": {"n_workers": 2, "preload": preload}}))
+    for patients in (("sleep-1-a", "sleep-1-b"), ("sleep-1-c", "sleep-1-d", "sleep-1-e", "sleep-1-f", "bug")):
+        if demo:
+            made = home / f"made-{patients[0]}"
+            faults = ("corrupt_pixels",) if "bug" in patients else ()
+            write_archive(made, patients=len(patients) - len(faults), seed=len(patients), faults=faults, broken=False)
+            shutil.copytree(made, home / "archive", dirs_exist_ok=True)
+        else:
+            for patient in patients:
+                dicoms.write(dicoms.study(patient=patient, n=5), home / "archive" / patient)
+        started = time.monotonic()
+        code = start(home, "undisturbed").wait()
+        print(f"an undisturbed run: {time.monotonic() - started:.0f} s, exit code {code}", flush=True)
+        if not (home / "before").exists():
+            shutil.copytree(home / "undisturbed", home / "before", symlinks=True)
+    return time.monotonic() - started
+
+
+def start(home: Path, cohort: str) -> subprocess.Popen:
+    """One `modic grade` in a process group of its own; what it says goes to `<cohort>.log`."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT")} | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "modic", "grade", "archive", "--out", cohort, "--device", "cpu"]
+    with (home / f"{cohort}.log").open("a") as log:
+        return subprocess.Popen(
+            [*command, "--config", "cohort.toml", "--cluster", "cluster.yaml"],
+            cwd=home, env=environment, stdout=log, stderr=log, start_new_session=True,
+        )  # fmt: skip
+
+
+def kill_and_compare(home: Path, name: str, kill: Callable, moments: list[float]) -> list[str]:
+    """Kill one run over the cohort `name` at each of `moments` (s), leave one alone; what was broken, in words."""
+    cohort, undisturbed = home / name, home / "undisturbed"
+    shutil.copytree(home / "before", cohort, symlinks=True)
+    sizes = {tuple(len(tables(one)[table]) for table in ("studies", "levels")) for one in (cohort, undisturbed)}
+    trouble = []
+    with reading(cohort, sizes) as wrong:
+        for moment in moments:
+            said, broken = kill(start(home, name), moment)
+            print(f"{name} at {moment:5.1f} s: {said}", flush=True)
+            trouble += broken
+        code = start(home, name).wait() if kill is kill_run else FAILED
+    trouble += [f"exit code {code}"] if code != FAILED else []
+    trouble += sorted(set(wrong))
+    trouble += [f"{table} differs" for table, rows in tables(cohort).items() if rows != tables(undisturbed)[table]]
+    trouble += [f"check {check}" for check, rows in query.run_checks(cohort).items() if rows]
+    ledger = shards.ledger(open_cohort(cohort)).filter(pc.field("status") == "graded")  # failed ones are tried again
+    twice = len(ledger) - len(ledger.group_by(["study_key", "fingerprint"]).aggregate([]))
+    trouble += [f"{twice} finished studies were graded again"] if twice else []
+    print(f"{name}: {'; '.join(trouble) or 'nothing was broken'}", flush=True)
+    return trouble
+
+
+def kill_run(run: subprocess.Popen, moment: float) -> tuple[str, list[str]]:
+    """Kill the process group; what outlives it by `GONE_S` is trouble, and is killed too."""
+    if not _still_runs(run, moment):
+        return f"had ended with {run.returncode}", []
+    family = psutil.Process(run.pid).children(recursive=True)
+    os.killpg(run.pid, signal.SIGKILL)
+    run.wait()
+    _, left = psutil.wait_procs(family, timeout=GONE_S)
+    names = [" ".join(one.cmdline()[:4]) for one in left]
+    for one in left:
+        one.kill()
+    return f"killed the run with {len(family)} processes", [f"outlived it: {name}" for name in names]
+
+
+def kill_worker(run: subprocess.Popen, moment: float) -> tuple[str, list[str]]:
+    """Kill one worker of Dask, so long after they have begun; the run itself must end as promised."""
+    begun = _workers_of(run)
+    while not begun and _still_runs(run, 0.05):
+        begun = _workers_of(run)
+    killed = 0
+    if _still_runs(run, AT_WORK * moment):
+        for one in _workers_of(run)[:1]:  # in the order of their starts, which is random enough beside the moment
+            one.kill()
+            killed += 1
+    code = run.wait()
+    said = f"{len(begun)} workers, {killed} killed {AT_WORK * moment:.1f} s later; exit code {code}"
+    return said, [f"exit code {code} after a killed worker"] if code != FAILED else []
+
+
+def _workers_of(run: subprocess.Popen) -> list[psutil.Process]:
+    with suppress(psutil.Error):
+        return [one for one in psutil.Process(run.pid).children(recursive=True) if _is_worker(one)]
+    return []
+
+
+def _still_runs(run: subprocess.Popen, moment: float) -> bool:
+    with suppress(subprocess.TimeoutExpired):
+        run.wait(moment)
+    return run.returncode is None
+
+
+def _is_worker(process: psutil.Process) -> bool:
+    with suppress(psutil.Error):
+        return any("spawn_main" in word for word in process.cmdline())
+    return False
+
+
+if __name__ == "__main__":
+    main()
