@@ -1,10 +1,11 @@
 """Type 0 against 2 once more, with the trunk frozen: a logistic regression on the features of unpainted discs.
 
 Real discs of types 0 and 2 are few (some 500), painted and synthetic ones many and easier, and augmented views blur the
-endplates. What gradient descent on all of them finds between 0 and 2 is worse on new patients than the convex fit:
-cross-validation of 87 SPIDER patients gave an AUC of 0.78 and 0.80, a balanced accuracy of 0.71 and 0.75. `STRENGTH`
-was chosen there, among 0.0005 to 0.004, which differ by less than 0.02, and so was the phantom's share: with 0 to 0.35
-real discs fare alike, but without the phantom none of its type 2 is found, with 0.2 of it three quarters.
+endplates. What gradient descent on all of them finds between 0 and 2 is a little worse on new patients than the convex
+fit: cross-validation of 87 SPIDER patients gave an AUC of 0.78 without this step and 0.79 with it, a balanced accuracy
+of 0.71 and 0.73. `STRENGTH` was chosen there, among 0.0005 to 0.004, which differ by less than 0.02, and so was the
+phantom's share: with 0 to 0.35 real discs fare alike, but without the phantom none of its type 2 is found, with 0.2 of
+it two thirds.
 """
 
 from typing import TYPE_CHECKING, Any
