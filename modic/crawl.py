@@ -7,12 +7,11 @@ refused ones included. Files are found by modic/walk.py and read by modic/header
 """
 
 import warnings
-from collections import Counter, deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from itertools import chain, islice
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -33,9 +32,8 @@ STORED = {name: REPEATED if kind is TEXT and name != "SOPInstanceUID" else kind 
 FILE = {"path": TEXT, "size": pa.int64(), "mtime_ns": pa.int64()}
 ORDER = [("rank", "ascending"), ("path", "ascending"), ("frame", "ascending")]  # of an index: refused files last
 INDEX = pa.schema({**FILE, "reason": TEXT, "frame": WHOLE, **STORED}, metadata={"modic_index": "3"})
-BATCH = 1_000  # files read at a time: their rows are Python objects until then, and a process's piece of work
-AHEAD = 2  # batches that another process has been given at any time: one in hand, one to go on with
-FEW = 20_000  # files that this process reads sooner than another has started
+BATCH = 2_000  # files read at a time: their rows are Python objects until then, and a process's piece of work
+FEW = 20_000  # files that are sooner read than processes are started, which takes 1.5 s each
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,23 +58,24 @@ def crawl(
         archive: folder of files of any kind and depth.
         index: parquet file to remember in; None reads everything and remembers nothing.
         on_progress: called now and then with the number of files dealt with so far.
-        processes: that read headers where there are many to read, this one included.
+        processes: that read headers, where there are many to read.
 
     Raises UsageError where the archive is missing, no folder, cannot be listed, or holds no DICOM file.
     """
     if not archive.is_dir():
         raise UsageError(f"the archive {archive} " + ("is not a folder" if archive.exists() else "does not exist"))
     known = _Known(_read_index(index))
-    tables, new, opened = [], 0, 0
-    for files, table in _read_all((file for file in walk(archive) if not known.has(file)), processes):
+    files = [file for file in walk(archive) if not known.has(file)]
+    tables, new, opened = [], 0, sum(trouble is None for *_, trouble in files)
+    for batch, table in _read_all(files, processes):
         tables.append(table)
-        new, opened = new + len(files), opened + sum(trouble is None for *_, trouble in files)
+        new += len(batch)
         if on_progress:
             on_progress(known.files_kept + new)
     kept, dropped, gone = known.files_kept, known.dropped, known.files_gone
     refused_now = sum(len(table) - table["reason"].null_count for table in tables)
     parts = [known.table, *tables]
-    del known, tables  # of a million files each copy takes most of a gigabyte
+    del known, tables, files  # of a million files each copy takes most of a gigabyte
     table = _arranged(parts, dropped) if new or dropped else parts.pop()
     refused = len(table) - table["reason"].null_count
     if not _any_dicom(table):
@@ -120,53 +119,25 @@ def _order(parts: list[pa.Table], dropped: list[str]) -> pa.Array:
     return pc.sort_indices(keys, sort_keys=ORDER)[: len(keys) - pc.sum(stale, min_count=0).as_py()]
 
 
-def _read_all(files: Iterator[File], processes: int) -> Iterator[tuple[list[File], pa.Table]]:
-    """`files` in batches, in their order, each with its table of INDEX. More are looked for while these are read."""
-    first = list(islice(files, FEW + 1))
-    batches = _batches(chain(first, files))
-    if len(first) <= FEW or processes < 2:
-        return ((batch, _read_batch(batch)) for batch in batches)
-    return _read_together(batches, processes - 1)
+def _read_all(files: list[File], processes: int) -> Iterator[tuple[list[File], pa.Table]]:
+    """`files` in batches, in their order, each with its table of INDEX."""
+    batches = [files[start : start + BATCH] for start in range(0, len(files), BATCH)]
+    tables: Iterable[pa.Table] = map(_read_batch, batches)
+    if len(files) > FEW and processes > 1:
+        tables = _in_processes(batches, min(processes, len(batches)))
+    return zip(batches, tables, strict=True)
 
 
-def _batches(files: Iterator[File]) -> Iterator[list[File]]:
-    while batch := list(islice(files, BATCH)):
-        yield batch
-
-
-def _read_together(batches: Iterator[list[File]], others: int) -> Iterator[tuple[list[File], pa.Table]]:
-    """What `_read_batch` returns for each, of `others` processes and, whenever they have work, of this one.
-
-    All are read here where processes cannot be started, or die.
-    """
-    waiting: deque[tuple[list[File], Future[pa.Table] | pa.Table]] = deque()
-    with ProcessPoolExecutor(others, mp_context=get_context("spawn")) as pool:
-        for batch in batches:
-            busy = sum(isinstance(table, Future) and not table.done() for _, table in waiting)
-            waiting.append((batch, _hand_over(pool, batch) if busy < AHEAD * others else _read_batch(batch)))
-            while waiting and _is_ready(waiting[0][1]):
-                yield _taken(waiting.popleft())
-        while waiting:
-            yield _taken(waiting.popleft())
-
-
-def _hand_over(pool: ProcessPoolExecutor, batch: list[File]) -> "Future[pa.Table] | pa.Table":
-    try:
-        return pool.submit(_read_batch, batch)
-    except BrokenProcessPool:
-        return _read_batch(batch)
-
-
-def _is_ready(table: "Future[pa.Table] | pa.Table") -> bool:
-    return not isinstance(table, Future) or table.done()
-
-
-def _taken(read: "tuple[list[File], Future[pa.Table] | pa.Table]") -> tuple[list[File], pa.Table]:
-    batch, table = read
-    try:
-        return batch, table.result() if isinstance(table, Future) else table
-    except BrokenProcessPool:
-        return batch, _read_batch(batch)
+def _in_processes(batches: list[list[File]], processes: int) -> Iterator[pa.Table]:
+    """What `_read_batch` returns for each; read here where processes cannot be started, or die."""
+    done = 0
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        try:
+            for table in pool.map(_read_batch, batches):
+                yield table
+                done += 1
+        except BrokenProcessPool:
+            yield from map(_read_batch, batches[done:])
 
 
 def _read_batch(files: list[File]) -> pa.Table:
