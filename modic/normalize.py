@@ -8,7 +8,7 @@ on other patients. A region of one constant value comes back as zeros.
 |---------------|----------------------------------------------------------------------------------------------------|
 | `none`        | divided by the region's largest absolute value: a range that a network can take                    |
 | `standardize` | minus the region's mean, divided by its standard deviation                                         |
-| `clahe`       | scaled to 0..1 by minimum and maximum, then CLAHE a slice (OpenCV, `CLAHE_CLIP`, `CLAHE_TILES`)    |
+| `clahe`       | scaled to 0..255 by minimum and maximum, then CLAHE a slice (OpenCV, `CLAHE_CLIP`, `CLAHE_TILES`)  |
 | `gamma`       | scaled to 0..1 by minimum and maximum, then raised to `GAMMA`                                      |
 """
 
@@ -24,10 +24,10 @@ from modic.records import Region
 Method = Literal["none", "standardize", "clahe", "gamma"]
 
 GAMMA = 0.7  # below 1: opens up the dark marrow of a coil's far side
-CLAHE_CLIP = 2.0  # OpenCV's clipLimit, in multiples of a flat histogram's bin
+CLAHE_CLIP = 2.0  # OpenCV's clipLimit: a grey level counts at most twice what it would in a flat histogram
 CLAHE_TILES = (4, 4)  # of a 64 px region: a tile is about a third of a vertebral body's height
 EPSILON, TINY = float(np.finfo(np.float32).eps), float(np.finfo(np.float32).tiny)
-UINT16_MAX = 65535  # OpenCV's CLAHE takes uint8 and uint16 only
+CLAHE_LEVELS = 255  # uint8. With uint16 a tile has fewer pixels than grey levels, and no clip limit limits anything
 
 
 def normalize(region: Region, *, method: Method) -> Region:
@@ -60,8 +60,8 @@ def _clahe(values: np.ndarray) -> np.ndarray:
     if values.min() == values.max():
         return np.zeros_like(values)
     equalizer = cv2.createCLAHE(clipLimit=CLAHE_CLIP, tileGridSize=CLAHE_TILES)
-    whole = np.round(_unit(values) * UINT16_MAX).astype(np.uint16)
-    return np.stack([equalizer.apply(one) for one in whole]).astype(np.float32) / np.float32(UINT16_MAX)
+    whole = np.round(_unit(values) * CLAHE_LEVELS).astype(np.uint8)
+    return np.stack([equalizer.apply(one) for one in whole]).astype(np.float32) / np.float32(CLAHE_LEVELS)
 
 
 def _unit(values: np.ndarray) -> np.ndarray:

@@ -49,6 +49,16 @@ def test_clahe_and_gamma_stay_in_0_to_1_and_brighten_the_dark(method: str) -> No
     assert np.median(unit) > np.median((MARROW - MARROW.min()) / np.ptp(MARROW))
 
 
+def test_the_clip_limit_of_clahe_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With more grey levels than a tile has pixels it would not: hardly a level is met twice."""
+    waves = np.sin(np.linspace(0, 9, 64))
+    smooth = region((np.add.outer(waves, waves[::-1] / 2) ** 3)[None])
+    limited = normalize(smooth, method="clahe").t1
+    monkeypatch.setattr("modic.normalize.CLAHE_CLIP", 1000.0)
+    unlimited = normalize(smooth, method="clahe").t1
+    assert np.abs(limited - unlimited).mean() > 0.05
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("value", [0.0, 123.4])
 def test_a_constant_region_gives_no_nan(method: str, value: float) -> None:
