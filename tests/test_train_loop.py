@@ -29,6 +29,10 @@ class Interrupted(Exception):
     """What stops a training in these tests."""
 
 
+def nothing(_: np.random.Generator) -> None:
+    """A batch of nothing."""
+
+
 def tiny() -> torch.nn.Module:
     """Convolution, batch statistics and dropout, laid out in memory as the trainings lay theirs out."""
     torch.manual_seed(3)
@@ -53,12 +57,12 @@ def run(
         x = rng.normal(0, 1, (6, 3, 8, 8)) + y[:, None, None, None]
         return torch.from_numpy(x.astype(np.float32)), torch.from_numpy(y)
 
-    def loss(net: torch.nn.Module, rng: np.random.Generator) -> torch.Tensor:
+    def loss(net: torch.nn.Module, drawn: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
         nonlocal batches
         batches += 1
         if batches == interrupt_at:
             raise Interrupted
-        x, y = batch(rng)
+        x, y = drawn
         return torch.nn.functional.cross_entropy(net(x), y)
 
     def validation(net: torch.nn.Module) -> float:
@@ -69,7 +73,7 @@ def run(
         return sign * (value + torch.rand(1).item() * 0.01)
 
     how = Loop(out, SETTINGS, steps=20, epoch_steps=4, average=average, **more)
-    return net, train(net, chosen, loss=loss, validation=validation, loop=how, schedule=schedule)
+    return net, train(net, chosen, batch=batch, loss=loss, validation=validation, loop=how, schedule=schedule)
 
 
 @pytest.mark.parametrize(("optimizer", "average", "sign"), [("adamw", 0.1, 1), ("adam", 0.0, -1)])
@@ -91,6 +95,14 @@ def test_an_interrupted_training_ends_as_an_undisturbed_one_bit_for_bit(
     assert [[row[k] for k in keep] for row in history] == [[row[k] for k in keep] for row in went_on]
     minutes = [row["minutes"] for row in went_on]
     assert minutes == sorted(minutes)
+
+
+def test_batches_made_ahead_by_processes_are_the_same(tmp_path: Path) -> None:
+    alone, history = run(tmp_path / "alone")
+    helped, same = run(tmp_path / "helped", workers=2)
+    assert [row["loss"] for row in same] == [row["loss"] for row in history]
+    for name, tensor in alone.state_dict().items():
+        assert torch.equal(tensor, helped.state_dict()[name]), name
 
 
 def test_another_seed_gives_another_network(tmp_path: Path) -> None:
@@ -225,7 +237,9 @@ def test_the_best_weights_stay_and_each_epoch_says_so_in_one_line(
 
     how = Loop(tmp_path, {}, steps=7, epoch_steps=3, patience=1)
     optimizer = torch.optim.SGD(net.parameters(), 0.1)
-    history = train(net, optimizer, loss=lambda net, rng: net.weight.sum() ** 2, validation=validation, loop=how)
+    history = train(
+        net, optimizer, batch=nothing, loss=lambda net, _: net.weight.sum() ** 2, validation=validation, loop=how
+    )
     assert net.weight.item() == seen[1]
     assert [row["steps"] for row in history] == [3, 6, 7]  # the last epoch is shorter
     lines = capsys.readouterr().out.splitlines()
@@ -245,7 +259,7 @@ def test_the_average_is_what_is_measured_and_kept(tmp_path: Path) -> None:
         seen.clear()
         how = Loop(out, {}, steps=2, epoch_steps=1, average=average)
         train(
-            net, torch.optim.SGD(net.parameters(), 0.5), loss=lambda net, rng: net.weight.sum(),
+            net, torch.optim.SGD(net.parameters(), 0.5), batch=nothing, loss=lambda net, _: net.weight.sum(),
             validation=lambda net: seen.append(net.weight.item()) or -len(seen), loop=how,
         )  # fmt: skip
         return net.weight.item(), list(seen)
@@ -260,7 +274,9 @@ def test_a_gradient_is_clipped(tmp_path: Path) -> None:
     torch.nn.init.constant_(net.weight, 0.0)
     how = Loop(tmp_path, {}, steps=1, epoch_steps=1, clip=2.0)
     optimizer = torch.optim.SGD(net.parameters(), 1.0)
-    train(net, optimizer, loss=lambda net, rng: 100 * net.weight.sum(), validation=lambda net: 1.0, loop=how)
+    train(
+        net, optimizer, batch=nothing, loss=lambda net, _: 100 * net.weight.sum(), validation=lambda net: 1.0, loop=how
+    )
     assert net.weight.item() == pytest.approx(-2, abs=1e-4)
 
 
@@ -269,7 +285,7 @@ def test_a_loss_that_is_no_number_stops_the_training_before_it_is_kept(tmp_path:
     how = Loop(tmp_path, {}, steps=2, epoch_steps=1)
     optimizer = torch.optim.SGD(net.parameters(), 1.0)
     with pytest.raises(ModicError, match="no number"):
-        train(net, optimizer, loss=lambda n, _: n.weight.sum() * np.nan, validation=lambda n: 1.0, loop=how)
+        train(net, optimizer, batch=nothing, loss=lambda n, _: n.weight.sum() * np.nan, validation=lambda n: 1.0, loop=how)
     assert not (tmp_path / checkpoint.NAME).exists()
 
 

@@ -57,7 +57,7 @@ class Design:
             region_size=self.region_size, slices=self.slices, depth=self.depth, widths=self.widths,
             epochs=self.epochs, epoch_steps=self.epoch_steps or -(-n_train // self.batch), batch=self.batch,
             learning_rate=self.learning_rate, patience=self.patience, vary_intensities=False, average=0.0,
-            classes=classes, seed=self.seed + 1000 * fold.repeat + fold.fold, device=self.device, threads=1,
+            classes=classes, seed=self.seed + 1000 * fold.repeat + fold.fold, device=self.device, threads=1, workers=0,
         )  # fmt: skip
 
     @property

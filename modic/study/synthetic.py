@@ -7,14 +7,12 @@ easy; make `DEPTH` smaller for it, again on `standardize` alone.
 """
 
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import partial
-from itertools import chain, count, islice
-from multiprocessing import get_context
+from itertools import count, islice
 from typing import TYPE_CHECKING, Any
 
-from modic.limits import cores
+from modic.phantom.many import on_all_cores
 from modic.train.discs import Disc, imaged_discs
 
 if TYPE_CHECKING:
@@ -25,7 +23,6 @@ DEPTH = 1.25  # of the phantom's 4 to 14 mm from the endplate
 SNR = (12.0, 60.0)  # the phantom's own training takes 12 to 60
 MATRIX, PIXEL_MM = (212, 112), (1.25, 1.35)  # 280 mm of the spine, 145 mm from front to back
 FIRST_SEED = 9_120_000
-AT_A_TIME = 20  # patients that a process images; fewer of them in all are sooner imaged than processes are started
 
 
 def synthetic_discs(
@@ -36,14 +33,10 @@ def synthetic_discs(
     `tell` gets how many patients are done.
     """
     seeds = list(islice((seed for seed in count(FIRST_SEED) if not synthetic_patient(seed).transitional), patients))
-    image = partial(_imaged, preprocessing=preprocessing)
-    if patients <= AT_A_TIME:
-        return list(chain.from_iterable(map(image, seeds)))
     discs: list[Disc] = []
-    with ProcessPoolExecutor(cores(), mp_context=get_context("spawn")) as pool:
-        for done, found in enumerate(pool.map(image, seeds, chunksize=AT_A_TIME), 1):
-            discs += found
-            tell(done)
+    for done, found in enumerate(on_all_cores(partial(_imaged, preprocessing=preprocessing), seeds), 1):
+        discs += found
+        tell(done)
     return discs
 
 

@@ -1,8 +1,8 @@
 """Where an interrupted training goes on: one file, written whole after every epoch, without a pickle.
 
 `checkpoint.safetensors` holds the tensors (network, running average, best weights, optimizer, torch's random numbers)
-and, as JSON in its header, the rest (settings, history, schedule, numpy's random numbers). When the weights and the
-card are written it keeps the settings and the history only, which is how a finished training is known.
+and, as JSON in its header, the rest (settings, history, schedule). When the weights and the card are written it keeps
+the settings and the history only, which is how a finished training is known.
 """
 
 import json
@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from modic.cohort import sync_directory
 from modic.errors import UsageError
 
@@ -21,7 +19,7 @@ if TYPE_CHECKING:
     import torch
 
 NAME = "checkpoint.safetensors"
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(eq=False)
@@ -31,7 +29,6 @@ class State:
     net: "torch.nn.Module"
     optimizer: "torch.optim.Optimizer"
     schedule: Any  # a torch learning-rate scheduler, stepped after every batch, or None
-    rng: np.random.Generator  # what is drawn and how it is varied
     average: "torch.nn.Module | None" = None  # running average of the weights
     best: dict[str, "torch.Tensor"] = field(default_factory=dict)  # state dict of the best epoch
     history: list[dict[str, Any]] = field(default_factory=list)  # one row an epoch (modic.train.loop.HISTORY)
@@ -79,7 +76,7 @@ def save(out: Path, state: State, settings: dict[str, Any]) -> None:
     if torch.cuda.is_available():
         tensors["random.cuda"] = torch.cuda.get_rng_state()
     rest = {
-        "optimizer": stored["param_groups"], "history": state.history, "numpy": state.rng.bit_generator.state,
+        "optimizer": stored["param_groups"], "history": state.history,
         "schedule": state.schedule.state_dict() if state.schedule is not None else None,
     }  # fmt: skip
     _write(out, tensors, {**rest, "settings": _plain(settings), "finished": False})
@@ -110,7 +107,6 @@ def restore(out: Path, state: State, settings: dict[str, Any]) -> bool:
     state.optimizer.load_state_dict({"state": _moments(state.optimizer, tensors), "param_groups": stored["optimizer"]})
     if state.schedule is not None:
         state.schedule.load_state_dict(stored["schedule"])
-    state.rng.bit_generator.state = stored["numpy"]
     state.history = stored["history"]
     torch.set_rng_state(tensors["random.cpu"])
     if "random.cuda" in tensors and torch.cuda.is_available():

@@ -18,6 +18,7 @@ import numpy as np
 
 from modic.errors import UsageError
 from modic.normalize import METHODS, Method
+from modic.train.batches import WORKERS_HELP, workers_for
 from modic.train.calibrate import balanced_log_loss
 from modic.train.checkpoint import finish, is_finished, read
 from modic.train.discs import Disc, fold_of, load_discs, part_of, phantom_discs, save_discs, spider_discs
@@ -64,6 +65,7 @@ class ClassifierTraining:
     seed: int = 0
     device: str = "auto"
     threads: int = 0  # torch's choice
+    workers: int | None = None  # processes that make batches (modic.train.batches.workers_for)
     init: str | None = None  # what to start from (modic.train.start)
     detector: str = ""  # weights that box the real slices that come without boxes
     labels: Path | None = None  # CSV of a user's own labels (modic.train.sources.labels)
@@ -120,6 +122,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--device", default="auto", choices=("auto", "cpu", "cuda"), help="auto: a GPU where there is one; in bfloat16"
     )
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: torch's choice)")
+    parser.add_argument("--workers", type=int, metavar="N", help=WORKERS_HELP)
     parser.add_argument(
         "--init",
         help="where to start: imagenet or imagenet=FILE (efficientnet_lite0), medicalnet=FILE (Med3D's, needs --widths "
@@ -275,11 +278,13 @@ def fit(
     return train(
         net,
         torch.optim.Adam([p for p in net.parameters() if p.requires_grad], options.learning_rate),
-        loss=lambda net, rng: _loss(net, draw(pools, rng, options.batch), rng, options),
+        batch=lambda rng: _batch(draw(pools, rng, options.batch), rng, options),
+        loss=lambda net, batch: _loss(net, batch[0], batch[1], options),
         validation=lambda net: _stopping_loss(net, parts["stop"], options),
         loop=Loop(
             out, settings, options.epochs * options.epoch_steps, options.epoch_steps, options.patience,
             options.minutes, average=options.average, seed=options.seed,
+            workers=workers_for(options.device, options.workers),
         ),
     )  # fmt: skip
 
@@ -331,17 +336,23 @@ def draw(pools: Pools, rng: np.random.Generator, n: int) -> list[Example]:
     return drawn
 
 
-def _loss(
-    net: "torch.nn.Module", batch: list[Example], rng: np.random.Generator, options: ClassifierTraining
-) -> "torch.Tensor":
-    import torch
-
+def _batch(
+    examples: list[Example], rng: np.random.Generator, options: ClassifierTraining
+) -> tuple[list[np.ndarray], list[int]]:
+    """Random views and their labels."""
     view = partial(
         training_view, size=options.region_size, method=options.normalization, repeats=options.repeats,
         intensities=options.vary_intensities,
     )  # fmt: skip
-    views = [view(e, rng) for e in batch]
-    y = torch.tensor([e.label for e in batch], device=options.device)
+    return [view(example, rng) for example in examples], [example.label for example in examples]
+
+
+def _loss(
+    net: "torch.nn.Module", views: list[np.ndarray], labels: list[int], options: ClassifierTraining
+) -> "torch.Tensor":
+    import torch
+
+    y = torch.tensor(labels, device=options.device)
     loss = torch.nn.functional.cross_entropy(net(network_batch(views, options.device)), y, label_smoothing=0.05)
     head = net.get_submodule("head").get_parameter("weight")
     return loss + options.head_penalty / 2 * (head**2).sum()

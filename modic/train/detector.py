@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modic.errors import UsageError
+from modic.train.batches import WORKERS_HELP, workers_for
 from modic.train.checkpoint import finish, is_finished
 from modic.train.loop import Loop, prepare, settings_of, short, train
 from modic.train.sources import HELP, KINDS, LABELS_HELP
@@ -49,6 +50,7 @@ class DetectorTraining:
     seed: int = 0
     device: str = "auto"
     threads: int = 0  # torch's default
+    workers: int | None = None  # processes that make batches (modic.train.batches.workers_for)
     init: str | None = None
     detector: str = ""  # weights that box the SPIDER slices without boxes
     labels: Path | None = None  # CSV of a user's own labels (modic.train.sources.labels)
@@ -88,6 +90,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--device", default="auto", choices=("auto", "cpu", "cuda"), help="auto: a GPU where there is one; in bfloat16"
     )
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: torch's choice)")
+    parser.add_argument("--workers", type=int, metavar="N", help=WORKERS_HELP)
     parser.add_argument(
         "--init", help="where to start: imagenet, imagenet=FILE (the backbone), NAME.safetensors (default: random)"
     )
@@ -179,11 +182,12 @@ def _fit(
     return train(
         net,
         optimizer,
-        loss=lambda net, rng: _loss(net, _draw(training, rng, options.batch), rng, options),
+        batch=lambda rng: [_example(sample, rng, options) for sample in _draw(training, rng, options.batch)],
+        loss=lambda net, batch: _loss(net, batch, options.device),
         validation=lambda net: _validation_loss(net, validation, options),
         loop=Loop(
             options.out, settings, options.steps, options.epoch_steps, options.patience, options.minutes,
-            seed=options.seed,
+            seed=options.seed, workers=workers_for(options.device, options.workers),
         ),
         schedule=schedule,
         half=net.backbone,
@@ -213,17 +217,25 @@ def _draw(groups: dict[str, list[Sample]], rng: np.random.Generator, n: int) -> 
     return [group[rng.integers(len(group))] for group in chosen]
 
 
-def _loss(
-    net: "torch.nn.Module", batch: list[Sample], rng: np.random.Generator, options: DetectorTraining
-) -> "torch.Tensor":
-    images, targets = zip(*(_example(sample, rng, options) for sample in batch), strict=True)
-    return sum(net(list(images), list(targets)).values())
+Example = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
-def _example(sample: Sample, rng: np.random.Generator, options: DetectorTraining) -> tuple["torch.Tensor", dict]:
-    """An augmented slice as tensors; discs above T12/L1 stay unlabelled background, as in service."""
+def _loss(net: "torch.nn.Module", batch: list[Example], device: str) -> "torch.Tensor":
     import torch
 
+    images = [torch.from_numpy(image).to(device).expand(3, -1, -1) for image, _, _ in batch]
+    targets = [
+        {"boxes": torch.from_numpy(boxes).to(device), "labels": torch.from_numpy(labels).to(device)}
+        for _, boxes, labels in batch
+    ]
+    return sum(net(images, targets).values())
+
+
+def _example(sample: Sample, rng: np.random.Generator, options: DetectorTraining) -> Example:
+    """An augmented slice float32 (size, size), boxes float32 (n, 4) and labels int64 (n,), 1 for T12/L1.
+
+    Discs above T12/L1 stay unlabelled background, as in service.
+    """
     from modic.train.augment import augment
     from modic.train.lordosis import bend
     from modic.train.transitional import change_count, rename
@@ -242,12 +254,7 @@ def _example(sample: Sample, rng: np.random.Generator, options: DetectorTraining
         kept &= names >= 0
         if kept.sum() >= 3:
             break
-    tensor = torch.from_numpy(image).expand(3, -1, -1).to(options.device)
-    target = {
-        "boxes": torch.as_tensor(boxes[kept], dtype=torch.float32, device=options.device).reshape(-1, 4),
-        "labels": torch.as_tensor(names[kept] + 1, dtype=torch.int64, device=options.device),
-    }
-    return tensor, target
+    return image, boxes[kept].astype(np.float32).reshape(-1, 4), (names[kept] + 1).astype(np.int64)
 
 
 def _validation_loss(net: "torch.nn.Module", samples: list[Sample], options: DetectorTraining, most: int = 48) -> float:
@@ -262,7 +269,8 @@ def _validation_loss(net: "torch.nn.Module", samples: list[Sample], options: Det
         norm.eval()
     with torch.no_grad(), torch.random.fork_rng():
         torch.manual_seed(12345)
-        values = [_loss(net, chosen[i : i + 4], rng, options).item() for i in range(0, len(chosen), 4)]
+        examples = [_example(sample, rng, options) for sample in chosen]
+        values = [_loss(net, examples[i : i + 4], options.device).item() for i in range(0, len(examples), 4)]
     return float(np.mean(values))
 
 
@@ -284,7 +292,7 @@ def _save(
         )
         for name, group in samples.items()
     }
-    places = ("out", "data", "init", "device", "threads", "labels")
+    places = ("out", "data", "init", "device", "threads", "workers", "labels")
     recipe = {k: v for k, v in asdict(options).items() if k not in places}
     recipe |= {"architecture": options.architecture, "preprocessing": options.preprocessing}
     recipe["data"] = [source if source.startswith("phantom") else source.split("=")[0] for source in options.data]

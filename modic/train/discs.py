@@ -7,6 +7,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -224,18 +225,23 @@ def fold_of(patient: str, folds: int) -> int:
 
 
 def phantom_discs(patients: int, preprocessing: dict[str, Any], *, first_seed: int = 7_000_000) -> list[Disc]:
-    """Discs of synthetic patients, lesions more frequent than in life; takes 1-3 s a patient.
+    """Discs of synthetic patients, lesions more frequent than in life; 1-3 s of a core each.
 
     Transitional spines are left out. Echo and repetition times and fields are drawn from those of SPIDER's headers.
     """
+    from modic.phantom.many import on_all_cores
+
+    seeds = range(first_seed, first_seed + patients)
+    return [
+        disc for discs in on_all_cores(partial(_phantom_discs, preprocessing=preprocessing), seeds) for disc in discs
+    ]
+
+
+def _phantom_discs(seed: int, preprocessing: dict[str, Any]) -> list[Disc]:
     from modic.phantom.anatomy import make_patient
 
-    discs: list[Disc] = []
-    for seed in range(first_seed, first_seed + patients):
-        patient = make_patient(seed, p_mc1=0.3, p_mc2=0.3)
-        if not patient.transitional:
-            discs += imaged_discs(patient, preprocessing)
-    return discs
+    patient = make_patient(seed, p_mc1=0.3, p_mc2=0.3)
+    return [] if patient.transitional else imaged_discs(patient, preprocessing)
 
 
 def imaged_discs(

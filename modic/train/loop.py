@@ -17,6 +17,7 @@ import numpy as np
 
 from modic.errors import ModicError
 from modic.train import checkpoint
+from modic.train.batches import batches_from
 from modic.train.checkpoint import State
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ HISTORY = {
 }  # fmt: skip
 """Columns of history.parquet; one row an epoch."""
 
-MAY_CHANGE = frozenset({"out", "minutes"})
+MAY_CHANGE = frozenset({"out", "minutes", "workers"})
 """Options that may differ when a training goes on."""
 
 
@@ -50,6 +51,7 @@ class Loop:
     average: float = 0.0  # how far the running average of weights follows each batch, 0: there is none
     clip: float = 5.0  # longest gradient
     seed: int = 0
+    workers: int = 0  # processes that make batches ahead
 
 
 def settings_of(options: Any, **more: Any) -> dict[str, Any]:
@@ -78,7 +80,8 @@ def train(
     net: "torch.nn.Module",
     optimizer: "torch.optim.Optimizer",
     *,
-    loss: Callable[["torch.nn.Module", np.random.Generator], "torch.Tensor"],
+    batch: Callable[[np.random.Generator], Any],
+    loss: Callable[["torch.nn.Module", Any], "torch.Tensor"],
     validation: Callable[["torch.nn.Module"], float],
     loop: Loop,
     schedule: Any = None,
@@ -87,7 +90,8 @@ def train(
     """Train `net` in place, or go on where `loop.out` has a checkpoint; leaves the best weights in it.
 
     Args:
-        loss: draws a batch with the generator and gives its loss, to be differentiated.
+        batch: draws one with the generator, as arrays (modic/train/batches.py).
+        loss: that of a batch, to be differentiated.
         validation: the loss on patients kept apart; may leave the network in any mode.
         schedule: a torch learning-rate scheduler, stepped after every batch.
         half: the part (a module) that computes in bfloat16 on a GPU (default: all of it).
@@ -96,12 +100,13 @@ def train(
     UsageError where the checkpoint is of other options.
     """
     average = copy.deepcopy(net).eval() if loop.average else None
-    state = State(net, optimizer, schedule, np.random.default_rng(loop.seed), average)
+    state = State(net, optimizer, schedule, average)
     if checkpoint.restore(loop.out, state, loop.settings):
         print(f"going on after epoch {len(state.history)}, from {loop.out / checkpoint.NAME}", flush=True)
     began = time.monotonic() - 60 * (state.history[-1]["minutes"] if state.history else 0.0)
+    batches = batches_from(batch, _done(state), loop.steps, seed=loop.seed, workers=loop.workers)
     while not (why := stop_reason(state.history, loop)):
-        row = _epoch(state, loss, validation, loop, half or net)
+        row = _epoch(state, batches, loss, validation, loop, half or net)
         row["minutes"] = (time.monotonic() - began) / 60
         _keep(state, row, loop)
         print(_line(row, loop), flush=True)
@@ -124,10 +129,16 @@ def stop_reason(history: list[dict[str, Any]], loop: Loop) -> str:
     return ""
 
 
-def _epoch(state: State, loss: Any, validation: Any, loop: Loop, half: "torch.nn.Module") -> dict[str, Any]:
-    done = state.history[-1]["steps"] if state.history else 0
+def _done(state: State) -> int:
+    return int(state.history[-1]["steps"]) if state.history else 0
+
+
+def _epoch(
+    state: State, batches: Iterator[Any], loss: Any, validation: Any, loop: Loop, half: "torch.nn.Module"
+) -> dict[str, Any]:
+    done = _done(state)
     steps = min(loop.epoch_steps, loop.steps - done)
-    losses = [_step(state, loss, loop, half, done + i) for i in range(steps)]
+    losses = [_step(state, next(batches), loss, loop, half, done + i) for i in range(steps)]
     value = float(validation(state.net if state.average is None else state.average))
     row = {
         "epoch": len(state.history) + 1, "steps": done + steps, "loss": float(np.mean(losses)),
@@ -138,12 +149,12 @@ def _epoch(state: State, loss: Any, validation: Any, loop: Loop, half: "torch.nn
     return row
 
 
-def _step(state: State, loss: Any, loop: Loop, half: "torch.nn.Module", done: int) -> float:
+def _step(state: State, batch: Any, loss: Any, loop: Loop, half: "torch.nn.Module", done: int) -> float:
     import torch
 
     state.net.train()
     with bfloat16(half, on=next(state.net.parameters()).is_cuda):
-        value = loss(state.net, state.rng)
+        value = loss(state.net, batch)
     state.optimizer.zero_grad()
     value.backward()
     torch.nn.utils.clip_grad_norm_(state.net.parameters(), loop.clip)

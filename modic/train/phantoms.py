@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from modic.phantom.anatomy import S1, Patient, make_patient
+from modic.phantom.many import on_all_cores
 from modic.phantom.physics import Sequence, stir_null_ti
 from modic.phantom.render import Grid, disc_boxes, render_many
 from modic.records import LEVELS
@@ -22,7 +23,8 @@ def phantom_samples(patients: int, *, seed: int, cache: Path) -> list[Sample]:
     """
     path = cache / f"phantom-{patients}-{seed}.npz"
     if not path.is_file():
-        samples = [sample for index in range(patients) for sample in _slices(seed * 1_000_000 + index)]
+        seeds = range(seed * 1_000_000, seed * 1_000_000 + patients)
+        samples = [sample for slices in on_all_cores(_slices, seeds) for sample in slices]
         cache.mkdir(parents=True, exist_ok=True)
         arrays = {f"{s.patient}_{s.contrast}_{part}": getattr(s, part) for s in samples for part in PARTS}
         np.savez_compressed(path, **arrays)
