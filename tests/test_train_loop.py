@@ -285,7 +285,9 @@ def test_a_loss_that_is_no_number_stops_the_training_before_it_is_kept(tmp_path:
     how = Loop(tmp_path, {}, steps=2, epoch_steps=1)
     optimizer = torch.optim.SGD(net.parameters(), 1.0)
     with pytest.raises(ModicError, match="no number"):
-        train(net, optimizer, batch=nothing, loss=lambda n, _: n.weight.sum() * np.nan, validation=lambda n: 1.0, loop=how)
+        train(
+            net, optimizer, batch=nothing, loss=lambda n, _: n.weight.sum() * np.nan, validation=lambda n: 1.0, loop=how
+        )
     assert not (tmp_path / checkpoint.NAME).exists()
 
 

@@ -1,6 +1,6 @@
 """Seconds a study, by stage, on one core of this machine, models loaded.
 
-    python tests/benchmarks/stages.py [ARCHIVE] [--rounds 3] [--threads 1]
+    python tests/benchmarks/stages.py [ARCHIVE] [--rounds 3] [--threads 1] [--device cpu]
 
 Without ARCHIVE: four synthetic patients (modic.phantom). The first study is graded once before the clock starts.
 """
@@ -23,10 +23,11 @@ def main() -> None:
     parser.add_argument("archive", type=Path, nargs="?")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1, help="of one worker (default: 1, as the default cluster has)")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     options = parser.parse_args()
     os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(options.threads))
     with tempfile.TemporaryDirectory() as folder:
-        measure(options.archive or phantoms(Path(folder, "archive")), options.rounds)
+        measure(options.archive or phantoms(Path(folder, "archive")), options.rounds, options.device)
 
 
 def phantoms(folder: Path) -> Path:
@@ -37,7 +38,7 @@ def phantoms(folder: Path) -> Path:
     return folder
 
 
-def measure(archive: Path, rounds: int) -> None:
+def measure(archive: Path, rounds: int, device: str) -> None:
     """Grade every pair of `archive` `rounds` times."""
     from modic.config import Config
     from modic.crawl import crawl
@@ -50,7 +51,7 @@ def measure(archive: Path, rounds: int) -> None:
     found = pair(identify(crawl(archive, index=None).headers, options=config.identify), options=config.pair)
     pairs = [one for one in found if isinstance(one, Pair)]
     started = time.perf_counter()
-    models = load_models("detector", "classifier", "cpu")
+    models = load_models("detector", "classifier", device)
     grade_study(pairs[0], models=models, config=config)
     print(f"models loaded and first study graded: {time.perf_counter() - started:.1f} s")
     results = [grade_study(one, models=models, config=config) for _ in range(rounds) for one in pairs]
