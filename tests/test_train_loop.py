@@ -105,6 +105,20 @@ def test_batches_made_ahead_by_processes_are_the_same(tmp_path: Path) -> None:
         assert torch.equal(tensor, helped.state_dict()[name]), name
 
 
+def test_checkpoints_may_rest_but_the_last_epoch_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[int] = []
+    save = checkpoint.save
+    monkeypatch.setattr(
+        checkpoint, "save", lambda out, state, settings: kept.append(len(state.history)) or save(out, state, settings)
+    )
+    run(tmp_path / "each")
+    run(tmp_path / "rested", rest=1e6)
+    assert kept == [1, 2, 3, 4, 5, 5]
+    with pytest.raises(Interrupted):
+        run(tmp_path / "cut", rest=1e6, interrupt_at=9)
+    assert not (tmp_path / "cut" / checkpoint.NAME).exists()
+
+
 def test_another_seed_gives_another_network(tmp_path: Path) -> None:
     a, b = run(tmp_path / "a", seed=0)[0], run(tmp_path / "b", seed=1)[0]
     assert not torch.equal(a.state_dict()["0.weight"], b.state_dict()["0.weight"])

@@ -17,6 +17,9 @@ from modic.train.classifier import ClassifierTraining
 STOP_SHARE = 8  # of the training patients of a fold, one in so many decides when to stop: a tenth of all of 5 folds
 
 
+CHECKPOINT_S = 60.0  # a fold that is killed loses a minute; writing its network after every epoch took longer
+
+
 @dataclass(frozen=True, slots=True)
 class Design:
     """One study. Unknown keys are refused (`design_from`)."""
@@ -58,6 +61,7 @@ class Design:
             epochs=self.epochs, epoch_steps=self.epoch_steps or -(-n_train // self.batch), batch=self.batch,
             learning_rate=self.learning_rate, patience=self.patience, vary_intensities=False, average=0.0,
             classes=classes, seed=self.seed + 1000 * fold.repeat + fold.fold, device=self.device, threads=1, workers=0,
+            rest=CHECKPOINT_S,
         )  # fmt: skip
 
     @property

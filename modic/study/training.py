@@ -1,7 +1,7 @@
 """One fold: train on its training patients, stop by others, predict its own; the result is one immutable file.
 
 What a worker is told is the study's folder and the fold's name; it finds the rest in `private/`. A fold that was
-killed goes on from its last epoch (modic/train/checkpoint.py).
+killed goes on from its last checkpoint (modic/train/checkpoint.py).
 """
 
 import contextlib

@@ -66,6 +66,7 @@ class ClassifierTraining:
     device: str = "auto"
     threads: int = 0  # torch's choice
     workers: int | None = None  # processes that make batches (modic.train.batches.workers_for)
+    rest: float = 0.0  # seconds between two checkpoints
     init: str | None = None  # what to start from (modic.train.start)
     detector: str = ""  # weights that box the real slices that come without boxes
     labels: Path | None = None  # CSV of a user's own labels (modic.train.sources.labels)
@@ -284,7 +285,7 @@ def fit(
         loop=Loop(
             out, settings, options.epochs * options.epoch_steps, options.epoch_steps, options.patience,
             options.minutes, average=options.average, seed=options.seed,
-            workers=workers_for(options.device, options.workers),
+            workers=workers_for(options.device, options.workers), rest=options.rest,
         ),
     )  # fmt: skip
 

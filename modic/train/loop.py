@@ -1,8 +1,9 @@
 """The training loop of both networks: epochs, early stopping, the best weights kept, and no epoch lost twice.
 
 Each epoch ends with a measurement on patients kept apart for it, one line in the terminal, `history.parquet`,
-`learning_curve.png` and a checkpoint (modic/train/checkpoint.py). The same command on the same --out goes on from the
-checkpoint, and on a CPU ends with the very weights that an undisturbed training ends with.
+`learning_curve.png` and a checkpoint (modic/train/checkpoint.py), these three not more often than `Loop.rest` says. The
+same command on the same --out goes on from the checkpoint, and on a CPU ends with the very weights that an undisturbed
+training ends with.
 """
 
 import copy
@@ -34,7 +35,7 @@ HISTORY = {
 }  # fmt: skip
 """Columns of history.parquet; one row an epoch."""
 
-MAY_CHANGE = frozenset({"out", "minutes", "workers"})
+MAY_CHANGE = frozenset({"out", "minutes", "workers", "rest"})
 """Options that may differ when a training goes on."""
 
 
@@ -52,6 +53,7 @@ class Loop:
     clip: float = 5.0  # longest gradient
     seed: int = 0
     workers: int = 0  # processes that make batches ahead
+    rest: float = 0.0  # seconds between two checkpoints at least; the last epoch is always kept
 
 
 def settings_of(options: Any, **more: Any) -> dict[str, Any]:
@@ -105,10 +107,15 @@ def train(
         print(f"going on after epoch {len(state.history)}, from {loop.out / checkpoint.NAME}", flush=True)
     began = time.monotonic() - 60 * (state.history[-1]["minutes"] if state.history else 0.0)
     batches = batches_from(batch, _done(state), loop.steps, seed=loop.seed, workers=loop.workers)
+    kept = time.monotonic()
     while not (why := stop_reason(state.history, loop)):
         row = _epoch(state, batches, loss, validation, loop, half or net)
         row["minutes"] = (time.monotonic() - began) / 60
-        _keep(state, row, loop)
+        _add(state, row)
+        if time.monotonic() - kept >= loop.rest or stop_reason(state.history, loop):
+            write_history(loop.out, state.history)
+            checkpoint.save(loop.out, state, loop.settings)
+            kept = time.monotonic()
         print(_line(row, loop), flush=True)
     print(f"training ends: {why}", flush=True)
     net.load_state_dict(state.best)
@@ -166,15 +173,13 @@ def _step(state: State, batch: Any, loss: Any, loop: Loop, half: "torch.nn.Modul
     return float(value.item())
 
 
-def _keep(state: State, row: dict[str, Any], loop: Loop) -> None:
-    """Add the epoch to the history and its weights to the best, then write all of it down."""
+def _add(state: State, row: dict[str, Any]) -> None:
+    """Add the epoch to the history, and its weights where they are the best so far."""
     row["best"] = row["validation_loss"] < min((r["validation_loss"] for r in state.history), default=np.inf)
     state.history.append(row)
     if row["best"]:
         measured = state.net if state.average is None else state.average
         state.best = {key: tensor.detach().clone() for key, tensor in measured.state_dict().items()}
-    write_history(loop.out, state.history)
-    checkpoint.save(loop.out, state, loop.settings)
 
 
 def write_history(out: Path, history: list[dict[str, Any]]) -> None:
