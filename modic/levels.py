@@ -13,7 +13,7 @@ import numpy as np
 
 from modic.config import LevelOptions
 from modic.errors import Reason, Rejected
-from modic.numbering import Candidate, doubt, name_sequence
+from modic.numbering import Candidate, count_from_below, doubt, left_below, lower_part, name_sequence
 from modic.records import LEVELS, LevelBox, LevelSet, Volume
 from modic.weights import Model
 
@@ -39,12 +39,17 @@ def find_levels(t2: Volume, *, detector: Model, options: LevelOptions) -> LevelS
     candidates = merge([seen[index] for index in around], options.score_min)
     temperature = detector.card.get("calibration", {}).get("numbering_temperature", 1.0)
     names, p_numbering = name_sequence(candidates, temperature=temperature)
+    doubts = doubt(candidates, names, _last_row(canonical.voxels[midline]))
+    if (cut := lower_part(candidates)) is not None and left_below(candidates, names) is not None:
+        lower = _look_below(canonical.voxels[around], int(cut), detector, options.score_min)
+        if counted := count_from_below(candidates, names, lower):
+            names, p_numbering, doubts = counted, 1 - p_numbering, "another count from above"
     boxes = tuple(
         _to_native(LEVELS[name], c, midline, canonical, t2)
         for name, c in zip(names, candidates, strict=True)
         if name is not None
     )
-    sure = p_numbering >= options.numbering_min and not doubt(candidates, names, _last_row(canonical.voxels[midline]))
+    sure = p_numbering >= options.numbering_min and not doubts
     index = boxes[0].slice_index if boxes else _native_slice(midline, canonical, t2)
     return LevelSet(boxes, "ok" if sure else "uncertain", p_numbering, index)
 
@@ -117,6 +122,12 @@ def _discs_and_canal(image: np.ndarray, boxes: np.ndarray, scores: np.ndarray, n
         strip = image[int(y0) : int(y1) + 1, int(x1) : int(x1 + CANAL * (x1 - x0)) + 1]
         total += float(scores[best]) * max(float(np.percentile(strip, 75)), 0.0) if strip.size else 0.0
     return total
+
+
+def _look_below(images: np.ndarray, cut: int, detector: Model, score_min: float) -> list[Candidate]:
+    """What the detector sees in slices (n, rows, columns) without the rows above `cut`, in the slices' pixels."""
+    found = detect(images[:, cut:], detector)
+    return merge([(boxes + np.array([0, cut, 0, cut]), *rest) for boxes, *rest in found], score_min)
 
 
 def _last_row(image: np.ndarray) -> float:

@@ -5,6 +5,9 @@ like, all together: `name_sequence` maximizes over every assignment that keeps t
 not seen stays missing and shifts no neighbour. Distances between neighbouring discs are even (SPIDER, 63 slices of
 training patients: SD of log(distance / median) 0.05), so a gap of two means that one was overlooked.
 
+Where a disc is left below the one called L5/S1, the lower part is looked at alone, and may count from there
+(`count_from_below`); names counted so are uncertain.
+
 | rule | condition                                                                        | numbering              |
 |------|----------------------------------------------------------------------------------|------------------------|
 | 1    | L5/S1 was not found                                                              | uncertain              |
@@ -24,9 +27,13 @@ SPACING_SD = 0.12  # of log(distance / expected): twice SPIDER's, for collapsed 
 MISSED = np.log(0.05)  # a disc between two found ones was overlooked
 EPSILON = 0.01  # floor of a class score: a name the detector never proposed stays possible
 LOOKS_LIKE_A_DISC = 0.3  # sum of a candidate's class scores
+COUNTED = 4  # discs that the look at the lower part shows
 NEXT_TO = 0.4  # of |log(distance / spacing)|: the next disc of the spine
 MORE, FEWER = 0.06, 0.04  # odds of a vertebra more or fewer (transitional anatomy: 4-36 % by definition)
 SACRUM_BELOW = 0.75  # distances between discs: S1 is about as high as a disc is from its neighbour
+
+
+Names = list[int | None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +49,7 @@ class Candidate:
         return (self.box[:2] + self.box[2:]) / 2
 
 
-def name_sequence(candidates: list[Candidate], *, temperature: float = 1.0) -> tuple[list[int | None], float]:
+def name_sequence(candidates: list[Candidate], *, temperature: float = 1.0) -> tuple[Names, float]:
     """The most probable names (index in LEVELS, or None) of candidates ordered head to foot, and its probability.
 
     Maximizes the sum of log class scores, log probability that a skipped candidate is no graded disc, and the log
@@ -67,11 +74,58 @@ def name_sequence(candidates: list[Candidate], *, temperature: float = 1.0) -> t
                 best[j, k], back[j, k] = from_[i, m], (i, m)
     total = best + (skipped[n] - skipped[1:])[:, None]
     j, k = (int(v) for v in np.unravel_index(np.argmax(total), total.shape))
-    names: list[int | None] = [None] * n
+    names: Names = [None] * n
     while j >= 0:
         names[j] = k
         j, k = (int(v) for v in back[j, k])
     return names, _p_right(candidates, names, log_p, skip, temperature)
+
+
+def left_below(candidates: list[Candidate], names: Names) -> int | None:
+    """Index of the lowest candidate if it looks like a disc, lies below all named ones and has no name itself."""
+    likely = [i for i, c in enumerate(candidates) if c.scores.sum() >= LOOKS_LIKE_A_DISC]
+    named = [i for i, name in enumerate(names) if name is not None]
+    return likely[-1] if likely and named and likely[-1] > named[-1] else None
+
+
+def lower_part(candidates: list[Candidate]) -> float | None:
+    """The row above the lowest `COUNTED` candidates that look like discs; None where there are no more than these."""
+    rows = [c.centre[1] for c in candidates if c.scores.sum() >= LOOKS_LIKE_A_DISC]
+    return float(rows[-COUNTED - 1] + rows[-COUNTED]) / 2 if len(rows) > COUNTED else None
+
+
+def count_from_below(candidates: list[Candidate], names: Names, lower: list[Candidate]) -> Names | None:
+    """Names counted from the disc that `left_below` found, if a look at the lower part alone calls that one L5/S1.
+
+    Looking at the whole spine, upper discs that look like the names below theirs can outvote the sacrum (a steep one,
+    or a vertebra more). Without them in sight the same network reads the lower end as it is: of 46 slices of SPIDER
+    patients apart from training, bent or with a vertebra more or less, in which a disc was left below, 4 were named
+    right before this count and 42 after it. In none of 259 slices as they are was a disc left below.
+
+    Args:
+        candidates, names: of the whole image, as of `name_sequence`.
+        lower: candidates of the lower part alone, in the same pixels.
+
+    Returns:
+        Names for `candidates`, all moved up by one and L5/S1 for the one left below; None where `lower` sees it
+        otherwise.
+    """
+    left = left_below(candidates, names)
+    if left is None:
+        return None
+    moved: Names = [name - 1 if name else None for name in names]  # T12/L1 is none of the six any more
+    moved[left] = len(LEVELS) - 1
+    seen, _ = name_sequence(lower)
+    pairs = [(name, moved[i]) for c, name in zip(lower, seen, strict=True) if (i := nearest(c, candidates)) is not None]
+    agree = all(name is None or name == ours for name, ours in pairs)
+    return moved if agree and (len(LEVELS) - 1, len(LEVELS) - 1) in pairs else None
+
+
+def nearest(one: Candidate, candidates: list[Candidate]) -> int | None:
+    """Index of the candidate whose centre lies in the box of `one`; None where none does."""
+    x0, y0, x1, y1 = one.box
+    inside = [i for i, c in enumerate(candidates) if x0 <= c.centre[0] <= x1 and y0 <= c.centre[1] <= y1]
+    return min(inside, key=lambda i: float(np.linalg.norm(candidates[i].centre - one.centre)), default=None)
 
 
 def _steps(candidates: list[Candidate]) -> np.ndarray:
@@ -90,7 +144,7 @@ def _steps(candidates: list[Candidate]) -> np.ndarray:
 
 
 def _p_right(
-    candidates: list[Candidate], names: list[int | None], log_p: np.ndarray, skip: np.ndarray, temperature: float
+    candidates: list[Candidate], names: Names, log_p: np.ndarray, skip: np.ndarray, temperature: float
 ) -> float:
     """The probability of `names` against its rivals: all names moved by one or two, and a vertebra more or fewer.
 
@@ -113,7 +167,7 @@ def _p_right(
     return float(p[0] / p.sum())
 
 
-def _rungs(candidates: list[Candidate], names: list[int | None]) -> tuple[np.ndarray, np.ndarray]:
+def _rungs(candidates: list[Candidate], names: Names) -> tuple[np.ndarray, np.ndarray]:
     """Indices of the named candidates and of the disc next above and below them, and their names (-1, 6: next to)."""
     named = [(i, k) for i, k in enumerate(names) if k is not None]
     rungs, ranks = [i for i, _ in named], [k for _, k in named]
@@ -138,7 +192,7 @@ def spacing(named: list[Candidate]) -> float:
     return max(float(np.median(np.linalg.norm(np.diff(centres, axis=0), axis=1))), 1e-6)
 
 
-def doubt(candidates: list[Candidate], names: list[int | None], last_row: float) -> str:
+def doubt(candidates: list[Candidate], names: Names, last_row: float) -> str:
     """Why the numbering is uncertain whatever the scores say (rules 1 to 3 of the table), or an empty string.
 
     Args:

@@ -15,7 +15,7 @@ from modic.levels import (
     slices_around,
     spread_slices,
 )
-from modic.numbering import Candidate, doubt, name_sequence
+from modic.numbering import Candidate, count_from_below, doubt, left_below, lower_part, name_sequence
 from modic.records import LEVELS, LevelBox, LevelSet, Volume
 from modic.weights import Model
 
@@ -94,6 +94,32 @@ def test_what_makes_numbering_uncertain_whatever_the_scores():
     assert doubt([*discs[:3], beside, *discs[3:]], [0, 1, 2, None, 3, 4, 5], 400.0) == ""
 
 
+STEEP = (0, 1, 2, 3, 4, 5, 5)
+"""T11/T12 to L5/S1 above a steep sacrum in a whole image: all but the last look like the name below theirs."""
+
+
+def test_a_disc_left_below_is_counted_from_where_the_lower_part_alone_says_so() -> None:
+    discs = looks_like(*STEEP)
+    names, _ = name_sequence(discs)
+    assert names == [0, 1, 2, 3, 4, 5, None]
+    assert left_below(discs, names) == 6
+    assert lower_part(discs) == (discs[2].centre[1] + discs[3].centre[1]) / 2  # four discs stay
+    below = [Candidate(disc.box, seen.scores) for disc, seen in zip(discs[3:], looks_like(2, 3, 4, 5), strict=True)]
+    assert count_from_below(discs, names, below) == [None, 0, 1, 2, 3, 4, 5]
+
+
+def test_the_count_stays_where_the_lower_part_sees_it_as_the_whole_does_or_otherwise() -> None:
+    discs = looks_like(*STEEP)
+    names, _ = name_sequence(discs)
+    for seen in ((3, 4, 5), (2, 3, 4)):  # as the whole; without L5/S1
+        lower = [Candidate(d.box, s.scores) for d, s in zip(discs[3:], looks_like(*seen), strict=False)]
+        assert count_from_below(discs, names, lower) is None
+    assert count_from_below(discs, names, []) is None
+    ordinary = spine()
+    assert left_below(ordinary, name_sequence(ordinary)[0]) is None
+    assert lower_part(ordinary[:4]) is None
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_random_detections_never_give_duplicates_or_disorder(seed):
     rng = np.random.default_rng(seed)
@@ -151,6 +177,33 @@ class FixedBoxes:
 
         boxes = torch.tensor([[20.0, 8 * i + 4, 40, 8 * i + 9] for i in range(6)])
         return [{"boxes": boxes, "scores": torch.full((6,), 0.9), "labels": torch.arange(1, 7)} for _ in images]
+
+
+class SteepSacrum:
+    """A detector that calls seven discs by the names below theirs, unless it sees the lower four alone."""
+
+    TOP_OF_FOUR = 26  # row between the third and the fourth disc
+
+    def __call__(self, images):
+        import torch
+
+        discs = torch.tensor([[20.0, 8 * i + 4, 40, 8 * i + 9] for i in range(7)])
+        labels, scores = torch.tensor([1, 2, 3, 4, 5, 6, 6]), torch.tensor([0.9] * 6 + [0.5])
+        if images[0][0, -1].max() == 0:  # padded below: the lower part
+            discs, labels = discs[3:] - torch.tensor([0, self.TOP_OF_FOUR] * 2), torch.tensor([3, 4, 5, 6])
+            scores = torch.full((4,), 0.9)
+        return [{"boxes": discs, "scores": scores, "labels": labels} for _ in images]
+
+
+def test_a_steep_sacrum_is_counted_from_below_and_called_uncertain():
+    voxels = np.random.default_rng(0).uniform(0.1, 1, size=(5, 64, 64)).astype(np.float32)
+    affine = np.array([[0, 0, 4, -12], [1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]], float)
+    card = {"preprocessing": {"image_size": 64, "percentiles": [0, 100]}}
+    detector = Model(SteepSacrum(), card, "", "cpu")
+    found = find_levels(Volume(voxels, affine), detector=detector, options=LevelOptions())
+    assert [(b.level, round(b.box[1])) for b in found.boxes] == [(n, 8 * i + 12) for i, n in enumerate(LEVELS)]
+    assert found.numbering == "uncertain"
+    assert found.p_numbering < 0.05
 
 
 @pytest.mark.parametrize("flip", [False, True])
