@@ -84,13 +84,14 @@ def test_nights_over_an_archive_that_changes(tmp_path: Path, archive: Path, clus
 
 def test_a_study_that_kills_hangs_or_breaks_costs_only_itself(tmp_path: Path, cluster: str) -> None:
     archive, cohort, config = tmp_path / "archive", tmp_path / "cohort", tmp_path / "cohort.toml"
-    culprits = ("kill-4711", "hang-4712", "bug-4713", "segv-4714", "freeze-4715", "eat-4716")
+    culprits = ("kill-4711", "hang-4712", "bug-4713", "segv-4714", "freeze-4715", "eat-4716", "lose-4717")
     for patient in ("ann", *culprits, "bob", "cid"):
         write(study(patient=patient), archive / patient)
     config.write_text("[run]\nshard_size = 3\nstudy_time_limit_s = 20.0\nstudy_memory_limit_mb = 300\n")
     summary = run(archive, cohort, cluster, str(config))
     assert len(summary["failed"]) == len(culprits)
     assert statuses(cohort) == [
+        ("failed", "study.internal_error"),
         ("failed", "study.internal_error"),
         ("failed", "study.out_of_memory"),
         ("failed", "study.time_limit"),
@@ -99,7 +100,7 @@ def test_a_study_that_kills_hangs_or_breaks_costs_only_itself(tmp_path: Path, cl
         ("failed", "study.worker_died"),
         *[("graded", None)] * 3,
     ]
-    assert_nothing_identifying(cohort, ["4711", "4712", "4713", "4714", "4715", "4716", str(archive)])
+    assert_nothing_identifying(cohort, ["4711", "4712", "4713", "4714", "4715", "4716", "4717", str(archive)])
 
 
 def assert_nothing_identifying(cohort: Path, secrets: list[str]) -> None:
