@@ -7,11 +7,12 @@ refused ones included. Files are found by modic/walk.py and read by modic/header
 """
 
 import warnings
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from itertools import chain, islice
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ FILE = {"path": TEXT, "size": pa.int64(), "mtime_ns": pa.int64()}
 ORDER = [("rank", "ascending"), ("path", "ascending"), ("frame", "ascending")]  # of an index: refused files last
 INDEX = pa.schema({**FILE, "reason": TEXT, "frame": WHOLE, **STORED}, metadata={"modic_index": "3"})
 BATCH = 2_000  # files read at a time: their rows are Python objects until then, and a process's piece of work
-FEW = 20_000  # files that are sooner read than processes are started, which takes 1.5 s each
+FEW = 20_000  # files that are sooner read than processes are started
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,17 +66,16 @@ def crawl(
     if not archive.is_dir():
         raise UsageError(f"the archive {archive} " + ("is not a folder" if archive.exists() else "does not exist"))
     known = _Known(_read_index(index))
-    files = [file for file in walk(archive) if not known.has(file)]
-    tables, new, opened = [], 0, sum(trouble is None for *_, trouble in files)
-    for batch, table in _read_all(files, processes):
+    tables, new, opened = [], 0, 0
+    for batch, table in _read_all((file for file in walk(archive) if not known.has(file)), processes):
         tables.append(table)
-        new += len(batch)
+        new, opened = new + len(batch), opened + sum(trouble is None for *_, trouble in batch)
         if on_progress:
             on_progress(known.files_kept + new)
     kept, dropped, gone = known.files_kept, known.dropped, known.files_gone
     refused_now = sum(len(table) - table["reason"].null_count for table in tables)
     parts = [known.table, *tables]
-    del known, tables, files  # of a million files each copy takes most of a gigabyte
+    del known, tables  # of a million files each copy takes most of a gigabyte
     table = _arranged(parts, dropped) if new or dropped else parts.pop()
     refused = len(table) - table["reason"].null_count
     if not _any_dicom(table):
@@ -119,25 +119,47 @@ def _order(parts: list[pa.Table], dropped: list[str]) -> pa.Array:
     return pc.sort_indices(keys, sort_keys=ORDER)[: len(keys) - pc.sum(stale, min_count=0).as_py()]
 
 
-def _read_all(files: list[File], processes: int) -> Iterator[tuple[list[File], pa.Table]]:
+def _read_all(files: Iterator[File], processes: int) -> Iterator[tuple[list[File], pa.Table]]:
     """`files` in batches, in their order, each with its table of INDEX."""
-    batches = [files[start : start + BATCH] for start in range(0, len(files), BATCH)]
-    tables: Iterable[pa.Table] = map(_read_batch, batches)
-    if len(files) > FEW and processes > 1:
-        tables = _in_processes(batches, min(processes, len(batches)))
-    return zip(batches, tables, strict=True)
+    first = list(islice(files, FEW + 1))
+    batches = _batches(chain(first, files))
+    if processes > 1 and len(first) > FEW:
+        return _in_processes(batches, processes)
+    return ((batch, _read_batch(batch)) for batch in batches)
 
 
-def _in_processes(batches: list[list[File]], processes: int) -> Iterator[pa.Table]:
-    """What `_read_batch` returns for each; read here where processes cannot be started, or die."""
-    done = 0
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        try:
-            for table in pool.map(_read_batch, batches):
-                yield table
-                done += 1
-        except BrokenProcessPool:
-            yield from map(_read_batch, batches[done:])
+def _batches(files: Iterator[File]) -> Iterator[list[File]]:
+    while batch := list(islice(files, BATCH)):
+        yield batch
+
+
+def _in_processes(batches: Iterator[list[File]], processes: int) -> Iterator[tuple[list[File], pa.Table]]:
+    """Each batch with what `_read_batch` returns for it, in other processes: these start while more files are found.
+
+    Read here where processes cannot be started, or die.
+    """
+    context = get_context("forkserver")  # imports everything once, not once a process
+    context.set_forkserver_preload([__name__])
+    pool = ProcessPoolExecutor(processes, mp_context=context)
+    try:
+        waiting = deque((batch, _handed_over(pool, batch)) for batch in batches)
+        while waiting:
+            batch, table = waiting.popleft()
+            try:
+                yield batch, table.result()
+            except BrokenProcessPool:
+                yield batch, _read_batch(batch)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)  # what is read is arranged while they end
+
+
+def _handed_over(pool: ProcessPoolExecutor, batch: list[File]) -> "Future[pa.Table]":
+    try:
+        return pool.submit(_read_batch, batch)
+    except BrokenProcessPool as error:
+        broken: Future[pa.Table] = Future()
+        broken.set_exception(error)
+        return broken
 
 
 def _read_batch(files: list[File]) -> pa.Table:
