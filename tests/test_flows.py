@@ -241,6 +241,11 @@ def test_each_gpu_gets_a_worker_that_sees_only_it(monkeypatch: pytest.MonkeyPatc
         client.wait_for_workers(2, timeout=240)
         seen = client.run(lambda: __import__("os").environ["CUDA_VISIBLE_DEVICES"])
     assert sorted(seen.values()) == ["GPU-a", "GPU-b"]
+    with clusters.gpu_workstation(workers_per_gpu=2, n_workers=2) as cluster, Client(cluster) as client:
+        client.wait_for_workers(2, timeout=240)
+        names = ("CUDA_VISIBLE_DEVICES", "PYTORCH_ALLOC_CONF")
+        seen = client.run(lambda: [__import__("os").environ[name] for name in names])
+    assert list(seen.values()) == [["GPU-a", "per_process_memory_fraction:0.450"]] * 2
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     with pytest.raises(UsageError, match="no GPU"):
         clusters.gpu_workstation()

@@ -38,7 +38,7 @@ from modic.phantom.archive import write_archive  # noqa: E402
 
 EACH = {"run": 5, "worker": 1}  # kills of one cohort
 FAILED = 3  # exit code: some studies failed
-AT_WORK = 0.3  # of a run's time, in which its workers live
+AT_WORK = 0.5  # of a run's time, in which its workers live
 GONE_S = 30  # in which what a killed run started must have ended
 
 
@@ -106,7 +106,7 @@ def kill_and_compare(home: Path, name: str, kill: Callable, moments: list[float]
     trouble = []
     with reading(cohort, sizes) as wrong:
         for moment in moments:
-            said, broken = kill(start(home, name), moment)
+            said, broken = kill(start(home, name), moment, cohort)
             print(f"{name} at {moment:5.1f} s: {said}", flush=True)
             trouble += broken
         code = start(home, name).wait() if kill is kill_run else FAILED
@@ -121,33 +121,44 @@ def kill_and_compare(home: Path, name: str, kill: Callable, moments: list[float]
     return trouble
 
 
-def kill_run(run: subprocess.Popen, moment: float) -> tuple[str, list[str]]:
+def kill_run(run: subprocess.Popen, moment: float, cohort: Path) -> tuple[str, list[str]]:
     """Kill the process group; what outlives it by `GONE_S` is trouble, and is killed too."""
     if not _still_runs(run, moment):
         return f"had ended with {run.returncode}", []
-    family = psutil.Process(run.pid).children(recursive=True)
+    family, when = psutil.Process(run.pid).children(recursive=True), stage(cohort)
     os.killpg(run.pid, signal.SIGKILL)
     run.wait()
     _, left = psutil.wait_procs(family, timeout=GONE_S)
     names = [" ".join(one.cmdline()[:4]) for one in left]
     for one in left:
         one.kill()
-    return f"killed the run with {len(family)} processes", [f"outlived it: {name}" for name in names]
+    return f"killed the run with {len(family)} processes; {when}", [f"outlived it: {name}" for name in names]
 
 
-def kill_worker(run: subprocess.Popen, moment: float) -> tuple[str, list[str]]:
+def kill_worker(run: subprocess.Popen, moment: float, cohort: Path) -> tuple[str, list[str]]:
     """Kill one worker of Dask, so long after they have begun; the run itself must end as promised."""
     begun = _workers_of(run)
     while not begun and _still_runs(run, 0.05):
         begun = _workers_of(run)
-    killed = 0
+    killed, when = 0, ""
     if _still_runs(run, AT_WORK * moment):
         for one in _workers_of(run)[:1]:  # in the order of their starts, which is random enough beside the moment
+            when = stage(cohort)
             one.kill()
             killed += 1
     code = run.wait()
-    said = f"{len(begun)} workers, {killed} killed {AT_WORK * moment:.1f} s later; exit code {code}"
+    said = f"{len(begun)} workers, {killed} killed {AT_WORK * moment:.1f} s later; {when}; exit code {code}"
     return said, [f"exit code {code} after a killed worker"] if code != FAILED else []
+
+
+def stage(cohort: Path) -> str:
+    """How far the shards of the run at hand are."""
+    inputs = [path for path in (cohort / "private" / "shards").glob("*/*.json")]
+    done = {path.stem for one in inputs for path in (cohort / "runs" / one.parent.name / "shards").glob("*.parquet")}
+    at = [path.with_suffix(".at") for path in inputs if path.stem not in done]
+    begun = [path.read_text() for path in at if path.exists()]
+    loading = begun.count(str(shards.LOADING))
+    return f"{len(inputs)} shards: {loading} loading, {len(begun) - loading} grading, {len(done)} finished"
 
 
 def _workers_of(run: subprocess.Popen) -> list[psutil.Process]:
