@@ -2,8 +2,8 @@
 
 Its files are loaded as ever. Then `kill…` kills the worker, `segv…` makes native code fault, `eat…` takes all memory it
 can get (up to 3 GiB), `hang…` never ends, `freeze…` neither, while nothing else in its process can run, `bug…` raises,
-`lose…` loses the GPU for its process, in which nothing can be graded any more, `slow…` takes a second, `sleep-2.5-…`
-2.5 s; others are graded at once.
+`lose…` loses the GPU for its process, in which nothing can be graded any more, `last…` kills the worker once its shard
+is written, `slow…` takes a second, `sleep-2.5-…` 2.5 s; others are graded at once.
 """
 
 import ctypes
@@ -18,6 +18,7 @@ from modic import pipeline
 from modic.config import Config
 from modic.errors import Rejected
 from modic.records import LEVELS, Grade, LevelBox, LevelResult, Pair, StudyResult
+from modic.shards import write_output
 
 CARD = {"preprocessing": {"normalization": "standardize"}}
 MODEL = SimpleNamespace(card=CARD, id="0123456789ab", device="cpu")
@@ -60,6 +61,12 @@ def bug(pair: Pair) -> None:
     raise ValueError(f"the secret of {pair.patient_id} in {pair.t1.files[0]}")
 
 
+def write_and_die(*arguments: Any) -> None:
+    """Write a shard and say it to nobody."""
+    write_output(*arguments)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 DOES: dict[str, Callable[[Pair], object]] = {
     "kill": lambda _: os.kill(os.getpid(), signal.SIGKILL),
     "hang": lambda _: time.sleep(1000),
@@ -68,6 +75,7 @@ DOES: dict[str, Callable[[Pair], object]] = {
     "eat": eat,
     "bug": bug,
     "lose": lambda pair: LOST.append(pair.patient_id),
+    "last": lambda _: setattr(pipeline.shards, "write_output", write_and_die),
     "slow": lambda _: time.sleep(1),
     "sleep": lambda pair: time.sleep(float(pair.patient_id.split("-")[1])),
 }

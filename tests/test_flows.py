@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from dicoms import series as one_series
@@ -15,7 +16,8 @@ from dicoms import study, t1, write
 from distributed import Client
 
 from flows import clusters
-from modic.cohort import create_cohort
+from modic import shards
+from modic.cohort import create_cohort, open_cohort
 from modic.errors import UsageError
 from modic.tables import read_table
 
@@ -85,7 +87,7 @@ def test_nights_over_an_archive_that_changes(tmp_path: Path, archive: Path, clus
 def test_a_study_that_kills_hangs_or_breaks_costs_only_itself(tmp_path: Path, cluster: str) -> None:
     archive, cohort, config = tmp_path / "archive", tmp_path / "cohort", tmp_path / "cohort.toml"
     culprits = ("kill-4711", "hang-4712", "bug-4713", "segv-4714", "freeze-4715", "eat-4716", "lose-4717")
-    for patient in ("ann", *culprits, "bob", "cid"):
+    for patient in ("ann", *culprits, "bob", "last"):
         write(study(patient=patient), archive / patient)
     config.write_text("[run]\nshard_size = 3\nstudy_time_limit_s = 20.0\nstudy_memory_limit_mb = 300\n")
     summary = run(archive, cohort, cluster, str(config))
@@ -100,6 +102,8 @@ def test_a_study_that_kills_hangs_or_breaks_costs_only_itself(tmp_path: Path, cl
         ("failed", "study.worker_died"),
         *[("graded", None)] * 3,
     ]
+    graded = shards.ledger(open_cohort(cohort)).filter(pc.field("status") == "graded")["study_key"]
+    assert len(graded) == len(graded.unique()) == 3, "the last shard was written before its worker died"
     assert_nothing_identifying(cohort, ["4711", "4712", "4713", "4714", "4715", "4716", "4717", str(archive)])
 
 
