@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 STARTS = 3  # of a cluster, before a run gives up
 WORKER_BYTES = 2 * 2**30  # models, MONAI and two volumes, with room
+CUDA_MEMORY = 0.9  # of a GPU's memory, for tensors; the rest is CUDA's own in each process
 STATUS_PAGE = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}  # the scheduler's; nobody else's port
 LOOPBACK = {"host": "127.0.0.1", "scheduler_kwargs": STATUS_PAGE, "silence_logs": "CRITICAL"}
 EXTRAS = {"dask_jobqueue": "slurm", "dask_kubernetes": "kubernetes"}  # package → what pip must be asked for
@@ -178,6 +179,7 @@ def _build(name: str) -> Any:
 def gpu_workstation(*, workers_per_gpu: int = 1, n_workers: int | None = None) -> "SpecCluster":
     """One or more workers for each GPU of this machine, each seeing its own only (`CUDA_VISIBLE_DEVICES`).
 
+    Workers of one GPU share its memory evenly, so that a study that asks for too much costs none of the other's.
     Raises UsageError where no GPU is visible.
     """
     from distributed import Nanny, Scheduler, SpecCluster
@@ -185,10 +187,12 @@ def gpu_workstation(*, workers_per_gpu: int = 1, n_workers: int | None = None) -
     gpus = [gpu for gpu in visible_gpus() for _ in range(workers_per_gpu)][:n_workers]
     if not gpus:
         raise UsageError("no GPU is visible here; use another --cluster file")
+    share = {"PYTORCH_ALLOC_CONF": f"per_process_memory_fraction:{CUDA_MEMORY / workers_per_gpu:.3f}"}
+    limits = share if workers_per_gpu > 1 else {}
     workers = {
         f"gpu-{index}": {
             "cls": Nanny,
-            "options": {"nthreads": 1, "host": "127.0.0.1", "env": {"CUDA_VISIBLE_DEVICES": gpu}},
+            "options": {"nthreads": 1, "host": "127.0.0.1", "env": {"CUDA_VISIBLE_DEVICES": gpu, **limits}},
         }
         for index, gpu in enumerate(gpus)
     }

@@ -13,8 +13,9 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.utilities.annotations import quote
 
+from flows import worker
 from flows.progress import Progress, artifact_key, heard
-from modic import night, pipeline, report, shards, status
+from modic import night, report, shards, status
 from modic.errors import Reason
 from modic.shards import Job, Shard
 
@@ -65,12 +66,15 @@ def grade_shard(shard: Shard, job: Job, client: "Client", progress: Progress) ->
 
 
 def run_shard(shard_id: str, job: Job, client: "Client", tell: "Callable[[int], None]") -> None:
-    """Grade one shard; where its worker died or stalled, put the study it was at aside and grade the others."""
+    """Grade one shard; where its worker died or stalled, put the study it was at aside and grade the others.
+
+    Its file is what counts: a worker may have died after writing it.
+    """
     open_shards = [shard_id]
     while open_shards:
         one = open_shards.pop()
         trouble = submit_and_watch(one, job, client, tell if one == shard_id else lambda done: None)
-        if trouble is not None:
+        if trouble is not None and not job.cohort.shard(job.run_id, one).exists():
             open_shards += shards.isolate(job, one, trouble)
 
 
@@ -83,7 +87,7 @@ def submit_and_watch(shard_id: str, job: Job, client: "Client", tell: "Callable[
 
     arguments = (str(job.cohort.root), job.run_id, shard_id, job.device)
     key = (f"shard-{job.run_id}", shard_id, next(SUBMISSION))
-    future = client.submit(pipeline.grade_shard, *arguments, key=key, pure=False)
+    future = client.submit(worker.grade_shard, *arguments, key=key, pure=False)
     ended = threading.Event()
     future.add_done_callback(lambda _: ended.set())
     at, since = None, time.monotonic()

@@ -7,11 +7,12 @@ refused ones included. Files are found by modic/walk.py and read by modic/header
 """
 
 import warnings
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from itertools import chain, islice
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,9 @@ FILE = {"path": TEXT, "size": pa.int64(), "mtime_ns": pa.int64()}
 ORDER = [("rank", "ascending"), ("path", "ascending"), ("frame", "ascending")]  # of an index: refused files last
 INDEX = pa.schema({**FILE, "reason": TEXT, "frame": WHOLE, **STORED}, metadata={"modic_index": "3"})
 BATCH = 2_000  # files read at a time: their rows are Python objects until then, and a process's piece of work
-FEW = 20_000  # files that are sooner read than processes are started, which takes 1.5 s each
+FEW = 20_000  # files that are sooner read than processes are started
+AHEAD = 50  # batches at most whose files have been found and not been read
+SMALL = 50  # tables of one batch that are made one
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,22 +68,22 @@ def crawl(
     if not archive.is_dir():
         raise UsageError(f"the archive {archive} " + ("is not a folder" if archive.exists() else "does not exist"))
     known = _Known(_read_index(index))
-    files = [file for file in walk(archive) if not known.has(file)]
-    tables, new, opened = [], 0, sum(trouble is None for *_, trouble in files)
-    for batch, table in _read_all(files, processes):
-        tables.append(table)
-        new += len(batch)
+    tables: list[pa.Table] = []
+    new, opened = 0, 0
+    for batch, table in _read_all((file for file in walk(archive) if not known.has(file)), processes):
+        _add(table, tables)
+        new, opened = new + len(batch), opened + sum(trouble is None for *_, trouble in batch)
         if on_progress:
             on_progress(known.files_kept + new)
-    kept, dropped, gone = known.files_kept, known.dropped, known.files_gone
+    kept, dropped, gone = known.files_kept, known.dropped(), known.files_gone
     refused_now = sum(len(table) - table["reason"].null_count for table in tables)
     parts = [known.table, *tables]
-    del known, tables, files  # of a million files each copy takes most of a gigabyte
-    table = _arranged(parts, dropped) if new or dropped else parts.pop()
+    del known, tables  # of a million files each copy takes most of a gigabyte
+    table = _arranged(parts, dropped) if new or len(dropped) else parts.pop()
     refused = len(table) - table["reason"].null_count
     if not _any_dicom(table):
         raise UsageError(f"the archive {archive} holds no DICOM file ({kept + new} files seen)")
-    if index is not None and (new or dropped):
+    if index is not None and (new or len(dropped)):
         write_table(table.replace_schema_metadata(INDEX.metadata), index)
     headers, rejected = table.slice(0, len(table) - refused), table.slice(len(table) - refused)
     counts = {
@@ -94,7 +97,17 @@ def crawl(
     return Crawl(headers.drop_columns(["reason"]), rejected.select([*FILE, "reason"]), counts)
 
 
-def _arranged(parts: list[pa.Table], dropped: list[str]) -> pa.Table:
+def _add(table: pa.Table, tables: list[pa.Table]) -> None:
+    """Append to `tables`, of which the last, where they are many and small, become one.
+
+    That copies what other processes have sent out of the memory in which it came, for what they send next.
+    """
+    tables.append(table)
+    if len(tables) >= SMALL and all(len(one) <= BATCH for one in tables[-SMALL:]):
+        tables[-SMALL:] = [pa.concat_tables(tables[-SMALL:]).combine_chunks()]
+
+
+def _arranged(parts: list[pa.Table], dropped: pa.ChunkedArray) -> pa.Table:
     """The rows of all `parts`, but for those of the first whose path is in `dropped`, in `ORDER`.
 
     Empties `parts`, a column at a time, so that no more than one is held twice.
@@ -109,35 +122,64 @@ def _arranged(parts: list[pa.Table], dropped: list[str]) -> pa.Table:
     return pa.table(columns, schema=INDEX)
 
 
-def _order(parts: list[pa.Table], dropped: list[str]) -> pa.Array:
+def _order(parts: list[pa.Table], dropped: pa.ChunkedArray) -> pa.Array:
     """The numbers of the rows that stay, as `_arranged` wants them."""
     ranks = [pc.is_valid(part["reason"]).cast(pa.int8()) for part in parts]
-    stale = pc.is_in(parts[0]["path"], pa.array(dropped, TEXT))
+    stale = pc.is_in(parts[0]["path"], dropped)
     ranks[0] = pc.if_else(stale, pa.scalar(2, pa.int8()), ranks[0])  # they come last, to be cut off
     keys = pa.concat_tables([part.select(["path", "frame"]) for part in parts])
     keys = keys.append_column("rank", pa.chunked_array([chunk for rank in ranks for chunk in rank.chunks], pa.int8()))
     return pc.sort_indices(keys, sort_keys=ORDER)[: len(keys) - pc.sum(stale, min_count=0).as_py()]
 
 
-def _read_all(files: list[File], processes: int) -> Iterator[tuple[list[File], pa.Table]]:
+def _read_all(files: Iterator[File], processes: int) -> Iterator[tuple[list[File], pa.Table]]:
     """`files` in batches, in their order, each with its table of INDEX."""
-    batches = [files[start : start + BATCH] for start in range(0, len(files), BATCH)]
-    tables: Iterable[pa.Table] = map(_read_batch, batches)
-    if len(files) > FEW and processes > 1:
-        tables = _in_processes(batches, min(processes, len(batches)))
-    return zip(batches, tables, strict=True)
+    first = list(islice(files, FEW + 1))
+    batches = _batches(chain(first, files))
+    if processes > 1 and len(first) > FEW:
+        return _in_processes(batches, processes)
+    return ((batch, _read_batch(batch)) for batch in batches)
 
 
-def _in_processes(batches: list[list[File]], processes: int) -> Iterator[pa.Table]:
-    """What `_read_batch` returns for each; read here where processes cannot be started, or die."""
-    done = 0
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        try:
-            for table in pool.map(_read_batch, batches):
-                yield table
-                done += 1
-        except BrokenProcessPool:
-            yield from map(_read_batch, batches[done:])
+def _batches(files: Iterator[File]) -> Iterator[list[File]]:
+    while batch := list(islice(files, BATCH)):
+        yield batch
+
+
+def _in_processes(batches: Iterator[list[File]], processes: int) -> Iterator[tuple[list[File], pa.Table]]:
+    """Each batch with what `_read_batch` returns for it, in other processes: these start while more files are found.
+
+    Read here where processes cannot be started, or die.
+    """
+    context = get_context("forkserver")  # imports everything once, not once a process
+    context.set_forkserver_preload([__name__])
+    pool = ProcessPoolExecutor(processes, mp_context=context)
+    waiting: deque[tuple[list[File], Future[pa.Table]]] = deque()
+    try:
+        for batch in batches:
+            waiting.append((batch, _handed_over(pool, batch)))
+            if len(waiting) == AHEAD:
+                yield _taken(*waiting.popleft())
+        while waiting:
+            yield _taken(*waiting.popleft())
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)  # what is read is arranged while they end
+
+
+def _handed_over(pool: ProcessPoolExecutor, batch: list[File]) -> "Future[pa.Table]":
+    try:
+        return pool.submit(_read_batch, batch)
+    except BrokenProcessPool as error:
+        broken: Future[pa.Table] = Future()
+        broken.set_exception(error)
+        return broken
+
+
+def _taken(batch: list[File], table: "Future[pa.Table]") -> tuple[list[File], pa.Table]:
+    try:
+        return batch, table.result()
+    except BrokenProcessPool:
+        return batch, _read_batch(batch)
 
 
 def _read_batch(files: list[File]) -> pa.Table:
@@ -168,22 +210,24 @@ class _Known:
 
     def __init__(self, table: pa.Table) -> None:
         self.table = table
-        paths = table["path"].to_pylist()
         self._size, self._mtime = (table[name].to_numpy() for name in ("size", "mtime_ns"))
-        self._row = dict(zip(reversed(paths), range(len(paths) - 1, -1, -1), strict=True))  # the first of each path
-        self._changed: list[str] = []
+        self._row: dict[int, int] = {}  # hash of a path, which is small → the first of its rows
+        for start in range(0, len(table), BATCH):
+            for row, path in enumerate(table["path"].slice(start, BATCH).to_pylist(), start):
+                self._row.setdefault(hash(path), row)
+        self._changed: list[int] = []
         self.files_kept = 0
 
     def has(self, file: File) -> bool:
         """Whether the index knows this file as it is now. To be asked once a file."""
         path, size, mtime_ns, trouble = file
-        row = self._row.pop(path, None)
+        row = self._row.pop(hash(path), None)
         if row is None:
             return False
         if trouble is None and self._size[row] == size and self._mtime[row] == mtime_ns:
             self.files_kept += 1
             return True
-        self._changed.append(path)
+        self._changed.append(row)
         return False
 
     @property
@@ -191,10 +235,9 @@ class _Known:
         """Files that nobody asked for."""
         return len(self._row)
 
-    @property
-    def dropped(self) -> list[str]:
+    def dropped(self) -> pa.ChunkedArray:
         """Paths whose rows no longer hold."""
-        return self._changed + list(self._row)
+        return self.table["path"].take(pa.array([*self._changed, *self._row.values()], WHOLE))
 
 
 def _read_index(index: Path | None) -> pa.Table:

@@ -102,5 +102,9 @@ class UsageError(ModicError):
     """Wrong arguments or configuration. The command line prints it as one line and exits with 2."""
 
 
+class DeviceLost(ModicError):
+    """The GPU answers this process no more: a CUDA error, unlike a lack of memory, stays until the process ends."""
+
+
 class WeightsError(UsageError):
     """Weights that are missing, or whose hash or preprocessing does not match their card."""

@@ -23,6 +23,7 @@ LOOK_MOST = 9
 SLICE_MM = 4.0  # between slices around the midline where they are thinner (3D acquisitions)
 CANAL = 0.45  # of a disc's width behind its box: the canal
 DISCS_APART_MM = (23.0, 52.0)
+LUMBAR_SCORE = 0.5  # mean score of the named discs; 164 real lumbar images of four sources: 0.62 and more
 TALLEST_MM = 550.0  # lumbar images are 250 to 450 mm high, whole-spine ones 600 and more
 Detections = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -55,11 +56,12 @@ def find_levels(t2: Volume, *, detector: Model, options: LevelOptions) -> LevelS
 
 
 def not_lumbar(levels: LevelSet, t2: Volume) -> Rejected | None:
-    """Refuses an image of more than the lumbar spine, and discs that cannot be lumbar: too near or too far apart, mm.
+    """Refuses an image of more than the lumbar spine, and discs that cannot be lumbar: by their looks or distances, mm.
 
     An image higher than `TALLEST_MM` shows the whole spine: many more discs than the six that the detector knows, at
-    another scale than those it was trained on, so that six names prove nothing however well they fit. (One of
-    the thoracic or cervical spine alone shows no sacrum, without which modic/numbering.py calls names uncertain.)
+    another scale than those it was trained on, so that six names prove nothing however well they fit. Discs of the
+    thoracic spine get names, but low scores; where some lumbar ones are in view as well, but no sacrum,
+    modic/numbering.py calls the names uncertain.
 
     Cervical discs lie 15 to 20 mm apart, thoracic ones 20 to 25, lumbar ones of adults 28 to 45; a PixelSpacing that is
     wrong by a factor of two shows here as well. Distances are divided by how many levels apart the names are.
@@ -67,6 +69,9 @@ def not_lumbar(levels: LevelSet, t2: Volume) -> Rejected | None:
     high = _height_mm(t2.canonical())
     if high > TALLEST_MM:
         return Rejected(Reason.STUDY_NOT_LUMBAR, f"image {high:.0f} mm high, at most {TALLEST_MM:g} expected")
+    score = float(np.mean([box.score for box in levels.boxes]))
+    if score < LUMBAR_SCORE:
+        return Rejected(Reason.STUDY_NOT_LUMBAR, f"discs score {score:.2f}, {LUMBAR_SCORE:g} or more expected")
     pairs = list(pairwise(levels.boxes))
     if not pairs:
         return None

@@ -7,8 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-SAID_BY_LIBRARIES = ("DefaultCPUAllocator", "Insufficient memory", "std::bad_alloc", "Unable to allocate")
-"""How torch, OpenCV, C++ and numpy say it in exceptions that are no MemoryError."""
+SAID_BY_LIBRARIES = (
+    "DefaultCPUAllocator", "Insufficient memory", "std::bad_alloc", "Unable to allocate",
+    "CUDA error: out of memory", "STATUS_ALLOC_FAILED",
+)  # fmt: skip
+"""How torch, OpenCV, C++, numpy, CUDA, cuDNN and cuBLAS say it in exceptions that are no MemoryError."""
 
 
 def cores() -> int:

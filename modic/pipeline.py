@@ -18,7 +18,7 @@ from modic import shards
 from modic.classify import grade_regions
 from modic.cohort import Cohort, open_cohort
 from modic.config import Config
-from modic.errors import ModicError, Reason, Rejected
+from modic.errors import DeviceLost, ModicError, Reason, Rejected
 from modic.evidence import explain, seen_by
 from modic.levels import find_levels, not_lumbar, slices_around
 from modic.limits import is_out_of_memory, memory_limit
@@ -52,6 +52,18 @@ class Models:
             "classifier_id": self.classifier.id,
             "device": self.detector.device,
         }
+
+    def usable(self) -> bool:
+        """Whether their device still answers this process."""
+        if self.detector.device == "cpu":
+            return True
+        import torch
+
+        try:
+            torch.cuda.synchronize()
+        except RuntimeError:
+            return False
+        return True
 
 
 def grade_study(pair: Pair, *, models: Models, config: Config, pictures: Path | None = None) -> StudyResult:
@@ -159,7 +171,8 @@ def grade_shard(cohort: str, run_id: str, shard_id: str, device: str) -> str:
 
     Runs in a worker, which keeps the models between shards. Whatever a study does, short of killing the process, it
     is a row. Raises WeightsError where the weights do not match their cards, and ModicError, which names no value of a
-    study, where the shard's files cannot be read or written.
+    study, where the shard's files cannot be read or written. Raises DeviceLost at the study that spoiled the GPU for
+    this process, which should end: then only a shard of that study alone has been written.
     """
     try:
         return str(_grade_shard(open_cohort(Path(cohort)), run_id, shard_id, device))
@@ -183,6 +196,10 @@ def _grade_shard(home: Cohort, run_id: str, shard_id: str, device: str) -> Path:
         result = grade_or_fail(work.pair, models=models, config=config, pictures=pictures)
         rows.append(shards.row(work, result, **models.identity))
         _log(shard_id, work.study_key, result)
+        if not models.usable():
+            if len(studies) == 1:
+                shards.write_output(path, rows)
+            raise DeviceLost(f"shard {shard_id}, study {work.study_key}: the GPU answers this process no more")
     return shards.write_output(path, rows)
 
 

@@ -81,6 +81,8 @@ class _Looker:
             pipe.send(series)
             if pipe.poll(self._config.run.study_time_limit_s):
                 seen: Seen = pipe.recv()
+                if isinstance(seen, str):
+                    self.stop()  # a GPU may be lost to it
                 return seen
             trouble = "time limit"
         except (EOFError, OSError):

@@ -15,13 +15,18 @@ CANARY = "Zq4nary"
 CANARIES = (CANARY, "19570317", "1957-03-17", "20190823", "2019-08-23", "084213", "08:42:13", "7731999")
 """As text, birth date, date, time and UID hold them, and as they may be written elsewhere."""
 VALUES: dict[str, Any] = {
-    **dict.fromkeys(("LO", "PN", "ST", "LT", "UT", "UC", "UR", "SH", "AE"), CANARY),
+    **dict.fromkeys(("LO", "PN", "ST", "LT", "UT", "UC", "UR", "SH", "AE", "CS"), CANARY),
     "DA": "20190823",
     "DT": "20190823084213.77",
     "TM": "084213.771301",
     "UI": "1.2.826.0.7731999",
 }
-CONTROL = frozenset({"SOPClassUID", "TransferSyntaxUID", "SequenceName", "PatientID", "ContrastBolusAgent"})
+CONTROL = frozenset(
+    {
+        "SOPClassUID", "SequenceName", "PatientID", "ContrastBolusAgent", "SpecificCharacterSet", "Modality",
+        "ImageType", "ScanningSequence", "MRAcquisitionType", "ScanOptions", "PhotometricInterpretation",
+    }
+)  # fmt: skip
 """What these hold decides whether a study is graded; the canary is in PatientID too, behind its prefix, and in the
 contrast agent of the patient `dye`."""
 
@@ -31,8 +36,10 @@ def planted() -> Dataset:
     every = Dataset()
     for tag, (vr, multiplicity, _, _, _) in DicomDictionary.items():
         keyword = keyword_for_tag(tag)
-        if 0x0008 <= tag >> 16 <= 0x0040 and vr in VALUES and multiplicity.startswith("1") and keyword not in CONTROL:
-            every.add_new(tag, vr, f"{CANARY}{tag:08x}" if VALUES[vr] == CANARY else VALUES[vr])
+        if 0x0008 <= tag >> 16 < 0x7FE0 and vr in VALUES and keyword not in CONTROL:
+            value = f"{CANARY}{tag:08x}" if VALUES[vr] == CANARY else VALUES[vr]
+            least = int(multiplicity.split("-")[0])
+            every.add_new(tag, vr, value if least == 1 else [value] * least)
     every.PatientBirthDate = "19570317"
     every.private_block(0x0029, CANARY, create=True).add_new(1, "LO", CANARY)
     every.add_new(0x60003000, "OW", CANARY.encode() * 2)

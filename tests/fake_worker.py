@@ -2,13 +2,15 @@
 
 Its files are loaded as ever. Then `kill…` kills the worker, `segv…` makes native code fault, `eat…` takes all memory it
 can get (up to 3 GiB), `hang…` never ends, `freeze…` neither, while nothing else in its process can run, `bug…` raises,
-`slow…` takes a second, `sleep-2.5-…` 2.5 s; others are graded at once.
+`lose…` loses the GPU for its process, in which nothing can be graded any more, `last…` kills the worker once its shard
+is written, `slow…` takes a second, `sleep-2.5-…` 2.5 s; others are graded at once.
 """
 
 import ctypes
 import os
 import signal
 import time
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,9 +18,11 @@ from modic import pipeline
 from modic.config import Config
 from modic.errors import Rejected
 from modic.records import LEVELS, Grade, LevelBox, LevelResult, Pair, StudyResult
+from modic.shards import write_output
 
 CARD = {"preprocessing": {"normalization": "standardize"}}
 MODEL = SimpleNamespace(card=CARD, id="0123456789ab", device="cpu")
+LOST: list[str] = []
 
 
 def dask_setup(worker: Any) -> None:
@@ -30,6 +34,7 @@ def without_networks() -> None:
     """Replace the networks in this process."""
     pipeline.load_models = lambda *_: pipeline.Models(MODEL, MODEL)  # type: ignore[assignment,arg-type]
     pipeline.grade_study = grade_study  # type: ignore[assignment]
+    pipeline.Models.usable = lambda _: not LOST  # type: ignore[method-assign]
 
 
 def grade_study(pair: Pair, *, config: Config, **_: Any) -> StudyResult:
@@ -37,24 +42,43 @@ def grade_study(pair: Pair, *, config: Config, **_: Any) -> StudyResult:
     volumes = pipeline._load(pair, config)
     if isinstance(volumes, Rejected):
         return StudyResult(rejected=volumes)
-    if pair.patient_id.startswith("kill"):
-        os.kill(os.getpid(), signal.SIGKILL)
-    if pair.patient_id.startswith("hang"):
-        time.sleep(1000)
-    if pair.patient_id.startswith("segv"):
-        ctypes.string_at(0)
-    if pair.patient_id.startswith("freeze"):
-        ctypes.PyDLL(None).sleep(1000)  # with Python's lock held
-    if pair.patient_id.startswith("eat"):
-        eaten = [b"x" * 2**26 for _ in range(48)]
-        raise ValueError(f"no limit at {len(eaten)} pieces")
-    if pair.patient_id.startswith("bug"):
-        raise ValueError(f"the secret of {pair.patient_id} in {pair.t1.files[0]}")
-    if pair.patient_id.startswith("slow"):
-        time.sleep(1)
-    if pair.patient_id.startswith("sleep"):
-        time.sleep(float(pair.patient_id.split("-")[1]))
+    for name, does in DOES.items():
+        if pair.patient_id.startswith(name):
+            does(pair)
+    if LOST:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
     return StudyResult(tuple(map(level, LEVELS)), "ok", 0.97, seconds={"levels": 0.1})
+
+
+def eat(_: Pair) -> None:
+    """Take memory, and say where there was no limit."""
+    eaten = [b"x" * 2**26 for _ in range(48)]
+    raise ValueError(f"no limit at {len(eaten)} pieces")
+
+
+def bug(pair: Pair) -> None:
+    """Raise what must not be repeated."""
+    raise ValueError(f"the secret of {pair.patient_id} in {pair.t1.files[0]}")
+
+
+def write_and_die(*arguments: Any) -> None:
+    """Write a shard and say it to nobody."""
+    write_output(*arguments)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+DOES: dict[str, Callable[[Pair], object]] = {
+    "kill": lambda _: os.kill(os.getpid(), signal.SIGKILL),
+    "hang": lambda _: time.sleep(1000),
+    "segv": lambda _: ctypes.string_at(0),
+    "freeze": lambda _: ctypes.PyDLL(None).sleep(1000),  # with Python's lock held
+    "eat": eat,
+    "bug": bug,
+    "lose": lambda pair: LOST.append(pair.patient_id),
+    "last": lambda _: setattr(pipeline.shards, "write_output", write_and_die),
+    "slow": lambda _: time.sleep(1),
+    "sleep": lambda pair: time.sleep(float(pair.patient_id.split("-")[1])),
+}
 
 
 def level(name: str) -> LevelResult:

@@ -42,6 +42,7 @@ def networks(monkeypatch: pytest.MonkeyPatch) -> None:
     """None in this process; undone after the test."""
     monkeypatch.setattr(pipeline, "load_models", pipeline.load_models)
     monkeypatch.setattr(pipeline, "grade_study", pipeline.grade_study)
+    monkeypatch.setattr(pipeline.Models, "usable", pipeline.Models.usable)
     without_networks()
 
 

@@ -214,7 +214,8 @@ def test_several_processes_read_what_one_reads(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "junk").write_text("junk")
     monkeypatch.setattr("modic.crawl.BATCH", 3)
     alone = crawl(tmp_path, index=None, processes=2)  # so few are read in this process
-    monkeypatch.setattr("modic.crawl.FEW", 0)
+    for name, value in (("FEW", 0), ("AHEAD", 4), ("SMALL", 5)):
+        monkeypatch.setattr(f"modic.crawl.{name}", value)
     seen: list[int] = []
     together = crawl(tmp_path, index=None, processes=2, on_progress=seen.append)
     assert together.headers.equals(alone.headers) and together.rejected.equals(alone.rejected)

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from dicoms import series as one_series
@@ -15,7 +16,8 @@ from dicoms import study, t1, write
 from distributed import Client
 
 from flows import clusters
-from modic.cohort import create_cohort
+from modic import shards
+from modic.cohort import create_cohort, open_cohort
 from modic.errors import UsageError
 from modic.tables import read_table
 
@@ -84,13 +86,14 @@ def test_nights_over_an_archive_that_changes(tmp_path: Path, archive: Path, clus
 
 def test_a_study_that_kills_hangs_or_breaks_costs_only_itself(tmp_path: Path, cluster: str) -> None:
     archive, cohort, config = tmp_path / "archive", tmp_path / "cohort", tmp_path / "cohort.toml"
-    culprits = ("kill-4711", "hang-4712", "bug-4713", "segv-4714", "freeze-4715", "eat-4716")
-    for patient in ("ann", *culprits, "bob", "cid"):
+    culprits = ("kill-4711", "hang-4712", "bug-4713", "segv-4714", "freeze-4715", "eat-4716", "lose-4717")
+    for patient in ("ann", *culprits, "bob", "last"):
         write(study(patient=patient), archive / patient)
     config.write_text("[run]\nshard_size = 3\nstudy_time_limit_s = 20.0\nstudy_memory_limit_mb = 300\n")
     summary = run(archive, cohort, cluster, str(config))
     assert len(summary["failed"]) == len(culprits)
     assert statuses(cohort) == [
+        ("failed", "study.internal_error"),
         ("failed", "study.internal_error"),
         ("failed", "study.out_of_memory"),
         ("failed", "study.time_limit"),
@@ -99,7 +102,9 @@ def test_a_study_that_kills_hangs_or_breaks_costs_only_itself(tmp_path: Path, cl
         ("failed", "study.worker_died"),
         *[("graded", None)] * 3,
     ]
-    assert_nothing_identifying(cohort, ["4711", "4712", "4713", "4714", "4715", "4716", str(archive)])
+    graded = shards.ledger(open_cohort(cohort)).filter(pc.field("status") == "graded")["study_key"]
+    assert len(graded) == len(graded.unique()) == 3, "the last shard was written before its worker died"
+    assert_nothing_identifying(cohort, ["4711", "4712", "4713", "4714", "4715", "4716", "4717", str(archive)])
 
 
 def assert_nothing_identifying(cohort: Path, secrets: list[str]) -> None:
@@ -240,6 +245,11 @@ def test_each_gpu_gets_a_worker_that_sees_only_it(monkeypatch: pytest.MonkeyPatc
         client.wait_for_workers(2, timeout=240)
         seen = client.run(lambda: __import__("os").environ["CUDA_VISIBLE_DEVICES"])
     assert sorted(seen.values()) == ["GPU-a", "GPU-b"]
+    with clusters.gpu_workstation(workers_per_gpu=2, n_workers=2) as cluster, Client(cluster) as client:
+        client.wait_for_workers(2, timeout=240)
+        names = ("CUDA_VISIBLE_DEVICES", "PYTORCH_ALLOC_CONF")
+        seen = client.run(lambda: [__import__("os").environ[name] for name in names])
+    assert list(seen.values()) == [["GPU-a", "per_process_memory_fraction:0.450"]] * 2
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     with pytest.raises(UsageError, match="no GPU"):
         clusters.gpu_workstation()

@@ -87,6 +87,7 @@ def test_headers_and_file_names_full_of_it_are_graded_and_nothing_is_written_els
 ) -> None:
     monkeypatch.setattr(pipeline, "load_models", pipeline.load_models)
     monkeypatch.setattr(pipeline, "grade_study", pipeline.grade_study)
+    monkeypatch.setattr(pipeline.Models, "usable", pipeline.Models.usable)
     without_networks()
     for number, text in enumerate(HOSTILE.values()):
         slices = study(patient=text.replace("\n", " ").encode("ascii", "replace").decode(), study=number)

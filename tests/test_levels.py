@@ -16,8 +16,11 @@ from modic.levels import (
     spread_slices,
 )
 from modic.numbering import Candidate, count_from_below, doubt, left_below, lower_part, name_sequence
+from modic.phantom.anatomy import make_patient
+from modic.phantom.physics import Sequence
+from modic.phantom.render import Grid, disc_boxes, render
 from modic.records import LEVELS, LevelBox, LevelSet, Volume
-from modic.weights import Model
+from modic.weights import Model, load_detector
 
 
 def spine(n: int = 6, *, score: float = 0.9, first: int = 0) -> list[Candidate]:
@@ -267,3 +270,21 @@ def test_an_image_of_the_whole_spine_is_refused_though_its_discs_are_rightly_apa
     assert refused == (
         None if lumbar else Rejected(Reason.STUDY_NOT_LUMBAR, f"image {high_mm} mm high, at most 550 expected")
     )
+
+
+@pytest.mark.parametrize("seed", [1, 2, 5, 6])
+@pytest.mark.parametrize(("high_mm", "up_mm", "lumbar"), [(280, 0, 6), (260, 110, 3), (240, 220, 0)])
+def test_a_field_of_view_without_sacrum_is_never_sure_and_one_without_lumbar_discs_refused(
+    seed: int, high_mm: int, up_mm: int, lumbar: int
+) -> None:
+    """The shipped detector; the middle of the image lies at L3 or so far above."""
+    patient = make_patient(seed, p_transitional=0)
+    middle = patient.lumbar_centre_mm[2] + up_mm
+    front_to_back = float(patient.point(np.interp(middle, patient.axis[:, 2], patient.axis[:, 0]), 0.0)[0])
+    grid = Grid("sagittal", 256, 256, high_mm / 256, 3, 5.0, 4.5, (0.0, front_to_back / 2, middle))
+    volume = render(patient, grid, Sequence("t2", 3500, 100), seed=seed)
+    assert abs(sum(bool(name) for name, _ in disc_boxes(patient, grid, 1)) - lumbar) <= 1
+    found = find_levels(volume, detector=load_detector("detector"), options=LevelOptions())
+    assert found.numbering == ("ok" if lumbar == 6 else "uncertain")
+    refused = not_lumbar(found, volume)
+    assert (refused is not None and refused.detail.startswith("discs score")) == (lumbar == 0)

@@ -164,15 +164,17 @@ def sagittal(archive: Path) -> list[Series]:
 
 
 def answer(pipe: Connection, *_: Any) -> None:
-    """In place of networks: patients whose name says what happens."""
+    """In place of networks: patients whose name says what happens. After a bug this process can do nothing any more."""
+    lost = False
     pipe.send("ready")
     while True:
         patient = pipe.recv().patient_id
-        if patient.startswith("kill"):
+        lost = lost or patient.startswith("bug")
+        if patient.startswith("kill") and not lost:
             os._exit(1)
-        if patient.startswith("hang"):
+        if patient.startswith("hang") and not lost:
             time.sleep(100)
-        pipe.send("bug" if patient.startswith("bug") else RoleFound("t2", "pixels"))
+        pipe.send("bug" if lost else RoleFound("t2", "pixels"))
 
 
 def test_a_series_that_kills_or_hangs_stays_unsure_alone_and_is_tried_again(

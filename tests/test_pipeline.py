@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+import torch
 from dicoms import study, write
 from fake_worker import MODEL, level
 
@@ -15,9 +16,10 @@ from modic import pipeline, shards
 from modic.cohort import Cohort, create_cohort
 from modic.config import Config, IdentifyOptions, PairOptions, RunOptions
 from modic.crawl import crawl
-from modic.errors import ModicError, Reason, Rejected
+from modic.errors import DeviceLost, ModicError, Reason, Rejected
 from modic.identify import identify
 from modic.pair import pair
+from modic.phantom.archive import write_archive
 from modic.records import LEVELS, Grade, LevelBox, LevelSet, Pair, Region, StudyResult
 from modic.shards import Job, Work
 
@@ -231,3 +233,56 @@ def test_only_the_last_word_on_a_study_counts_and_transient_failures_are_tried_a
     ledger = shards.ledger(job.cohort)
     assert shards.finished(ledger) == {("s_1", "print"), ("s_2", "print")}
     assert ledger["run_id"].to_pylist()[shards.latest(ledger)["s_1", "print"]] == "20260102"
+
+
+class OutOfMemoryOnce:
+    """A network for which a GPU's memory does not suffice the first time that it is called."""
+
+    def __init__(self, net: Any) -> None:
+        self.net, self.calls = net, 0
+
+    def __call__(self, images: Any) -> Any:
+        self.calls += 1
+        if self.calls == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB for Doe^John")
+        return self.net(images)
+
+
+def test_a_study_for_which_the_gpu_has_no_memory_fails_alone(
+    cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once in the detector, once in the classifier of the shipped weights; the third study is graded."""
+    write_archive(tmp_path / "archive", patients=4, seed=3, broken=False)
+    work = [Work(f"s_{index}", "print", one) for index, one in enumerate(pairs_of(tmp_path / "archive")[:3])]
+    shipped = pipeline.load_models("detector", "classifier", "cpu")
+    models = [replace(one, net=OutOfMemoryOnce(one.net)) for one in (shipped.detector, shipped.classifier)]
+    monkeypatch.setattr(pipeline, "load_models", lambda *_: pipeline.Models(*models))
+    shards.write_input(cohort, "run", "00000", work, replace(Config(), run=RunOptions(pictures=False)))
+    pipeline.grade_shard(str(cohort.root), "run", "00000", "cpu")
+    rows = shards.ledger(cohort).to_pylist()
+    assert [row["reason"] for row in rows] == ["study.out_of_memory"] * 2 + [None]
+    assert [row["detail"].split(":")[0] for row in rows[:2]] == [
+        "OutOfMemoryError in levels.py",
+        "OutOfMemoryError in classify.py",
+    ]
+    assert [one["status"] for one in rows[2]["levels"]].count("graded") >= 5
+
+
+@pytest.mark.parametrize("studies", [1, 3])
+def test_a_worker_that_loses_its_gpu_says_so_and_writes_the_culprit_only_alone(
+    one_pair: Pair, cohort: Cohort, monkeypatch: pytest.MonkeyPatch, studies: int
+) -> None:
+    def lose(*_: Any, **__: Any) -> StudyResult:
+        lost.append(True)
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    lost: list[bool] = []
+    monkeypatch.setattr(pipeline, "load_models", lambda *_: MODELS)
+    monkeypatch.setattr(pipeline, "grade_study", lose)
+    monkeypatch.setattr(pipeline.Models, "usable", lambda _: not lost)
+    work = [Work(f"s_{index}", "print", one_pair) for index in range(studies)]
+    shards.write_input(cohort, "run", "00000", work, Config())
+    with pytest.raises(DeviceLost, match="study s_0"):
+        pipeline.grade_shard(str(cohort.root), "run", "00000", "cpu")
+    assert len(lost) == 1
+    assert shards.ledger(cohort)["reason"].to_pylist() == ["study.internal_error"] * (studies == 1)

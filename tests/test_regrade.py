@@ -21,6 +21,7 @@ def cohort(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A first night over three graded studies and one that lacks a T2."""
     monkeypatch.setattr(pipeline, "load_models", pipeline.load_models)
     monkeypatch.setattr(pipeline, "grade_study", pipeline.grade_study)
+    monkeypatch.setattr(pipeline.Models, "usable", pipeline.Models.usable)
     without_networks()
     for patient in ("ann", "bob", "cid"):
         write(study(patient=patient), tmp_path / "archive" / patient)

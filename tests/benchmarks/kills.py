@@ -38,7 +38,6 @@ from modic.phantom.archive import write_archive  # noqa: E402
 
 EACH = {"run": 5, "worker": 1}  # kills of one cohort
 FAILED = 3  # exit code: some studies failed
-AT_WORK = 0.3  # of a run's time, in which its workers live
 GONE_S = 30  # in which what a killed run started must have ended
 
 
@@ -53,20 +52,20 @@ def main() -> None:
     dice = random.Random(options.seed)
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
-        lasts = prepare(home, demo=options.demo)
+        lasts = dict(zip(("run", "worker"), prepare(home, demo=options.demo), strict=True))
         trouble = []
         for of in options.of:
             kill = {"run": kill_run, "worker": kill_worker}[of]
             for number in range(0, options.kills, EACH[of]):
                 count = min(EACH[of], options.kills - number)
                 trouble += kill_and_compare(
-                    home, f"{of}-{number}", kill, [dice.uniform(0, lasts) for _ in range(count)]
+                    home, f"{of}-{number}", kill, [dice.uniform(0, lasts[of]) for _ in range(count)]
                 )
     sys.exit(bool(trouble))
 
 
-def prepare(home: Path, *, demo: bool) -> float:
-    """The archive, a cohort `before` its last studies came, and `undisturbed`; seconds of that last run."""
+def prepare(home: Path, *, demo: bool) -> tuple[float, float]:
+    """Archive, a cohort `before` its last studies came, and `undisturbed`; seconds of that run and of its workers."""
     (home / "cohort.toml").write_text("[run]\nshard_size = 1\npictures = false\n")
     preload = ["flows.worker", *([] if demo else [str(ROOT / "tests" / "fake_worker.py")])]
     (home / "cluster.yaml").write_text(json.dumps({"cluster_kwargs": {"n_workers": 2, "preload": preload}}))
@@ -80,11 +79,18 @@ def prepare(home: Path, *, demo: bool) -> float:
             for patient in patients:
                 dicoms.write(dicoms.study(patient=patient, n=5), home / "archive" / patient)
         started = time.monotonic()
-        code = start(home, "undisturbed").wait()
-        print(f"an undisturbed run: {time.monotonic() - started:.0f} s, exit code {code}", flush=True)
+        run, begun, ended = start(home, "undisturbed"), 0.0, 0.0
+        while _still_runs(run, 0.2):
+            if _workers_of(run):
+                ended = time.monotonic()
+                begun = begun or ended
+        lasts = time.monotonic() - started, ended - begun
+        print(
+            "an undisturbed run: {:.0f} s, its workers {:.0f} s; exit code".format(*lasts), run.returncode, flush=True
+        )
         if not (home / "before").exists():
             shutil.copytree(home / "undisturbed", home / "before", symlinks=True)
-    return time.monotonic() - started
+    return lasts
 
 
 def start(home: Path, cohort: str) -> subprocess.Popen:
@@ -106,7 +112,7 @@ def kill_and_compare(home: Path, name: str, kill: Callable, moments: list[float]
     trouble = []
     with reading(cohort, sizes) as wrong:
         for moment in moments:
-            said, broken = kill(start(home, name), moment)
+            said, broken = kill(start(home, name), moment, cohort)
             print(f"{name} at {moment:5.1f} s: {said}", flush=True)
             trouble += broken
         code = start(home, name).wait() if kill is kill_run else FAILED
@@ -121,33 +127,44 @@ def kill_and_compare(home: Path, name: str, kill: Callable, moments: list[float]
     return trouble
 
 
-def kill_run(run: subprocess.Popen, moment: float) -> tuple[str, list[str]]:
+def kill_run(run: subprocess.Popen, moment: float, cohort: Path) -> tuple[str, list[str]]:
     """Kill the process group; what outlives it by `GONE_S` is trouble, and is killed too."""
     if not _still_runs(run, moment):
         return f"had ended with {run.returncode}", []
-    family = psutil.Process(run.pid).children(recursive=True)
+    family, when = psutil.Process(run.pid).children(recursive=True), stage(cohort)
     os.killpg(run.pid, signal.SIGKILL)
     run.wait()
     _, left = psutil.wait_procs(family, timeout=GONE_S)
     names = [" ".join(one.cmdline()[:4]) for one in left]
     for one in left:
         one.kill()
-    return f"killed the run with {len(family)} processes", [f"outlived it: {name}" for name in names]
+    return f"killed the run with {len(family)} processes; {when}", [f"outlived it: {name}" for name in names]
 
 
-def kill_worker(run: subprocess.Popen, moment: float) -> tuple[str, list[str]]:
-    """Kill one worker of Dask, so long after they have begun; the run itself must end as promised."""
+def kill_worker(run: subprocess.Popen, moment: float, cohort: Path) -> tuple[str, list[str]]:
+    """Kill one worker of Dask `moment` seconds after they have begun; the run itself must end as promised."""
     begun = _workers_of(run)
     while not begun and _still_runs(run, 0.05):
         begun = _workers_of(run)
-    killed = 0
-    if _still_runs(run, AT_WORK * moment):
+    killed, when = 0, ""
+    if _still_runs(run, moment):
         for one in _workers_of(run)[:1]:  # in the order of their starts, which is random enough beside the moment
+            when = stage(cohort)
             one.kill()
             killed += 1
     code = run.wait()
-    said = f"{len(begun)} workers, {killed} killed {AT_WORK * moment:.1f} s later; exit code {code}"
+    said = f"{len(begun)} workers, {killed} killed; {when or 'all had ended'}; exit code {code}"
     return said, [f"exit code {code} after a killed worker"] if code != FAILED else []
+
+
+def stage(cohort: Path) -> str:
+    """How far the shards of the run at hand are."""
+    inputs = [path for path in (cohort / "private" / "shards").glob("*/*.json")]
+    done = {path.stem for one in inputs for path in (cohort / "runs" / one.parent.name / "shards").glob("*.parquet")}
+    at = [path.with_suffix(".at") for path in inputs if path.stem not in done]
+    begun = [path.read_text() for path in at if path.exists()]
+    loading = begun.count(str(shards.LOADING))
+    return f"{len(inputs)} shards: {loading} loading, {len(begun) - loading} grading, {len(done)} finished"
 
 
 def _workers_of(run: subprocess.Popen) -> list[psutil.Process]:

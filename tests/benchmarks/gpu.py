@@ -1,0 +1,124 @@
+"""`modic grade` on studies that a GPU has no memory for, or that spoil CUDA for their process.
+
+    python tests/benchmarks/gpu.py [--device cuda] [--workers-per-gpu 2]
+
+Synthetic patients and the shipped networks. One study asks for more memory than a worker may have (nearly all of the
+GPU, where workers share it), one fails an assertion on the GPU, after which CUDA answers its process no more. Both must
+be `failed` with their reasons, the others graded as in a run without the two, and the exit code 3. With `--device cpu`
+the like is raised, but there is no CUDA to be spoiled.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+import pydicom  # noqa: E402
+from distributed import Nanny  # noqa: E402
+
+from modic import pipeline  # noqa: E402
+from modic.phantom.archive import write_archive  # noqa: E402
+from modic.tables import read_table  # noqa: E402
+
+PATIENTS = 16  # several a shard
+CULPRITS = {"memory": "study.out_of_memory", "assert": "study.internal_error"}
+
+
+def dask_setup(process: Any) -> None:
+    """Called by Dask in nannies, whose workers shall load this file too, and in these: culprits do their harm there."""
+    if isinstance(process, Nanny):
+        process.preload = [*process.preload, __file__]
+        return
+    grade = pipeline.grade_study
+
+    def grade_or_harm(pair: Any, *, models: pipeline.Models, **options: Any) -> Any:
+        if pair.patient_id in CULPRITS:
+            harm(pair.patient_id, models.detector.device)
+        return grade(pair, models=models, **options)
+
+    pipeline.grade_study = grade_or_harm
+
+
+def harm(kind: str, device: str) -> None:
+    """Ask for more memory than a worker may have, or fail an assertion on the device."""
+    import torch
+
+    if kind == "memory":
+        most = 2**50 if device == "cpu" else torch.cuda.mem_get_info()[0]
+        shared = "PYTORCH_ALLOC_CONF" in os.environ
+        torch.empty(int(0.8 * most) if shared else 2 * most, dtype=torch.uint8, device=device)
+    else:
+        torch.zeros(1, device=device)[torch.tensor([10**6], device=device)].cpu()
+
+
+def main() -> None:
+    """Print the outcome of every study of both runs, and end with 1 where it is not as it must be."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--workers-per-gpu", type=int, default=2)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        names = fill(home / "archive")
+        code, harmed = grade(home, "harmed", options)
+        for path in (home / "archive").rglob("*"):
+            if path.is_file() and str(pydicom.dcmread(path, stop_before_pixels=True).get("PatientID")) in CULPRITS:
+                path.unlink()
+        _, spared = grade(home, "spared", options)
+    trouble = [] if code == 3 else [f"exit code {code}"]
+    failed = sorted(reason for status, reason, *_ in harmed if status == "failed")
+    trouble += [] if failed == sorted(CULPRITS.values()) else [f"failed: {failed}"]
+    graded = sum(status == "graded" for status, *_ in harmed)
+    trouble += [] if [one for one in harmed if one[0] != "failed"] == spared else ["other studies differ"]
+    print(f"{graded} of {len(names)} studies graded;", "; ".join(trouble) or "as it must be")
+    sys.exit(bool(trouble))
+
+
+def fill(archive: Path) -> list[str]:
+    """Synthetic patients, two of whom are renamed to culprits; their ids."""
+    write_archive(archive, patients=PATIENTS, seed=3, faults=(), broken=False)
+    files = [path for path in archive.rglob("*") if path.is_file()]
+    datasets = {path: pydicom.dcmread(path) for path in files}
+    ids = sorted({str(one.PatientID) for one in datasets.values()})
+    renamed = dict(zip(ids, CULPRITS, strict=False))
+    for path, dataset in datasets.items():
+        if str(dataset.PatientID) in renamed:
+            dataset.PatientID = renamed[str(dataset.PatientID)]
+            dataset.save_as(path)
+    return ids
+
+
+def grade(home: Path, name: str, options: argparse.Namespace) -> tuple[int, list[tuple]]:
+    """One run over the archive; its exit code, and status, reason and grades of its studies."""
+    (home / "cohort.toml").write_text("[run]\nshard_size = 3\npictures = false\n")
+    cluster: dict[str, Any] = {"cluster_kwargs": {"n_workers": 1}}
+    if options.device == "cuda":
+        cluster = {"cluster_class": "flows.clusters.gpu_workstation"}
+        cluster["cluster_kwargs"] = {"workers_per_gpu": options.workers_per_gpu}
+    (home / "cluster.yaml").write_text(json.dumps(cluster))
+    command = [sys.executable, "-m", "modic", "grade", "archive", "--out", name, "--device", options.device]
+    done = subprocess.run(
+        [*command, "--config", "cohort.toml", "--cluster", "cluster.yaml"],
+        cwd=home,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "DASK_DISTRIBUTED__NANNY__PRELOAD": str(Path(__file__).resolve())},
+        check=False,
+    )
+    levels: dict[str, list] = {}
+    for row in read_table(home / name, "levels").to_pylist():
+        levels.setdefault(row["study_key"], []).append((row["level"], row["mc"]))
+    studies = read_table(home / name, "studies").to_pylist()
+    for row in studies:
+        print(name, row["status"], row["reason"], row["detail"], flush=True)
+    found = [(row["status"], row["reason"], levels.get(row["study_key"])) for row in studies]
+    return done.returncode, sorted(found, key=str)
+
+
+if __name__ == "__main__":
+    main()
