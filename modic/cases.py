@@ -6,7 +6,7 @@ A study is an outlier for the first of these that holds, and within it by how fa
 |-------------|----------------------------------------------------------------------------------------------------|
 | numbering   | level numbering is uncertain                                                                       |
 | abstained   | a level was left without a grade                                                                   |
-| slices      | a level's `slice_disagreement` is `DISAGREEMENT` or more: a slice alone says another thing           |
+| slices      | a level's `slice_disagreement` is `DISAGREEMENT` or more: clear in one slice, unlikely in another    |
 | score       | the detector's score of a graded level is below `SCORE`                                            |
 | acquisition | a warning of the run, or a limit of `ODD` is passed                                                |
 | pictures    | a graded study without pictures                                                                    |
@@ -22,7 +22,7 @@ from modic.records import LEVELS
 from modic.schemas import OLDEST
 
 KINDS = ("numbering", "abstained", "slices", "score", "acquisition", "pictures")
-DISAGREEMENT, SCORE = 0.5, 0.6
+DISAGREEMENT, SCORE = 0.7, 0.6
 ODD = (
     ("{name} in-plane spacing {value:.2f} mm", ("pixel_spacing_row_mm", "pixel_spacing_column_mm"), 1.2, 1),
     ("{name} slice spacing {value:.1f} mm", ("slice_spacing_mm",), 6.0, 1),
