@@ -272,6 +272,16 @@ def test_a_link_leads_to_its_study(browser: Any, cohort: Path) -> None:
     found.close()
 
 
+def test_a_list_and_the_head_of_the_page_lead_to_the_cases(page: Any) -> None:
+    page.click("nav >> text=Studies to look at")
+    page.click(f"a[href='#{key('s', 1)}'] >> nth=0")
+    page.wait_for_function(f"document.querySelector('.cases h3').innerText === '{key('s', 1)}'")
+    targets = page.eval_on_selector_all("nav a", "(all) => all.map((a) => a.getAttribute('href').slice(1))")
+    assert "cases" in targets and all(page.query_selector(f"#{name}") for name in targets)
+    page.click("nav >> text=Cases")
+    assert page.inner_text(".cases h3") == key("s", 1)
+
+
 def test_the_oldest_are_shown_as_90_or_older() -> None:
     assert _study(study(age_years=90), [], None, [])["about"].startswith("90 y or older, ")
     assert _study(study(age_years=89), [], None, [])["about"].startswith("89 y, ")
