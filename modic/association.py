@@ -41,8 +41,8 @@ def odds_ratios(frame: pd.DataFrame, formula: str) -> pd.DataFrame:
             fit = model.fit(cov_type="bias_reduced" if few else "robust", maxiter=100)
     except (RuntimeWarning, ModelWarning, np.linalg.LinAlgError) as error:
         raise UsageError(
-            f"the model {formula!r} cannot be fitted to {len(plain)} levels: in a group of one of its terms all levels or"
-            f" none have the outcome, or two terms say the same; leave terms out or join groups ({error})"
+            f"the model {formula!r} cannot be fitted to {len(plain)} levels: in a group of one of its terms all or"
+            f" none of them have the outcome, or two terms say the same; leave terms out or join groups ({error})"
         ) from error
     except Exception as error:
         raise UsageError(f"the model {formula!r} cannot be fitted: {type(error).__name__}: {error}") from error
