@@ -196,8 +196,9 @@ LEVEL_COLUMNS = [
     _column("abstained", pa.bool_(), "true where the prediction set is not a single grade, and so mc is null"),
     _share(
         "slice_disagreement",
-        "how far the slices of the level disagree, each graded alone: largest minus smallest probability of the most"
-        " probable grade, 0 (all alike, or one slice only) to 1; null where not graded, or graded before modic measured it",
+        "how far the slices of the level disagree, each graded alone: largest minus smallest probability of the"
+        " most probable grade, 0 (all alike, or one slice only) to 1; null where not graded, or graded before modic"
+        " measured it",
     ),
     _share("level_score", "the detector's score of the disc's box, 0-1"),
     *_box("t2", "T2 series", "in order of position towards the patient's left"),
