@@ -28,6 +28,7 @@ def odds_ratios(frame: pd.DataFrame, formula: str) -> pd.DataFrame:
     from statsmodels.genmod.cov_struct import Exchangeable
     from statsmodels.genmod.families import Binomial
     from statsmodels.genmod.generalized_estimating_equations import GEE
+    from statsmodels.tools.sm_exceptions import ModelWarning
 
     plain = _plain(frame, formula)
     try:
@@ -38,6 +39,11 @@ def odds_ratios(frame: pd.DataFrame, formula: str) -> pd.DataFrame:
             )
             few = len(model.group_labels) <= SMALL
             fit = model.fit(cov_type="bias_reduced" if few else "robust", maxiter=100)
+    except (RuntimeWarning, ModelWarning, np.linalg.LinAlgError) as error:
+        raise UsageError(
+            f"the model {formula!r} cannot be fitted to {len(plain)} levels: in a group of one of its terms all or"
+            f" none of them have the outcome, or two terms say the same; leave terms out or join groups ({error})"
+        ) from error
     except Exception as error:
         raise UsageError(f"the model {formula!r} cannot be fitted: {type(error).__name__}: {error}") from error
     low, high = (np.exp(fit.params + way * Z * fit.bse) for way in (-1, 1))

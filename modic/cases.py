@@ -6,7 +6,7 @@ A study is an outlier for the first of these that holds, and within it by how fa
 |-------------|----------------------------------------------------------------------------------------------------|
 | numbering   | level numbering is uncertain                                                                       |
 | abstained   | a level was left without a grade                                                                   |
-| slices      | P(grade) of slices graded alone differs by `SPREAD` or more at a level (modic/evidence.py)         |
+| slices      | a level's `slice_disagreement` is `DISAGREEMENT` or more: clear in one slice, unlikely in another    |
 | score       | the detector's score of a graded level is below `SCORE`                                            |
 | acquisition | a warning of the run, or a limit of `ODD` is passed                                                |
 | pictures    | a graded study without pictures                                                                    |
@@ -22,7 +22,7 @@ from modic.records import LEVELS
 from modic.schemas import OLDEST
 
 KINDS = ("numbering", "abstained", "slices", "score", "acquisition", "pictures")
-SPREAD, SCORE = 0.5, 0.6
+DISAGREEMENT, SCORE = 0.7, 0.6
 ODD = (
     ("{name} in-plane spacing {value:.2f} mm", ("pixel_spacing_row_mm", "pixel_spacing_column_mm"), 1.2, 1),
     ("{name} slice spacing {value:.1f} mm", ("slice_spacing_mm",), 6.0, 1),
@@ -83,8 +83,8 @@ def flags_of(study: Row, levels: list[Row], pictures: Row | None) -> list[tuple[
         found.append(("numbering", 1 - sure, f"level numbering uncertain ({sure:.2f})"))
     if without := [level["level"] for level in levels if level["abstained"]]:
         found.append(("abstained", len(without), f"no grade at {', '.join(without)}"))
-    spreads = {name: one.get("spread", 0.0) for name, one in (pictures or {"levels": {}})["levels"].items()}
-    if far := {name: spread for name, spread in spreads.items() if spread >= SPREAD}:
+    apart = {one["level"]: one["slice_disagreement"] or 0.0 for one in levels}
+    if far := {name: by for name, by in apart.items() if by >= DISAGREEMENT}:
         found.append(("slices", max(far.values()), f"slices disagree at {', '.join(far)}"))
     scores = {one["level"]: one["level_score"] for one in levels if one["status"] == "graded"}
     if low := {name: score for name, score in scores.items() if score is not None and score < SCORE}:
@@ -144,4 +144,5 @@ def _level(level: Row, drawn: Mapping[str, Any]) -> Row:
     if level["status"] != "graded":
         return {"why": level["reason"], **({"box": drawn["box"]} if "box" in drawn else {})}
     p = [round(level[f"p_mc{k}"], 3) for k in range(3)]
-    return {"mc": level["mc"], "p": p, "score": round(level["level_score"] or 0.0, 2), **drawn}
+    apart = {} if level["slice_disagreement"] is None else {"apart": round(level["slice_disagreement"], 3)}
+    return {"mc": level["mc"], "p": p, "score": round(level["level_score"] or 0.0, 2), **apart, **drawn}

@@ -8,6 +8,9 @@ prediction set where 1 - p_k <= q_k, with q_k the quantile of 1 - p_k over calib
 |--------------------|---------------------------------|
 | one class          | `mc` is the arg max of p        |
 | none, two or three | abstained, `mc` is None         |
+
+Each slice is also graded alone, with the same temperature: where slices disagree, what was seen may lie in one slice
+only, or be no more than a vessel or an artefact.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -32,16 +35,27 @@ def grade_regions(regions: list[Region], *, classifier: Model) -> list[Grade]:
     temperature, quantiles = _calibration(classifier.card)
     if not regions:
         return []
-    p = softmax(logits(regions, classifier) / temperature)
-    return [_grade(region.level, row, quantiles) for region, row in zip(regions, p, strict=True)]
+    p, alone = (softmax(values / temperature) for values in logits(regions, classifier))
+    return [
+        _grade(one.level, of_all, of_each, quantiles) for one, of_all, of_each in zip(regions, p, alone, strict=True)
+    ]
 
 
-def logits(regions: list[Region], classifier: Model) -> np.ndarray:
-    """float64 (regions, 3) of a network in evaluation mode."""
+def logits(regions: list[Region], classifier: Model) -> tuple[np.ndarray, np.ndarray]:
+    """float64 (regions, 3) of a network in evaluation mode; and of each slice alone, (regions, slices, 3)."""
     import torch
 
+    net: Any = classifier.net
+    x = network_input(regions).to(classifier.device)
+    n, _, depth, _, _ = x.shape
     with torch.inference_mode():
-        return classifier.net(network_input(regions).to(classifier.device)).double().cpu().numpy()
+        if hasattr(net, "look"):  # modic.slicenet looks at each slice once
+            seen = net.look(x)
+            together, alone = net.decide(seen, [depth] * n), net.decide(seen, [1] * (n * depth)).reshape(n, depth, -1)
+        else:  # for the dual 3D ResNet, a slice alone is a volume of that slice repeated
+            together = net(x)
+            alone = torch.stack([net(x[:, :, k : k + 1].expand_as(x)) for k in range(depth)], 1)
+    return together.double().cpu().numpy(), alone.double().cpu().numpy()
 
 
 def network_input(regions: list[Region]) -> "torch.Tensor":
@@ -67,11 +81,15 @@ def prediction_set(p: np.ndarray, quantiles: np.ndarray) -> tuple[int, ...]:
     return tuple(sorted(admitted | {int(np.argmax(p))})) if admitted else ()
 
 
-def _grade(level: str, p: np.ndarray, quantiles: np.ndarray) -> Grade:
+def _grade(level: str, p: np.ndarray, alone: np.ndarray, quantiles: np.ndarray) -> Grade:
     classes = prediction_set(p, quantiles)
-    abstained = len(classes) != 1
-    p0, p1, p2 = (float(value) for value in p)
-    return Grade(level, (p0, p1, p2), classes, None if abstained else int(np.argmax(p)), abstained)
+    mc = int(np.argmax(p)) if len(classes) == 1 else None
+    return Grade(level, _three(p), classes, mc, mc is None, tuple(map(_three, alone)))
+
+
+def _three(p: np.ndarray) -> tuple[float, float, float]:
+    p0, p1, p2 = p.tolist()
+    return p0, p1, p2
 
 
 def _calibration(card: dict[str, Any]) -> tuple[float, np.ndarray]:

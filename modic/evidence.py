@@ -1,4 +1,4 @@
-"""Where the classifier saw the grade: one map a slice and contrast, and what each slice alone would have been graded.
+"""Where the classifier saw the grade: one map a slice and contrast.
 
 The maps are Grad-CAM (Selvaraju 2017) without the step that averages the gradient over the map, that is HiResCAM
 (Draelos & Carin 2020): gradient times activation, place by place, summed over channels, negatives dropped. The average
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modic.classify import network_input, softmax
+from modic.classify import network_input
 from modic.records import Grade, Region
 from modic.weights import Model
 
@@ -27,22 +27,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """Of one level. `maps`: float32 (2, slices, size, size) >= 0, T1 and T2, on the region's grid."""
+    """Of one grade. `maps`: float32 (2, slices, size, size) >= 0, T1 and T2, on the region's grid."""
 
-    level: str
-    shown: int  # the graded class; the most probable one where abstained
+    grade: Grade
     maps: np.ndarray
-    slice_p: np.ndarray  # (slices, 3): calibrated probabilities of each slice graded alone
-
-    @property
-    def spread(self) -> float:
-        """Disagreement of slices: largest minus smallest P(shown) over slices graded alone; 0 where all are alike."""
-        return float(np.ptp(self.slice_p[:, self.shown]))
-
-    @property
-    def n_agree(self) -> int:
-        """Slices whose own most probable class is the one shown."""
-        return int((self.slice_p.argmax(1) == self.shown).sum())
 
 
 @contextmanager
@@ -70,16 +58,13 @@ def explain(
     if not regions:
         return []
     x, net = network_input(regions).to(classifier.device), classifier.net
-    shown = [int(np.argmax(grade.p)) for grade in grades]
-    maps, slices = _of_slices(net, x, shown, seen) if hasattr(net, "look") else _of_volumes(net, x, shown)
-    p = softmax(slices / float(classifier.card["calibration"]["temperature"]))
-    return [Evidence(*one) for one in zip([r.level for r in regions], shown, maps, p, strict=True)]
+    shown = [grade.shown for grade in grades]
+    maps = _of_slices(net, x, shown, seen) if hasattr(net, "look") else _of_volumes(net, x, shown)
+    return [Evidence(*one) for one in zip(grades, maps, strict=True)]
 
 
-def _of_slices(
-    net: Any, x: "torch.Tensor", shown: list[int], seen: "Sequence[torch.Tensor]"
-) -> tuple[np.ndarray, np.ndarray]:
-    """Of modic.slicenet: its head is linear in slices, so one pass over single slices gives both."""
+def _of_slices(net: Any, x: "torch.Tensor", shown: list[int], seen: "Sequence[torch.Tensor]") -> np.ndarray:
+    """Of modic.slicenet: each slice by itself, since its head is linear in slices."""
     import torch
 
     n, _, depth, _, _ = x.shape
@@ -89,20 +74,17 @@ def _of_slices(
         logits = net.decide(middle, [1] * (n * depth))
         classes = torch.tensor(shown, device=x.device).repeat_interleave(depth)
         maps = _times_gradient(logits, classes, [middle])[0].reshape(n, depth, 2, 1, *middle.shape[2:])
-    return _on_grid(maps.transpose(1, 2).flatten(0, 2), x), _numpy(logits).reshape(n, depth, -1)
+    return _on_grid(maps.transpose(1, 2).flatten(0, 2), x)
 
 
-def _of_volumes(net: Any, x: "torch.Tensor", shown: list[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Of the dual 3D ResNet. A slice alone is a volume of that slice repeated."""
+def _of_volumes(net: Any, x: "torch.Tensor", shown: list[int]) -> np.ndarray:
+    """Of the dual 3D ResNet."""
     import torch
 
-    depth = x.shape[2]
     with _watched([net.t1.layer3, net.t2.layer3]) as kept:
         logits = net(x)
         maps = torch.stack(_times_gradient(logits, torch.tensor(shown, device=x.device), kept), 1)  # (n, 2, d, h, w)
-    with torch.inference_mode():
-        alone = [_numpy(net(x[:, :, k : k + 1].expand_as(x))) for k in range(depth)]
-    return _on_grid(maps.flatten(0, 1)[:, None], x), np.stack(alone, 1)
+    return _on_grid(maps.flatten(0, 1)[:, None], x)
 
 
 @contextmanager
@@ -144,7 +126,3 @@ def _on_grid(maps: "torch.Tensor", x: "torch.Tensor") -> np.ndarray:
         maps = maps.reshape(2 * n, 1, depth, *maps.shape[2:])
     larger = interpolate(maps, size=(depth, height, width), mode="trilinear", align_corners=False)
     return larger.reshape(n, 2, depth, height, width).float().cpu().numpy()
-
-
-def _numpy(values: "torch.Tensor") -> np.ndarray:
-    return values.detach().double().cpu().numpy()

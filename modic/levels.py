@@ -6,6 +6,7 @@ looks at slices spread over the stack: the midline is where discs are found and 
 same disc become one candidate, and candidates are named once for the whole spine (modic/numbering.py).
 """
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -45,6 +46,7 @@ def find_levels(t2: Volume, *, detector: Model, options: LevelOptions) -> LevelS
         lower = _look_below(canonical.voxels[around], int(cut), detector, options.score_min)
         if counted := count_from_below(candidates, names, lower):
             names, p_numbering, doubts = counted, 1 - p_numbering, "another count from above"
+            candidates = [replace(c, scores=np.full(len(LEVELS), c.scores.max())) for c in candidates]
     boxes = tuple(
         _to_native(LEVELS[name], c, midline, canonical, t2)
         for name, c in zip(names, candidates, strict=True)

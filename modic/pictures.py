@@ -55,8 +55,8 @@ def write_case(
         level: {"box": _in_picture(box, upright, overview[0])} for level, box in boxes.items()
     }
     for one in evidence:
-        downwards = spine_direction(one.level, boxes, upright.spacing_mm[:2])
-        said[one.level] |= facts(one, downwards, region_scale)
+        level = one.grade.level
+        said[level] |= facts(one, spine_direction(level, boxes, upright.spacing_mm[:2]), region_scale)
     slices = regions[0].t1.shape[0] if regions else 0
     case = {"size": overview[0].shape[::-1], "slices": slices, "levels": said}
     folder.mkdir(parents=True, exist_ok=True)
@@ -67,13 +67,12 @@ def write_case(
 
 def facts(evidence: Evidence, downwards: np.ndarray, region_scale: float) -> dict[str, Any]:
     """What `case.json` says of one graded level: shares of its map, and its slices graded alone."""
-    of_slice = evidence.maps.sum((0, 2, 3))
+    grade, of_slice = evidence.grade, evidence.maps.sum((0, 2, 3))
     return {
-        "shown": evidence.shown,
+        "shown": grade.shown,
         "slice": int(of_slice.argmax()),
-        "alone": [round(float(p), 2) for p in evidence.slice_p[:, evidence.shown]],
-        "agree": evidence.n_agree,
-        "spread": round(evidence.spread, 3),
+        "alone": [round(p[grade.shown], 2) for p in grade.alone],
+        "agree": sum(p.index(max(p)) == grade.shown for p in grade.alone),
         **{name: round(share, 3) for name, share in shares(evidence.maps, downwards, region_scale).items()},
     }
 
@@ -146,7 +145,7 @@ def _maps_sheet(evidence: list[Evidence]) -> np.ndarray:
     """uint8 (6 * MAP_TILE, 2 * slices * MAP_TILE, 4), blue green red alpha: each level by its own largest value."""
     import cv2
 
-    scaled = {one.level: one.maps.reshape(-1, *one.maps.shape[2:]) for one in evidence}
+    scaled = {one.grade.level: one.maps.reshape(-1, *one.maps.shape[2:]) for one in evidence}
     tiles = {level: [_grey(m, 0.0, float(maps.max())) for m in maps] for level, maps in scaled.items()}
     sheet = _sheet(tiles, MAP_TILE)
     return np.dstack([cv2.applyColorMap(sheet, cv2.COLORMAP_INFERNO), sheet])

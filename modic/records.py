@@ -181,11 +181,23 @@ class Grade:
     prediction_set: tuple[int, ...]  # classes that the conformal threshold admits
     mc: int | None  # arg max of p; None where abstained
     abstained: bool  # the prediction set is not a single class
+    alone: tuple[tuple[float, float, float], ...]  # the same probabilities of each slice graded alone, right to left
+
+    @property
+    def shown(self) -> int:
+        """The most probable class; `mc` where it did not abstain."""
+        return self.p.index(max(self.p))
 
     @property
     def confidence(self) -> float:
         """Calibrated probability of the most probable class."""
         return max(self.p)
+
+    @property
+    def slice_disagreement(self) -> float:
+        """Largest minus smallest P(shown) of the slices graded alone, 0-1."""
+        of_slices = [p[self.shown] for p in self.alone]
+        return max(of_slices) - min(of_slices)
 
 
 @dataclass(frozen=True, slots=True)

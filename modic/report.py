@@ -14,7 +14,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from modic.answers import answers
-from modic.cases import LEVEL_QUESTION, QUESTION, gather_cases
+from modic.cases import DISAGREEMENT, LEVEL_QUESTION, QUESTION, gather_cases
 from modic.cohort import write_whole
 from modic.epidemiology import wilson
 from modic.errors import UsageError
@@ -32,6 +32,9 @@ LISTS = {
     "uncertain": "SELECT study_key, level_numbering_probability FROM uncertain_numbering",
     "abstained": "SELECT study_key, string_agg(level, ', ' ORDER BY mm_z0 DESC) AS levels FROM levels WHERE abstained"
     " GROUP BY study_key ORDER BY count(*) DESC, study_key",
+    "slices": "SELECT study_key, string_agg(level, ', ' ORDER BY mm_z0 DESC) AS levels,"
+    f" max(slice_disagreement) AS largest FROM levels WHERE slice_disagreement >= {DISAGREEMENT} GROUP BY study_key"
+    " ORDER BY largest DESC, study_key",
     "excluded": "SELECT study_key, reason, detail FROM studies WHERE status = 'excluded' ORDER BY reason, study_key",
 }
 

@@ -194,7 +194,16 @@ LEVEL_COLUMNS = [
     _share("confidence", "the largest of the three probabilities"),
     _column("prediction_set", pa.list_(BYTE), "grades that cannot be ruled out (conformal prediction); may be empty"),
     _column("abstained", pa.bool_(), "true where the prediction set is not a single grade, and so mc is null"),
-    _share("level_score", "the detector's score of the disc's box, 0-1"),
+    _share(
+        "slice_disagreement",
+        "how far the slices of the level disagree, each graded alone: largest minus smallest probability of the"
+        " most probable grade, 0 (all alike, or one slice only) to 1; null where not graded, or graded before modic"
+        " measured it",
+    ),
+    _share(
+        "level_score",
+        "the detector's score of the disc's box under its name, or under any where names were counted from below, 0-1",
+    ),
     *_box("t2", "T2 series", "in order of position towards the patient's left"),
     *_box("t1", "T1 series", "in order of position towards the patient's left"),
     *_mm_box(),

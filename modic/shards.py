@@ -201,6 +201,7 @@ def level_row(level: LevelResult) -> dict[str, Any]:
         "confidence": grade.confidence if grade else None,
         "prediction_set": list(grade.prediction_set) if grade else None,
         "abstained": grade.abstained if grade else None,
+        "slice_disagreement": grade.slice_disagreement if grade else None,
         "level_score": found.score if found else None,
         **_numbers("t2", ("x0", "y0", "x1", "y1"), found.box if found else None),
         "t2_slice": found.slice_index if found else None,
@@ -239,10 +240,13 @@ def set_damaged_aside(cohort: Cohort) -> list[Path]:
 
 
 def ledger(cohort: Cohort) -> pa.Table:
-    """Every row of every finished shard, oldest run first, with `run_id` added."""
+    """Every row of every finished shard, oldest run first, with `run_id` added.
+
+    Columns of levels that the version which graded them did not know are null.
+    """
     tables = [SCHEMA.empty_table().append_column("run_id", pa.array([], pa.string()))]
     for path in cohort.finished_shards():
-        table = pq.read_table(path, partitioning=None)
+        table = pq.read_table(path, partitioning=None).cast(SCHEMA)
         run_id = pa.array([path.parent.parent.name] * len(table), pa.string())
         tables.append(table.append_column("run_id", run_id))
     return pa.concat_tables(tables)

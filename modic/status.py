@@ -167,9 +167,10 @@ def _last(last: Finished) -> list[tuple[str, str]]:
     speed += [f"{100 * s / sum(shares.values()):.0f} % {stage}" for stage, s in shares.items()]
     counts = ", ".join(f"{reason} {n}" for reason, n in last.reasons.items())
     failed = [one for one in last.to_look_at if one["status"] == "failed"]
+    on = "" if row["device"] == "auto" else f" on {row['device']}"  # auto: no network ran, nothing was to grade
     return [
         ("last run", f"{last.run_id}, published {_time(row['finished'])} after {duration(last.duration_s)},"
-                     f" modic {row['code_version']} on {row['device']}"),
+                     f" modic {row['code_version']}{on}"),
         ("files", f"{row['files_seen']} seen: {files}"),
         ("studies", f"{row['studies_found']} found: {studies}; {worked} worked on in that run"),
         ("speed", ", ".join(speed) or "nothing to do"),

@@ -84,6 +84,6 @@ DOES: dict[str, Callable[[Pair], object]] = {
 def level(name: str) -> LevelResult:
     """A certain MC2."""
     box = LevelBox(name, (1.0, 2.0, 5.0, 6.0), 5, 0.9)
-    grade = Grade(name, (0.1, 0.1, 0.8), (2,), 2, False)
+    grade = Grade(name, (0.1, 0.1, 0.8), (2,), 2, False, ((0.2, 0.2, 0.6), (0.05, 0.05, 0.9)))
     z = -30.0 * LEVELS.index(name)
     return LevelResult(name, "graded", None, box, (1.0, 2.0, 5.0, 6.0), 5, (0.0, 1.0, z), (0.0, 5.0, z - 10), grade)

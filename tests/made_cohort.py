@@ -86,7 +86,8 @@ def _level(number: int, place: int, name: str) -> dict[str, Any]:
     return row | {
         "status": "graded", "mc": None if abstained else mc, "confidence": 0.8,
         "p_mc0": p[0], "p_mc1": p[1], "p_mc2": p[2],
-        "prediction_set": [0, mc or 1] if abstained else [mc], "abstained": abstained, "level_score": 0.97,
+        "prediction_set": [0, mc or 1] if abstained else [mc], "abstained": abstained, "slice_disagreement": 0.1,
+        "level_score": 0.97,
         "t2_x0": 200.0, "t2_y0": 60.0 * place, "t2_x1": 260.0, "t2_y1": 60.0 * place + 30, "t2_slice": 7,
         "t1_x0": 100.0, "t1_y0": 30.0 * place, "t1_x1": 130.0, "t1_y1": 30.0 * place + 15, "t1_slice": 7,
         "mm_x0": 1.0, "mm_y0": -20.0, "mm_z0": top, "mm_x1": 1.0, "mm_y1": 20.0, "mm_z1": top - 12,

@@ -29,7 +29,7 @@ def pictures(root: Path, number: int, **changes: Any) -> None:
     folder = root / "runs" / RUN / "cases" / key("s", number)
     folder.mkdir(parents=True)
     drawn = {"box": [100, 50, 160, 80], "shown": 1, "slice": 2, "alone": [0.5, 0.6, 0.7, 0.8, 0.9], "agree": 4}
-    drawn |= {"spread": 0.4, "upper": 0.7, "lower": 0.2, "t1": 0.5} | changes
+    drawn |= {"upper": 0.7, "lower": 0.2, "t1": 0.5} | changes
     case = {"size": [448, 300], "slices": 5, "levels": dict.fromkeys(LEVELS, drawn)}
     (folder / "case.json").write_text(json.dumps(case))
     for name, data in encoded().items():
@@ -53,9 +53,12 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for row in rows["studies"]:
         if row["scanner_model"] == "Aera":
             row["scanner_model"] = HOSTILE
+    next(row for row in rows["levels"] if row["study_key"] == key("s", 1) and row["level"] == "L4/L5")[
+        "slice_disagreement"
+    ] = 0.8
     publish(root, as_tables(rows), RUN)
     pictures(root, 0)
-    pictures(root, 1, spread=0.8)
+    pictures(root, 1)
     write_report(root)
     return root
 
@@ -65,7 +68,8 @@ def study(**more: Any) -> dict[str, Any]:
 
 
 def level(name: str = "L4/L5", **more: Any) -> dict[str, Any]:
-    return {"level": name, "status": "graded", "abstained": False, "level_score": 0.9, **more}
+    fine = {"status": "graded", "abstained": False, "level_score": 0.9, "slice_disagreement": 0.1}
+    return {"level": name, **fine, **more}
 
 
 def kinds(*arguments: Any) -> list[str]:
@@ -73,16 +77,18 @@ def kinds(*arguments: Any) -> list[str]:
 
 
 def test_what_makes_a_study_an_outlier() -> None:
-    fine = {"levels": {"L4/L5": {"spread": 0.1}}}
+    fine: dict[str, Any] = {"levels": {}}
     assert kinds(study(), [level()], fine) == []
     assert kinds(study(level_numbering="uncertain"), [level()], fine) == ["numbering"]
     assert kinds(study(), [level(abstained=True)], fine) == ["abstained"]
-    assert kinds(study(), [level()], {"levels": {"L4/L5": {"spread": 0.5}}}) == ["slices"]
+    assert kinds(study(), [level(slice_disagreement=0.7)], fine) == ["slices"]
+    assert kinds(study(), [level(slice_disagreement=0.69)], fine) == []
+    assert kinds(study(), [level(slice_disagreement=None)], fine) == []
     assert kinds(study(), [level(level_score=0.59)], fine) == ["score"]
     assert kinds(study(warnings="T2: slice spacing varies by 3 %"), [level()], fine) == ["acquisition"]
     assert kinds(study(warnings="no pictures: ValueError in pictures.py:3"), [level()], None) == ["pictures"]
-    everything = (study(level_numbering="uncertain", overlap_fraction=0.9), [level(abstained=True, level_score=0.1)])
-    assert kinds(*everything, {"levels": {"L4/L5": {"spread": 1.0}}}) == [
+    bad = level(abstained=True, level_score=0.1, slice_disagreement=1.0)
+    assert kinds(study(level_numbering="uncertain", overlap_fraction=0.9), [bad], fine) == [
         "numbering",
         "abstained",
         "slices",
@@ -200,6 +206,7 @@ def test_filters_by_status_level_grade_confidence_scanner_and_kind(page: Any) ->
         page.select_option(f"#filter-{name}", "")
     page.select_option("#filter-kind", "slices")
     assert count(page) == "1–1 of 1" and page.inner_text(".cases h3") == key("s", 1)
+    assert "slices disagree at L4/L5" in page.inner_text(".view") and "80 %" in page.inner_text(".cases tr.on")
 
 
 def make_rows_of(number: int) -> list[dict[str, Any]]:
@@ -263,6 +270,16 @@ def test_a_link_leads_to_its_study(browser: Any, cohort: Path) -> None:
     found.wait_for_selector(".cases .view")
     assert found.inner_text(".cases h3") == key("s", 33)
     found.close()
+
+
+def test_a_list_and_the_head_of_the_page_lead_to_the_cases(page: Any) -> None:
+    page.click("nav >> text=Studies to look at")
+    page.click(f"a[href='#{key('s', 1)}'] >> nth=0")
+    page.wait_for_function(f"document.querySelector('.cases h3').innerText === '{key('s', 1)}'")
+    targets = page.eval_on_selector_all("nav a", "(all) => all.map((a) => a.getAttribute('href').slice(1))")
+    assert "cases" in targets and all(page.query_selector(f"#{name}") for name in targets)
+    page.click("nav >> text=Cases")
+    assert page.inner_text(".cases h3") == key("s", 1)
 
 
 def test_the_oldest_are_shown_as_90_or_older() -> None:

@@ -9,7 +9,7 @@ from modic.classify import grade_regions, prediction_set
 from modic.errors import WeightsError
 from modic.nets import build_classifier
 from modic.records import LEVELS, Region
-from modic.weights import Model
+from modic.weights import Model, load_classifier
 
 TINY = {"depth": 10, "widths": [4, 4, 4, 4], "dropout": 0.1}
 CARD = {"calibration": {"temperature": 1.0, "conformal_q": [0.5, 0.5, 0.5]}}
@@ -21,6 +21,11 @@ def classifier() -> Model:
 
     torch.manual_seed(0)
     return Model(build_classifier(TINY).eval(), CARD, "0" * 12, "cpu")
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Model:
+    return load_classifier()
 
 
 def regions(n: int = 6) -> list[Region]:
@@ -53,6 +58,23 @@ def test_each_contrast_has_its_own_branch(classifier: Model) -> None:
     plain = regions(1)[0]
     swapped = Region(plain.level, plain.t2, plain.t1)
     assert grade_regions([plain], classifier=classifier)[0].p != grade_regions([swapped], classifier=classifier)[0].p
+
+
+@pytest.mark.parametrize("network", ["classifier", "shipped"])
+def test_each_slice_is_graded_alone_as_the_network_grades_it(network: str, request: pytest.FixtureRequest) -> None:
+    model: Model = request.getfixturevalue(network)
+    for region, grade in zip(regions(2), grade_regions(regions(2), classifier=model), strict=True):
+        for k, p in enumerate(grade.alone):
+            copies = Region(region.level, *(np.repeat(v[k : k + 1], 5, 0) for v in (region.t1, region.t2)))
+            assert p == pytest.approx(grade_regions([copies], classifier=model)[0].p, abs=1e-3)
+        of_slices = [p[grade.shown] for p in grade.alone]
+        assert len(of_slices) == 5 and 0 < grade.slice_disagreement <= 1
+        assert grade.slice_disagreement == pytest.approx(np.ptp(of_slices))
+
+
+def test_slices_that_are_all_alike_agree(classifier: Model) -> None:
+    flat = [Region(r.level, np.repeat(r.t1[:1], 5, 0), np.repeat(r.t2[:1], 5, 0)) for r in regions()]
+    assert [g.slice_disagreement for g in grade_regions(flat, classifier=classifier)] == pytest.approx([0] * 6)
 
 
 def test_a_high_temperature_flattens(classifier: Model) -> None:

@@ -2,18 +2,20 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from dicoms import study, write
 
 from modic import shards
-from modic.cli import main
+from modic.cli import COMMANDS, main
 from modic.cohort import open_cohort
 from modic.tables import read_table
 
@@ -29,14 +31,27 @@ def test_help_answers_in_under_a_second_and_imports_nothing_heavy() -> None:
     assert time.monotonic() - started < 1
 
 
-@pytest.mark.parametrize(
-    "command", ["demo", "grade", "query", "check", "report", "review", "validate", "evaluate", "study"]
-)
-def test_every_command_explains_itself_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+MODELS = [f"{verb} {model}" for verb in ("train", "evaluate") for model in ("detector", "classifier")]
+STUDIES = [f"study {kind}" for kind in ("normalization", "report", "simulate")]
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, *MODELS, *STUDIES])
+def test_every_command_explains_itself_and_each_option_with_an_example(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as stop:
-        main([command, "--help"])
+        main([*command.split(), "--help"])
     assert stop.value.code == 0
-    assert f"  modic {command}" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"\nexamples:\n  modic {command}" in said
+    options = said.split("\noptions:\n")[1].split("\nexamples:")[0]
+    lines = [*options.splitlines(), ""]
+    silent = [
+        line
+        for line, after in pairwise(lines)
+        if line.startswith("  -") and not re.search(r"\S {2,}\S", line) and not after.startswith(" " * 10)
+    ]
+    assert silent == [], "options that do not say what they are"
 
 
 @pytest.fixture

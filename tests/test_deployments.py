@@ -2,8 +2,10 @@
 
 import os
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import dask
 import pytest
@@ -180,6 +182,13 @@ def settings_of_prefect() -> set[str]:
     return known
 
 
+def test_the_page_is_copied_to_where_the_images_user_may_write() -> None:
+    """Else the server starts, is healthy, and answers 404 for every page."""
+    server = compose()["services"]["server"]
+    assert "user" not in server and "USER modic" in (DEPLOYMENTS / "Dockerfile").read_text(encoding="utf-8")
+    assert server["environment"]["PREFECT_SERVER_UI_STATIC_DIRECTORY"].startswith("/tmp/")
+
+
 def test_settings_of_prefect_that_compose_gives_exist() -> None:
     assert "PREFECT_API_URL" in settings_of_prefect() and "PREFECT_API_URI" not in settings_of_prefect()
     names = {name for name, _ in all_environment() if name.startswith("PREFECT_")}
@@ -228,3 +237,27 @@ def test_a_worker_that_dies_while_the_cluster_starts_does_not_end_the_run(
         with pytest.raises(RuntimeError):
             clusters._start(spec, 2)
     assert begun == [{"n_workers": 2}] * starts
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_prefect_plans_the_nights_that_the_schedule_asks_for() -> None:
+    """The scheduler of Prefect 3.8.8 fails under SQLAlchemy 2.1, in the server's log alone: no night would start."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.actions import DeploymentScheduleCreate
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
+    from prefect.client.schemas.schedules import CronSchedule
+
+    (nightly,) = yaml.safe_load((DEPLOYMENTS / "prefect.yaml").read_text(encoding="utf-8"))["deployments"]
+    (schedule,) = nightly["schedules"]
+    with get_client(sync_client=True) as client:
+        deployment = client.create_deployment(
+            client.create_flow_from_name("grade-cohort"), name="nightly",
+            schedules=[DeploymentScheduleCreate(schedule=CronSchedule(**schedule))],
+        )  # fmt: skip
+        client._client.post(f"/deployments/{deployment}/schedule", json={"min_runs": 3, "max_runs": 3})
+        own = FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[deployment]))
+        planned = client.read_flow_runs(flow_run_filter=own)
+    there = ZoneInfo(schedule["timezone"])
+    at = sorted(run.expected_start_time.astimezone(there) for run in planned if run.expected_start_time)
+    assert len(at) >= 3 and {(night.hour, night.minute) for night in at} == {(1, 0)}
+    assert {(later - night).days for night, later in pairwise(at)} == {1}

@@ -87,6 +87,11 @@ def test_markdown_lies_beside_the_tables_and_is_whole(tmp_path: Path) -> None:
     assert "`graded`, `not_found`, `unreadable`" in text and "a key of studies" in text
 
 
+def test_the_repository_holds_the_same_text() -> None:
+    text = (Path(__file__).parents[1] / "sql" / MARKDOWN).read_text(encoding="utf-8")
+    assert text == dictionary(), "write it anew: modic dictionary > sql/dictionary.md"
+
+
 def test_the_data_package_is_valid_and_describes_the_files(tmp_path: Path) -> None:
     from frictionless import Package
 

@@ -194,7 +194,7 @@ def grade_where_it_lies(pair: Any, *, config: Any, **_: Any) -> StudyResult:
         box, index = (20.25 + i, 30.5 + 9 * i, 60.0 + i, 37.0 + 9 * i), 3 + i % 2
         corners = t2.to_mm(np.array([[box[0], box[1], index], [box[2], box[3], index]]))
         p = ((0.7, 0.1, 0.2), (0.2, 0.6, 0.2), (0.1, 0.3, 0.6))[i % 3]
-        grade = Grade(name, p, (0, 2) if i == 0 else (i % 3,), None if i == 0 else i % 3, i == 0)
+        grade = Grade(name, p, (0, 2) if i == 0 else (i % 3,), None if i == 0 else i % 3, i == 0, (p,) * 5)
         found = LevelBox(name, box, index, 0.9)
         results.append(
             LevelResult(name, "graded", None, found, box, index, tuple(corners[0]), tuple(corners[1]), grade)

@@ -252,6 +252,8 @@ def test_a_wrong_question_is_said_in_one_line(cohort: Opened) -> None:
         cohort.prevalence("colour")
     with pytest.raises(UsageError, match="cannot be fitted"):
         cohort.association("mc2 ~ shoe_size")
+    with pytest.raises(UsageError, match="join groups"):
+        cohort.association("mc2 ~ C(mc)")
     with pytest.raises(UsageError, match="visits is first or all"):
         cohort.graded(visits="last")
 

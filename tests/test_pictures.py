@@ -17,7 +17,7 @@ from modic.evidence import Evidence, explain, seen_by
 from modic.nets import build_classifier
 from modic.normalize import normalize
 from modic.pictures import MAP_TILE, MOST_BYTES, TILE, shares, spine_direction, write_case
-from modic.records import LEVELS, Region, Volume
+from modic.records import LEVELS, Grade, Region, Volume
 from modic.regions import cut_regions
 from modic.weights import Model, load_classifier
 
@@ -137,19 +137,13 @@ def test_the_map_of_an_oedema_lies_at_its_endplate(shipped: Model) -> None:
     assert np.mean(on_side) > 0.7
 
 
-def test_slices_alone_are_what_the_network_says_of_them(shipped: Model) -> None:
+def test_the_maps_are_of_what_was_seen_while_grading(shipped: Model) -> None:
     _, regions = cut(spine(7003), shipped)
-    region = regions[2]
     with seen_by(shipped) as watched:
         grades = grade_regions(regions, classifier=shipped)
     seen = explain(regions, grades, classifier=shipped, seen=watched)[2]
     looked_again = explain(regions, grades, classifier=shipped)[2]
-    assert np.array_equal(seen.maps, looked_again.maps) and np.array_equal(seen.slice_p, looked_again.slice_p)
-    for k in range(5):
-        alone = Region(region.level, *(np.repeat(v[k : k + 1], 5, 0) for v in (region.t1, region.t2)))
-        assert seen.slice_p[k] == pytest.approx(grade_regions([alone], classifier=shipped)[0].p, abs=1e-3)
-    assert seen.spread == pytest.approx(np.ptp(seen.slice_p[:, seen.shown]))
-    assert 0 <= seen.n_agree <= 5
+    assert np.array_equal(seen.maps, looked_again.maps)
 
 
 def spots(n: int, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
@@ -187,7 +181,7 @@ def test_the_papers_networks_are_explained_too(resnet: Model) -> None:
     hits, contrasts = [], []
     for region, label, seen in zip(regions, y.tolist(), explain(regions, grades, classifier=resnet), strict=True):
         assert seen.maps.shape == (2, 5, 32, 32) and seen.maps.min() >= 0
-        if label and seen.shown == label:
+        if label and seen.grade.shown == label:
             bright = (region.t2 if label == 1 else region.t1).mean(0)
             flat = seen.maps.sum((0, 1))
             hits.append((flat.argmax() // 32 < 16) == (bright.argmax() // 32 < 16))
@@ -226,7 +220,8 @@ def test_the_sheets_hold_each_level_in_its_row(case: tuple[Path, dict[str, Any]]
     assert centres.tolist() == [[0] * 10] * 1 + [[0] * 10] + [[0] * 10] * 3 + [[255] * 10]
     maps = np.zeros((2, 5, 8, 8), np.float32)
     maps[1, 3] = 0.2
-    coloured = pictures._maps_sheet([Evidence("L2/L3", 0, maps, np.zeros((5, 3)))])
+    grade = Grade("L2/L3", (0.8, 0.1, 0.1), (0,), 0, False, ((0.8, 0.1, 0.1),) * 5)
+    coloured = pictures._maps_sheet([Evidence(grade, maps)])
     alpha = coloured[MAP_TILE // 2 :: MAP_TILE, MAP_TILE // 2 :: MAP_TILE, 3]
     assert np.argwhere(alpha).tolist() == [[LEVELS.index("L2/L3"), 8]] and alpha.max() == 255
     assert cv2.imread(str(case[0] / "maps.webp"), -1).shape == (6 * MAP_TILE, 10 * MAP_TILE, 4)

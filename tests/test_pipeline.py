@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -22,6 +23,7 @@ from modic.pair import pair
 from modic.phantom.archive import write_archive
 from modic.records import LEVELS, Grade, LevelBox, LevelSet, Pair, Region, StudyResult
 from modic.shards import Job, Work
+from modic.tables import write_table
 
 MODELS = pipeline.Models(MODEL, MODEL)  # type: ignore[arg-type]
 
@@ -59,7 +61,7 @@ def networks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def sure(region: Region) -> Grade:
-    return Grade(region.level, (0.1, 0.8, 0.1), (1,), 1, False)
+    return Grade(region.level, (0.1, 0.8, 0.1), (1,), 1, False, ((0.1, 0.8, 0.1),) * 5)
 
 
 @pytest.mark.usefixtures("networks")
@@ -286,3 +288,18 @@ def test_a_worker_that_loses_its_gpu_says_so_and_writes_the_culprit_only_alone(
         pipeline.grade_shard(str(cohort.root), "run", "00000", "cpu")
     assert len(lost) == 1
     assert shards.ledger(cohort)["reason"].to_pylist() == ["study.internal_error"] * (studies == 1)
+
+
+def test_shards_of_a_version_that_knew_fewer_columns_are_still_read(job: Job, one_pair: Pair) -> None:
+    done = shards.row(Work("s_1", "print", one_pair), StudyResult(tuple(map(level, LEVELS)), "ok", 0.9))
+    now = pa.Table.from_pylist([done], schema=shards.SCHEMA)
+    kept = [field for field in shards.LEVEL_FIELDS if field.name != "slice_disagreement"]
+    older = pa.schema([*list(shards.SCHEMA)[:-1], ("levels", pa.list_(pa.struct(kept)))])
+    path = job.cohort.shard("20260101", "00000")
+    path.parent.mkdir(parents=True)
+    write_table(pa.Table.from_pylist([done], schema=older), path)
+    shards.write_output(job.cohort.shard("20260102", "00000"), now.to_pylist())
+    before, after = shards.ledger(job.cohort)["levels"].to_pylist()
+    assert {one.pop("slice_disagreement") for one in before} == {None}
+    assert all(one.pop("slice_disagreement") == pytest.approx(0.3) for one in after)
+    assert before == after

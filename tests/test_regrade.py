@@ -11,7 +11,10 @@ from dicoms import stir, study, t1, t2, write
 from fake_worker import without_networks
 from plain_run import plain_run
 
+import modic
 from modic import pipeline
+from modic.query import statements
+from modic.records import LEVELS
 from modic.tables import read_table
 from modic.weights import SHIPPED
 
@@ -120,3 +123,16 @@ def test_a_new_model_regrades_everything_and_a_new_word_in_its_card_nothing(
     card[part] = {"changed": card.get(part)}
     (folder / "classifier.json").write_text(json.dumps(card), encoding="utf-8")
     assert again(cohort, f'classifier = "{folder}/classifier.safetensors"\n') == studies
+
+
+def test_a_second_visit_is_dated_from_the_first_and_its_change_counted(cohort: Path) -> None:
+    later = study(patient="bob", study="a year later")
+    for slice_ in later:
+        slice_.StudyDate = "20210301"
+    write(later, cohort.parent / "archive" / "later")
+    assert again(cohort) == 1
+    opened = modic.open(cohort)
+    assert sorted(opened.studies["days_since_first_study"]) == [0, 0, 0, 0, 424]
+    changes = opened.sql(statements("cohort")["change_between_studies"]).df()
+    assert changes["level"].tolist() == list(LEVELS)
+    assert set(changes[["mc_before", "mc_after", "n", "median_days_between"]].apply(tuple, axis=1)) == {(2, 2, 1, 424)}

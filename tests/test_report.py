@@ -57,7 +57,8 @@ def test_it_lies_with_its_run_and_nothing_else_is_left(cohort: Path, page: Page)
 
 def test_it_needs_nothing_from_outside_and_runs_no_script_but_its_own(cohort: Path, page: Page) -> None:
     assert not {tag for tag, _ in page.tags} & {"link", "img", "iframe", "object", "form"}
-    assert not [attrs for _, attrs in page.tags if {"src", "href", "xlink:href"} & attrs.keys()]
+    leads = [attrs[name] for _, attrs in page.tags for name in ("src", "href", "xlink:href") if name in attrs]
+    assert all(str(where).startswith("#") for where in leads), "to places of the page alone"
     assert [attrs.get("type") for tag, attrs in page.tags if tag == "script"] == ["application/json", None]
     text = (cohort / "runs" / RUN / "report.html").read_text(encoding="utf-8")
     script = text.split("<script>")[1].split("</script>")[0]

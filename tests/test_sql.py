@@ -179,9 +179,31 @@ def test_prevalence_counts_each_patient_once_and_leaves_abstentions_out(tmp_path
 
 
 def test_change_between_studies_pairs_a_patients_visits(tmp_path: Path) -> None:
-    with connect(make_cohort(tmp_path)) as connection:
-        changes = rows_of(connection, statements("cohort")["change_between_studies"])
-    assert changes and {row["median_days_between"] for row in changes} == {400}
+    """Three visits a patient, of which one is passed over at a level that was not decided there."""
+    rows = make_rows(60)
+    visits = {row["study_key"]: (key("p", n // 3), (0, 365, 1000)[n % 3]) for n, row in enumerate(rows["studies"])}
+    for row in rows["studies"]:
+        row["patient_key"], row["days_since_first_study"] = visits[row["study_key"]]
+    for row in rows["levels"]:
+        row["patient_key"] = visits[row["study_key"]][0]
+    publish(tmp_path, as_tables(rows), RUN)
+    found = ask(tmp_path, "change_between_studies").set_index(["level", "mc_before", "mc_after"])
+
+    opened = modic.open(tmp_path)
+    sure = opened.studies.loc[opened.studies["level_numbering"] == "ok", ["study_key", "days_since_first_study"]]
+    decided = opened.levels[opened.levels["mc"].notna()].astype({"level": "string"}).merge(sure, on="study_key")
+    decided = decided.sort_values(["patient_key", "level", "days_since_first_study"])
+    after = decided.groupby(["patient_key", "level"])[["mc", "days_since_first_study"]].shift(-1)
+    decided["mc_after"], decided["days"] = (
+        after["mc"],
+        after["days_since_first_study"] - decided["days_since_first_study"],
+    )
+    pairs = decided[decided["mc_after"].notna()].groupby(["level", "mc", "mc_after"])["days"].agg(["size", "median"])
+    assert len(found) == len(pairs) > 20 and found["n"].sum() == pairs["size"].sum()
+    assert {1000, 365, 635} <= set(decided["days"].dropna()), "a visit in between was passed over"
+    for change, pair in pairs.iterrows():
+        assert found.loc[change, "n"] == pair["size"]
+        assert found.loc[change, "median_days_between"] == pytest.approx(pair["median"], abs=0.51)
 
 
 def test_the_review_list_holds_what_is_unsure_and_its_evidence(tmp_path: Path) -> None:

@@ -1,7 +1,13 @@
 """How a command is added to the command line."""
 
 import argparse
+from pathlib import Path
 from typing import Any
+
+COHORT: dict[str, Any] = {
+    "type": Path, "metavar": "COHORT", "help": "folder of a cohort: what `modic grade` was given as --out",
+}  # fmt: skip
+"""The argument of every command that reads a cohort."""
 
 OK, RUN_FAILED, WRONG_USAGE, SOME_STUDIES_FAILED = 0, 1, 2, 3
 
@@ -21,10 +27,8 @@ def add_command(
     return added
 
 
-def add_models(command: argparse.ArgumentParser, verb: str, modules: dict[str, Any]) -> None:
-    """`modic VERB MODEL`, with the options and the work of the model's module."""
+def add_models(command: argparse.ArgumentParser, verb: str, modules: dict[str, Any], about: dict[str, str]) -> None:
+    """`modic VERB MODEL`, with the options and the work of the model's module; `about`: its examples and more."""
     models = command.add_subparsers(metavar="MODEL", required=True)
     for name, module in modules.items():
-        model = models.add_parser(name, help=f"{verb} the {name}", description=module.__doc__)
-        module.add_arguments(model)
-        model.set_defaults(command=module.run)
+        module.add_arguments(add_command(models, name, module.run, f"{verb} the {name}", about[name]))

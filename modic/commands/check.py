@@ -4,16 +4,17 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from modic.commands.adding import OK, RUN_FAILED, add_command
+from modic.commands.adding import COHORT, OK, RUN_FAILED, add_command
 
 
 def add(commands: Any, wanted: bool) -> None:
     examples = """\
   modic check lumbar-2026 && echo sound
 
-Runs every query of sql/checks; each returns the rows that break a law. Exit code 0 only if none does."""
+A law is a query of sql/checks that returns the rows that break it: counts that do not add up, a key used twice, a
+grade that is not the most probable one. Exit code 0 only if no row does, else 1."""
     command = add_command(commands, "check", run, "check that a cohort's tables obey their laws", examples)
-    command.add_argument("cohort", type=Path, metavar="COHORT")
+    command.add_argument("cohort", **COHORT)
 
 
 def run(options: argparse.Namespace) -> int:

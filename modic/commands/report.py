@@ -1,16 +1,19 @@
 """`modic report`."""
 
 import argparse
-from pathlib import Path
 from typing import Any
 
-from modic.commands.adding import OK, add_command
+from modic.commands.adding import COHORT, OK, add_command
 
 
 def add(commands: Any, wanted: bool) -> None:
-    examples = "  modic report lumbar-2026"
+    examples = """\
+  modic report lumbar-2026
+
+Every run writes its report; this writes it anew, for example after `modic validate`, whose corrected prevalences it
+then shows. Prints the path of the page, which opens in a browser without a server or network."""
     report = add_command(commands, "report", run, "write the HTML report of the last finished run again", examples)
-    report.add_argument("cohort", type=Path, metavar="COHORT")
+    report.add_argument("cohort", **COHORT)
 
 
 def run(options: argparse.Namespace) -> int:

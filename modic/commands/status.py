@@ -1,21 +1,21 @@
 """`modic status`."""
 
 import argparse
-from pathlib import Path
 from typing import Any
 
-from modic.commands.adding import OK, add_command
+from modic.commands.adding import COHORT, OK, add_command
 
 
 def add(commands: Any, wanted: bool) -> None:
     examples = """\
   modic status lumbar-2026
 
-Looks at the cohort's files alone, so it works without Prefect and while a run is going on."""
+Looks at the cohort's files alone, so it works without Prefect and while a run is going on: it then tells how far that
+is. `uncertain` counts studies whose level names may be shifted by one."""
     command = add_command(
         commands, "status", run, "say what the last run did, what failed, and what the next run will do", examples
     )
-    command.add_argument("cohort", type=Path, metavar="COHORT")
+    command.add_argument("cohort", **COHORT)
 
 
 def run(options: argparse.Namespace) -> int:

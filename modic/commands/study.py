@@ -22,19 +22,33 @@ goes on from its finished folds when the same command is given again."""
     if not wanted:
         return
     kinds = study.add_subparsers(metavar="STUDY", required=True)
-    _add_normalization(
-        kinds.add_parser("normalization", help="train and predict every fold, compare, write the report")
-    )
-    report = kinds.add_parser("report", help="write tables and report of the folds that are finished")
-    report.add_argument("study", type=Path, metavar="STUDY")
-    report.set_defaults(command=write_report)
-    _add_simulate(kinds.add_parser("simulate", help="how often each test finds a difference where there is none"))
+    _add_normalization(kinds)
+    report = add_command(
+        kinds, "report", write_report, "write tables and report of the folds that are finished",
+        "  modic study report study",
+    )  # fmt: skip
+    report.add_argument("study", type=Path, metavar="STUDY", help="what `modic study normalization` was given as --out")
+    _add_simulate(kinds)
 
 
-def _add_normalization(parser: argparse.ArgumentParser) -> None:
+def _add_normalization(kinds: Any) -> None:
     from modic.study.design import PROFILES
     from modic.train.classifier import add_data_arguments, widths
+    from modic.train.sources import DATA_HELP
 
+    examples = f"""\
+  modic study normalization --data synthetic=912 --out study --profile quick
+  modic study normalization --data archive=/archive/lumbar --labels readings.csv --out study
+
+Prints what it does, and at the end the report's path. Go on after a stop with the same command.
+
+{DATA_HELP}
+
+for a study also:
+  synthetic=N         N synthetic patients with the paper's share of each type; 912 as many as the paper's"""
+    parser = add_command(
+        kinds, "normalization", run, "train and predict every fold, compare normalizations, write the report", examples
+    )
     add_data_arguments(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="STUDY", help="new folder, or of an earlier run")
     parser.add_argument(
@@ -44,33 +58,55 @@ def _add_normalization(parser: argparse.ArgumentParser) -> None:
         help="quick: some ten minutes on two cores (default: full)",
     )
     parser.add_argument("--cluster", default="", metavar="FILE", help="cluster YAML (default: one process a core)")
-    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument(
-        "--normalizations", type=lambda text: tuple(text.split(",")), metavar="A,B,…", help="of the four"
+        "--device", default="auto", choices=("auto", "cpu", "cuda"), help="auto (default): a GPU where there is one"
+    )
+    parser.add_argument(
+        "--normalizations",
+        type=lambda text: tuple(text.split(",")),
+        metavar="A,B,…",
+        help="two or more of none, standardize, clahe, gamma (default: all)",
     )
     for name, said in (
-        ("repeats", "of all folds"), ("folds", "a repeat"), ("seed", "of folds, weights and batches"),
-        ("region-size", "px"), ("slices", "of each region"), ("epochs", "at most"),
+        ("repeats", "of all folds"), ("folds", "parts that the patients are cut into"),
+        ("seed", "of folds, weights and batches"), ("region-size", "side of a region, px"),
+        ("slices", "of each region"), ("epochs", "at most"),
         ("epoch-steps", "batches an epoch; 0: every region once"), ("batch", "regions a batch"),
         ("patience", "epochs without a better loss before a training stops"),
     ):  # fmt: skip
         parser.add_argument(f"--{name}", type=int, metavar="N", help=f"{said} (default: the profile's)")
-    parser.add_argument("--depth", type=int, choices=(10, 18, 34, 50), help="of each 3D ResNet")
-    parser.add_argument("--widths", type=widths, metavar="W,W,W,W", help="channels of its four stages")
-    parser.set_defaults(command=run)
+    parser.add_argument(
+        "--depth", type=int, choices=(10, 18, 34, 50), help="of each 3D ResNet (default: the profile's)"
+    )
+    parser.add_argument(
+        "--widths", type=widths, metavar="W,W,W,W", help="channels of its four stages (default: the profile's)"
+    )
 
 
-def _add_simulate(parser: argparse.ArgumentParser) -> None:
+def _add_simulate(kinds: Any) -> None:
     from modic.study.simulation import Simulation
 
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a study's folder, or another")
+    examples = """\
+  modic study simulate --out study
+
+Makes studies of the paper's design in which no normalization is better than another, and counts how often each
+statistical test finds a difference all the same."""
+    parser = add_command(
+        kinds, "simulate", simulate, "count how often each test finds a difference where there is none", examples
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder for simulation.parquet; a study's own: its report shows it",
+    )
     for name, said in (
         ("simulations", "how many"), ("patients", "of each cohort"), ("repeats", "of all folds"), ("folds", "a repeat"),
         ("features", "that the classifier sees; two carry signal"), ("seed", "same seed, same numbers"),
     ):  # fmt: skip
         default = getattr(Simulation(), name)
         parser.add_argument(f"--{name}", type=int, default=default, metavar="N", help=f"{said} (default: {default})")
-    parser.set_defaults(command=simulate)
 
 
 def run(options: argparse.Namespace) -> int:

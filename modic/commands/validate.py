@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from modic.commands.adding import OK, add_command
+from modic.commands.adding import COHORT, OK, add_command
 
 
 def add(commands: Any, wanted: bool) -> None:
@@ -12,12 +12,19 @@ def add(commands: Any, wanted: bool) -> None:
   modic validate lumbar-2026 --labels readings-A.csv readings-B.csv
   modic validate lumbar-2026 --labels clinic.csv --out clinic-validation
 
-Columns: study_key (or study_uid, or patient_id), level, mc (0, 1, 2 or blank), reader. What the pages of
-`modic review` export is of this form. By default the cohort keeps the last validation, for corrected prevalence."""
+Columns of the CSV: study_key (or study_uid, or patient_id), level (T12/L1 to L5/S1), mc (0, 1, 2; blank: not readable),
+reader. The pages of `modic review` export this form. Prints sensitivity, specificity, balanced accuracy, F1, Cohen's
+kappa, calibration and more, each with a 95 % interval, and writes them; what lies in COHORT/validation is used by
+`modic report` and modic.open(COHORT).corrected_prevalence()."""
     validate = add_command(commands, "validate", run, "measure the grades of a cohort against human readers", examples)
-    validate.add_argument("cohort", type=Path, metavar="COHORT")
+    validate.add_argument("cohort", **COHORT)
     validate.add_argument(
-        "--labels", type=Path, nargs="+", required=True, metavar="FILE", help="CSV, one row a reading"
+        "--labels",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="FILE",
+        help="CSV, one row for each disc that a reader read",
     )
     validate.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: COHORT/validation)")
 

@@ -1,7 +1,7 @@
 "use strict";
 /* The case viewer of report.html and of the reading pages of `modic review`. Nothing is fetched; pictures lie beside the
    page. What comes from the data is set as text or attribute, never parsed as HTML. A study has `levels`, in the order of
-   data.levels: null (not to be read), {why} (not graded), or {mc, p, score, box, shown, slice, alone, agree, spread,
+   data.levels: null (not to be read), {why} (not graded), or {mc, p, score, box, shown, slice, alone, agree, apart,
    upper, lower, t1}. In a reading page `data.mode` is "reading" and levels hold no more than their box. */
 (function () {
   const data = JSON.parse(document.getElementById("cases-data").textContent);
@@ -126,7 +126,7 @@
       make("td", {}, make("b", {}, grade(level.mc)), level.mc === null ? make("small", { class: "soft" }, " MC" + top(level) + "?") : null),
       make("td", {}, bar, " " + level.p.map((p) => Math.round(100 * p)).join(" / ")),
       make("td", {}, level.score.toFixed(2)),
-      make("td", {}, level.alone ? `${level.agree} of ${level.alone.length}; ${percent(level.spread)}` : "–"),
+      make("td", {}, (level.alone ? `${level.agree} of ${level.alone.length}; ` : "") + percent(level.apart)),
       make("td", {}, level.upper === undefined ? "–" : `${percent(level.upper)} / ${percent(level.lower)}`),
       make("td", {}, ...(seen ? [0, 1].map((contrast) => tile(one, i, contrast, level.slice, 112)) : [])),
       make("td", { class: "flag" }, said ? said.verdict || "note" : ""));
@@ -206,10 +206,13 @@
     const on = root.querySelector(".items .on");
     if (on) on.scrollIntoView({ block: "nearest" });
   }
+  /* How much a level makes its study an outlier of a kind; a study opens at the level with the most. */
+  const WORST = { abstained: (level) => Number(level.mc === null), slices: (level) => level.apart || 0, score: (level) => 1 - level.score };
   function startLevel(one) {
     const all = readable(one), passing = all.filter((i) => passes(one.levels[i], i));
-    const doubtful = passing.find((i) => one.levels[i].mc === null);
-    return doubtful !== undefined ? doubtful : passing.length ? passing[0] : all.length ? all[0] : -1;
+    const first = (one.flags || [])[0], worst = WORST[filters.kind || (first && data.kinds[first[0]])] || WORST.abstained;
+    const worse = (best, i) => (best < 0 || worst(one.levels[i]) > worst(one.levels[best]) ? i : best);
+    return (passing.length ? passing : all).reduce(worse, -1);
   }
   function moveLevel(by) {
     const all = readable(study()), at = all.indexOf(state.level) + by;

@@ -12,7 +12,6 @@ import numpy as np
 
 from modic.limits import cores
 
-WORKERS_HELP = "processes that make batches ahead (default: one a core beside a GPU, none on a CPU)"
 AHEAD = 4  # batches that each process keeps ready
 
 

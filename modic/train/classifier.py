@@ -18,12 +18,13 @@ import numpy as np
 
 from modic.errors import UsageError
 from modic.normalize import METHODS, Method
-from modic.train.batches import WORKERS_HELP, workers_for
+from modic.train.arguments import add_numbers, add_training_arguments
+from modic.train.batches import workers_for
 from modic.train.calibrate import balanced_log_loss
 from modic.train.checkpoint import finish, is_finished, read
 from modic.train.discs import Disc, fold_of, load_discs, part_of, phantom_discs, save_discs, spider_discs
 from modic.train.loop import Loop, prepare, settings_of, train
-from modic.train.sources import HELP, KINDS, LABELS_HELP
+from modic.train.sources import KINDS, KNOWN
 from modic.train.start import Start, find, load
 from modic.train.views import Example, Stress, measuring_view, training_view
 
@@ -95,35 +96,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `modic train classifier`."""
     add_data_arguments(parser)
     parser.add_argument(
-        "--out", type=Path, required=True, help="folder for classifier.safetensors, its cards and a cache"
+        "--out",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder for classifier.safetensors, its cards and a cache",
     )
-    parser.add_argument("--normalization", default="standardize", choices=tuple(METHODS))
-    parser.add_argument("--region-scale", type=float, default=1.35, help="side of a region / width of the disc's box")
-    parser.add_argument("--region-size", type=int, default=64, help="px")
     parser.add_argument(
-        "--backbone", default="resnet3d", choices=("resnet3d", "efficientnet_lite0"), help="(default: the paper's)"
+        "--normalization", default="standardize", choices=tuple(METHODS), help="of grey levels (default: %(default)s)"
     )
+    parser.add_argument(
+        "--backbone", default="resnet3d", choices=("resnet3d", "efficientnet_lite0"),
+        help="resnet3d: the paper's (default); efficientnet_lite0: what is shipped",
+    )  # fmt: skip
     parser.add_argument("--freeze-trunk", action="store_true", help="efficientnet_lite0: train only what follows it")
-    parser.add_argument("--dropout", type=float, default=0.2)
-    parser.add_argument("--head-penalty", type=float, default=0.0, help="L2 penalty of the last layer's weights")
     parser.add_argument(
-        "--folds", type=int, default=0, help="cross-validate first, and calibrate on the predictions out of fold"
+        "--depth", type=int, default=10, choices=(10, 18, 34, 50), help="of each 3D ResNet (default: %(default)s)"
     )
-    parser.add_argument("--depth", type=int, default=10, choices=(10, 18, 34, 50), help="of each 3D ResNet")
-    parser.add_argument("--widths", type=widths, default=(16, 32, 96, 192), help="channels of its four stages, W,W,W,W")
-    parser.add_argument("--epochs", type=int, default=40, help="at most")
-    parser.add_argument("--epoch-steps", type=int, default=40, help="batches an epoch")
-    parser.add_argument("--batch", type=int, default=16, help="discs a batch")
-    parser.add_argument("--learning-rate", type=float, default=1e-3)
-    parser.add_argument("--patience", type=int, default=5, help="epochs without a better loss before it stops")
-    parser.add_argument("--minutes", type=float, default=0.0, help="stop after this long (default: never)")
-    parser.add_argument("--alpha", type=float, default=0.1, help="how often a prediction set may miss the true class")
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--device", default="auto", choices=("auto", "cpu", "cuda"), help="auto: a GPU where there is one; in bfloat16"
+        "--widths", type=widths, default=(16, 32, 96, 192), metavar="W,W,W,W",
+        help="channels of its four stages (default: 16,32,96,192)",
+    )  # fmt: skip
+    numbers = (
+        ("region-scale", 1.35, "side of a region / width of the disc's box"),
+        ("region-size", 64, "side of a region, px"),
+        ("dropout", 0.2, "share of features left out at random in each step of training"),
+        ("head-penalty", 0.0, "L2 penalty of the last layer's weights"),
+        ("folds", 0, "cross-validate in so many parts first, and calibrate on the predictions out of fold; 0: do not"),
+        ("alpha", 0.1, "how often a prediction set may miss the true type: 0.1 is one time in ten"),
+        ("epochs", 40, "at most"),
+        ("epoch-steps", 40, "batches an epoch"),
+        ("batch", 16, "discs a batch"),
     )
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: torch's choice)")
-    parser.add_argument("--workers", type=int, metavar="N", help=WORKERS_HELP)
+    add_numbers(parser, numbers)
+    add_training_arguments(parser)
     parser.add_argument(
         "--init",
         help="where to start: imagenet or imagenet=FILE (efficientnet_lite0), medicalnet=FILE (Med3D's, needs --widths "
@@ -133,9 +139,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     """What `load_sources` is told; of `modic evaluate classifier` too."""
-    parser.add_argument("--data", action="append", required=True, help=f"{HELP}; repeat")
-    parser.add_argument("--labels", type=Path, metavar="FILE.csv", help=LABELS_HELP)
-    parser.add_argument("--detector", default="", help="detector weights that box images without boxes")
+    parser.add_argument(
+        "--data", action="append", required=True, metavar="KIND=WHERE", help="see below; may be repeated"
+    )
+    parser.add_argument("--labels", type=Path, metavar="FILE.csv", help="grades (and boxes) of --data; see below")
+    parser.add_argument(
+        "--detector", default="", metavar="WEIGHTS",
+        help="`detector` (the shipped one) or NAME.safetensors: boxes the discs that come without boxes",
+    )  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
@@ -243,7 +254,7 @@ def read_sources(options: ClassifierTraining) -> list[Disc]:
         kind = value if name == "phantom" else "boxed" if options.detector else "slices"
         cache = options.out / "cache" / f"{name}-{kind}-{cut}.npz"
         if not (name == "spider" and value) and not (name == "phantom" and value.isdigit()):
-            raise UsageError(f"--data {source}: give {HELP}")
+            raise UsageError(f"--data {source}: give {KNOWN}")
         if not cache.is_file():
             spider = name == "spider"
             cut_now = (

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modic.errors import UsageError
-from modic.train.batches import WORKERS_HELP, workers_for
+from modic.train.arguments import add_numbers, add_training_arguments
+from modic.train.batches import workers_for
 from modic.train.checkpoint import finish, is_finished
 from modic.train.loop import Loop, prepare, settings_of, short, train
-from modic.train.sources import HELP, KINDS, LABELS_HELP
+from modic.train.sources import KINDS, KNOWN
 from modic.train.spider import Sample, load_spider, split_of
 from modic.train.start import find, load
 
@@ -69,28 +70,26 @@ class DetectorTraining:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `modic train detector`."""
     add_data_arguments(parser)
-    parser.add_argument("--out", type=Path, required=True, help="folder for detector.safetensors, its card and metrics")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder for detector.safetensors, its card and metrics"
+    )
     parser.add_argument(
         "--backbone", default="resnet50", help="resnet18|34|50 or efficientnet_lite0 (default: the paper's resnet50)"
     )
-    parser.add_argument("--fpn-channels", type=int, default=256)
-    parser.add_argument("--head-features", type=int, default=1024)
-    parser.add_argument("--image-size", type=int, default=320, help="side of the square the detector sees, px")
-    parser.add_argument("--steps", type=int, default=4000, help="batches, at most")
-    parser.add_argument("--epoch-steps", type=int, default=200, help="batches an epoch")
-    parser.add_argument("--batch", type=int, default=4, help="slices a batch")
-    parser.add_argument(
-        "--optimizer", default="adam", choices=("adam", "adamw"), help="adam (the paper's); adamw: with one-cycle rates"
+    numbers = (
+        ("fpn-channels", 256, "channels of the feature pyramid"),
+        ("head-features", 1024, "features of the head that judges a box"),
+        ("image-size", 320, "side of the square the detector sees, px"),
+        ("steps", 4000, "batches, at most"),
+        ("epoch-steps", 200, "batches an epoch"),
+        ("batch", 4, "slices a batch"),
     )
-    parser.add_argument("--learning-rate", type=float, default=1e-3, help="(default: the paper's 0.001)")
-    parser.add_argument("--patience", type=int, default=5, help="epochs without a better loss before it stops")
-    parser.add_argument("--minutes", type=float, default=0.0, help="stop after this long (default: never)")
-    parser.add_argument("--seed", type=int, default=0)
+    add_numbers(parser, numbers)
     parser.add_argument(
-        "--device", default="auto", choices=("auto", "cpu", "cuda"), help="auto: a GPU where there is one; in bfloat16"
-    )
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: torch's choice)")
-    parser.add_argument("--workers", type=int, metavar="N", help=WORKERS_HELP)
+        "--optimizer", default="adam", choices=("adam", "adamw"),
+        help="adam (default, the paper's); adamw: with a rate that rises and falls once",
+    )  # fmt: skip
+    add_training_arguments(parser)
     parser.add_argument(
         "--init", help="where to start: imagenet, imagenet=FILE (the backbone), NAME.safetensors (default: random)"
     )
@@ -98,9 +97,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     """What `load_samples` is told; of `modic evaluate detector` too."""
-    parser.add_argument("--data", action="append", required=True, help=f"coco=FILE.json, {HELP}; repeat")
-    parser.add_argument("--labels", type=Path, metavar="FILE.csv", help=LABELS_HELP)
-    parser.add_argument("--detector", default="", help="detector weights that box the SPIDER slices that have no boxes")
+    parser.add_argument(
+        "--data", action="append", required=True, metavar="KIND=WHERE", help="see below; may be repeated"
+    )
+    parser.add_argument("--labels", type=Path, metavar="FILE.csv", help="levels, grades and boxes of --data; see below")
+    parser.add_argument(
+        "--detector", default="", metavar="WEIGHTS",
+        help="`detector` (the shipped one) or NAME.safetensors: boxes the slices of spider=DIR that have none",
+    )  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
@@ -131,7 +135,7 @@ def load_samples(
         elif name in KINDS and value:
             group += detector_samples(name, value, labels)
         else:
-            raise UsageError(f"--data {source}: give coco=FILE.json, {HELP}")
+            raise UsageError(f"--data {source}: give coco=FILE.json, {KNOWN}")
     if samples.keys() & set(KINDS):
         check_samples([sample for group in samples.values() for sample in group])
     return samples

@@ -52,7 +52,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"shift T1 against T2 by this much (a disc taken for 35 mm), at most {MOST_MM:g}",
     )  # fmt: skip
     parser.add_argument(
-        "--slices", type=int, default=5, choices=(1, 3, 5), help="different slices shown; others repeat the nearest"
+        "--slices",
+        type=int,
+        default=5,
+        choices=(1, 3, 5),
+        help="show so many different slices of a disc; the others repeat the nearest (default: %(default)s)",
     )
 
 

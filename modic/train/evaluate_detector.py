@@ -47,7 +47,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `modic evaluate detector`."""
     add_data_arguments(parser)
     add_shared(parser, model="detector")
-    parser.add_argument("--seed", type=int, default=0, help="of phantom patients, as in training (default: 0)")
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="which synthetic patients phantom=N makes; take that of the training (default: 0)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:

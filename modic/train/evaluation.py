@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from modic.train.arguments import add_machine_arguments
 from modic.train.columns import Columns, write_rows
 from modic.train.metrics import DRAWS, Key, Numbers, intervals
 
@@ -49,14 +50,19 @@ class Table:
 
 def add_arguments(parser: argparse.ArgumentParser, *, model: str) -> None:
     """The options of both `modic evaluate`s besides those of the data."""
-    parser.add_argument("--weights", default=model, help=f"shipped name or NAME.safetensors (default: {model})")
-    parser.add_argument("--out", type=Path, required=True, help="folder for tables, evaluation.md and pictures")
+    parser.add_argument(
+        "--weights",
+        default=model,
+        help=f"`{model}`, the shipped one (default), or NAME.safetensors, its card beside it",
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder for tables, evaluation.md and pictures"
+    )
     parser.add_argument(
         "--part", default="test", choices=("test", "all"),
-        help="test: patients that training never saw, by hash (default); all: for data of elsewhere",
+        help="test: patients that training never saw, by a hash of their id (default); all: for another hospital",
     )  # fmt: skip
-    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: torch's choice)")
+    add_machine_arguments(parser)
 
 
 def with_intervals(

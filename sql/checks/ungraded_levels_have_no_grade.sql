@@ -5,5 +5,9 @@ WHERE
     (status = 'graded' AND reason IS NOT NULL)
     OR (
         status <> 'graded'
-        AND (reason IS NULL OR coalesce(mc, p_mc0, p_mc1, p_mc2, confidence) IS NOT NULL OR coalesce(abstained, FALSE))
+        AND (
+            reason IS NULL
+            OR coalesce(mc, p_mc0, p_mc1, p_mc2, confidence, slice_disagreement) IS NOT NULL
+            OR coalesce(abstained, FALSE)
+        )
     );

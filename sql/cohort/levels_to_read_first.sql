@@ -1,4 +1,5 @@
--- One row is one level that a human reader should look at: abstained, or decided with little confidence.
+-- One row is one level that a human reader should look at: abstained, decided with little confidence, or its slices
+-- disagree: the grade is clear in one of them alone, and unlikely in another.
 SELECT
     levels.study_key,
     levels.level,
@@ -8,8 +9,9 @@ SELECT
     levels.p_mc1,
     levels.p_mc2,
     levels.confidence,
+    levels.slice_disagreement,
     studies.level_numbering
 FROM 'levels.parquet' AS levels
 INNER JOIN 'studies.parquet' AS studies ON levels.study_key = studies.study_key
-WHERE levels.abstained OR levels.confidence < 0.7
+WHERE levels.abstained OR levels.confidence < 0.7 OR levels.slice_disagreement >= 0.7
 ORDER BY levels.abstained DESC, levels.confidence, levels.study_key, levels.level;

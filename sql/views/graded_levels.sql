@@ -19,6 +19,7 @@ SELECT
     levels.confidence,
     levels.prediction_set,
     levels.abstained,
+    levels.slice_disagreement,
     levels.run_id
 FROM 'levels.parquet' AS levels
 INNER JOIN 'studies.parquet' AS studies ON levels.study_key = studies.study_key
