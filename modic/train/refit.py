@@ -3,9 +3,10 @@
 Real discs of types 0 and 2 are few (some 500), painted and synthetic ones many and easier, and augmented views blur the
 endplates. What gradient descent on all of them finds between 0 and 2 is a little worse on new patients than the convex
 fit: cross-validation of 87 SPIDER patients gave an AUC of 0.78 without this step and 0.79 with it, a balanced accuracy
-of 0.71 and 0.73. `STRENGTH` was chosen there, among 0.0005 to 0.004, which differ by less than 0.02, and so was the
-phantom's share: with 0 to 0.35 real discs fare alike, but without the phantom none of its type 2 is found, with 0.2 of
-it two thirds.
+of 0.71 and 0.73 (with the features of the network before this one, three rows of the map and the mean of a deeper one).
+`STRENGTH` was chosen there with the grid of modic/slicenet.py: AUC 0.810, 0.813, 0.809, 0.805 for 0.0005, 0.001, 0.002,
+0.004, against at best 0.806 with rows instead of the grid and 0.799 with the deeper map besides. So was the phantom's
+share: with 0 to 0.35 real discs fare alike, but without the phantom none of its type 2 is found.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 PHANTOM = 0.2  # of all weight goes to synthetic discs
 SEEDS = (2, 3)  # of two views of each disc; predictions out of fold take 1
-STRENGTH = 0.002  # inverse of the L2 penalty for all discs together, in features of unit variance
+STRENGTH = 0.001  # inverse of the L2 penalty for all discs together, in features of unit variance
 FEWEST = 30  # discs of a type; with fewer the head stays as it was trained
 
 
