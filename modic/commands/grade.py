@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def add(commands: Any, wanted: bool) -> None:
     examples = """\
   modic grade /archive/lumbar --out lumbar-2026
-  modic grade /archive/lumbar --out lumbar-2026 --config cohort.toml --cluster workstation.yaml
+  modic grade /archive/lumbar --out lumbar-2026 --config cohort.toml --cluster deployments/clusters/gpu-workstation.yaml
 
 A second run reads only what changed and grades only what is new. A run that was killed goes on from its
 finished shards. Exit codes: 0 all graded or excluded, 3 some studies failed, 2 wrong usage, 1 the run failed."""
@@ -27,13 +27,19 @@ finished shards. Exit codes: 0 all graded or excluded, 3 some studies failed, 2 
         "--out", required=True, metavar="COHORT", help="folder of the cohort: new, empty, or of an earlier run"
     )
     grade.add_argument(
-        "--config", default="", metavar="FILE", help="cohort.toml with options (default: see deployments/cohort.toml)"
+        "--config",
+        default="",
+        metavar="FILE",
+        help="options; deployments/cohort.toml has all of them, with their defaults",
     )
     grade.add_argument(
-        "--cluster", default="", metavar="FILE", help="cluster YAML (default: one process a core of this machine)"
+        "--cluster",
+        default="",
+        metavar="FILE",
+        help="where studies are graded, as the files of deployments/clusters (default: one process a core here)",
     )
     grade.add_argument(
-        "--device", default="auto", choices=("auto", "cpu", "cuda"), help="where networks run (default: auto)"
+        "--device", default="auto", choices=("auto", "cpu", "cuda"), help="auto (default): a GPU where there is one"
     )
 
 

@@ -12,7 +12,7 @@ from modic.commands.adding import OK, add_command
 def add(commands: Any, wanted: bool) -> None:
     examples = """\
   modic study normalization --data synthetic=912 --out study --profile quick
-  modic study normalization --data archive=/archive/lumbar --labels readings.csv --out study --cluster workstation.yaml
+  modic study normalization --data archive=/archive/lumbar --labels readings.csv --out study
   modic study report study
   modic study simulate --out study
 
@@ -57,7 +57,12 @@ for a study also:
         choices=tuple(PROFILES),
         help="quick: some ten minutes on two cores (default: full)",
     )
-    parser.add_argument("--cluster", default="", metavar="FILE", help="cluster YAML (default: one process a core)")
+    parser.add_argument(
+        "--cluster",
+        default="",
+        metavar="FILE",
+        help="where folds are trained, as the files of deployments/clusters (default: one process a core here)",
+    )
     parser.add_argument(
         "--device", default="auto", choices=("auto", "cpu", "cuda"), help="auto (default): a GPU where there is one"
     )
