@@ -231,7 +231,10 @@ def markdown(cohort: Cohort, last: Finished) -> str:
         "stage, seconds of work": [(name, f"{s:.0f}") for name, s in last.manifest.get("seconds_by_stage", {}).items()],
     }
     tables = [_markdown_table(head, rows) for head, rows in parts.items() if rows]
-    where = f"Report: `{cohort.root / last.report}` (on the machine that ran it; no copy is kept here)"
+    path = cohort.root.resolve() / last.report
+    where = (
+        f"Report: [{path}]({path.as_uri()}), on the machine that ran it: copy the link, no browser follows it from here"
+    )
     return "\n\n".join([f"# {cohort.root.name}, run {last.run_id}", where, *tables]) + "\n"
 
 

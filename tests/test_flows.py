@@ -126,6 +126,8 @@ def test_prefect_shows_the_run_and_no_patient(tmp_path: Path, archive: Path, clu
     assert artifacts["studies-cohort"] == 100.0
     shown = artifacts["summary-cohort"]
     assert summary["run_id"] in shown and "| graded | 2 |" in shown and "study.no_sagittal_t2" in shown
+    report = tmp_path / "cohort" / "runs" / summary["run_id"] / "report.html"
+    assert report.is_file() and f"({report.as_uri()})" in shown
     assert all(part in shown for part in ("studies an hour", "files a second", "| levels |", "report.html"))
     assert json.loads(artifacts["to-look-at-cohort"]) == []
     assert_studies_are_logged(records, read_table(tmp_path / "cohort", "studies").to_pylist())
