@@ -3,7 +3,8 @@
 The maps are Grad-CAM (Selvaraju 2017) without the step that averages the gradient over the map, that is HiResCAM
 (Draelos & Carin 2020): gradient times activation, place by place, summed over channels, negatives dropped. The average
 would lose what matters here, for the shipped network reads what is above and below the disc apart: on synthetic MC1
-lesions of one endplate 84 % of the map lies on that side, after averaging 60 %.
+lesions of one endplate 83 % of the map lies on that side (with the weights before these 84 %, after averaging 60 %); on
+synthetic MC2 half.
 
 A map says what spoke for the class that is shown, not that there is a lesion; it is as coarse as the network's own maps
 (about 5 mm).
