@@ -24,7 +24,7 @@ LOOK_MOST = 9
 SLICE_MM = 4.0  # between slices around the midline where they are thinner (3D acquisitions)
 CANAL = 0.45  # of a disc's width behind its box: the canal
 DISCS_APART_MM = (23.0, 52.0)
-LUMBAR_SCORE = 0.5  # mean score of the named discs; 164 real lumbar images of four sources: 0.62 and more
+LUMBAR_SCORE = 0.5  # mean score of the named discs; 164 real lumbar images of three sources: 0.62 and more
 TALLEST_MM = 550.0  # lumbar images are 250 to 450 mm high, whole-spine ones 600 and more
 Detections = tuple[np.ndarray, np.ndarray, np.ndarray]
 

@@ -1,12 +1,13 @@
 """`modic grade` killed at random moments, Prefect and Dask included: what each kill broke, which ought to be nothing.
 
-    python tests/benchmarks/kills.py [--kills 20] [--of run worker] [--demo] [--seed 1]
+    python tests/benchmarks/kills.py [--kills 20] [--of run worker grader] [--demo] [--seed 1]
 
 A cohort is graded, studies are added to its archive, and runs over it are killed (SIGKILL): the run's whole process
-group, or one worker of Dask, which the run itself must survive. After every `EACH` killed runs one is left alone. Then
-the tables must be those of a cohort that nothing disturbed, row for row, no finished study graded twice, no check
-offended, the exit code 3 (one study fails by itself). `current/` is read all the while. Studies are tiny and graded
-without networks (tests/fake_worker.py); --demo takes synthetic patients and the shipped networks.
+group, or one worker of Dask, also once shards are taken up (`grader`), which the run itself must survive. After every
+`EACH` killed runs one is left alone. Then the tables must be those of a cohort that nothing disturbed, row for row, no
+finished study graded twice, no check offended, the exit code 3 (one study fails by itself). `current/` is read all the
+while. Studies are tiny and graded without networks (tests/fake_worker.py); --demo takes synthetic patients and the
+shipped networks.
 """
 
 import argparse
@@ -21,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -36,7 +38,7 @@ from modic import query, shards  # noqa: E402
 from modic.cohort import open_cohort  # noqa: E402
 from modic.phantom.archive import write_archive  # noqa: E402
 
-EACH = {"run": 5, "worker": 1}  # kills of one cohort
+EACH = {"run": 5, "worker": 1, "grader": 1}  # kills of one cohort
 FAILED = 3  # exit code: some studies failed
 GONE_S = 30  # in which what a killed run started must have ended
 
@@ -45,17 +47,17 @@ def main() -> None:
     """Print one line a kill, and end with 1 where one broke something."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--of", nargs="+", choices=("run", "worker"), default=["run", "worker"])
+    parser.add_argument("--of", nargs="+", choices=EACH, default=list(EACH))
     parser.add_argument("--demo", action="store_true")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     dice = random.Random(options.seed)
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
-        lasts = dict(zip(("run", "worker"), prepare(home, demo=options.demo), strict=True))
+        lasts = prepare(home, demo=options.demo)
         trouble = []
         for of in options.of:
-            kill = {"run": kill_run, "worker": kill_worker}[of]
+            kill = kill_run if of == "run" else partial(kill_worker, of)
             for number in range(0, options.kills, EACH[of]):
                 count = min(EACH[of], options.kills - number)
                 trouble += kill_and_compare(
@@ -64,8 +66,8 @@ def main() -> None:
     sys.exit(bool(trouble))
 
 
-def prepare(home: Path, *, demo: bool) -> tuple[float, float]:
-    """Archive, a cohort `before` its last studies came, and `undisturbed`; seconds of that run and of its workers."""
+def prepare(home: Path, *, demo: bool) -> dict[str, float]:
+    """Archive, a cohort `before` its last studies came, and `undisturbed`; seconds in which each of EACH is there."""
     (home / "cohort.toml").write_text("[run]\nshard_size = 1\npictures = false\n")
     preload = ["flows.worker", *([] if demo else [str(ROOT / "tests" / "fake_worker.py")])]
     (home / "cluster.yaml").write_text(json.dumps({"cluster_kwargs": {"n_workers": 2, "preload": preload}}))
@@ -78,16 +80,14 @@ def prepare(home: Path, *, demo: bool) -> tuple[float, float]:
         else:
             for patient in patients:
                 dicoms.write(dicoms.study(patient=patient, n=5), home / "archive" / patient)
-        started = time.monotonic()
-        run, begun, ended = start(home, "undisturbed"), 0.0, 0.0
+        run, seen = start(home, "undisturbed"), {of: [time.monotonic()] for of in EACH}
         while _still_runs(run, 0.2):
-            if _workers_of(run):
-                ended = time.monotonic()
-                begun = begun or ended
-        lasts = time.monotonic() - started, ended - begun
-        print(
-            "an undisturbed run: {:.0f} s, its workers {:.0f} s; exit code".format(*lasts), run.returncode, flush=True
-        )
+            for of in EACH:
+                if _is_there(of, run, home / "undisturbed"):
+                    seen[of].append(time.monotonic())
+        lasts = {of: max(times) - min(times[1:], default=times[0]) for of, times in seen.items()}
+        said = ", ".join(f"{of} {seconds:.0f} s" for of, seconds in lasts.items())
+        print(f"an undisturbed run: {said}; exit code {run.returncode}", flush=True)
         if not (home / "before").exists():
             shutil.copytree(home / "undisturbed", home / "before", symlinks=True)
     return lasts
@@ -138,33 +138,38 @@ def kill_run(run: subprocess.Popen, moment: float, cohort: Path) -> tuple[str, l
     names = [" ".join(one.cmdline()[:4]) for one in left]
     for one in left:
         one.kill()
-    return f"killed the run with {len(family)} processes; {when}", [f"outlived it: {name}" for name in names]
+    return f"killed the run with {len(family)} processes at {when}", [f"outlived it: {name}" for name in names]
 
 
-def kill_worker(run: subprocess.Popen, moment: float, cohort: Path) -> tuple[str, list[str]]:
-    """Kill one worker of Dask `moment` seconds after they have begun; the run itself must end as promised."""
-    begun = _workers_of(run)
-    while not begun and _still_runs(run, 0.05):
-        begun = _workers_of(run)
-    killed, when = 0, ""
+def kill_worker(of: str, run: subprocess.Popen, moment: float, cohort: Path) -> tuple[str, list[str]]:
+    """Kill one worker of Dask `moment` seconds after `of` has begun; the run itself must end as promised."""
+    while not _is_there(of, run, cohort) and _still_runs(run, 0.05):
+        pass
+    said = "none killed, all had ended"
     if _still_runs(run, moment):
         for one in _workers_of(run)[:1]:  # in the order of their starts, which is random enough beside the moment
-            when = stage(cohort)
+            said = f"one killed at {stage(cohort)}"
             one.kill()
-            killed += 1
     code = run.wait()
-    said = f"{len(begun)} workers, {killed} killed; {when or 'all had ended'}; exit code {code}"
-    return said, [f"exit code {code} after a killed worker"] if code != FAILED else []
+    return f"{said}; exit code {code}", [f"exit code {code} after a killed worker"] if code != FAILED else []
 
 
-def stage(cohort: Path) -> str:
+def stage(cohort: Path) -> dict[str, int]:
     """How far the shards of the run at hand are."""
     inputs = [path for path in (cohort / "private" / "shards").glob("*/*.json")]
     done = {path.stem for one in inputs for path in (cohort / "runs" / one.parent.name / "shards").glob("*.parquet")}
     at = [path.with_suffix(".at") for path in inputs if path.stem not in done]
     begun = [path.read_text() for path in at if path.exists()]
     loading = begun.count(str(shards.LOADING))
-    return f"{len(inputs)} shards: {loading} loading, {len(begun) - loading} grading, {len(done)} finished"
+    return {"shards": len(inputs), "loading": loading, "grading": len(begun) - loading, "finished": len(done)}
+
+
+def _is_there(of: str, run: subprocess.Popen, cohort: Path) -> bool:
+    """Whether the run, a worker of it, or a shard that is being graded is there."""
+    if of == "grader":
+        at = stage(cohort)
+        return at["loading"] + at["grading"] > 0
+    return of == "run" or bool(_workers_of(run))
 
 
 def _workers_of(run: subprocess.Popen) -> list[psutil.Process]:
