@@ -153,6 +153,7 @@ def assert_studies_are_logged(records: dict[str, list[dict[str, Any]]], studies:
 def prefect_records(archive: str) -> dict[str, list[dict[str, Any]]]:
     """Everything that Prefect keeps of the last flow run over a folder of this name."""
     from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
     from prefect.client.schemas.sorting import FlowRunSort
     from prefect.events.worker import EventsWorker
     from prefect.logging.handlers import APILogWorker
@@ -160,8 +161,8 @@ def prefect_records(archive: str) -> dict[str, list[dict[str, Any]]]:
     APILogWorker.instance().drain()
     EventsWorker.drain_all(timeout=10)
     with get_client(sync_client=True) as client:
-        flow_run = client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC)[0]
-        assert flow_run.name.startswith(f"{archive} 20")
+        named = FlowRunFilter(name=FlowRunFilterName(like_=f"{archive} 20"))  # others may be scheduled by other tests
+        flow_run = client.read_flow_runs(flow_run_filter=named, sort=FlowRunSort.START_TIME_DESC)[0]
         of_run = {"flow_runs": {"id": {"any_": [str(flow_run.id)]}}}
         for _ in range(50):  # the server writes task runs a moment later
             task_runs = client.request("POST", "/task_runs/filter", json=of_run).json()

@@ -4,49 +4,54 @@ Batch k is drawn with random numbers of the seed and k alone. So it is the same 
 processes do, and a training that goes on needs to know no more than how many batches it has seen.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from concurrent.futures import Future, ProcessPoolExecutor
+from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
 
 from modic.limits import cores
 
-AHEAD = 4  # batches that each process keeps ready
+Make = Callable[[np.random.Generator], Any]
+AHEAD = 4  # batches for each process that are made and not yet asked for
+_made_here: list[tuple[Make, int]] = []  # in a process that makes batches: what makes them, and the seed
 
 
-@dataclass(frozen=True, eq=False)
-class _Batches:
-    """What torch's DataLoader reads: item k is batch k."""
-
-    make: Callable[[np.random.Generator], Any]
-    seed: int
-
-    def __getitem__(self, k: int) -> Any:
-        return self.make(np.random.default_rng([self.seed, k]))
-
-
-def batches_from(
-    make: Callable[[np.random.Generator], Any], first: int, last: int, *, seed: int, workers: int
-) -> Iterator[Any]:
+def batches_from(make: Make, first: int, last: int, *, seed: int, workers: int) -> Iterator[Any]:
     """Batches `first` to `last` - 1 as `make` gives them; made when asked for, or ahead by `workers` processes.
 
     What `make` gives must hold arrays, not tensors, and be made without a GPU: processes are forked, so that they share
     the images of this one.
     """
-    import torch
-    from torch.utils.data import DataLoader
-
-    batches: Any = _Batches(make, seed)
     if not workers:
-        return (batches[k] for k in range(first, last))
-    return iter(
-        DataLoader(
-            batches, batch_size=None, sampler=range(first, last), collate_fn=_as_it_is, num_workers=workers,
-            prefetch_factor=AHEAD, worker_init_fn=_alone, multiprocessing_context="fork",
-            generator=torch.Generator(),
-        )
-    )  # fmt: skip
+        yield from (make(np.random.default_rng([seed, k])) for k in range(first, last))
+        return
+    pool = ProcessPoolExecutor(workers, get_context("fork"), initializer=_begin, initargs=(make, seed))
+    waiting: deque[Future[Any]] = deque()
+    try:
+        for k in range(first, last):
+            waiting.append(pool.submit(_batch, k))
+            if len(waiting) > AHEAD * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _begin(make: Make, seed: int) -> None:
+    """Of a process: fork brings `make` along, which could not be sent."""
+    import cv2
+
+    cv2.setNumThreads(0)
+    _made_here[:] = [(make, seed)]
+
+
+def _batch(k: int) -> Any:
+    make, seed = _made_here[0]
+    return make(np.random.default_rng([seed, k]))
 
 
 def workers_for(device: str, asked: int | None) -> int:
@@ -54,13 +59,3 @@ def workers_for(device: str, asked: int | None) -> int:
     if asked is not None:
         return asked
     return max(cores() - 1, 1) if device == "cuda" else 0
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch
-
-
-def _alone(_: int) -> None:
-    import cv2
-
-    cv2.setNumThreads(0)
