@@ -14,7 +14,7 @@ import numpy as np
 
 from modic.config import LevelOptions
 from modic.errors import Reason, Rejected
-from modic.numbering import Candidate, count_from_below, doubt, left_below, lower_part, name_sequence
+from modic.numbering import Candidate, count_from_below, doubt, lower_part, name_sequence
 from modic.records import LEVELS, LevelBox, LevelSet, Volume
 from modic.weights import Model
 
@@ -42,7 +42,7 @@ def find_levels(t2: Volume, *, detector: Model, options: LevelOptions) -> LevelS
     temperature = detector.card.get("calibration", {}).get("numbering_temperature", 1.0)
     names, p_numbering = name_sequence(candidates, temperature=temperature)
     doubts = doubt(candidates, names, _last_row(canonical.voxels[midline]))
-    if (cut := lower_part(candidates)) is not None and left_below(candidates, names) is not None:
+    if (cut := lower_part(candidates, names)) is not None:
         lower = _look_below(canonical.voxels[around], int(cut), detector, options.score_min)
         if counted := count_from_below(candidates, names, lower):
             names, p_numbering, doubts = counted, 1 - p_numbering, "another count from above"

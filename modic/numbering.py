@@ -88,8 +88,11 @@ def left_below(candidates: list[Candidate], names: Names) -> int | None:
     return likely[-1] if likely and named and likely[-1] > named[-1] else None
 
 
-def lower_part(candidates: list[Candidate]) -> float | None:
-    """The row above the lowest `COUNTED` candidates that look like discs; None where there are no more than these."""
+def lower_part(candidates: list[Candidate], names: Names) -> float | None:
+    """The row above the lowest `COUNTED` candidates that look like discs; None where no disc is `left_below`, or
+    where there are no more than these."""
+    if left_below(candidates, names) is None:
+        return None
     rows = [c.centre[1] for c in candidates if c.scores.sum() >= LOOKS_LIKE_A_DISC]
     return float(rows[-COUNTED - 1] + rows[-COUNTED]) / 2 if len(rows) > COUNTED else None
 

@@ -106,7 +106,7 @@ def test_a_disc_left_below_is_counted_from_where_the_lower_part_alone_says_so() 
     names, _ = name_sequence(discs)
     assert names == [0, 1, 2, 3, 4, 5, None]
     assert left_below(discs, names) == 6
-    assert lower_part(discs) == (discs[2].centre[1] + discs[3].centre[1]) / 2  # four discs stay
+    assert lower_part(discs, names) == (discs[2].centre[1] + discs[3].centre[1]) / 2  # four discs stay
     below = [Candidate(disc.box, seen.scores) for disc, seen in zip(discs[3:], looks_like(2, 3, 4, 5), strict=True)]
     assert count_from_below(discs, names, below) == [None, 0, 1, 2, 3, 4, 5]
 
@@ -120,7 +120,7 @@ def test_the_count_stays_where_the_lower_part_sees_it_as_the_whole_does_or_other
     assert count_from_below(discs, names, []) is None
     ordinary = spine()
     assert left_below(ordinary, name_sequence(ordinary)[0]) is None
-    assert lower_part(ordinary[:4]) is None
+    assert lower_part(ordinary[:4], [0, 1, 2, 3]) is None
 
 
 @pytest.mark.parametrize("seed", range(5))

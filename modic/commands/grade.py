@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modic.commands.adding import OK, SOME_STUDIES_FAILED, add_command
+from modic.commands.adding import OK, SOME_STUDIES_FAILED, add_cluster_arguments, add_command
 
 if TYPE_CHECKING:
     from modic.cohort import Cohort
@@ -32,15 +32,7 @@ finished shards. Exit codes: 0 all graded or excluded, 3 some studies failed, 2 
         metavar="FILE",
         help="options; deployments/cohort.toml has all of them, with their defaults",
     )
-    grade.add_argument(
-        "--cluster",
-        default="",
-        metavar="FILE",
-        help="where studies are graded, as the files of deployments/clusters (default: one process a core here)",
-    )
-    grade.add_argument(
-        "--device", default="auto", choices=("auto", "cpu", "cuda"), help="auto (default): a GPU where there is one"
-    )
+    add_cluster_arguments(grade, "studies are graded")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from modic.commands.adding import OK, add_command
+from modic.commands.adding import OK, add_cluster_arguments, add_command
 
 
 def add(commands: Any, wanted: bool) -> None:
@@ -55,17 +55,9 @@ for a study also:
         "--profile",
         default="full",
         choices=tuple(PROFILES),
-        help="quick: some ten minutes on two cores (default: full)",
+        help="quick: under ten minutes on two cores (default: full)",
     )
-    parser.add_argument(
-        "--cluster",
-        default="",
-        metavar="FILE",
-        help="where folds are trained, as the files of deployments/clusters (default: one process a core here)",
-    )
-    parser.add_argument(
-        "--device", default="auto", choices=("auto", "cpu", "cuda"), help="auto (default): a GPU where there is one"
-    )
+    add_cluster_arguments(parser, "folds are trained")
     parser.add_argument(
         "--normalizations",
         type=lambda text: tuple(text.split(",")),

@@ -105,7 +105,7 @@ PROFILES: dict[str, dict[str, Any]] = {
         "repeats": 2, "region_size": 24, "slices": 3, "widths": (8, 16, 32, 64), "epochs": 4, "epoch_steps": 45,
     },
 }  # fmt: skip
-"""full: the paper's, for a GPU. quick: about ten minutes on two CPU cores, to see that all works on one's own data."""
+"""full: the paper's, for a GPU. quick: under ten minutes on two CPU cores, to see that all works on one's own data."""
 
 
 def design_from(options: Mapping[str, Any]) -> Design:
