@@ -9,11 +9,6 @@ COHORT: dict[str, Any] = {
 }  # fmt: skip
 """The argument of every command that reads a cohort."""
 
-DEVICE: dict[str, Any] = {
-    "default": "auto", "choices": ("auto", "cpu", "cuda"), "help": "auto (default): a GPU where there is one",
-}  # fmt: skip
-"""The option of every command that runs networks."""
-
 OK, RUN_FAILED, WRONG_USAGE, SOME_STUDIES_FAILED = 0, 1, 2, 3
 
 
@@ -40,7 +35,9 @@ def add_cluster_arguments(command: argparse.ArgumentParser, work: str) -> None:
         metavar="FILE",
         help=f"where {work}, as the files of deployments/clusters (default: one process a core here)",
     )
-    command.add_argument("--device", **DEVICE)
+    command.add_argument(
+        "--device", default="auto", choices=("auto", "cpu", "cuda"), help="auto (default): a GPU where there is one"
+    )
 
 
 def add_models(command: argparse.ArgumentParser, verb: str, modules: dict[str, Any], about: dict[str, str]) -> None:

@@ -2,9 +2,8 @@
 
 How hard the cohort is was tuned on `standardize` alone, for the quick profile (24 px, 180 batches), until balanced
 accuracy fell in the paper's range of results (0.71 to 0.80). Mean of the first repeat's five folds: 0.69 with lesions
-as deep as the phantom has them, 0.74 a quarter deeper (0.75 with batches as they
-are drawn now). A larger network that is trained to the end will find these
-easy; make `DEPTH` smaller for it, again on `standardize` alone.
+as deep as the phantom has them, 0.74 a quarter deeper (0.75 with batches as they are drawn now). A larger network that
+is trained to the end will find these easy; make `DEPTH` smaller for it, again on `standardize` alone.
 """
 
 from collections.abc import Callable
