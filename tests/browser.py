@@ -25,7 +25,11 @@ def chromium() -> Iterator[Any]:
 
 
 def opened(browser: Any, path: Path) -> tuple[Any, list[str]]:
-    """A page with a file in it, and everything that it complained about or asked for from elsewhere, as it comes."""
+    """A page with a file in it, and everything that it complained about or asked for from elsewhere, as it comes.
+
+    Wait with locators: `wait_for_function` evaluates text in the page again and again, which the page's own content
+    security policy forbids, so it fails whenever the first look comes too early.
+    """
     page = browser.new_page(viewport={"width": 1500, "height": 1000}, accept_downloads=True)
     page.set_default_timeout(60_000)
     trouble: list[str] = []

@@ -172,7 +172,7 @@ def test_a_script_that_got_into_the_page_would_not_run(browser: Any, cohort: Pat
 
 def test_pictures_are_loaded_only_of_the_study_that_is_looked_at(page: Any) -> None:
     assert page.inner_text(".cases h3") == key("s", 0)
-    page.wait_for_function("[...document.querySelectorAll('.cases canvas')].length >= 10")
+    page.locator(".cases canvas").nth(9).wait_for()
     page.wait_for_timeout(300)
     names = page.evaluate("performance.getEntriesByType('resource').map((entry) => entry.name)")
     assert len(names) <= 8
@@ -275,7 +275,7 @@ def test_a_link_leads_to_its_study(browser: Any, cohort: Path) -> None:
 def test_a_list_and_the_head_of_the_page_lead_to_the_cases(page: Any) -> None:
     page.click("nav >> text=Studies to look at")
     page.click(f"a[href='#{key('s', 1)}'] >> nth=0")
-    page.wait_for_function(f"document.querySelector('.cases h3').innerText === '{key('s', 1)}'")
+    page.locator(".cases h3", has_text=key("s", 1)).wait_for()
     targets = page.eval_on_selector_all("nav a", "(all) => all.map((a) => a.getAttribute('href').slice(1))")
     assert "cases" in targets and all(page.query_selector(f"#{name}") for name in targets)
     page.click("nav >> text=Cases")

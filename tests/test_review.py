@@ -157,10 +157,10 @@ def test_reading_in_a_browser_from_the_first_disc_to_the_table(cohort: Path, tmp
         page, trouble = opened(browser, tmp_path / "out" / "reader-1.html")
         assert page.locator(".items li").count() == 30
         assert "MC" not in page.inner_text(".view h3") and page.locator(".view table").count() == 0
-        page.wait_for_function("document.querySelectorAll('.tiles canvas').length === 10")
+        page.locator(".tiles canvas").nth(9).wait_for()
         for number in range(30):
             page.keyboard.press("w" if number == 3 else str(number % 3))
-        page.wait_for_function("document.querySelectorAll('.items .done').length === 30")
+        page.locator(".items .done").nth(29).wait_for()
         with page.expect_download() as download:
             page.click("#export")
         download.value.save_as(tmp_path / "reader-1.csv")
