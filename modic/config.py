@@ -45,7 +45,7 @@ class LevelOptions:
 
     slices: int = _option(3, "central T2 slices shown to the detector")
     score_min: float = _option(0.05, "candidate boxes below this detector score are ignored")
-    numbering_min: float = _option(0.97, "probability that all names are right: `uncertain` below")
+    numbering_min: float = _option(0.96, "probability that all names are right: `uncertain` below")
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,8 @@
 The detector (Faster R-CNN) sees T2 slices one by one and proposes boxes with a score for every level name. First it
 looks at slices spread over the stack: the midline is where discs are found and the canal behind them is bright
 (cerebrospinal fluid on T2), wherever in the stack that is. Then boxes of the slices around the midline that are the
-same disc become one candidate, and candidates are named once for the whole spine (modic/numbering.py).
+same disc become one candidate, and candidates are named once for the whole spine (modic/numbering.py). The midline is
+then looked at from afar, to see whether the names hold.
 """
 
 from dataclasses import replace
@@ -14,7 +15,7 @@ import numpy as np
 
 from modic.config import LevelOptions
 from modic.errors import Reason, Rejected
-from modic.numbering import Candidate, count_from_below, doubt, lower_part, name_sequence
+from modic.numbering import Candidate, agreed, count_from_below, doubt, lower_part, name_sequence
 from modic.records import LEVELS, LevelBox, LevelSet, Volume
 from modic.weights import Model
 
@@ -26,6 +27,7 @@ CANAL = 0.45  # of a disc's width behind its box: the canal
 DISCS_APART_MM = (23.0, 52.0)
 LUMBAR_SCORE = 0.5  # mean score of the named discs; 164 real lumbar images of three sources: 0.62 and more
 TALLEST_MM = 550.0  # lumbar images are 250 to 450 mm high, whole-spine ones 600 and more
+FARTHER = (0.85, 0.7)  # of the detector's image that the slice fills in the looks that test the names
 Detections = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
@@ -47,6 +49,8 @@ def find_levels(t2: Volume, *, detector: Model, options: LevelOptions) -> LevelS
         if counted := count_from_below(candidates, names, lower):
             names, p_numbering, doubts = counted, 1 - p_numbering, "another count from above"
             candidates = [replace(c, scores=np.full(len(LEVELS), c.scores.max())) for c in candidates]
+    farther = _look_from_afar(canonical.voxels[midline], detector, options.score_min)
+    p_numbering = agreed(candidates, names, p_numbering, farther, temperature=temperature)
     boxes = tuple(
         _to_native(LEVELS[name], c, midline, canonical, t2)
         for name, c in zip(names, candidates, strict=True)
@@ -135,6 +139,16 @@ def _look_below(images: np.ndarray, cut: int, detector: Model, score_min: float)
     """What the detector sees in slices (n, rows, columns) without the rows above `cut`, in the slices' pixels."""
     found = detect(images[:, cut:], detector)
     return merge([(boxes + np.array([0, cut, 0, cut]), *rest) for boxes, *rest in found], score_min)
+
+
+def _look_from_afar(image: np.ndarray, detector: Model, score_min: float) -> list[list[Candidate]]:
+    """What the detector sees in a slice (rows, columns) that fills only a part of its image, in the slice's pixels."""
+    looks = []
+    for share in FARTHER:
+        margin = round((1 / share - 1) / 2 * max(image.shape))
+        ((boxes, *rest),) = detect(np.pad(image, margin, constant_values=image.min())[None], detector)
+        looks.append(merge([(boxes - margin, *rest)], score_min))
+    return looks
 
 
 def _last_row(image: np.ndarray) -> float:

@@ -15,7 +15,7 @@ from modic.levels import (
     slices_around,
     spread_slices,
 )
-from modic.numbering import Candidate, count_from_below, doubt, left_below, lower_part, name_sequence
+from modic.numbering import Candidate, agreed, count_from_below, doubt, left_below, lower_part, name_sequence
 from modic.phantom.anatomy import make_patient
 from modic.phantom.physics import Sequence
 from modic.phantom.render import Grid, disc_boxes, render
@@ -84,6 +84,25 @@ def test_a_vertebra_too_many_or_too_few_is_uncertain():
     assert ordinary > 0.95
     assert name_sequence(looks_like(0, 1, 2, 2, 3, 4, 5))[1] < 0.9 < ordinary  # one disc more than there are names
     assert name_sequence(looks_like(0, 1, 2, 4, 5))[1] < 0.9  # evenly spaced, so none was overlooked
+
+
+def moved(discs: list[Candidate], by: int) -> list[Candidate]:
+    """The same discs, each looking like the name `by` levels further down."""
+    return [Candidate(disc.box, seen.scores) for disc, seen in zip(discs, spine(len(discs), first=by), strict=True)]
+
+
+def test_names_are_as_sure_as_all_looks_together() -> None:
+    discs = spine(5)
+    names, p = name_sequence(discs)
+    assert p > 0.99
+    assert agreed(discs, names, p, []) == pytest.approx(p)
+    assert agreed(discs, names, p, [discs, discs]) == pytest.approx(p)
+    assert agreed(discs, names, p, [discs]) > agreed(discs, names, p, [discs, moved(discs, 1)]) > 0.5
+    assert agreed(discs, names, p, [moved(discs, 1), moved(discs, 1)]) < 0.5
+    doubtful = agreed(discs, names, p, [looks_like(0, 1, 2, 3, 4)])  # the same names, less sure
+    assert name_sequence(looks_like(0, 1, 2, 3, 4))[1] < doubtful < p
+    assert agreed(discs, names, p, [[]]) < 0.5  # sees no disc at all
+    assert agreed([], [], 0.0, [discs]) < 0.5
 
 
 def test_what_makes_numbering_uncertain_whatever_the_scores():
@@ -172,13 +191,20 @@ def test_detector_image_scales_by_the_longer_side():
     assert 0.95 < padded.max() <= 1
 
 
+def shown(image):
+    """Share of a detector's image that is no margin, and where that part starts, px."""
+    rows = np.flatnonzero(image[0].amax(1).numpy() > 0)
+    return (rows[-1] + 1 - rows[0]) / len(image[0]), rows[0]
+
+
 class FixedBoxes:
-    """A detector that finds the six discs at fixed places of its 64 px image."""
+    """A detector that finds the six discs at fixed places of the 64 px that it is shown."""
 
     def __call__(self, images):
         import torch
 
-        boxes = torch.tensor([[20.0, 8 * i + 4, 40, 8 * i + 9] for i in range(6)])
+        share, start = shown(images[0])
+        boxes = torch.tensor([[20.0, 8 * i + 4, 40, 8 * i + 9] for i in range(6)]) * share + start
         return [{"boxes": boxes, "scores": torch.full((6,), 0.9), "labels": torch.arange(1, 7)} for _ in images]
 
 
@@ -190,12 +216,24 @@ class SteepSacrum:
     def __call__(self, images):
         import torch
 
+        share, start = shown(images[0])
         discs = torch.tensor([[20.0, 8 * i + 4, 40, 8 * i + 9] for i in range(7)])
         labels, scores = torch.tensor([1, 2, 3, 4, 5, 6, 6]), torch.tensor([0.9] * 6 + [0.5])
-        if images[0][0, -1].max() == 0:  # padded below: the lower part
+        if start:  # from afar
+            discs = discs * share + start
+        elif share < 1:  # the lower part
             discs, labels = discs[3:] - torch.tensor([0, self.TOP_OF_FOUR] * 2), torch.tensor([3, 4, 5, 6])
             scores = torch.full((4,), 0.9)
         return [{"boxes": discs, "scores": scores, "labels": labels} for _ in images]
+
+
+class NotFromAfar(FixedBoxes):
+    """The same, but for names that move down by one where the spine is shown smaller."""
+
+    def __call__(self, images):
+        (found,) = super().__call__(images)
+        down = 1 if shown(images[0])[0] < 1 else 0
+        return [{name: value[: 6 - down] for name, value in found.items()} | {"labels": found["labels"][down:]}]
 
 
 def test_a_steep_sacrum_is_counted_from_below_and_called_uncertain():
@@ -207,6 +245,19 @@ def test_a_steep_sacrum_is_counted_from_below_and_called_uncertain():
     assert [(b.level, round(b.box[1])) for b in found.boxes] == [(n, 8 * i + 12) for i, n in enumerate(LEVELS)]
     assert found.numbering == "uncertain"
     assert found.p_numbering < 0.05
+
+
+def test_names_that_do_not_hold_from_afar_are_uncertain():
+    voxels = np.random.default_rng(0).uniform(0.1, 1, size=(5, 64, 64)).astype(np.float32)
+    affine = np.array([[0, 0, 4, -12], [1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]], float)
+    card = {"preprocessing": {"image_size": 64, "percentiles": [0, 100]}}
+    sure, other = (
+        find_levels(Volume(voxels, affine), detector=Model(net(), card, "", "cpu"), options=LevelOptions())
+        for net in (FixedBoxes, NotFromAfar)
+    )
+    assert [b.box for b in sure.boxes] == [b.box for b in other.boxes]
+    assert sure.p_numbering > 0.95
+    assert other.p_numbering < 0.5 and other.numbering == "uncertain"
 
 
 @pytest.mark.parametrize("flip", [False, True])

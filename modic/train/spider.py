@@ -62,7 +62,8 @@ def load_spider(folder: Path, *, detector: str = "") -> list[Sample]:
 def boxed_by(detector: str, folder: Path, boxes: dict[str, Any]) -> dict[str, Any]:
     """`boxes` with entries for slices that have none to trust and on which a detector is sure of all six levels.
 
-    The shipped detector's boxes were looked at on all 230 such slices; what was wrong is in `BOXED_WRONG`.
+    The shipped detector's boxes were looked at on 230 such slices, before it tested names by looks from afar, which
+    left out some; what was wrong is in `BOXED_WRONG`.
     """
     from modic.config import LevelOptions
     from modic.levels import find_levels
