@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from modic.train.metrics import (
+    OEDEMA_FOUND,
     auc_interval,
     calibration_error,
     counted,
@@ -14,6 +15,7 @@ from modic.train.metrics import (
     kappa,
     level_metrics,
     numbering_metrics,
+    oedema_found,
     probability_metrics,
     reliability,
     set_metrics,
@@ -41,6 +43,16 @@ def test_grades_against_numbers_worked_out_by_hand() -> None:
     assert found["F1", "weighted"] == pytest.approx(0.4 * f0 + 0.2 * f1 + 0.4 * f2)
     chance = (4 * 5 + 2 * 1 + 4 * 4) / 100
     assert found["Cohen's kappa", "all"] == pytest.approx((0.7 - chance) / (1 - chance))
+
+
+def test_oedema_is_found_at_the_specificity_that_the_discs_without_it_allow() -> None:
+    labels = np.array([0] * 20 + [1] * 10 + [2] * 5)
+    share = np.concatenate([np.linspace(0, 0.5, 20), np.linspace(0.41, 0.95, 10), np.full(5, 0.9)])
+    p = np.column_stack([0.8 * (1 - share), 0.8 * share, np.full(35, 0.2)])
+    # three of twenty may be above it: the fourth highest of type 0 is at 0.421, which one of type 1 lies below
+    assert oedema_found(p, labels)[OEDEMA_FOUND] == pytest.approx(9 / 10)
+    assert math.isnan(oedema_found(p[:20], labels[:20])[OEDEMA_FOUND])
+    assert counted(OEDEMA_FOUND, labels).sum() == 30
 
 
 def test_weighted_kappa_forgives_near_misses_and_one_class_alone_has_none() -> None:

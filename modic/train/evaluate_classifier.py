@@ -19,7 +19,16 @@ from modic.train.classifier import ClassifierTraining, add_data_arguments, examp
 from modic.train.columns import Columns
 from modic.train.evaluation import Table, cell, count, described, publish, with_intervals
 from modic.train.evaluation import add_arguments as add_shared
-from modic.train.metrics import Numbers, counted, grade_metrics, mc, probability_metrics, set_metrics
+from modic.train.metrics import (
+    OEDEMA_FOUND,
+    Numbers,
+    counted,
+    grade_metrics,
+    mc,
+    oedema_found,
+    probability_metrics,
+    set_metrics,
+)
 from modic.train.views import Example, Stress
 
 MOST_JITTER, MOST_MM = 0.2, 5.0  # what the margin of the cached regions has room for
@@ -140,6 +149,7 @@ def measure_group(
         before = probability_metrics(raw[rows], labels[rows])
         return (
             grade_metrics(p[rows], labels[rows])
+            | oedema_found(p[rows], labels[rows])
             | set_metrics(p[rows], labels[rows], quantiles)
             | probability_metrics(p[rows], labels[rows])
             | {(metric + BEFORE, which): value for (metric, which), value in before.items()}
@@ -191,9 +201,10 @@ def _tables(name: str, rows: list[dict[str, Any]]) -> list[Table]:
         (f"{metric}, {which}", cell(rows, metric, which))
         for metric, which in (
             ("balanced accuracy", "all"), ("F1", "macro"), ("F1", "weighted"), ("Cohen's kappa", "all"),
-            ("Cohen's kappa", "linear weights"), ("ROC AUC", "MC0 vs MC2"), ("coverage", "all"), ("abstained", "all"),
-            ("accuracy where not abstained", "all"),
+            ("Cohen's kappa", "linear weights"), ("ROC AUC", "MC0 vs MC2"), OEDEMA_FOUND, ("coverage", "all"),
+            ("abstained", "all"), ("accuracy where not abstained", "all"),
         )
+        if cell(rows, metric, which) != "–"
     ]  # fmt: skip
     kinds = ("calibration error", "Brier")
     calibration = [

@@ -19,6 +19,8 @@ DRAWS = 500
 BINS = 10
 NAMED = 0.5  # a level is named right where the box of its name overlaps the disc of its name this much (IoU)
 NAN = float("nan")
+SPECIFICITY = 0.85
+OEDEMA_FOUND: Key = (f"sensitivity at a specificity of {SPECIFICITY:.0%}", "MC1 vs MC0")
 
 
 def mc(k: int) -> str:
@@ -85,6 +87,22 @@ def auc(scores: np.ndarray, positive: np.ndarray, weights: np.ndarray | None = N
 
     both = 0 < positive.sum() < len(positive)
     return float(roc_auc_score(positive, scores, sample_weight=weights)) if both else NAN
+
+
+def oedema_found(p: np.ndarray, labels: np.ndarray) -> Numbers:
+    """Sensitivity for MC1 among discs of type 0 and 1, where `SPECIFICITY` or more of those of type 0 are told from it.
+
+    Ordered by p1 / (p0 + p1); NaN where either type is missing.
+    """
+    from sklearn.metrics import roc_curve
+
+    either = labels != 2
+    oedema = labels[either] == 1
+    if not 0 < oedema.sum() < len(oedema):
+        return {OEDEMA_FOUND: NAN}
+    share = p[either, 1] / np.maximum(p[either, 0] + p[either, 1], 1e-12)
+    false, found, _ = roc_curve(oedema, share)
+    return {OEDEMA_FOUND: float(found[false <= 1 - SPECIFICITY + 1e-9].max())}
 
 
 def kappa(
@@ -159,6 +177,8 @@ def counted(key: Key, labels: np.ndarray) -> np.ndarray:
     what, which = key
     if which == "MC0 vs MC2":
         return labels != 1
+    if (what, which) == OEDEMA_FOUND:
+        return labels != 2
     if which.startswith("MC") and what in ("sensitivity", "coverage", "abstained"):
         return labels == int(which[2])
     return labels != int(which[2]) if what == "specificity" else labels >= 0
