@@ -57,8 +57,7 @@ def find_levels(t2: Volume, *, detector: Model, options: LevelOptions) -> LevelS
         if name is not None
     )
     sure = p_numbering >= options.numbering_min and not doubts
-    index = boxes[0].slice_index if boxes else _native_slice(midline, canonical, t2)
-    return LevelSet(boxes, "ok" if sure else "uncertain", p_numbering, index)
+    return LevelSet(boxes, "ok" if sure else "uncertain", p_numbering)
 
 
 def not_lumbar(levels: LevelSet, t2: Volume) -> Rejected | None:
@@ -223,10 +222,6 @@ def iou(a: np.ndarray, b: np.ndarray) -> float:
     inter = max(w, 0) * max(h, 0)
     union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - inter
     return float(inter / union) if union > 0 else 0.0
-
-
-def _native_slice(index: int, canonical: Volume, native: Volume) -> int:
-    return round(float(native.to_index(canonical.to_mm(np.array([[0, 0, index]])))[0, 2]))
 
 
 def _to_native(level: str, found: Candidate, slice_: int, canonical: Volume, native: Volume) -> LevelBox:

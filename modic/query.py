@@ -107,15 +107,6 @@ def run_checks(cohort: Path) -> dict[str, list[dict[str, Any]]]:
         return {name: rows_of(connection, sql) for name, sql in statements("checks").items()}
 
 
-def last_run(cohort: Path) -> str:
-    """The run whose tables are the current ones. Raises UsageError as `connect`, and where there is none."""
-    with connect(cohort) as connection:
-        rows = rows_of(connection, "SELECT run_id FROM latest_run")
-    if not rows:
-        raise UsageError(f"no run has finished in {cohort} yet")
-    return str(rows[0]["run_id"])
-
-
 def print_query(cohort: Path, sql: str, *, format: str = "table", out: TextIO) -> None:
     """Write the answer to `sql` to `out` as table, csv, json or parquet (the last in bytes, to `out.buffer`).
 

@@ -156,7 +156,6 @@ class LevelSet:
     boxes: tuple[LevelBox, ...]
     numbering: Literal["ok", "uncertain"]
     p_numbering: float  # probability that all names are right, 0-1
-    midline_slice: int
 
 
 @dataclass(frozen=True, eq=False)

@@ -39,4 +39,4 @@ def spine(seed: int) -> Spine:
                 sides[level].add("lower")  # a vertebra's upper endplate is below the disc
             if lesion.kind == f"mc{patient.grades[level]}" and (lesion.vertebra, lesion.upper) == (disc + 1, False):
                 sides[level].add("upper")
-    return Spine(t1, t2, LevelSet(boxes, "ok", 1.0, MIDDLE), dict(patient.grades), sides)
+    return Spine(t1, t2, LevelSet(boxes, "ok", 1.0), dict(patient.grades), sides)

@@ -212,7 +212,7 @@ def finder(answers: list[tuple[int, str]]) -> Any:
             LevelBox(LEVELS[i + shift], (*box[:3], box[3] - 7), 0, 0.9)  # half of the disc: IoU 0.5
             for i, box in enumerate(sample.boxes.tolist()) if i + shift < 6
         ]  # fmt: skip
-        return LevelSet(tuple(boxes), numbering, 0.8, 0)
+        return LevelSet(tuple(boxes), numbering, 0.8)
 
     return find
 

@@ -294,11 +294,11 @@ def test_discs_of_another_region_or_scale_are_refused(apart_mm: float, lumbar: b
         LevelBox(name, (10, i * step, 60, i * step + 20), 3, 0.9) for i, name in enumerate(LEVELS) if i != missing
     )
     volume = Volume(np.zeros((7, 8, 8), np.float32), np.diag([pixel, pixel, 4.0, 1.0]))
-    refused = not_lumbar(LevelSet(boxes, "ok", 1.0, 3), volume)
+    refused = not_lumbar(LevelSet(boxes, "ok", 1.0), volume)
     assert (refused is None) == lumbar
     if refused:
         assert (refused.reason, f"{apart_mm} mm" in refused.detail) == (Reason.STUDY_NOT_LUMBAR, True)
-    assert not_lumbar(LevelSet(boxes[:1], "uncertain", 0.3, 3), volume) is None
+    assert not_lumbar(LevelSet(boxes[:1], "uncertain", 0.3), volume) is None
 
 
 @pytest.mark.parametrize(
@@ -317,7 +317,7 @@ def test_an_image_of_the_whole_spine_is_refused_though_its_discs_are_rightly_apa
         voxels, affine = np.ascontiguousarray(voxels.transpose(0, 2, 1)), affine[:, [1, 0, 2, 3]]
         boxes = [(y0, x0, y1, x1) for x0, y0, x1, y1 in boxes]
     named = tuple(LevelBox(name, box, 3, 0.9) for name, box in zip(LEVELS, boxes, strict=True))
-    refused = not_lumbar(LevelSet(named, "ok", 1.0, 3), Volume(voxels, affine))
+    refused = not_lumbar(LevelSet(named, "ok", 1.0), Volume(voxels, affine))
     assert refused == (
         None if lumbar else Rejected(Reason.STUDY_NOT_LUMBAR, f"image {high_mm} mm high, at most 550 expected")
     )

@@ -112,7 +112,7 @@ def test_a_volume_on_its_side_is_shown_upright(shipped: Model, tmp_path: Path) -
     boxes = tuple(
         type(b)(b.level, (b.box[1], b.box[0], b.box[3], b.box[2]), 4 - b.slice_index, b.score) for b in one.levels.boxes
     )
-    levels = type(one.levels)(boxes, "ok", 1.0, 4 - MIDDLE)
+    levels = type(one.levels)(boxes, "ok", 1.0)
     assert draw(tmp_path / "a", Spine(one.t1, turned, levels, {}, {}), shipped) == draw(tmp_path / "b", one, shipped)
     assert (tmp_path / "a" / "t1.webp").read_bytes() == (tmp_path / "b" / "t1.webp").read_bytes()
 

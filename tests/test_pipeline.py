@@ -56,7 +56,7 @@ def networks(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     preprocessing = {"normalization": "standardize", "region_scale": 1.5, "region_size": 8, "slices": 5}
     monkeypatch.setitem(MODEL.card, "preprocessing", preprocessing)
-    monkeypatch.setattr(pipeline, "find_levels", lambda t2, **_: LevelSet(boxes, "uncertain", 0.5, 5))
+    monkeypatch.setattr(pipeline, "find_levels", lambda t2, **_: LevelSet(boxes, "uncertain", 0.5))
     monkeypatch.setattr(pipeline, "grade_regions", lambda regions, **_: [sure(one) for one in regions])
 
 
@@ -132,7 +132,7 @@ def test_a_file_that_vanished_since_the_crawl_fails_the_study_by_name(one_pair: 
 
 
 def test_no_level_found_excludes_the_study(one_pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "find_levels", lambda t2, **_: LevelSet((), "uncertain", 0.0, 5))
+    monkeypatch.setattr(pipeline, "find_levels", lambda t2, **_: LevelSet((), "uncertain", 0.0))
     result = pipeline.grade_study(one_pair, models=MODELS, config=Config())
     assert result.rejected == Rejected(Reason.STUDY_NO_LEVELS)
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from made_cohort import RUN, make_cohort
+from made_cohort import make_cohort
 
 from modic.cohort import create_cohort
 from modic.errors import UsageError
-from modic.query import connect, last_run, print_query, rows_of, sql_dir
+from modic.query import connect, print_query, rows_of, sql_dir
 
 QUERY = "SELECT level, count(*) AS n FROM levels WHERE level = 'L5/S1' GROUP BY level;"
 
@@ -75,10 +75,6 @@ def test_views_say_what_one_row_is(cohort: Path) -> None:
     with connect(cohort) as connection:
         views = rows_of(connection, "SELECT comment FROM duckdb_views() WHERE view_name = 'patients'")
     assert views == [{"comment": "One row is one patient: how many studies, and what the first graded one shows."}]
-
-
-def test_the_last_run_is_known(cohort: Path) -> None:
-    assert last_run(cohort) == RUN
 
 
 def test_the_sql_files_are_found() -> None:

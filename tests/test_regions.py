@@ -45,7 +45,7 @@ def disc(volume: Volume, *, width_mm: float = 40.0, height_mm: float = 12.0) -> 
 
 
 def cut(t1: Volume, t2: Volume, box: LevelBox) -> Region | LevelResult:
-    (part,) = cut_regions(t1, t2, LevelSet((box,), "ok", 1.0, box.slice_index), preprocessing=PREPROCESSING)
+    (part,) = cut_regions(t1, t2, LevelSet((box,), "ok", 1.0), preprocessing=PREPROCESSING)
     return part
 
 

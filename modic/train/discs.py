@@ -77,7 +77,7 @@ def cut_discs(
 ) -> Iterator[Disc]:  # fmt: skip
     """Discs of one patient that can be cut; `labels` holds (Modic type, Pfirrmann grade) by level name."""
     larger = wide(preprocessing)
-    parts = cut_regions(t1, t2, LevelSet(tuple(boxes), "ok", 1.0, 0), preprocessing=larger)
+    parts = cut_regions(t1, t2, LevelSet(tuple(boxes), "ok", 1.0), preprocessing=larger)
     for found, part in zip(boxes, parts, strict=True):
         if isinstance(part, Region) and found.level in labels:
             width = larger["region_size"] / larger["region_scale"]

@@ -126,7 +126,7 @@ def _found(study: Study, boxer: Boxer, tally: Tally) -> list[LevelBox]:
 def _count_uncut(
     study: Study, boxes: list[LevelBox], cut: set[str], preprocessing: dict[str, Any], tally: Tally
 ) -> None:
-    lost = LevelSet(tuple(box for box in boxes if box.level not in cut), "ok", 1.0, 0)
+    lost = LevelSet(tuple(box for box in boxes if box.level not in cut), "ok", 1.0)
     lines = {LEVELS[label.level]: label.where for label in study.labels}
     for part in cut_regions(study.t1, study.t2, lost, preprocessing=preprocessing):
         if isinstance(part, LevelResult) and part.rejected:
