@@ -23,12 +23,13 @@ FAKE_WORKER = Path(__file__).with_name("fake_worker.py")
 COMMAND = [sys.executable, "-W", "error", "-m", "modic"]
 
 
-def test_help_answers_in_under_a_second_and_imports_nothing_heavy() -> None:
+def test_help_costs_under_a_second_and_imports_nothing_heavy() -> None:
     code = "import sys, modic.cli as c; c.parser(); print({'torch', 'prefect', 'pyarrow', 'numpy'} & set(sys.modules))"
-    started = time.monotonic()
+    before = os.times()  # of the processor: a busy machine lets even this wait
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    after = os.times()
     assert out.strip() == "set()"
-    assert time.monotonic() - started < 1
+    assert after.children_user + after.children_system - before.children_user - before.children_system < 1
 
 
 MODELS = [f"{verb} {model}" for verb in ("train", "evaluate") for model in ("detector", "classifier")]

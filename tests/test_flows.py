@@ -56,7 +56,9 @@ def statuses(cohort: Path) -> list[tuple[str, str | None]]:
     return sorted(zip(table["status"].to_pylist(), table["reason"].to_pylist(), strict=True), key=str)
 
 
-def test_nights_over_an_archive_that_changes(tmp_path: Path, archive: Path, cluster: str) -> None:
+def test_nights_over_an_archive_that_changes(
+    tmp_path: Path, archive: Path, cluster: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cohort = tmp_path / "cohort"
     first = run(archive, cohort, cluster)
     assert (first["graded_now"], first["failed"]) == (2, [])
@@ -64,9 +66,9 @@ def test_nights_over_an_archive_that_changes(tmp_path: Path, archive: Path, clus
     assert len(read_table(cohort, "levels")) == 12
     tables = {name: read_table(cohort, name) for name in ("studies", "series", "levels")}
 
-    started = time.monotonic()
-    second = run(archive, cohort, cluster)
-    assert time.monotonic() - started < 20
+    with monkeypatch.context() as patched:
+        patched.setattr("flows.clusters.connect", None)  # nothing to grade starts no worker
+        second = run(archive, cohort, cluster)
     assert second["graded_now"] == 0
     assert {name: read_table(cohort, name) for name in tables} == tables, "same input, same rows"
     runs = read_table(cohort, "runs").to_pylist()

@@ -250,7 +250,7 @@ def test_a_study_without_type_1_says_so_and_a_stopped_one_is_reported(
 
 @pytest.mark.usefixtures("prefect_server")
 def test_the_flow_trains_what_is_missing_and_a_second_run_nothing(
-    tmp_path: Path, discs: Callable[[list[Disc]], None]
+    tmp_path: Path, discs: Callable[[list[Disc]], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from flows.study import normalization_study
 
@@ -264,9 +264,8 @@ def test_the_flow_trains_what_is_missing_and_a_second_run_nothing(
     assert (first["folds"], first["trained_now"]) == (4, 3)
     assert kept.stat().st_mtime_ns == written
     assert Path(first["report"]).is_file()
-    started = time.monotonic()
+    monkeypatch.setattr("flows.clusters.connect", None)  # nothing to train starts no worker
     assert normalization_study(design)["trained_now"] == 0
-    assert time.monotonic() - started < 60
 
 
 @pytest.mark.usefixtures("prefect_server")
