@@ -321,7 +321,7 @@ def test_slices_without_boxes_are_boxed_by_the_detector(tmp_path: Path, capsys: 
         )
     rows = [{"patient_id": "1", "level": level, "mc": 0} for level in ("L3/L4", "L5/S1")]
     labels = table(tmp_path / "l.csv", rows)
-    discs = classifier_discs("slices", str(tmp_path / "s"), labels, PREPROCESSING, detector="", device="cpu")
+    discs = classifier_discs("slices", str(tmp_path / "s"), labels, PREPROCESSING, detector="", device="auto")
     assert [d.level for d in discs] == ["L3/L4", "L5/S1"]
     assert all(d.one_slice for d in discs)
     truth = dict(disc_boxes(patient, grid, 0))

@@ -70,14 +70,15 @@ class Boxer:
     """Boxes and names the discs of a T2 as service does; the network is loaded when first needed."""
 
     detector: str  # weights
-    device: str = "cpu"
+    device: str = "cpu"  # or `auto`
 
     @cached_property
     def model(self) -> "Model":
         """Raises WeightsError."""
+        from modic.pipeline import resolve_device
         from modic.weights import load_detector
 
-        return load_detector(self.detector, device=self.device)
+        return load_detector(self.detector, device=resolve_device(self.device))
 
     def __call__(self, t2: Volume) -> LevelSet:
         from modic.config import LevelOptions
