@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from test_train_classifier import GEOMETRY, made_up
+from test_train_sources import boxed, pictures, table
 
 from modic.cli import main
 from modic.nets import build_classifier, build_detector
@@ -168,6 +169,23 @@ def test_data_without_test_patients_are_said_to_have_none(
     arguments = ["--data", "phantom=4", "--weights", str(classifier), "--out", str(tmp_path), "--device", "cpu"]
     assert main(["evaluate", "classifier", *arguments]) == 2
     assert "--part all" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("model", ["classifier", "detector"])
+def test_another_hospitals_few_patients_are_all_taken(
+    model: str, classifier: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two patients are too few to train on, and enough to measure on."""
+    monkeypatch.setattr(naming, "find_levels", finder([(0, "ok")] * 10))
+    data = f"slices={pictures(tmp_path / 'slices', ['1', '2'])}"
+    labels = table(tmp_path / "labels.csv", [*boxed("1", slice=""), *boxed("2", slice="")])
+    weights = ["--weights", str(classifier)] if model == "classifier" else []
+    arguments = [model, "--data", data, "--labels", str(labels), *weights, "--device", "cpu", "--part", "all"]
+    assert main(["evaluate", *arguments, "--out", str(tmp_path / "out")]) == 0
+    rows = pq.read_table(tmp_path / "out" / "predictions.parquet").to_pylist()
+    assert {row["patient"] for row in rows} == {"1", "2"}
+    assert main(["train", model, *arguments[1:5], "--out", str(tmp_path / "trained"), "--device", "cpu"]) == 2
+    assert "of 2 patients none falls into the part" in capsys.readouterr().err
 
 
 def disc(source: str, label: int) -> Disc:

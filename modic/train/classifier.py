@@ -138,7 +138,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:
-    """What `load_sources` is told; of `modic evaluate classifier` too."""
+    """What `read_sources` is told; of `modic evaluate classifier` too."""
     parser.add_argument(
         "--data", action="append", required=True, metavar="KIND=WHERE", help="see below; may be repeated"
     )

@@ -119,7 +119,7 @@ def load_samples(
     sources: tuple[str, ...], seed: int, cache: Path, *, detector: str = "", labels: Path | None = None
 ) -> dict[str, list[Sample]]:
     """Samples by source name. Raises UsageError for a source that is none or cannot be used."""
-    from modic.train.sources.load import check_labels_used, check_samples, detector_samples
+    from modic.train.sources.load import check_labels_used, detector_samples
 
     samples: dict[str, list[Sample]] = {}
     check_labels_used(sources, labels)
@@ -136,8 +136,6 @@ def load_samples(
             group += detector_samples(name, value, labels)
         else:
             raise UsageError(f"--data {source}: give coco=FILE.json, {KNOWN}")
-    if samples.keys() & set(KINDS):
-        check_samples([sample for group in samples.values() for sample in group])
     return samples
 
 
@@ -156,6 +154,7 @@ def train_detector(options: DetectorTraining) -> Path:
     import torch
 
     from modic.nets import build_detector
+    from modic.train.sources.load import check_samples
 
     options = replace(options, device=prepare(options.device, seed=options.seed, threads=options.threads))
     start = find(options.init, model="detector", architecture=options.architecture)
@@ -164,6 +163,8 @@ def train_detector(options: DetectorTraining) -> Path:
         print(f"this training is finished; to train another one, give another --out than {options.out}")
         return options.out / "detector.safetensors"
     samples = samples_of(options)
+    if samples.keys() & set(KINDS):
+        check_samples([sample for group in samples.values() for sample in group])
     net = build_detector(options.architecture)
     load(net, start, backbone=options.backbone)
     net = net.to(options.device).to(memory_format=torch.channels_last)

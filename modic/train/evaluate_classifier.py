@@ -15,7 +15,7 @@ import numpy as np
 
 from modic.classify import CLASSES, prediction_set, softmax
 from modic.errors import UsageError
-from modic.train.classifier import ClassifierTraining, add_data_arguments, examples_by_part, load_sources, predict
+from modic.train.classifier import ClassifierTraining, add_data_arguments, examples_by_part, predict, read_sources
 from modic.train.columns import Columns
 from modic.train.evaluation import Table, cell, count, described, publish, with_intervals
 from modic.train.evaluation import add_arguments as add_shared
@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     stress = stress_of(args)
     model = load_classifier(args.weights, device=prepare(args.device, seed=0, threads=args.threads))
     options = _options(args, model.card["preprocessing"], model.device)
-    parts = examples_by_part(load_sources(options))
+    parts = examples_by_part(read_sources(options))
     examples = parts["test"] if args.part == "test" else [e for part in parts.values() for e in part]
     if not examples:
         raise UsageError("no labelled patient of these data is in the test part; --part all takes all of them")
