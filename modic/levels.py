@@ -27,7 +27,7 @@ CANAL = 0.45  # of a disc's width behind its box: the canal
 DISCS_APART_MM = (23.0, 52.0)
 LUMBAR_SCORE = 0.5  # mean score of the named discs; 164 real lumbar images of three sources: 0.62 and more
 TALLEST_MM = 550.0  # lumbar images are 250 to 450 mm high, whole-spine ones 600 and more
-FARTHER = (0.85, 0.7)  # of the detector's image that the slice fills in the looks that test the names
+FARTHER = (0.92, 0.85, 0.78, 0.7)  # of the detector's image that the slice fills in the looks that test the names
 Detections = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
