@@ -284,6 +284,23 @@ def test_each_reader_exports_what_that_reader_said(page: Any) -> None:
     assert said == {"AB": "1", "CD": "2"}
 
 
+def test_agreement_without_pictures_is_with_the_grade(page: Any) -> None:
+    for number in (40, 41):  # nothing but rows is left of them
+        page.evaluate(f"location.hash = '{key('s', number)}'")
+        page.locator(".cases h3", has_text=key("s", number)).wait_for()
+        assert "no pictures" in page.inner_text(".view")
+        for key_ in ("a", "ArrowUp", "a"):
+            page.keyboard.press(key_)
+    with page.expect_download() as download:
+        page.click("#export")
+    rows = list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text(encoding="utf-8"))))
+    graded = {(row["study_key"], row["level"]): row for number in (40, 41) for row in make_rows_of(number)}
+    assert len(rows) == 4
+    for row in rows:
+        of = graded[row["study_key"], row["level"]]
+        assert row["mc"] == str(max(range(3), key=lambda k: of[f"p_mc{k}"]) if of["mc"] is None else of["mc"])
+
+
 def test_two_pages_at_once_keep_the_verdicts_of_both(page: Any) -> None:
     with page.expect_popup() as popup:
         page.evaluate("void window.open(location.href)")

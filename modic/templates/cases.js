@@ -21,6 +21,8 @@
     return node;
   }
   const percent = (value) => (value === undefined ? "–" : Math.round(100 * value) + " %");
+  const top = (level) => level.p.indexOf(Math.max(...level.p));
+  const shown = (level) => level.shown ?? level.mc ?? top(level);  // `shown` comes with the pictures
   const grade = (mc) => (mc === null ? "abstained" : "MC" + mc);
   const study = () => data.studies[state.shown[state.at]];
   const readable = (one) => one.levels.map((level, i) => (level && (reading || level.p) ? i : -1)).filter((i) => i >= 0);
@@ -69,7 +71,7 @@
     for (const one of data.studies) for (const level of readable(one)) {
       const said = verdict(one, level);
       if (!said) continue;
-      const mc = said.verdict === "agree" ? one.levels[level].shown : /^mc\d$/.test(said.verdict || "") ? said.verdict[2] : "";
+      const mc = said.verdict === "agree" ? shown(one.levels[level]) : /^mc\d$/.test(said.verdict || "") ? said.verdict[2] : "";
       rows.push([one.key, data.levels[level], who, mc, said.verdict, said.note, said.at, reading ? "yes" : "no", data.sample]);
     }
     return rows.map((row) => row.map(quote).join(",")).join("\r\n") + "\r\n";
@@ -147,7 +149,6 @@
       make("td", {}, ...(seen ? [0, 1].map((contrast) => tile(one, i, contrast, level.slice, 112)) : [])),
       make("td", { class: "flag" }, said ? said.verdict || "note" : ""));
   }
-  const top = (level) => level.p.indexOf(Math.max(...level.p));
   function levelTable(one) {
     const heads = ["level", "grade", "P, % MC0 / 1 / 2", "score", "slices that agree; range of P", "map at upper / lower endplate", "T1, T2 with map", "verdict"];
     return make("table", {}, make("thead", {}, make("tr", {}, ...heads.map((head) => make("th", {}, head)))),
@@ -168,7 +169,7 @@
   }
   function choices(level) {
     const grades = [0, 1, 2].map((k) => ["mc" + k, "MC" + k, String(k)]);
-    const first = reading ? [] : [["agree", "agree: MC" + (level.shown === undefined ? top(level) : level.shown), "a"]];
+    const first = reading ? [] : [["agree", "agree: MC" + shown(level), "a"]];
     const more = reading ? [["other", "other: type 3, tumour, …", "o"]] : [];
     return [...first, ...grades, ...more, ["wrong level", "wrong level", "w"], ["unusable", "unusable", "u"]];
   }
