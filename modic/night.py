@@ -141,6 +141,9 @@ class Summary:
 
 def prepare(archive: str, cohort: str, *, config: str = "", device: str = "auto") -> Run:
     """Check what the user gave and open the cohort, making it where it is new. Raises UsageError."""
+    if not (archive and cohort):
+        which = "cohort" if archive else "archive"
+        raise UsageError(f"no {which} is given; a deployment takes MODIC_ARCHIVE and MODIC_COHORT when it is deployed")
     folder = Path(archive)
     if not folder.is_dir():
         raise UsageError(f"the archive {archive} " + ("is not a folder" if folder.exists() else "does not exist"))
