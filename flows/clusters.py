@@ -153,6 +153,8 @@ def _start(spec: ClusterSpec, shards: int) -> Any:
     if isinstance(options.get("n_workers"), int):
         options["n_workers"] = min(options["n_workers"], shards)
     cluster = _built(build, options)
+    if hasattr(cluster, "job_cls"):
+        _submit_first(cluster, spec.cluster_class)
     if spec.adapt_kwargs:
         cluster.adapt(**spec.adapt_kwargs)
     return cluster
@@ -164,6 +166,31 @@ def _built(build: Callable[..., Any], options: dict[str, Any]) -> Any:
         with suppress(RuntimeError):
             return build(**options)
     return build(**options)
+
+
+def _submit_first(cluster: Any, name: str) -> None:
+    """Ask a queue for the first job, and hear a refusal: later Dask would log it and wait for the worker for ever.
+
+    Raises UsageError where there is no such queue here, or it does not take the job.
+    """
+    from distributed import Status
+
+    class Job(cluster.job_cls):  # type: ignore[misc]
+        async def start(self) -> None:
+            try:
+                await super().start()
+            except Exception:
+                self.status = Status.failed  # a cluster that holds one `created` cannot be closed
+                raise
+
+    cluster.new_spec["cls"] = Job
+    if not cluster.worker_spec:
+        cluster.worker_spec.update(cluster.new_worker_spec())
+    try:
+        cluster.sync(cluster._correct_state)
+    except (OSError, RuntimeError, ValueError) as error:
+        cluster.close()
+        raise UsageError(f"{name} cannot submit a job here: {' '.join(str(error).split())}") from error
 
 
 def _build(name: str) -> Any:

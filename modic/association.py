@@ -31,12 +31,16 @@ def odds_ratios(frame: pd.DataFrame, formula: str) -> pd.DataFrame:
     from statsmodels.tools.sm_exceptions import ModelWarning
 
     plain = _plain(frame, formula)
+    if plain.empty:
+        raise UsageError(f"the model {formula!r} has no level with a grade and a value of everything that it names")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             model = GEE.from_formula(
                 formula, "patient_key", plain, family=Binomial(), cov_struct=Exchangeable(), missing="drop"
             )
+            if not np.isin(model.endog, (0, 1)).all():
+                raise UsageError(f"the outcome of {formula!r} is not 0 or 1; take mc0, mc1, mc2 or any_mc")
             few = len(model.group_labels) <= SMALL
             fit = model.fit(cov_type="bias_reduced" if few else "robust", maxiter=100)
     except (RuntimeWarning, ModelWarning, np.linalg.LinAlgError) as error:
@@ -44,6 +48,8 @@ def odds_ratios(frame: pd.DataFrame, formula: str) -> pd.DataFrame:
             f"the model {formula!r} cannot be fitted to {len(plain)} levels: in a group of one of its terms all or"
             f" none of them have the outcome, or two terms say the same; leave terms out or join groups ({error})"
         ) from error
+    except UsageError:
+        raise
     except Exception as error:
         raise UsageError(f"the model {formula!r} cannot be fitted: {type(error).__name__}: {error}") from error
     low, high = (np.exp(fit.params + way * Z * fit.bse) for way in (-1, 1))

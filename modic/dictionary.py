@@ -85,6 +85,7 @@ def _resource(name: str, rows: int) -> dict[str, Any]:
         "rows": rows,
         "schema": {
             "fields": [_field(name, field) for field in SCHEMAS[name]],
+            "missingValues": ["", "nan"],  # so that `frictionless validate`, which reads by way of pandas, knows a null
             "primaryKey": list(KEYS[name]),
             **({"foreignKeys": keys} if keys else {}),
         },
@@ -107,9 +108,9 @@ def _field(table: str, field: pa.Field) -> dict[str, Any]:
 
 
 def _type(kind: pa.DataType) -> str:
-    """The Frictionless type of an Arrow type."""
+    """The Frictionless type of an Arrow type; `array` would refuse a list, which Frictionless gets as a numpy array."""
     if pa.types.is_list(kind):
-        return "array"
+        return "any"
     if pa.types.is_timestamp(kind):
         return "datetime"
     if pa.types.is_boolean(kind):

@@ -83,12 +83,15 @@ def discreet(step: Callable[Concatenate[Run, P], R]) -> Callable[Concatenate[Run
 
     @wraps(step)
     def wrapped(run: Run, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        note = run.cohort.private / "last_error.txt"  # `modic status` points to it
         try:
             return step(run, *args, **kwargs)
-        except ModicError:
+        except ModicError as error:
+            with suppress(OSError):
+                note.write_text(f"{error}\n", encoding="utf-8")
             raise
         except Exception as error:  # noqa: BLE001  (raised again, without its message)
-            note, said = run.cohort.private / "last_error.txt", f"{step.__name__}: {where(error)}"
+            said = f"{step.__name__}: {where(error)}"
             with suppress(OSError):  # the disk may be full
                 note.write_text(traceback.format_exc(), encoding="utf-8")
                 said += f"; more in {note}"
@@ -138,6 +141,9 @@ class Summary:
 
 def prepare(archive: str, cohort: str, *, config: str = "", device: str = "auto") -> Run:
     """Check what the user gave and open the cohort, making it where it is new. Raises UsageError."""
+    if not (archive and cohort):
+        which = "cohort" if archive else "archive"
+        raise UsageError(f"no {which} is given; a deployment takes MODIC_ARCHIVE and MODIC_COHORT when it is deployed")
     folder = Path(archive)
     if not folder.is_dir():
         raise UsageError(f"the archive {archive} " + ("is not a folder" if folder.exists() else "does not exist"))

@@ -67,7 +67,10 @@ def read_readings(cohort_root: Path, files: list[Path]) -> Readings:
     found: dict[tuple[str, str, str], tuple[str, Reading]] = {}
     not_graded = other = 0
     for path in files:
-        for line, row in csv_rows(path, WHO)[0]:
+        rows, columns = csv_rows(path, WHO)
+        if "mc" not in columns:
+            raise UsageError(f"{path} has no column mc; give 0, 1, 2, or blank where the reader gave no grade")
+        for line, row in rows:
             where = f"{path} line {line}"
             rank = level_rank(row, where)
             if not 0 <= rank < len(LEVELS):

@@ -264,6 +264,65 @@ def test_a_click_that_ends_a_note_still_counts(page: Any) -> None:
     assert page.input_value("#note") == "Schmorl"
 
 
+def test_each_reader_exports_what_that_reader_said(page: Any) -> None:
+    page.fill("#reader", "AB")
+    page.click("[data-verdict=mc1]")  # the click that ends the initials counts
+    page.reload()
+    page.locator("#kept", has_text="1 verdicts of AB").wait_for()
+    assert page.input_value("#reader") == "AB"
+    page.fill("#reader", "CD")
+    page.click(".pager span")
+    assert "0 verdicts of CD" in page.inner_text("#kept") and page.query_selector(".cases .done") is None
+    page.click("[data-verdict=mc2]")
+    said = {}
+    for reader in ("CD", "AB"):
+        page.fill("#reader", reader)
+        with page.expect_download() as download:
+            page.click("#export")
+        (row,) = csv.DictReader(io.StringIO(Path(download.value.path()).read_text(encoding="utf-8")))
+        said[row["reader"]] = row["mc"]
+    assert said == {"AB": "1", "CD": "2"}
+
+
+def test_agreement_without_pictures_is_with_the_grade(page: Any) -> None:
+    for number in (40, 41):  # nothing but rows is left of them
+        page.evaluate(f"location.hash = '{key('s', number)}'")
+        page.locator(".cases h3", has_text=key("s", number)).wait_for()
+        assert "no pictures" in page.inner_text(".view")
+        for key_ in ("a", "ArrowUp", "a"):
+            page.keyboard.press(key_)
+    with page.expect_download() as download:
+        page.click("#export")
+    rows = list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text(encoding="utf-8"))))
+    graded = {(row["study_key"], row["level"]): row for number in (40, 41) for row in make_rows_of(number)}
+    assert len(rows) == 4
+    for row in rows:
+        of = graded[row["study_key"], row["level"]]
+        assert row["mc"] == str(max(range(3), key=lambda k: of[f"p_mc{k}"]) if of["mc"] is None else of["mc"])
+
+
+def test_two_pages_at_once_keep_the_verdicts_of_both(page: Any) -> None:
+    with page.expect_popup() as popup:
+        page.evaluate("void window.open(location.href)")
+    other = popup.value
+    other.locator(".cases h3").wait_for()
+    page.focus("#cases")
+    for key_ in ("j", "1"):
+        page.keyboard.press(key_)
+    other.click("[data-verdict=mc2]")
+    other.close()
+    page.reload()
+    page.locator("#kept", has_text="2 verdicts").wait_for()
+
+
+def test_the_page_is_moved_through_before_anything_was_clicked(page: Any) -> None:
+    for key_ in ("2", "j"):  # from elsewhere on the page nothing is judged
+        page.keyboard.press(key_)
+    assert page.inner_text(".cases h3") != key("s", 0) and "0 verdicts" in page.inner_text("#kept")
+    page.keyboard.press("2")
+    assert "1 verdicts" in page.inner_text("#kept")
+
+
 def test_a_link_leads_to_its_study(browser: Any, cohort: Path) -> None:
     found = browser.new_page()
     found.goto((cohort / "runs" / RUN / "report.html").as_uri() + f"#{key('s', 33)}")
@@ -280,6 +339,13 @@ def test_a_list_and_the_head_of_the_page_lead_to_the_cases(page: Any) -> None:
     assert "cases" in targets and all(page.query_selector(f"#{name}") for name in targets)
     page.click("nav >> text=Cases")
     assert page.inner_text(".cases h3") == key("s", 1)
+    page.select_option("#filter-status", "excluded")  # hides it
+    for _ in range(2):  # the second time the address stays the same
+        page.click(f"a[href='#{key('s', 1)}'] >> nth=0")
+        page.locator(".cases h3", has_text=key("s", 1)).wait_for()
+        page.focus("#cases")
+        page.keyboard.press("j")
+    assert page.input_value("#filter-status") == ""
 
 
 def test_the_oldest_are_shown_as_90_or_older() -> None:

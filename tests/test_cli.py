@@ -84,6 +84,8 @@ def mistakes() -> list[tuple[str, Callable[[Path], list[str]], str]]:
 
     return [
         ("no archive", lambda path: ["grade", str(path / "nowhere"), "--out", str(path / "new")], "does not exist"),
+        ("empty archive", lambda path: ["grade", "", "--out", ""], "no archive is given"),
+        ("empty cohort", lambda path: ["grade", str(path / "archive"), "--out", ""], "no cohort is given"),
         ("a file", lambda path: ["grade", str(path / "archive/0/00000"), "--out", str(path / "new")], "not a folder"),
         ("other folder", other_folder, "not empty and not a cohort"),
         ("unknown key", config("[pair]\noverlap = 1"), "unknown key `overlap`"),

@@ -1,5 +1,6 @@
 """deployments/: what is shipped for Prefect, Dask clusters and compose is read, constructed and safe as it stands."""
 
+import gc
 import os
 import re
 from itertools import pairwise
@@ -46,6 +47,35 @@ def test_slurm_jobs_run_our_worker_under_tls(tmp_path: Path) -> None:
     lifetime, stagger = re.findall(r"--lifetime(?:-stagger)? (\S+)", script)
     assert parse_timedelta(lifetime) + parse_timedelta(stagger) < 3600 * hours + 60 * minutes + seconds
     assert spec.cluster_kwargs["shared_temp_directory"] == os.environ["HOME"]
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize(
+    ("sbatch", "said"),
+    [
+        ("", "No such file or directory: 'sbatch'"),
+        ("echo 'sbatch: error: invalid partition specified: nights' >&2; exit 1", "partition specified: nights"),
+    ],
+)
+def test_a_queue_that_takes_no_job_is_an_error_and_no_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sbatch: str, said: str
+) -> None:
+    if sbatch:
+        (tmp_path / "sbatch").write_text(f"#!/bin/sh\n{sbatch}\n")
+        (tmp_path / "sbatch").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path) + (":/usr/bin:/bin" if sbatch else ""))
+    spec = clusters.read_cluster(CLUSTERS / "slurm.yaml")
+    spec.cluster_kwargs.update(interface="lo", shared_temp_directory=str(tmp_path))
+    assert re.search(f"SLURMCluster cannot submit a job here: .*{said}", refusal(spec))
+    gc.collect()  # the key files
+
+
+def refusal(spec: clusters.ClusterSpec) -> str:
+    try:
+        with clusters.connect(spec, shards=1):
+            return "taken"
+    except UsageError as error:
+        return str(error)
 
 
 def test_slurm_and_kubernetes_set_what_a_cluster_of_this_machine_has() -> None:

@@ -108,6 +108,19 @@ def test_the_data_package_is_valid_and_describes_the_files(tmp_path: Path) -> No
     assert package.get_resource("levels").schema.get_field("mc").constraints == {"minimum": 0, "maximum": 2}
 
 
+def test_the_files_are_what_the_data_package_says(tmp_path: Path) -> None:
+    from frictionless import Package
+
+    make_cohort(tmp_path)
+    path = tmp_path / "current" / PACKAGE
+    report = Package(str(path)).validate()
+    assert report.valid, [error.message for task in report.tasks for error in task.errors][:5]
+    levels = pq.read_table(path.with_name("levels.parquet"), partitioning=None)
+    assert levels["mc"].null_count and any(levels["prediction_set"].to_pylist())
+    path.write_text(path.read_text(encoding="utf-8").replace('"maximum": 2', '"maximum": 1'), encoding="utf-8")
+    assert not Package(str(path)).validate().valid
+
+
 def test_a_wrong_package_would_not_pass() -> None:
     from frictionless import Package
 

@@ -250,6 +250,9 @@ def test_an_association_that_was_put_in_is_found(tmp_path: Path) -> None:
 def test_a_wrong_question_is_said_in_one_line(cohort: Opened) -> None:
     with pytest.raises(UsageError, match="no column colour"):
         cohort.prevalence("colour")
+    for outcome in ("mc", "confidence"):
+        with pytest.raises(UsageError, match="is not 0 or 1; take mc0, mc1, mc2 or any_mc"):
+            cohort.association(f"{outcome} ~ age_years")
     with pytest.raises(UsageError, match="cannot be fitted"):
         cohort.association("mc2 ~ shoe_size")
     with pytest.raises(UsageError, match="join groups"):

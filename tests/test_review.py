@@ -195,6 +195,7 @@ def test_studies_are_found_by_key_uid_or_patient(cohort: Path, tmp_path: Path) -
         ({"study_key": key("s", 1), "level": "L4/L5", "mc": 0, "sample_id": "../x"}, "knows no sample"),
         ({"study_key": key("s", 1), "level": "L4/L5", "mc": 3}, "no graded disc of this cohort has a grade"),
         ({"study_key": "", "level": "L4/L5", "mc": 3}, "none of study_key, study_uid, patient_id is given"),
+        ({"study_key": key("s", 1), "level": "L4/L5", "modic": 0}, "labels.csv has no column mc"),
         ({"level": "L4/L5", "mc": 0}, "needs the columns study_key or study_uid or patient_id"),
     ],
 )

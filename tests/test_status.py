@@ -13,7 +13,7 @@ from made_cohort import study as study_row
 from modic import night, shards
 from modic.cli import main
 from modic.cohort import Cohort, create_cohort
-from modic.errors import Reason, Rejected
+from modic.errors import Reason, Rejected, UsageError
 from modic.records import Pair, StudyResult
 from modic.rows import GONE
 from modic.shards import Shard, Work, row
@@ -163,6 +163,17 @@ def test_a_run_that_broke_points_to_its_error(cohort: Cohort, status: Callable[[
         pass
     now = status()["now"]
     assert f"broke (see {note})" in now and "Doe" not in now
+
+
+def test_a_run_whose_archive_is_away_points_to_the_reason(
+    tmp_path: Path, cohort: Cohort, status: Callable[[], dict[str, str]]
+) -> None:
+    (tmp_path / "unmounted").mkdir()
+    run = night.prepare(str(tmp_path / "unmounted"), str(cohort.root))
+    with cohort.lock(run.run_id), pytest.raises(UsageError, match="holds no DICOM file"):
+        night.find_studies(run)
+    note = cohort.private / "last_error.txt"
+    assert f"broke (see {note})" in status()["now"] and "holds no DICOM file" in note.read_text(encoding="utf-8")
 
 
 def test_what_is_no_cohort_gets_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

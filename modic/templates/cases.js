@@ -21,29 +21,48 @@
     return node;
   }
   const percent = (value) => (value === undefined ? "–" : Math.round(100 * value) + " %");
+  const top = (level) => level.p.indexOf(Math.max(...level.p));
+  const shown = (level) => level.shown ?? level.mc ?? top(level);  // `shown` comes with the pictures
   const grade = (mc) => (mc === null ? "abstained" : "MC" + mc);
   const study = () => data.studies[state.shown[state.at]];
   const readable = (one) => one.levels.map((level, i) => (level && (reading || level.p) ? i : -1)).filter((i) => i >= 0);
 
-  /* --- verdicts: in this browser until exported --------------------------------------------------------------------- */
-  const STORE = reading ? "modic reading " + data.sample + " " + data.reader : "modic verdicts";
-  let verdicts = {};
-  try { verdicts = JSON.parse(localStorage.getItem(STORE)) || {}; } catch { /* nothing kept yet, or storage is off */ }
+  /* --- verdicts: in this browser until exported, each reader's by themselves ------------------------------------------ */
+  const WHO = "modic reader";
+  let who = reading ? data.reader : stored(WHO) || "", verdicts = {};
+  const store = () => (reading ? "modic reading " + data.sample + " " + who : "modic verdicts" + (who && " " + who));
+  function stored(name) {
+    try { return JSON.parse(localStorage.getItem(name)); } catch { return null; }  // damaged, or storage is off
+  }
+  function put(name, value) {
+    try { localStorage.setItem(name, JSON.stringify(value)); return true; } catch { return false; }
+  }
   const id = (one, level) => [one.key, one.run || "", data.levels[level]].join("|");
   const verdict = (one, level) => verdicts[id(one, level)];
   function keep(one, level, change) {
+    verdicts = { ...verdicts, ...stored(store()) };  // another page may have been open at the same time
     const key = id(one, level), before = verdicts[key] || {};
     const after = { ...before, ...change, at: new Date().toISOString().slice(0, 19) + "Z" };
     if (!after.verdict && !after.note) delete verdicts[key];
     else verdicts[key] = after;
-    let kept = true;
-    try { localStorage.setItem(STORE, JSON.stringify(verdicts)); } catch { kept = false; }
-    counted(kept);
+    counted(put(store(), verdicts));
   }
   function counted(kept) {
     const count = Object.values(verdicts).filter((said) => said.verdict).length;
-    document.getElementById("kept").textContent = kept ? `${count} verdicts kept in this browser`
-      : `${count} verdicts, which this browser does not keep: export before you close the page`;
+    const whose = !reading && who ? " of " + who : "";
+    document.getElementById("kept").textContent = kept ? `${count} verdicts${whose} kept in this browser`
+      : `${count} verdicts${whose}, which this browser does not keep: export before you close the page`;
+  }
+  /* Other initials are another reader; what was given before anyone said who they are belongs to the first who does. */
+  function become(name) {
+    if (name === who) return;
+    const before = { store: store(), shown: JSON.stringify(verdicts) }, nobodys = who === "" ? verdicts : {};
+    who = name;
+    verdicts = { ...nobodys, ...stored(store()) };
+    const kept = put(WHO, who) && put(store(), verdicts);
+    if (kept && before.store === "modic verdicts") localStorage.removeItem(before.store);
+    counted(kept);
+    if (JSON.stringify(verdicts) !== before.shown) draw();  // else the click that ended the initials must land
   }
   function exported() {
     const harmless = (text) => (/^[=+\-@\t]/.test(text) ? "'" + text : text);  // a spreadsheet would compute a note
@@ -52,8 +71,7 @@
     for (const one of data.studies) for (const level of readable(one)) {
       const said = verdict(one, level);
       if (!said) continue;
-      const mc = said.verdict === "agree" ? one.levels[level].shown : /^mc\d$/.test(said.verdict || "") ? said.verdict[2] : "";
-      const who = reading ? data.reader : (document.getElementById("reader") || {}).value || "";
+      const mc = said.verdict === "agree" ? shown(one.levels[level]) : /^mc\d$/.test(said.verdict || "") ? said.verdict[2] : "";
       rows.push([one.key, data.levels[level], who, mc, said.verdict, said.note, said.at, reading ? "yes" : "no", data.sample]);
     }
     return rows.map((row) => row.map(quote).join(",")).join("\r\n") + "\r\n";
@@ -131,7 +149,6 @@
       make("td", {}, ...(seen ? [0, 1].map((contrast) => tile(one, i, contrast, level.slice, 112)) : [])),
       make("td", { class: "flag" }, said ? said.verdict || "note" : ""));
   }
-  const top = (level) => level.p.indexOf(Math.max(...level.p));
   function levelTable(one) {
     const heads = ["level", "grade", "P, % MC0 / 1 / 2", "score", "slices that agree; range of P", "map at upper / lower endplate", "T1, T2 with map", "verdict"];
     return make("table", {}, make("thead", {}, make("tr", {}, ...heads.map((head) => make("th", {}, head)))),
@@ -152,7 +169,7 @@
   }
   function choices(level) {
     const grades = [0, 1, 2].map((k) => ["mc" + k, "MC" + k, String(k)]);
-    const first = reading ? [] : [["agree", "agree: MC" + (level.shown === undefined ? top(level) : level.shown), "a"]];
+    const first = reading ? [] : [["agree", "agree: MC" + shown(level), "a"]];
     const more = reading ? [["other", "other: type 3, tumour, …", "o"]] : [];
     return [...first, ...grades, ...more, ["wrong level", "wrong level", "w"], ["unusable", "unusable", "u"]];
   }
@@ -223,8 +240,12 @@
     ArrowDown: () => moveLevel(1), ArrowUp: () => moveLevel(-1), m: () => { state.map = !state.map; draw(); },
     t: () => { const note = document.getElementById("note"); if (note) note.focus(); },
   };
-  root.addEventListener("keydown", (event) => {
+  document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (!root.contains(event.target)) {  // from elsewhere on the page `j` and `k` lead here, and nothing is judged
+      if (event.target !== document.body || !["j", "k"].includes(event.key)) return;
+      root.scrollIntoView();
+    }
     if (["INPUT", "SELECT"].includes(event.target.tagName)) {
       if (event.key === "Enter" || event.key === "Escape") { event.target.blur(); root.focus({ preventScroll: true }); }
       return;
@@ -296,7 +317,8 @@
       select("confidence", "any confidence", [0.5, 0.6, 0.7, 0.8, 0.9].map((p) => [p, "below " + percent(p)])),
       select("scanner", "any scanner", same(scanners)), select("verdict", "read or not", [["yes", "with a verdict"], ["no", "without"]]),
       make("input", { placeholder: "study key", "aria-label": "study key", oninput: (event) => { filters.text = event.target.value.trim(); refilter(); } }),
-      make("input", { id: "reader", placeholder: "your initials", "aria-label": "your initials", maxlength: 40 })];
+      make("input", { id: "reader", placeholder: "your initials", "aria-label": "your initials", maxlength: 40, value: who,
+        onchange: (event) => become(event.target.value.trim()) })];
   }
   const help = reading ? "keys: 0 1 2 o w u, t note, ← → item" : "keys: j k study, ↑ ↓ level, a 0 1 2 w u, t note, m map";
   root.append(
@@ -308,13 +330,26 @@
         make("button", { onclick: () => turn(1), "aria-label": "next page" }, "›")),
       make("ul", { class: "items" })),
     make("div", { class: "view" }));
+  verdicts = stored(store()) || {};
   refilter();
   counted(true);
   function follow() {
-    const at = state.shown.findIndex((index) => data.studies[index].key === location.hash.slice(1));
-    if (at >= 0) { go(at); root.scrollIntoView(); root.focus({ preventScroll: true }); }
+    const key = location.hash.slice(1), place = () => state.shown.findIndex((index) => data.studies[index].key === key);
+    if (!data.studies.some((one) => one.key === key)) return;
+    if (place() < 0) {  // a filter hides it
+      for (const box of root.querySelectorAll(".filters :is(select, input):not(#reader)")) box.value = "";
+      for (const name of Object.keys(filters)) filters[name] = "";
+      refilter();
+    }
+    go(place());
+    root.scrollIntoView();
+    root.focus({ preventScroll: true });
   }
   window.addEventListener("hashchange", follow);
+  document.addEventListener("click", (event) => {  // the same link once more changes no hash
+    const link = event.target.closest("a[href^='#']");
+    if (link && link.hash === location.hash) follow();
+  });
   follow();
   if (reading) root.focus({ preventScroll: true });
 })();
