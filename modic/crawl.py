@@ -32,7 +32,7 @@ REPEATED = pa.dictionary(pa.int32(), TEXT)  # text that many files share is held
 STORED = {name: REPEATED if kind is TEXT and name != "SOPInstanceUID" else kind for name, kind in COLUMNS.items()}
 FILE = {"path": TEXT, "size": pa.int64(), "mtime_ns": pa.int64()}
 ORDER = [("rank", "ascending"), ("path", "ascending"), ("frame", "ascending")]  # of an index: refused files last
-INDEX = pa.schema({**FILE, "reason": TEXT, "frame": WHOLE, **STORED}, metadata={"modic_index": "3"})
+INDEX = pa.schema({**FILE, "reason": TEXT, "frame": WHOLE, **STORED}, metadata={"modic_index": "4"})
 BATCH = 2_000  # files read at a time: their rows are Python objects until then, and a process's piece of work
 FEW = 20_000  # files that are sooner read than processes are started
 AHEAD = 50  # batches at most whose files have been found and not been read

@@ -3,6 +3,7 @@
 import dicoms
 import numpy as np
 from adversaries import Case, Slices, Truth, changed, enhanced, in_one_series, kind, pattern, spine, truth_of
+from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import SecondaryCaptureImageStorage
 
 from modic.errors import Reason
@@ -110,6 +111,42 @@ def t1_before_and_after_contrast_in_one_series() -> Case:
     before = spine(dicoms.t1(), name="before")
     after = spine(dicoms.t1(ContrastBolusAgent="Gadovist"), name="after")
     return Case(in_one_series(before, after), [truth_of(before, "t1")], [NOT_T1_OR_T2])
+
+
+@kind
+def enhanced_t1_with_an_agent_that_only_a_code_names() -> Case:
+    return Case([_with_coded_agent(enhanced(spine(dicoms.t1())))], refused=[NOT_T1_OR_T2])
+
+
+@kind
+def enhanced_t1_before_its_agent_was_administered() -> Case:
+    image = _with_coded_agent(enhanced(spine(dicoms.t1())))
+    usage = Dataset()
+    usage.ContrastBolusAgentNumber, usage.ContrastBolusAgentAdministered = 1, "NO"
+    image.SharedFunctionalGroupsSequence[0].ContrastBolusUsageSequence = [usage]
+    return Case([image], [truth_of(spine(dicoms.t1()), "t1")])
+
+
+def _with_coded_agent(image: FileDataset) -> FileDataset:
+    agent = Dataset()
+    agent.CodeValue, agent.CodingSchemeDesignator, agent.CodeMeaning = "C-B0317", "SRT", "Gadobutrol"
+    image.ContrastBolusAgentSequence = [agent]
+    return image
+
+
+@kind
+def several_frames_in_a_classic_image() -> Case:
+    slices = changed(spine(), NumberOfFrames=2)
+    for slice_ in slices:
+        slice_.PixelData *= 2
+    return Case(slices, refused=[Reason.SERIES_NO_POSITION])
+
+
+@kind
+def all_frames_in_one_classic_image() -> Case:
+    slices = spine()
+    slices[0].NumberOfFrames, slices[0].PixelData = len(slices), b"".join(one.PixelData for one in slices)
+    return Case(slices[:1], refused=[Reason.SERIES_NO_POSITION])
 
 
 @kind
