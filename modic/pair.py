@@ -35,6 +35,7 @@ import numpy as np
 from modic.config import PairOptions
 from modic.errors import Reason, Rejected
 from modic.geometry import affine_of
+from modic.persons import all_said, said
 from modic.records import Excluded, Pair, Series
 from modic.roles import has_contrast_agent
 
@@ -61,7 +62,7 @@ def _shared_ids(series: list[Series]) -> set[str]:
     seen: dict[tuple[str, str], set[str]] = defaultdict(set)
     for one in series:
         for keyword in ("PatientBirthDate", "PatientSex"):
-            if value := one.header.get(keyword):
+            if value := said(one.header, keyword):
                 seen[one.patient_id, keyword].add(value)
     return {patient_id for (patient_id, _), values in seen.items() if len(values) > 1}
 
@@ -97,12 +98,8 @@ def _excluded(series: list[Series], rule: str, reason: Reason, detail: str) -> E
 
 def _patient_conflict(series: list[Series]) -> str:
     """Which keywords name several patients, with counts; empty where none does."""
-    found = []
-    for keyword in ("PatientID", "PatientBirthDate", "PatientSex"):
-        values = {one.header.get(keyword) for one in series} - {None, ""}
-        if len(values) > 1:
-            found.append(f"{len(values)} {keyword}")
-    return ", ".join(found)
+    named = all_said(one.header for one in series)
+    return ", ".join(f"{len(values)} {keyword}" for keyword, values in named.items() if len(values) > 1)
 
 
 def _after_contrast(series: list[Series]) -> list[Series]:
@@ -153,7 +150,7 @@ def _preference(combination: Combination, options: PairOptions) -> tuple:
 
 def _seconds(series: Series) -> float:
     """Time of acquisition since midnight; 0 where unknown."""
-    digits = str(series.header["AcquisitionTime"] or series.header["SeriesTime"] or "")
+    digits = str(series.header["AcquisitionTime"] or series.header["SeriesTime"] or "").replace(":", "")  # ACR-NEMA
     try:
         return int(digits[:2]) * 3600 + int(digits[2:4]) * 60 + float(digits[4:] or 0)
     except ValueError:

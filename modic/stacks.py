@@ -10,7 +10,8 @@
 |       | and they lie at places it has already; else all stay together and are refused (mixed_matrix)         |
 | S5    | a slice without position gets one where places follow InstanceNumber exactly in all the others       |
 | S6    | slices at one place whose headers are equal but for SOPInstanceUID and InstanceNumber are duplicates:|
-|       | one is kept, and modic.volume compares the pixels                                                    |
+|       | one is kept, and modic.volume compares the pixels; under one SOPInstanceUID (sent again, corrected)  |
+|       | description, patient and study date may differ as well                                               |
 | S7    | other slices at one place: split by TemporalPositionIdentifier, AcquisitionNumber, AcquisitionTime,  |
 |       | SeriesTime or as blocks of InstanceNumber, whichever first makes every part regular                  |
 | S8    | stacks that only together make one regular stack are parts of it that S1-S3 cut up (modic/parts.py): |
@@ -39,6 +40,9 @@ MIN_TO_INFER = 5
 MAX_GROUPS = 64  # of orientations, or of stations: what lies beyond joins the last group, which is then refused
 FILE_KEYS = frozenset({"path", "size", "mtime_ns", "frame"})
 MAY_DIFFER = FILE_KEYS | {"SOPInstanceUID", "InstanceNumber", "TransferSyntaxUID", "SOPClassUID"}
+PATIENT = frozenset({"PatientID", "PatientSex", "PatientAge", "PatientBirthDate"})
+CORRECTED = PATIENT | {"SeriesDescription", "SeriesNumber", "BodyPartExamined", "StudyDate"}
+"""May differ besides under one SOPInstanceUID: what is corrected by hand before images are sent again."""
 DISCRIMINATORS = ("TemporalPositionIdentifier", "AcquisitionNumber", "AcquisitionTime", "SeriesTime")
 
 
@@ -247,7 +251,8 @@ def _dedupe(stack: Stack) -> Stack:
 
 
 def _same_image(one: Row, other: Row) -> bool:
-    return all(one[key] == other[key] for key in one.keys() - MAY_DIFFER)
+    corrected = CORRECTED if one["SOPInstanceUID"] == other["SOPInstanceUID"] else frozenset()
+    return all(one[key] == other[key] for key in one.keys() - MAY_DIFFER - corrected)
 
 
 def _split_repeats(stack: Stack, options: IdentifyOptions) -> list[list[Row]]:

@@ -83,7 +83,7 @@ def test_overlap_is_measured_in_patient_millimetres(shift_mm: float, accepted: b
 @pytest.mark.parametrize(
     "better, worse",
     [
-        ({}, {"values": {"SeriesDescription": "SAG STIR"}}),
+        ({}, {"values": {"SeriesDescription": "SAG T1"}}),
         ({}, {"values": {"ContrastBolusAgent": "Gd"}}),
         ({}, {"values": {"ScanOptions": "FS"}}),
         ({}, {"values": {"MRAcquisitionType": "3D"}}),
@@ -119,12 +119,13 @@ def test_a_pair_in_one_frame_of_reference_goes_before_one_that_must_be_checked(t
     assert found.t2.series_uid == dicoms.uid("patient-1", "study", "t2")
 
 
-@pytest.mark.parametrize("agent_at, usable", [("090000", False), ("110000", True), ("", True)])
+@pytest.mark.filterwarnings("ignore:Invalid value for VR")  # what old scanners wrote
+@pytest.mark.parametrize("agent_at, usable", [("090000", False), ("09:00:00", False), ("110000", True), ("", True)])
 def test_a_t1_after_the_contrast_agent_is_not_used_whatever_its_own_header_says(
     agent_at: str, usable: bool, tmp_path: Path
 ) -> None:
     axial = dicoms.series(dicoms.t1(ContrastBolusAgent="Gadovist"), name="axial", orientation=dicoms.AXIAL, n=6)
-    slices = changed(dicoms.study(), AcquisitionTime="100000") + changed(axial, AcquisitionTime=agent_at)
+    slices = changed(dicoms.study(), AcquisitionTime="10:00:00.5") + changed(axial, AcquisitionTime=agent_at)
     (found,) = pairs_of(slices, tmp_path)
     if usable:
         assert isinstance(found, Pair)
@@ -148,6 +149,47 @@ def test_one_patient_id_with_two_birth_dates_is_said(tmp_path: Path) -> None:
     found = {one.study_uid: one.warnings for one in pairs_of(slices, tmp_path) if isinstance(one, Pair)}
     said = ("PatientID under several PatientBirthDate or PatientSex",)
     assert [found[slices[index].StudyInstanceUID] for index in (0, 12, -1)] == [said, said, ()]
+
+
+@pytest.mark.parametrize(
+    "changes", [{"PatientBirthDate": "19330101"}, {"PatientSex": "M"}, {"PatientID": "somebody else"}]
+)
+def test_one_slice_of_another_patient_excludes_the_study(changes: dict[str, Any], tmp_path: Path) -> None:
+    slices = changed(dicoms.study(), PatientBirthDate="19610203", PatientSex="F")
+    (found,) = pairs_of(changed(slices, [16], **changes), tmp_path)
+    assert isinstance(found, Excluded)
+    assert (found.rejected.reason, found.rule) == (Reason.STUDY_PATIENT_CONFLICT, "P1")
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR")  # what old scanners wrote
+def test_one_patient_written_in_two_ways_is_one(tmp_path: Path) -> None:
+    slices = changed(dicoms.study(), PatientBirthDate="19610203", PatientSex="F")
+    changed(slices, slice(0, 11), PatientBirthDate="1961.02.03", PatientSex="f")  # as ACR-NEMA wrote dates
+    changed(slices, slice(11, 14), PatientBirthDate="00000000", PatientSex="", PatientID="")
+    found = chosen(slices, tmp_path)
+    assert (found.t1.n_slices, found.t2.n_slices, found.patient_id) == (11, 11, "patient-1")
+
+
+@pytest.mark.parametrize("nameless", [slice(0, 11), slice(11, 22), slice(16, 22)])
+def test_images_that_name_no_patient_are_of_the_only_one_of_their_study(nameless: slice, tmp_path: Path) -> None:
+    found = chosen(changed(dicoms.study(), nameless, PatientID=""), tmp_path)
+    assert (found.t1.n_slices, found.t2.n_slices) == (11, 11)
+    assert {found.patient_id, found.t1.patient_id, found.t2.patient_id} == {"patient-1"}
+
+
+def test_half_a_series_whose_other_half_lies_in_another_study_is_refused(tmp_path: Path) -> None:
+    slices = changed(dicoms.study(), slice(16, None), StudyInstanceUID="1.2.3")
+    found = pairs_of(slices, tmp_path)
+    assert [one.rejected.reason for one in found if isinstance(one, Excluded)] == [
+        Reason.STUDY_NO_SAGITTAL_T1_NOR_T2,
+        Reason.STUDY_NO_SAGITTAL_T2,
+    ]
+    assert all("series.missing_slice" in one.rejected.detail for one in found if isinstance(one, Excluded))
+
+
+def test_whole_series_of_one_uid_in_two_studies_are_two(tmp_path: Path) -> None:
+    again = changed(dicoms.study(), StudyInstanceUID="1.2.3")
+    assert all(isinstance(one, Pair) for one in pairs_of(dicoms.study() + again, tmp_path))
 
 
 def test_one_result_a_study(tmp_path: Path) -> None:
