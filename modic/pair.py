@@ -15,6 +15,8 @@ a contrast agent: whether its own header names it or not, the agent is in. Rows 
 | P8  | several are left                                                  | pair, the first by the order below   |
 | P9  | none names one frame of reference, but T1 and T2 have the same    | pair, the first by the order below,  |
 |     | orientation and T1 covers `overlap_warn` of T2                    | if the images agree (registration)   |
+| P10 | the images of the pair are refused by modic.pipeline (not lumbar,  | the next by the order below          |
+|     | undecodable, …), and the study has others                         |                                      |
 
 P8, the first difference decides: description agrees with the physics; no contrast agent before the T2; overlap of
 `overlap_warn` or more; fewer geometry warnings; 2D before 3D (what the weights were trained on); finer in-plane pixels
@@ -43,6 +45,7 @@ DISAGREES = "SeriesDescription disagrees with TR, TE and TI"
 SHARED_ID = "PatientID under several PatientBirthDate or PatientSex"
 SAME_ORIENTATION = 0.02
 HEIGHT_POINTS, DEPTH_POINTS = 65, 9
+MOST_OTHERS = 5  # pairs of a study that are tried after the first
 Combination = tuple[Series, Series, float]  # T1, T2, overlap
 
 
@@ -87,9 +90,12 @@ def _pair_study(series: list[Series], options: PairOptions) -> Pair | Excluded:
     alike = near or [one for one in every if _same_geometry(*one, options)]
     if not alike:
         return _excluded(series, "P5", Reason.STUDY_FRAMES_DIFFER, f"{len(t1s)} T1, {len(t2s)} T2")
-    t1, t2, overlap = min(alike, key=lambda one: _preference(one, options))
     rule = "P9" if not near else "P7" if len(near) == 1 else "P8"
-    return Pair(t2.study_uid, t2.patient_id, t1, t2, overlap, rule, check_images=not near)
+    ordered = sorted(alike, key=lambda one: _preference(one, options))
+    first, *others = [
+        Pair(t2.study_uid, t2.patient_id, t1, t2, overlap, rule, check_images=not near) for t1, t2, overlap in ordered
+    ]
+    return replace(first, others=tuple(replace(one, rule=f"{rule}, P10") for one in others[:MOST_OTHERS]))
 
 
 def _excluded(series: list[Series], rule: str, reason: Reason, detail: str) -> Excluded:

@@ -18,7 +18,7 @@ from modic import shards
 from modic.classify import grade_regions
 from modic.cohort import Cohort, open_cohort
 from modic.config import Config
-from modic.errors import DeviceLost, ModicError, Reason, Rejected
+from modic.errors import TRANSIENT, DeviceLost, ModicError, Reason, Rejected
 from modic.evidence import explain, seen_by
 from modic.levels import find_levels, not_lumbar, slices_around
 from modic.limits import is_out_of_memory, memory_limit
@@ -220,12 +220,25 @@ def grade_or_fail(pair: Pair, *, models: Models, config: Config, pictures: Path 
     """`grade_study`, with a bug or an exhausted memory as a `failed` row. The detail names no value of the study."""
     try:
         with memory_limit(config.run.study_memory_limit_mb):
-            return grade_study(pair, models=models, config=config, pictures=pictures)
+            return _first_that_serves(pair, models=models, config=config, pictures=pictures)
     except ModicError:
         raise
     except Exception as error:  # noqa: BLE001  (a bad study costs only itself)
         reason = Reason.STUDY_OUT_OF_MEMORY if is_out_of_memory(error) else Reason.STUDY_INTERNAL_ERROR
         return StudyResult(rejected=Rejected(reason, where(error)))
+
+
+def _first_that_serves(pair: Pair, *, models: Models, config: Config, pictures: Path | None) -> StudyResult:
+    """The result of the first of the study's pairs that can be graded, else that of the first (modic/pair.py, P10)."""
+    first = grade_study(pair, models=models, config=config, pictures=pictures)
+    if first.rejected is None or first.rejected.reason in TRANSIENT:
+        return first
+    for number, other in enumerate(pair.others, 1):
+        result = grade_study(other, models=models, config=config, pictures=pictures)
+        if result.rejected is None or result.rejected.reason in TRANSIENT:
+            said = f"pair {number + 1} of {len(pair.choices)}; the first: {first.rejected.reason}"
+            return replace(result, choice=number, warnings=(said, *result.warnings))
+    return first
 
 
 def where(error: Exception) -> str:

@@ -5,6 +5,7 @@ run that found it so, so that a run over an unchanged archive publishes identica
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import date
 from typing import Any
 
@@ -91,6 +92,8 @@ def _study_row(
     outcome: Pair | Excluded, series: Series, graded: dict[str, dict[str, Any]], keys: Pseudonyms, run_id: str
 ) -> dict[str, Any]:
     key = keys.study(outcome.study_uid)
+    if isinstance(outcome, Pair):
+        outcome = replace(graded_pair(outcome, graded[key]), warnings=outcome.warnings)
     row = {"study_key": key, "patient_key": keys.patient(outcome.patient_id), **attributes(series, keys)}
     row["pairing_rule"] = outcome.rule or None
     if isinstance(outcome, Excluded):
@@ -110,6 +113,11 @@ def _study_row(
         "warnings": "; ".join((*outcome.warnings, *entry["warnings"])) or None,
         "run_id": entry["run_id"],
     }
+
+
+def graded_pair(pair: Pair, entry: dict[str, Any]) -> Pair:
+    """Which of the study's pairs its row of the ledger is about."""
+    return pair.choices[entry["choice"] or 0]
 
 
 def _refusal(rejected: Rejected) -> dict[str, Any]:

@@ -101,6 +101,14 @@ def test_the_best_of_several_is_chosen(better: dict[str, Any], worse: dict[str, 
     assert found.t2.series_uid == dicoms.uid("patient-1", "study", "better")
 
 
+def test_the_others_follow_in_their_order(tmp_path: Path) -> None:
+    slices = dicoms.study() + [s for n in (6, 9, 7) for s in dicoms.series(T2, name=f"t2 of {n}", n=n)]
+    found = chosen(slices, tmp_path)
+    assert [one.t2.n_slices for one in found.choices] == [11, 9, 7, 6]
+    assert [one.rule for one in found.choices] == ["P8", *["P8, P10"] * 3]
+    assert all(one.t1 == found.t1 for one in found.others)
+
+
 @pytest.mark.parametrize("uids", [(None, None), (None, "1.2.3"), ("1.2.4", "1.2.3")])
 def test_frames_of_reference_that_the_headers_do_not_vouch_for(uids: tuple[str | None, ...], tmp_path: Path) -> None:
     slices = [
