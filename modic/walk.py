@@ -37,7 +37,7 @@ def walk(archive: Path) -> Iterator[File]:
         for entry in entries:
             if entry.is_symlink() and not _follow(Path(entry.path), root, outside):
                 continue
-            if entry.is_dir():
+            if _is_folder(entry):
                 inner.append(entry.path)
             else:
                 yield _describe(entry)
@@ -46,6 +46,13 @@ def walk(archive: Path) -> Iterator[File]:
 
 def _name(entry: "os.DirEntry[str]") -> str:
     return entry.name
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # links that only lead to each other, a stale mount: described as unreadable
+        return False
 
 
 def _follow(link: Path, root: Path, outside: set[Path]) -> bool:

@@ -276,6 +276,14 @@ def test_links_lead_nowhere_twice(tmp_path: Path) -> None:
     assert crawl(archive, index=None).counts["files_seen"] == 3
 
 
+def test_links_that_only_lead_to_each_other_are_unreadable(tmp_path: Path) -> None:
+    dicoms.write(dicoms.series(n=1), tmp_path)
+    (tmp_path / "one").symlink_to(tmp_path / "other")
+    (tmp_path / "other").symlink_to(tmp_path / "one")
+    (tmp_path / "self").symlink_to("self")
+    assert reasons(crawl(tmp_path, index=None)) == dict.fromkeys(("one", "other", "self"), "file.unreadable")
+
+
 def test_socket_is_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dicoms.write(dicoms.series(n=1), tmp_path)
     monkeypatch.chdir(tmp_path)
