@@ -18,11 +18,12 @@ Stacks are split as modic/stacks.py says, roles found as modic/roles.py says. Th
 | I12 | orientations differ by over `orientation_reject` (over `orientation_warn`: warn)    | mixed_orientation     |
 | I13 | slices at one place that differ; missing slices; uneven spacing (modic/geometry.py) | conflicting_slices, … |
 | I14 | role unknown: the pixels may tell (`with_role`)                                     | role_unsure           |
-| I15 | only with slices of another study does it make a regular stack                      | missing_slice         |
+| I15 | slices of another study, or another series of the same TR, TE and pixels, continue  | missing_slice         |
+|     | it in regular steps: it is a part                                                   |                       |
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -44,7 +45,8 @@ from modic.stacks import Row, Stack, split_stacks
 GREY = frozenset({"MONOCHROME1", "MONOCHROME2", None})
 BLOCK = 20_000
 KEYS = ["StudyInstanceUID", "SeriesInstanceUID"]
-MOST_STUDIES = 64  # that are looked through for the parts of one series
+SAME_SERIES = ("ImageOrientationPatient", "PixelSpacing", "Rows", "Columns", "RepetitionTime", "EchoTime")
+MOST_PARTS = 64  # series that are looked through for the parts of one
 
 
 def identify(headers: pa.Table, *, options: IdentifyOptions) -> list[Series]:
@@ -81,18 +83,23 @@ def _with_patient_of_study(found: list[Series]) -> list[Series]:
 
 
 def _without_parts(found: list[Series], options: IdentifyOptions) -> list[Series]:
-    """`found`, with series refused whose other slices lie under another StudyInstanceUID (I15)."""
-    alike: dict[tuple[str, str], list[int]] = defaultdict(list)
+    """`found`, with series refused whose other slices lie in another study or series (I15)."""
+    alike: dict[Hashable, list[int]] = defaultdict(list)
     for index, one in enumerate(found):
         if one.rejected is None:
-            alike[one.series_uid, one.frame_of_reference_uid or one.patient_id].append(index)
+            where = one.frame_of_reference_uid or one.patient_id
+            alike[one.series_uid, where].append(index)
+            alike[one.study_uid, where, *(str(one.header[key]) for key in SAME_SERIES)].append(index)
     for indices in alike.values():
         parts = [found[index] for index in indices]
-        if 1 < len({one.study_uid for one in parts}) <= MOST_STUDIES:
-            for index, why in zip(indices, refuse_parts([_placed(one) for one in parts], options), strict=True):
-                if why:
-                    rejected = Rejected(Reason.SERIES_MISSING_SLICE, f"{why.detail} under several StudyInstanceUID")
-                    found[index] = replace(found[index], rejected=rejected)
+        if not 1 < len({(one.study_uid, one.series_uid) for one in parts}) <= MOST_PARTS:
+            continue
+        beside = len({one.series_uid for one in parts}) > 1  # what was run twice, a little aside, is not in two parts
+        refused = refuse_parts([_placed(one) for one in parts], options, only_beside=beside)
+        for index, why in zip(indices, refused, strict=True):
+            if why:
+                rejected = Rejected(Reason.SERIES_MISSING_SLICE, f"{why.detail} in several series or studies")
+                found[index] = replace(found[index], rejected=rejected)
     return found
 
 

@@ -3,7 +3,7 @@
 | order | what                                                                                                 |
 |-------|------------------------------------------------------------------------------------------------------|
 | S1    | slices that differ in echo, inversion, b value, ImageType, StackID, contrast agent, fat suppression, |
-|       | polarity or frame of reference are split; a slice that names no frame is in the series' only one     |
+|       | colour, class or frame of reference are split; a slice that names no frame is in the series' only one     |
 | S2    | so are slices whose orientations differ by more than `SPLIT_ORIENTATION` (a localizer in the series) |
 | S3    | so are slices whose corners lie over `SPLIT_OFFSET_MM` apart within the plane (upper, lower station) |
 | S4    | so are slices of another matrix or pixel spacing, where the largest group is regular without them    |
@@ -30,7 +30,7 @@ from modic.config import IdentifyOptions
 from modic.errors import Rejected
 from modic.geometry import SAME_PLACE_MM, leftward, normal_of, positions_of, regularity
 from modic.parts import refuse_parts
-from modic.roles import has_contrast_agent, has_fat_suppression
+from modic.roles import MR_CLASSES, has_contrast_agent, has_fat_suppression
 
 Row = dict[str, Any]
 SPLIT_ORIENTATION = 0.05  # largest difference in ImageOrientationPatient, about 3 degrees
@@ -95,10 +95,10 @@ def _contrast(rows: list[Row]) -> Callable[[Row], Hashable]:
     def key(row: Row) -> Hashable:
         times = tuple(clusters[keyword].get(row[keyword]) for keyword in clusters)
         kind = tuple((row["ImageType"] or "").split("\\")[2:])
-        inverted = row["PhotometricInterpretation"] == "MONOCHROME1"
+        image = row["PhotometricInterpretation"] or "MONOCHROME2", row["SOPClassUID"] in MR_CLASSES
         names = ("EchoNumbers", "DiffusionBValue", "StackID", "FrameOfReferenceUID", "ScanningSequence")
         agent, suppressed = has_contrast_agent(row), has_fat_suppression(row)
-        return (*times, kind, inverted, agent, suppressed, *(row[name] for name in names))
+        return (*times, kind, image, agent, suppressed, *(row[name] for name in names))
 
     return key
 

@@ -1,5 +1,7 @@
 """Kinds of series whose contrast or pixels are odd (tests/adversaries.py says what a kind is)."""
 
+from collections.abc import Iterable
+
 import dicoms
 import numpy as np
 from adversaries import Case, Slices, Truth, changed, enhanced, in_one_series, kind, pattern, spine, truth_of
@@ -132,6 +134,47 @@ def _with_coded_agent(image: FileDataset) -> FileDataset:
     agent.CodeValue, agent.CodingSchemeDesignator, agent.CodeMeaning = "C-B0317", "SRT", "Gadobutrol"
     image.ContrastBolusAgentSequence = [agent]
     return image
+
+
+@kind
+def screenshot_in_the_series_at_the_place_of_a_slice() -> Case:
+    shot = changed(spine()[4:5], SOPClassUID=SecondaryCaptureImageStorage, SOPInstanceUID="1.2.3", SamplesPerPixel=3)
+    changed(shot, PhotometricInterpretation="RGB", PlanarConfiguration=0, BitsAllocated=8, BitsStored=8, HighBit=7)
+    dicoms.set_pixels(shot[0], np.zeros((16, 12, 3), np.uint8))
+    return Case([*spine(), *shot], [truth_of(spine())], [Reason.SERIES_NOT_GREYSCALE])
+
+
+@kind
+def table_of_values_instead_of_a_slope() -> Case:
+    slices, table = spine(), Dataset()
+    table.LUTDescriptor, table.ModalityLUTType = [4096, 0, 16], "US"
+    table.LUTData = (3 * np.arange(4096, dtype="<u2")[::-1]).tobytes()
+    table["LUTData"].VR = "OW"
+    changed(slices, ModalityLUTSequence=[table])
+    truth = truth_of(spine())
+    return Case(slices, [Truth(3 * (4095 - truth.voxels), truth.affine)])
+
+
+@kind
+def all_slices_blank() -> Case:
+    return Case(_blank(range(11)), refused=[Reason.STUDY_PIXELS_UNREADABLE])
+
+
+@kind
+def blank_slice_in_the_middle() -> Case:
+    return Case(_blank([5]), refused=[Reason.STUDY_PIXELS_UNREADABLE])
+
+
+@kind
+def blank_slices_at_both_ends() -> Case:
+    return Case(_blank([0, 10]), [truth_of(_blank([0, 10]))])
+
+
+def _blank(indices: Iterable[int]) -> Slices:
+    slices = spine()
+    for index in indices:
+        dicoms.set_pixels(slices[index], np.full((16, 12), 7, np.uint16))
+    return slices
 
 
 @kind

@@ -195,6 +195,17 @@ def test_half_a_series_whose_other_half_lies_in_another_study_is_refused(tmp_pat
     assert all("series.missing_slice" in one.rejected.detail for one in found if isinstance(one, Excluded))
 
 
+def test_half_a_series_whose_other_half_has_another_series_uid_is_refused(tmp_path: Path) -> None:
+    (found,) = pairs_of(changed(dicoms.study(), slice(16, None), SeriesInstanceUID="1.2.3"), tmp_path)
+    assert isinstance(found, Excluded)
+    assert "t2 refused series.missing_slice 2" in found.rejected.detail
+
+
+def test_a_series_run_twice_a_little_aside_is_two(tmp_path: Path) -> None:
+    aside = dicoms.series(T2, name="again", origin=(-22.5 + 2.25, -5.5, 7.5))
+    assert len(chosen(dicoms.study() + aside, tmp_path).choices) == 2
+
+
 def test_whole_series_of_one_uid_in_two_studies_are_two(tmp_path: Path) -> None:
     again = changed(dicoms.study(), StudyInstanceUID="1.2.3")
     assert all(isinstance(one, Pair) for one in pairs_of(dicoms.study() + again, tmp_path))
