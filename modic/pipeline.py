@@ -18,7 +18,7 @@ from modic import shards
 from modic.classify import grade_regions
 from modic.cohort import Cohort, open_cohort
 from modic.config import Config
-from modic.errors import TRANSIENT, DeviceLost, ModicError, Reason, Rejected
+from modic.errors import TRANSIENT, DeviceLost, ModicError, Reason, Rejected, UsageError
 from modic.evidence import explain, seen_by
 from modic.levels import find_levels, not_lumbar, slices_around
 from modic.limits import is_out_of_memory, memory_limit
@@ -257,12 +257,16 @@ def load_models(detector: str, classifier: str, device: str) -> Models:
 
 
 def resolve_device(device: str) -> str:
-    """`auto` is a GPU where this process sees one."""
-    if device != "auto":
+    """`auto` is a GPU where this process sees one. Raises UsageError for `cuda` where it sees none."""
+    if device == "cpu":
         return device
     import torch
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    if torch.cuda.is_available():
+        return "cuda"
+    if device == "cuda":
+        raise UsageError("device cuda: no CUDA GPU is visible here; use --device auto or cpu")
+    return "cpu"
 
 
 @contextmanager
