@@ -1,5 +1,6 @@
 """The command line as a user meets it: exit codes, one clear line for a mistake, and what a killed run leaves."""
 
+import errno
 import json
 import os
 import re
@@ -104,6 +105,17 @@ def test_a_gpu_that_is_not_there_is_said_before_anything_is_read(
     assert main(["grade", str(tmp_path / "archive"), "--out", str(tmp_path / "new"), "--device", "cuda"]) == 2
     said = capsys.readouterr().err
     assert said == "modic: device cuda: no CUDA GPU is visible here; use --device auto or cpu\n"
+
+
+def test_what_the_system_refuses_is_one_line_without_the_files_name(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(_: object) -> int:
+        raise OSError(errno.EROFS, "Read-only file system", "/archive/DOE^JANE/1")
+
+    monkeypatch.setattr("modic.commands.status.run", refused)
+    assert main(["status", "cohort"]) == 1
+    assert capsys.readouterr().err == "modic: the run failed: Read-only file system\n"
 
 
 @pytest.mark.parametrize(("arguments", "message"), [m[1:] for m in mistakes()], ids=[m[0] for m in mistakes()])
