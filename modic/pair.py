@@ -9,7 +9,8 @@ a contrast agent: whether its own header names it or not, the agent is in. Rows 
 | P2  | neither a usable T1 nor a usable T2                               | excluded, no_sagittal_t1_nor_t2      |
 | P3  | no usable T1                                                      | excluded, no_sagittal_t1             |
 | P4  | no usable T2                                                      | excluded, no_sagittal_t2             |
-| P5  | no combination names one frame of reference, nor is worth P9      | excluded, frames_of_reference_differ |
+| P5  | no combination names one frame of reference (and not two          | excluded, frames_of_reference_differ |
+|     | StudyDate), nor is worth P9                                       |                                      |
 | P6  | in those that do, T1 covers less than `overlap_reject` of T2      | excluded, little_overlap             |
 | P7  | one combination is left                                           | pair                                 |
 | P8  | several are left                                                  | pair, the first by the order below   |
@@ -37,7 +38,7 @@ import numpy as np
 from modic.config import PairOptions
 from modic.errors import Reason, Rejected
 from modic.geometry import affine_of
-from modic.persons import all_said, said
+from modic.persons import all_said, day, said
 from modic.records import Excluded, Pair, Series
 from modic.roles import has_contrast_agent
 
@@ -128,6 +129,9 @@ def _missing(series: list[Series], t1s: list[Series], t2s: list[Series], late: l
 
 
 def _same_frame(t1: Series, t2: Series) -> bool:
+    """Whether the headers vouch for one frame of reference: one UID, and no two days, between which a patient moves."""
+    if len({when for one in (t1, t2) if (when := day(one.header["StudyDate"]))}) > 1:
+        return False
     return t1.frame_of_reference_uid is not None and t1.frame_of_reference_uid == t2.frame_of_reference_uid
 
 

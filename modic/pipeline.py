@@ -144,7 +144,7 @@ def _load(pair: Pair, config: Config) -> tuple[Volume, Volume] | Rejected:
         found = register(t1, t2)
         if not found.agrees:
             return Rejected(Reason.STUDY_FRAMES_DIFFER, str(found))
-        t2 = replace(t2, warnings=(*t2.warnings, f"no FrameOfReferenceUID in common with T1; {found}"))
+        t2 = replace(t2, warnings=(*t2.warnings, f"no header vouches for one frame of reference with T1; {found}"))
     return t1, t2
 
 

@@ -120,6 +120,13 @@ def test_frames_of_reference_that_the_headers_do_not_vouch_for(uids: tuple[str |
     assert (found.overlap_fraction, found.rule, found.check_images) == (1.0, "P9", True)
 
 
+@pytest.mark.parametrize("day, rule", [("20200102", "P7"), ("", "P7"), ("20210102", "P9")])
+def test_a_frame_of_reference_holds_for_one_day(day: str, rule: str, tmp_path: Path) -> None:
+    slices = dicoms.series(T1, name="t1") + changed(dicoms.series(T2, name="t2"), StudyDate=day)
+    found = chosen(slices, tmp_path)
+    assert (found.rule, found.check_images) == (rule, rule == "P9")
+
+
 def test_a_pair_in_one_frame_of_reference_goes_before_one_that_must_be_checked(tmp_path: Path) -> None:
     finer = dicoms.series(T2, name="finer", spacing=(0.5, 0.5), rows=32, columns=24)
     found = chosen(dicoms.study() + changed(finer, FrameOfReferenceUID="1.2.3"), tmp_path)
