@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from modic.errors import Reason, UsageError
 from modic.headers import COLUMNS, TEXT, WHOLE, read_rows
 from modic.tables import write_table
-from modic.walk import AGAIN, File, walk
+from modic.walk import AGAIN, File, on_disk, walk
 
 __all__ = ["COLUMNS", "Crawl", "crawl"]
 
@@ -200,7 +200,7 @@ def _read_batch(files: list[File]) -> pa.Table:
 def _read(path: str, mtime_ns: int) -> tuple[int, list[dict[str, Any]] | Reason]:
     """The modification time to remember, and the rows of a file or why it has none."""
     try:
-        return mtime_ns, read_rows(path)
+        return mtime_ns, read_rows(on_disk(path))
     except OSError as error:
         return AGAIN, Reason.FILE_VANISHED if isinstance(error, FileNotFoundError) else Reason.FILE_UNREADABLE
 

@@ -28,6 +28,7 @@ from modic.frames import rescale_of
 from modic.geometry import affine_of
 from modic.limits import is_out_of_memory
 from modic.records import Series, Volume
+from modic.walk import on_disk
 
 
 class _Refused(Exception):
@@ -120,8 +121,9 @@ class _Reader:
 
     def _open(self, series: Series, index: int | None, path: str) -> pydicom.Dataset:
         try:
-            status = Path(path).stat()
-            dataset = pydicom.dcmread(path, force=True)
+            place = Path(on_disk(path))
+            status = place.stat()
+            dataset = pydicom.dcmread(place, force=True)
             uid = str(dataset.get("SOPInstanceUID"))
             if "TransferSyntaxUID" not in dataset.file_meta:  # a bare data set: what the crawl recognized
                 dataset.file_meta.TransferSyntaxUID = series.header["TransferSyntaxUID"]

@@ -87,7 +87,7 @@ def test_odd_files_are_counted(tmp_path: Path) -> None:
     found = crawl(tmp_path, index=None)
     assert reconciles(found)
     assert found.counts["files_seen"] == 9
-    assert found.counts["files_read"] == 2
+    assert found.counts["files_read"] == 3
     assert reasons(found)["cut"] == "file.truncated"
     assert reasons(found)["empty"] == reasons(found)["note.txt"] == "file.not_dicom"
     assert reasons(found)["broken"] == reasons(found)["pipe"] == "file.unreadable"
