@@ -40,34 +40,10 @@ from modic.records import Role
 
 Header = dict[str, Any]
 MR_CLASSES = frozenset(f"1.2.840.10008.5.1.4.1.1.4{end}" for end in ("", ".1", ".4"))
-MAPS = frozenset(
-    {
-        *(
-            "ADC",
-            "FA",
-            "TRACEW",
-            "MIP",
-            "MINIP",
-            "PROJECTION IMAGE",
-            "SUBTRACTION",
-            "SUBTRACT",
-            "P",
-            "PHASE",
-            "PHASE MAP",
-        ),
-        *(
-            "T1 MAP",
-            "T2 MAP",
-            "T2_STAR MAP",
-            "COLLAGE",
-            "MOSAIC",
-            "SCREEN SAVE",
-            "SCREENSAVE",
-            "CSA REPORT",
-            "VELOCITY",
-        ),
-    }
-)
+MAPS = frozenset({
+    "ADC", "FA", "TRACEW", "MIP", "MINIP", "PROJECTION_IMAGE", "SUBTRACTION", "SUBTRACT", "SUB", "DIFFERENCE", "P",
+    "PHASE", "COLLAGE", "MOSAIC", "SCREEN_SAVE", "SCREENSAVE", "CSA_REPORT", "VELOCITY", "CURVED", "CPR",
+})  # fmt: skip
 DIXON = frozenset(
     {"WATER", "FAT", "W", "F", "OUT_PHASE", "OPP_PHASE", "OP", "OPPOSED_PHASE", "FAT_FRACTION", "WATER_FRACTION"}
 )
@@ -153,7 +129,7 @@ def _first_row(header: Header) -> tuple[str, Role]:
     pulse = set(PULSES) & words(header["ScanningSequence"])
     if kinds & {"LOCALIZER", "SCOUT"}:
         return "R1", "localizer"
-    if header["SOPClassUID"] not in MR_CLASSES or kinds & MAPS:
+    if header["SOPClassUID"] not in MR_CLASSES or any(map(_is_map, kinds)):
         return "R2", "derived"
     if kinds & DIXON:
         return "R3", "dixon"
@@ -165,6 +141,11 @@ def _first_row(header: Header) -> tuple[str, Role]:
     if "IR" in pulse or (header["InversionTime"] or 0) > 0:
         return _inverted(header["InversionTime"] or 0, header["EchoTime"])
     return _spin_echo(header)
+
+
+def _is_map(kind: str) -> bool:
+    """Whether a value of ImageType names values other than a signal's: `T2_STAR MAP`, `SUB`, …"""
+    return kind.replace(" ", "_") in MAPS or kind.endswith(("_MAP", " MAP"))
 
 
 def _inverted(ti: float, te: float | None) -> tuple[str, Role]:
