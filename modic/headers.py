@@ -293,12 +293,18 @@ def _refusal(row: Row, elements: "Elements", file: BinaryIO) -> Reason | None:
 def _wrong_length(elements: "Elements", size: int, row: int, descriptor: int) -> Reason | None:
     """Whether PixelData is shorter than `size` bytes, or a `row` of bytes or more longer (padding is shorter)."""
     total = os.fstat(descriptor).st_size if elements.inflated is None else len(elements.inflated)
-    implicit = elements.transfer_syntax == "1.2.840.10008.1.2"
-    start = (elements.pixels_at or 0) + (8 if implicit else 12)
+    at = elements.pixels_at or 0
+    head = elements.read(descriptor, 12, at)
+    explicit = head[4:6] in (
+        b"OB",
+        b"OW",
+        b"UN",
+    )  # odd numbers, where a length is even; the file's own word may be wrong
+    start = at + (12 if explicit else 8)
     if elements.transfer_syntax not in UNCOMPRESSED:
         return None if _fragments_whole(descriptor, start, total) else Reason.FILE_TRUNCATED
     order = "<I" if elements.little_endian else ">I"
-    (length,) = struct.unpack(order, elements.read(descriptor, 4, start - 4))
+    (length,) = struct.unpack_from(order, head, start - at - 4)
     if min(length, total - start) < size:
         return Reason.FILE_TRUNCATED
     return Reason.FILE_SIZE_MISMATCH if length - size >= row else None

@@ -6,7 +6,7 @@
 | V2  | a file is gone, or is no longer of the size, time or SOPInstanceUID the crawl saw  | study.files_changed      |
 | V3  | pixels cannot be decoded, or have another shape than Rows × Columns                | study.pixels_unreadable  |
 |     | or HighBit is not BitsStored - 1, or RescaleSlope is 0 or no number, or a slice    |                          |
-|     | between others, or every slice, is blank                                           |                          |
+|     | between others, or every slice, is blank, or values could be signed or unsigned    |                          |
 | V4  | more than one sample a pixel                                                       | series.not_greyscale     |
 | V5  | duplicate slices (equal headers) have different pixels                             | series.conflicting_slices|
 | V6  | otherwise                                                                          | a Volume                 |
@@ -29,6 +29,10 @@ from modic.geometry import affine_of
 from modic.limits import is_out_of_memory
 from modic.records import Series, Volume
 from modic.walk import on_disk
+
+USUAL = {"SamplesPerPixel": 1, "PhotometricInterpretation": "MONOCHROME2", "PixelRepresentation": 0}
+"""What a file means that does not say it: its length fits one sample a pixel, and only small values are taken that are
+the same number signed and unsigned."""
 
 
 class _Refused(Exception):
@@ -96,6 +100,7 @@ class _Reader:
     def __init__(self) -> None:
         self._path = ""
         self._dataset = pydicom.Dataset()
+        self._signed_or_not = False  # PixelRepresentation is not said
 
     def slice(self, series: Series, index: int | None, path: str, frame: int) -> np.ndarray:
         """(rows, columns) float32, rescaled. `index` is None for a duplicate, of which only the path is known."""
@@ -127,6 +132,10 @@ class _Reader:
             uid = str(dataset.get("SOPInstanceUID"))
             if "TransferSyntaxUID" not in dataset.file_meta:  # a bare data set: what the crawl recognized
                 dataset.file_meta.TransferSyntaxUID = series.header["TransferSyntaxUID"]
+            self._signed_or_not = "PixelRepresentation" not in dataset
+            for keyword, usual in USUAL.items():
+                if keyword not in dataset:
+                    setattr(dataset, keyword, usual)
         except OSError as error:
             raise _Refused(Reason.STUDY_FILES_CHANGED, type(error).__name__) from error
         except MemoryError:
@@ -146,6 +155,8 @@ class _Reader:
             frames = int(self._dataset.get("NumberOfFrames") or 1)
             self._check_size(frame, frames)
             stored = pixel_array(self._dataset, index=frame if frames > 1 else None, raw=True)
+            if self._signed_or_not and stored.max() >> (self._dataset.BitsStored - 1):
+                raise ValueError("PixelRepresentation")
             return _without_overlay(np.asarray(stored), self._dataset)
         except Exception as error:  # decoders raise as they like
             if is_out_of_memory(error):

@@ -156,6 +156,19 @@ def table_of_values_instead_of_a_slope() -> Case:
 
 
 @kind
+def nothing_said_of_samples_polarity_and_sign() -> Case:
+    slices = changed(spine(), SamplesPerPixel=None, PhotometricInterpretation=None, PixelRepresentation=None)
+    return Case(slices, [truth_of(spine())])
+
+
+@kind
+def nothing_said_of_the_sign_of_large_values() -> Case:
+    slices = spine()
+    dicoms.set_pixels(slices[5], pattern(5) + np.uint16(40_000))
+    return Case(changed(slices, PixelRepresentation=None), refused=[Reason.STUDY_PIXELS_UNREADABLE])
+
+
+@kind
 def all_slices_blank() -> Case:
     return Case(_blank(range(11)), refused=[Reason.STUDY_PIXELS_UNREADABLE])
 
