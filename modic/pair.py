@@ -92,11 +92,11 @@ def _pair_study(series: list[Series], options: PairOptions) -> Pair | Excluded:
     if not alike:
         return _excluded(series, "P5", Reason.STUDY_FRAMES_DIFFER, f"{len(t1s)} T1, {len(t2s)} T2")
     rule = "P9" if not near else "P7" if len(near) == 1 else "P8"
-    ordered = sorted(alike, key=lambda one: _preference(one, options))
+    ordered = sorted(alike, key=lambda one: _preference(one, options))[: 1 + MOST_OTHERS]
     first, *others = [
         Pair(t2.study_uid, t2.patient_id, t1, t2, overlap, rule, check_images=not near) for t1, t2, overlap in ordered
     ]
-    return replace(first, others=tuple(replace(one, rule=f"{rule}, P10") for one in others[:MOST_OTHERS]))
+    return replace(first, others=tuple(replace(one, rule=f"{rule}, P10") for one in others))
 
 
 def _excluded(series: list[Series], rule: str, reason: Reason, detail: str) -> Excluded:
