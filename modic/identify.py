@@ -130,7 +130,8 @@ def _series(stack: Stack, number: int, options: IdentifyOptions) -> Series:
     plane, angle = plane_of(stack.normal, options)
     shape = _regularity(stack, options)
     tilt, turn = _angle_warning(plane, angle, options), _orientation_spread(stack)
-    warnings = (*stack.warnings, *tilt, *_turn_warning(turn, options), *shape.warnings, *_role_warnings(role, header))
+    warnings = (*stack.warnings, *tilt, *_turn_warning(turn, options), *shape.warnings)
+    warnings = (*warnings, *_thinned_warning(shape.spacing_mm, header), *_role_warnings(role, header))
     spacing = header["PixelSpacing"]
     return Series(
         study_uid=header["StudyInstanceUID"],
@@ -255,6 +256,16 @@ def _angle_warning(plane: Plane, angle: float, options: IdentifyOptions) -> tupl
 
 def _turn_warning(turn: float, options: IdentifyOptions) -> tuple[str, ...]:
     return (f"ImageOrientationPatient differs by {turn:.1g}",) if turn > options.orientation_warn else ()
+
+
+def _thinned_warning(spacing: float | None, header: Row) -> tuple[str, ...]:
+    """Where whole steps of SpacingBetweenSlices (no gap: not less than the thickness) are missing throughout."""
+    said, thickness = header["SpacingBetweenSlices"] or 0.0, header["SliceThickness"] or 0.0
+    if spacing is None or thickness <= 0 or said < 0.95 * thickness:
+        return ()
+    steps = spacing / said
+    thinned = round(steps) >= 2 and abs(steps - round(steps)) <= 0.05
+    return (f"slices {spacing:.2f} mm apart, SpacingBetweenSlices {said:.2f}",) if thinned else ()
 
 
 DESCRIPTION_DISAGREES = "SeriesDescription disagrees with TR, TE and TI"

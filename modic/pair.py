@@ -1,7 +1,8 @@
 """Series → for every study the sagittal T1 and T2 to grade, or why there are none.
 
-Usable are series that modic.identify did not refuse, but for a T1 acquired later than a series of the study that names
-a contrast agent: whether its own header names it or not, the agent is in. Rows are tried in order:
+Usable are series that modic.identify did not refuse, but for a T1 acquired later (by time, else by SeriesNumber) than a
+series of the study that names a contrast agent: whether its own header names it or not, the agent is in. Rows are
+tried in order:
 
 | row | condition                                                         | outcome                              |
 |-----|-------------------------------------------------------------------|--------------------------------------|
@@ -111,8 +112,17 @@ def _patient_conflict(series: list[Series]) -> str:
 
 def _after_contrast(series: list[Series]) -> list[Series]:
     """The T1 without an agent in their headers that were acquired after a series that has one."""
-    given = [seconds for one in series if has_contrast_agent(one.header) and (seconds := _seconds(one))]
-    return [one for one in series if one.role == "t1" and given and _seconds(one) > min(given)]
+    given = [one for one in series if has_contrast_agent(one.header)]
+    return [one for one in series if one.role == "t1" and any(_is_later(one, agent) for agent in given)]
+
+
+def _is_later(one: Series, other: Series) -> bool:
+    """By time of day, or where one of them has none (de-identified archives) by SeriesNumber; False where unknown."""
+    for key in (_seconds, lambda series: series.header["SeriesNumber"]):
+        mine, theirs = key(one), key(other)
+        if mine and theirs:
+            return bool(mine > theirs)
+    return False
 
 
 def _missing(series: list[Series], t1s: list[Series], t2s: list[Series], late: list[Series]) -> tuple[Reason, str]:

@@ -150,6 +150,16 @@ def test_a_t1_after_the_contrast_agent_is_not_used_whatever_its_own_header_says(
         assert "t1 after ContrastBolusAgent 1" in found.rejected.detail
 
 
+@pytest.mark.parametrize("number, usable", [(3, False), (9, True), (None, True)])
+def test_without_times_the_numbers_of_series_tell_what_came_after_the_agent(
+    number: int | None, usable: bool, tmp_path: Path
+) -> None:
+    axial = dicoms.series(dicoms.t1(ContrastBolusAgent="Gadovist"), name="axial", orientation=dicoms.AXIAL, n=6)
+    slices = changed(dicoms.study(), AcquisitionTime="", SeriesTime="", SeriesNumber=5)
+    (found,) = pairs_of(slices + changed(axial, AcquisitionTime="100000", SeriesNumber=number), tmp_path)
+    assert isinstance(found, Pair) == usable
+
+
 def test_of_two_t1_the_one_before_the_contrast_agent_is_chosen(tmp_path: Path) -> None:
     agent = changed(dicoms.series(dicoms.t1(ContrastBolusAgent="Gd"), name="agent"), AcquisitionTime="100000")
     later = changed(dicoms.series(T1, name="later"), AcquisitionTime="110000")  # would win: a repeat
