@@ -16,12 +16,12 @@ import logging
 import os
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modic.errors import UsageError
+from modic.errors import ModicError, UsageError
 
 if TYPE_CHECKING:
     from distributed import Client, SpecCluster
@@ -90,6 +90,10 @@ def _checked(values: Any, where: str) -> ClusterSpec:
         wanted = dict if key.endswith("_kwargs") else str
         if not isinstance(value, wanted):
             raise UsageError(f"{where}: {key} must be {wanted.__name__}, not {type(value).__name__}")
+    for key, number in (("cluster_kwargs", "n_workers"), ("adapt_kwargs", "maximum")):
+        value = values.get(key, {}).get(number, 1)
+        if type(value) is not int or value < 1:
+            raise UsageError(f"{where}: {key}: {number} must be a whole number above 0, not {value!r}")
     if "address" in values and len(values) > 1:
         raise UsageError(f"{where}: `address` names a running cluster; the other keys have no meaning beside it")
     return ClusterSpec(**_at_home(values))
@@ -112,11 +116,20 @@ def connect(spec: ClusterSpec, *, shards: int) -> Iterator["Client"]:
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # lost workers are our business (flows.tasks)
     with dask.config.set(SETTINGS):
         if spec.address:
-            with Client(spec.address) as client:
+            with _found(spec.address) as client:
                 yield client
             return
         with _start(spec, shards) as cluster, Client(cluster) as client:
             yield client
+
+
+def _found(address: str) -> "Client":
+    from distributed import Client
+
+    try:
+        return Client(address)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"no Dask cluster answers at {address}") from error
 
 
 def reopen(client: "Client") -> int:
@@ -162,10 +175,18 @@ def _start(spec: ClusterSpec, shards: int) -> Any:
 
 def _built(build: Callable[..., Any], options: dict[str, Any]) -> Any:
     """The cluster. Dask gives up, and closes it, where one worker dies before it is up; then it is begun anew."""
-    for _ in range(STARTS - 1):
-        with suppress(RuntimeError):
+    said = ""
+    for _ in range(STARTS):
+        try:
             return build(**options)
-    return build(**options)
+        except (RuntimeError, TypeError, ValueError) as error:
+            origin: BaseException = error
+            while origin.__cause__ is not None:
+                origin = origin.__cause__
+            if isinstance(origin, TypeError | ValueError):
+                raise UsageError(f"cluster_kwargs: {origin}") from error
+            said = str(origin)
+    raise ModicError(f"the cluster does not start: {said}")
 
 
 def _submit_first(cluster: Any, name: str) -> None:
@@ -193,14 +214,20 @@ def _submit_first(cluster: Any, name: str) -> None:
         raise UsageError(f"{name} cannot submit a job here: {' '.join(str(error).split())}") from error
 
 
-def _build(name: str) -> Any:
+def _build(name: str) -> Callable[..., Any]:
+    """What makes the cluster: a class of Dask's, or `gpu_workstation`; nothing else that a file may name is called."""
+    from distributed.deploy.cluster import Cluster
+
     module, _, attribute = name.rpartition(".")
     try:
-        return getattr(importlib.import_module(module), attribute)
+        build = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
         extra = EXTRAS.get(module.partition(".")[0])
         cure = f"; pip install 'modic[{extra}]'" if extra and isinstance(error, ImportError) else ""
         raise UsageError(f"cluster_class {name} cannot be imported: {error}{cure}") from error
+    if not (build is gpu_workstation or (isinstance(build, type) and issubclass(build, Cluster))):
+        raise UsageError(f"cluster_class {name} is no cluster of Dask")
+    return build
 
 
 def gpu_workstation(*, workers_per_gpu: int = 1, n_workers: int | None = None) -> "SpecCluster":

@@ -7,6 +7,7 @@ the next start three times as fast (measured: 17 s, then 6 s) and lets one look 
 """
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -22,6 +23,7 @@ from urllib.error import HTTPError, URLError
 from modic.errors import ModicError, UsageError
 
 STARTUP_S = 120
+LEAST_FREE = 2**20  # bytes; with fewer the server cannot write its database
 QUIET = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -137,7 +139,8 @@ def _wait_until_healthy(url: str, process: subprocess.Popen, log: Path) -> None:
                 return
         except (URLError, OSError):
             time.sleep(0.1)
-    raise ModicError(f"Prefect's temporary server did not start; see {log}")
+    full = shutil.disk_usage(log.parent).free < LEAST_FREE
+    raise ModicError(f"Prefect's temporary server did not start; {'the disk is full' if full else f'see {log}'}")
 
 
 def serve(port: int) -> None:

@@ -51,6 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has had enough: `| head`
         return RUN_FAILED
+    except OSError as error:  # without the file's name, which may be a patient's
+        print(f"modic: the run failed: {error.strerror or type(error).__name__}", file=sys.stderr)
+        return RUN_FAILED
 
 
 def one_line(error: Exception) -> str:

@@ -81,9 +81,14 @@ class Cohort:
     def lock(self, run_id: str = "") -> Iterator[None]:
         """One run at a time writes a cohort; the lock dies with the process, and the note of its `run_id` stays.
 
-        Whoever gets it removes the unfinished files that killed runs left. Raises UsageError where it is held.
+        Whoever gets it removes the unfinished files that killed runs left. Raises UsageError where it is held, or the
+        cohort cannot be written.
         """
-        with (self.private / "lock").open("a") as file:
+        try:
+            opened = (self.private / "lock").open("a")
+        except OSError as error:
+            raise UsageError(f"the cohort {self.root} cannot be written: {error.strerror}") from error
+        with opened as file:
             if not _locked(file, fcntl.LOCK_EX):
                 time.sleep(0.2)  # `last_begun` may have looked at it
                 if not _locked(file, fcntl.LOCK_EX):

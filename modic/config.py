@@ -14,17 +14,20 @@ from typing import Any
 from modic.errors import UsageError
 
 
-def _option(default: Any, help: str) -> Any:
-    return field(default=default, metadata={"help": help})
+def _option(default: Any, help: str, least: float = 0, most: float = 1) -> Any:
+    """`least`, `most`: what a number must lie between."""
+    return field(default=default, metadata={"help": help, "least": least, "most": most})
 
 
 @dataclass(frozen=True, slots=True)
 class IdentifyOptions:
     """Series identification (modic/identify.py) and the geometry it accepts."""
 
-    min_slices: int = _option(5, "fewest slices of a usable sagittal series")
-    sagittal_warn_deg: float = _option(20.0, "angle between slice normal and the patient's left-right axis: warn above")
-    sagittal_reject_deg: float = _option(45.0, "as above: not sagittal above")
+    min_slices: int = _option(5, "fewest slices of a usable sagittal series", 2, 1000)
+    sagittal_warn_deg: float = _option(
+        20.0, "angle between slice normal and the patient's left-right axis: warn above", 0, 90
+    )
+    sagittal_reject_deg: float = _option(45.0, "as above: not sagittal above", 0, 90)
     spacing_warn: float = _option(0.02, "largest relative deviation of slice spacing from its median: warn above")
     spacing_reject: float = _option(0.10, "as above: refuse above; a gap near a multiple is a missing slice")
     orientation_warn: float = _option(1e-4, "largest difference in ImageOrientationPatient within a stack: warn above")
@@ -43,7 +46,7 @@ class PairOptions:
 class LevelOptions:
     """Detection and naming of levels (modic/levels.py). Preprocessing is in the detector's card, not here."""
 
-    slices: int = _option(3, "central T2 slices shown to the detector")
+    slices: int = _option(3, "central T2 slices shown to the detector", 1, 1000)
     score_min: float = _option(0.05, "candidate boxes below this detector score are ignored")
     numbering_min: float = _option(0.96, "probability that all names are right: `uncertain` below")
 
@@ -52,11 +55,13 @@ class LevelOptions:
 class RunOptions:
     """How a run is cut up. None of this changes a grade."""
 
-    shard_size: int = _option(32, "studies in a shard: what is lost and redone when a worker dies")
-    study_time_limit_s: float = _option(300.0, "a study that takes longer is `failed` with study.time_limit")
+    shard_size: int = _option(32, "studies in a shard: what is lost and redone when a worker dies", 1, 100_000)
+    study_time_limit_s: float = _option(300.0, "a study that takes longer is `failed` with study.time_limit", 0.1, 1e6)
     study_memory_limit_mb: int = _option(
         4096,
         "a study that asks for more memory (MiB, on top of the models') is `failed` with study.out_of_memory; Linux",
+        1,
+        2**30,
     )
     pictures: bool = _option(True, "keep pictures of every graded study for the report, at most 150 kB each")
 
@@ -85,7 +90,7 @@ def load_config(path: Path | None) -> Config:
     """Read `cohort.toml`; None gives the defaults.
 
     Raises UsageError naming the file and the key where it is missing, is not TOML, or holds an unknown key
-    or a value of the wrong type.
+    or a value of the wrong type or out of range.
     """
     if path is None:
         return Config()
@@ -120,4 +125,7 @@ def _value(spec: Field, value: Any, where: str) -> Any:
         value = float(value)
     if type(value) is not wanted:
         raise UsageError(f"{where} must be {wanted.__name__}, not {type(value).__name__}")
+    least, most = spec.metadata["least"], spec.metadata["most"]
+    if wanted in (int, float) and not least <= value <= most:  # nan is neither
+        raise UsageError(f"{where} must be from {least:g} to {most:g}, not {value:g}")
     return value

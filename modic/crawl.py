@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from modic.errors import Reason, UsageError
 from modic.headers import COLUMNS, TEXT, WHOLE, read_rows
 from modic.tables import write_table
-from modic.walk import AGAIN, File, walk
+from modic.walk import AGAIN, File, on_disk, walk
 
 __all__ = ["COLUMNS", "Crawl", "crawl"]
 
@@ -32,7 +32,7 @@ REPEATED = pa.dictionary(pa.int32(), TEXT)  # text that many files share is held
 STORED = {name: REPEATED if kind is TEXT and name != "SOPInstanceUID" else kind for name, kind in COLUMNS.items()}
 FILE = {"path": TEXT, "size": pa.int64(), "mtime_ns": pa.int64()}
 ORDER = [("rank", "ascending"), ("path", "ascending"), ("frame", "ascending")]  # of an index: refused files last
-INDEX = pa.schema({**FILE, "reason": TEXT, "frame": WHOLE, **STORED}, metadata={"modic_index": "3"})
+INDEX = pa.schema({**FILE, "reason": TEXT, "frame": WHOLE, **STORED}, metadata={"modic_index": "4"})
 BATCH = 2_000  # files read at a time: their rows are Python objects until then, and a process's piece of work
 FEW = 20_000  # files that are sooner read than processes are started
 AHEAD = 50  # batches at most whose files have been found and not been read
@@ -200,7 +200,7 @@ def _read_batch(files: list[File]) -> pa.Table:
 def _read(path: str, mtime_ns: int) -> tuple[int, list[dict[str, Any]] | Reason]:
     """The modification time to remember, and the rows of a file or why it has none."""
     try:
-        return mtime_ns, read_rows(path)
+        return mtime_ns, read_rows(on_disk(path))
     except OSError as error:
         return AGAIN, Reason.FILE_VANISHED if isinstance(error, FileNotFoundError) else Reason.FILE_UNREADABLE
 

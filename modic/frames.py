@@ -79,6 +79,9 @@ def _texts(shared: Dataset | None, frame: Dataset) -> Iterator[tuple[str, str]]:
         yield "StackID", str(stack)
     if _find(shared, frame, "MRModifierSequence", "SpectrallySelectedSuppression") in ("FAT", "FAT_AND_WATER"):
         yield "ScanOptions", "FS"
+    administered = _find(shared, frame, "ContrastBolusUsageSequence", "ContrastBolusAgentAdministered")
+    if administered is not None:  # YES or NO, whatever agent the file names
+        yield "ContrastBolusAgent", str(administered)
 
 
 def _find(shared: Dataset | None, frame: Dataset, sequence: str, keyword: str) -> Any:

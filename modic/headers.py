@@ -10,7 +10,8 @@
 | 6     | a side over `MAX_SIDE`, over `MAX_FRAMES` frames, over `MAX_BYTES`     | file.absurd_size   |
 | 7     | fewer bytes of PixelData in the file than the header promises          | file.truncated     |
 | 8     | so many more that a row, a column or a frame is not counted            | file.size_mismatch |
-| 9     | otherwise                                                              | one row a frame    |
+| 9     | otherwise                                                              | one row a frame;   |
+|       | without ImagePositionPatient where a classic image has several frames  |                    |
 """
 
 import io
@@ -45,7 +46,7 @@ TEXTS = """
 """
 NUMBERS = """
     MagneticFieldStrength RepetitionTime EchoTime InversionTime FlipAngle DiffusionBValue SliceThickness
-    SpacingBetweenSlices RescaleSlope RescaleIntercept
+    SpacingBetweenSlices RescaleSlope RescaleIntercept ContrastBolusVolume ContrastBolusTotalDose
 """
 COUNTS = """
     EchoTrainLength EchoNumbers SeriesNumber AcquisitionNumber InstanceNumber TemporalPositionIdentifier Rows Columns
@@ -58,13 +59,16 @@ COLUMNS: dict[str, pa.DataType] = {
     for keyword in keywords.split()
 }
 """DICOM keyword → Arrow type. Several values of one text element are joined by a backslash, as the file holds them;
-of several numbers of REAL and WHOLE the first is kept. What is empty or cannot be parsed is null."""
+of several numbers of REAL and WHOLE the first is kept. What is empty or cannot be parsed is null. An agent that a code
+alone names (Enhanced MR) is the ContrastBolusAgent `CODED`."""
 
+CODED = "ContrastBolusAgentSequence"
 EMPTY_ROW: dict[str, Any] = {"frame": 0, **dict.fromkeys(COLUMNS)}
 TAGS = {int(Tag(keyword)): keyword for keyword in COLUMNS if keyword != "TransferSyntaxUID"}
 PIXEL_DATA = 0x7FE00010
 CHARSET = 0x00080005
-WANTED: list[Any] = [*TAGS, CHARSET]
+AGENT, AGENT_CODES = int(Tag("ContrastBolusAgent")), int(Tag("ContrastBolusAgentSequence"))
+WANTED: list[Any] = [*TAGS, CHARSET, AGENT_CODES]
 MAX_SIDE = 8192
 MAX_FRAMES = 20_000
 MAX_BYTES = 2**31
@@ -123,6 +127,8 @@ def _read(file: BinaryIO) -> list[Row] | Reason:
         file.seek(0)
         with memory_limit(SLOW_MIB):
             return frame_rows(row, pydicom.dcmread(file, stop_before_pixels=True))
+    if row["NumberOfFrames"] and row["NumberOfFrames"] > 1:  # a classic header has one position for all of them
+        return [{**row, "ImagePositionPatient": None, "frame": index} for index in range(row["NumberOfFrames"])]
     return [row]
 
 
@@ -166,7 +172,11 @@ def _inflated_elements(file: BinaryIO) -> "Elements":
 
 
 def _all_raw(dataset: pydicom.Dataset) -> dict[int, tuple[str, bytes]]:
-    return {int(key): _raw(dataset, int(key)) for key in dataset.keys()}  # noqa: SIM118  (a Dataset is no dict)
+    tags = {int(key) for key in dataset.keys()}  # noqa: SIM118  (a Dataset is no dict)
+    raw = {tag: _raw(dataset, tag) for tag in tags - {AGENT_CODES}}
+    if AGENT_CODES in tags and dataset.get_item(AGENT_CODES).value and not raw.get(AGENT, ("", b""))[1].strip():
+        raw[AGENT] = ("LO", CODED.encode())
+    return raw
 
 
 def _raw(dataset: pydicom.Dataset, tag: int) -> tuple[str, bytes]:
@@ -283,12 +293,18 @@ def _refusal(row: Row, elements: "Elements", file: BinaryIO) -> Reason | None:
 def _wrong_length(elements: "Elements", size: int, row: int, descriptor: int) -> Reason | None:
     """Whether PixelData is shorter than `size` bytes, or a `row` of bytes or more longer (padding is shorter)."""
     total = os.fstat(descriptor).st_size if elements.inflated is None else len(elements.inflated)
-    implicit = elements.transfer_syntax == "1.2.840.10008.1.2"
-    start = (elements.pixels_at or 0) + (8 if implicit else 12)
+    at = elements.pixels_at or 0
+    head = elements.read(descriptor, 12, at)
+    explicit = head[4:6] in (
+        b"OB",
+        b"OW",
+        b"UN",
+    )  # odd numbers, where a length is even; the file's own word may be wrong
+    start = at + (12 if explicit else 8)
     if elements.transfer_syntax not in UNCOMPRESSED:
         return None if _fragments_whole(descriptor, start, total) else Reason.FILE_TRUNCATED
     order = "<I" if elements.little_endian else ">I"
-    (length,) = struct.unpack(order, elements.read(descriptor, 4, start - 4))
+    (length,) = struct.unpack_from(order, head, start - at - 4)
     if min(length, total - start) < size:
         return Reason.FILE_TRUNCATED
     return Reason.FILE_SIZE_MISMATCH if length - size >= row else None

@@ -18,9 +18,12 @@ Stacks are split as modic/stacks.py says, roles found as modic/roles.py says. Th
 | I12 | orientations differ by over `orientation_reject` (over `orientation_warn`: warn)    | mixed_orientation     |
 | I13 | slices at one place that differ; missing slices; uneven spacing (modic/geometry.py) | conflicting_slices, … |
 | I14 | role unknown: the pixels may tell (`with_role`)                                     | role_unsure           |
+| I15 | slices of another study, or another series of the same TR, TE and pixels, continue  | missing_slice         |
+|     | it in regular steps: it is a part                                                   |                       |
 """
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Hashable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -30,8 +33,10 @@ import pyarrow.compute as pc
 
 from modic.config import IdentifyOptions
 from modic.errors import Reason, Rejected
-from modic.geometry import PIXEL_MM, Regularity, plane_of, regularity
+from modic.geometry import PIXEL_MM, Regularity, leftward, normal_of, plane_of, regularity
 from modic.headers import COLUMNS
+from modic.parts import refuse_parts
+from modic.persons import IDENTITY, all_said, said
 from modic.records import Plane, Series
 from modic.roles import RoleFound, find_role, has_contrast_agent, told_by_pixels
 from modic.roles import is_untold as header_is_untold
@@ -39,19 +44,69 @@ from modic.stacks import Row, Stack, split_stacks
 
 GREY = frozenset({"MONOCHROME1", "MONOCHROME2", None})
 BLOCK = 20_000
-KEYS = ["StudyInstanceUID", "SeriesInstanceUID", "PatientID"]
+KEYS = ["StudyInstanceUID", "SeriesInstanceUID"]
+SAME_SERIES = ("ImageOrientationPatient", "PixelSpacing", "Rows", "Columns", "RepetitionTime", "EchoTime")
+MOST_PARTS = 64  # series that are looked through for the parts of one
 
 
 def identify(headers: pa.Table, *, options: IdentifyOptions) -> list[Series]:
     """Every stack of every series of `headers` (modic.crawl.Crawl.headers), sorted by study, series and stack.
 
-    Images of one series that name different patients come back as different series; modic.pair refuses their study.
+    Images of one series that name different patients come back as different stacks; modic.pair refuses their study.
+    An image that names no patient is of the only one that its series, or else its study, names.
     """
     found = []
     for rows in _series_rows(headers):
-        stacks = split_stacks(rows, options)
+        stacks = [stack for person in _by_person(rows) for stack in split_stacks(person, options)]
         found += [_series(stack, number, options) for number, stack in enumerate(stacks)]
+    return _without_parts(_with_patient_of_study(found), options)
+
+
+def _by_person(rows: list[Row]) -> list[list[Row]]:
+    """The rows of a series, by the person that they name where that are several; else with what some leave out."""
+    named = all_said(rows)
+    if all(len(values) < 2 for values in named.values()):
+        known = {k: next(row[k] for row in rows if said(row, k)) for k, values in named.items() if values}
+        return [[row if known.items() <= row.items() else {**row, **known} for row in rows]]
+    groups: dict[tuple[str, ...], list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[tuple(said(row, keyword) or "" for keyword in IDENTITY)].append(row)
+    return [groups[person] for person in sorted(groups)]
+
+
+def _with_patient_of_study(found: list[Series]) -> list[Series]:
+    names: dict[str, set[str]] = defaultdict(set)
+    for one in found:
+        names[one.study_uid] |= {one.header["PatientID"]} - {None}
+    only = {study: next(iter(known)) for study, known in names.items() if len(known) == 1}
+    return [replace(one, patient_id=only.get(one.study_uid, one.patient_id)) for one in found]
+
+
+def _without_parts(found: list[Series], options: IdentifyOptions) -> list[Series]:
+    """`found`, with series refused whose other slices lie in another study or series (I15)."""
+    alike: dict[Hashable, list[int]] = defaultdict(list)
+    for index, one in enumerate(found):
+        if one.rejected is None:
+            where = one.frame_of_reference_uid or one.patient_id
+            alike[one.series_uid, where].append(index)
+            alike[one.study_uid, where, *(str(one.header[key]) for key in SAME_SERIES)].append(index)
+    for indices in alike.values():
+        parts = [found[index] for index in indices]
+        if not 1 < len({(one.study_uid, one.series_uid) for one in parts}) <= MOST_PARTS:
+            continue
+        beside = len({one.series_uid for one in parts}) > 1  # what was run twice, a little aside, is not in two parts
+        refused = refuse_parts([_placed(one) for one in parts], options, only_beside=beside)
+        for index, why in zip(indices, refused, strict=True):
+            if why:
+                rejected = Rejected(Reason.SERIES_MISSING_SLICE, f"{why.detail} in several series or studies")
+                found[index] = replace(found[index], rejected=rejected)
     return found
+
+
+def _placed(one: Series) -> tuple[list[Row], np.ndarray | None]:
+    rows = [{**one.header, "ImagePositionPatient": place} for place in one.positions_mm]
+    normal = normal_of(one.header["ImageOrientationPatient"])
+    return rows, None if normal is None else leftward(normal)
 
 
 def _series_rows(headers: pa.Table) -> Iterator[list[Row]]:
@@ -75,7 +130,8 @@ def _series(stack: Stack, number: int, options: IdentifyOptions) -> Series:
     plane, angle = plane_of(stack.normal, options)
     shape = _regularity(stack, options)
     tilt, turn = _angle_warning(plane, angle, options), _orientation_spread(stack)
-    warnings = (*stack.warnings, *tilt, *_turn_warning(turn, options), *shape.warnings, *_role_warnings(role, header))
+    warnings = (*stack.warnings, *tilt, *_turn_warning(turn, options), *shape.warnings)
+    warnings = (*warnings, *_thinned_warning(shape.spacing_mm, header), *_role_warnings(role, header))
     spacing = header["PixelSpacing"]
     return Series(
         study_uid=header["StudyInstanceUID"],
@@ -200,6 +256,16 @@ def _angle_warning(plane: Plane, angle: float, options: IdentifyOptions) -> tupl
 
 def _turn_warning(turn: float, options: IdentifyOptions) -> tuple[str, ...]:
     return (f"ImageOrientationPatient differs by {turn:.1g}",) if turn > options.orientation_warn else ()
+
+
+def _thinned_warning(spacing: float | None, header: Row) -> tuple[str, ...]:
+    """Where whole steps of SpacingBetweenSlices (no gap: not less than the thickness) are missing throughout."""
+    said, thickness = header["SpacingBetweenSlices"] or 0.0, header["SliceThickness"] or 0.0
+    if spacing is None or thickness <= 0 or said < 0.95 * thickness:
+        return ()
+    steps = spacing / said
+    thinned = round(steps) >= 2 and abs(steps - round(steps)) <= 0.05
+    return (f"slices {spacing:.2f} mm apart, SpacingBetweenSlices {said:.2f}",) if thinned else ()
 
 
 DESCRIPTION_DISAGREES = "SeriesDescription disagrees with TR, TE and TI"

@@ -5,8 +5,9 @@
     cut_shards     what the ledger does not hold yet, in shards
     publish        ledger + archive → the four tables, in one atomic step
 
-A study is graded again only if its fingerprint is new: a keyed hash over both its series (UID, size and modification
-time of every image; not the folder, which may move), both models and the options that can change a grade.
+A study is graded again only if its fingerprint is new: a keyed hash over both its series, or over those of all its
+pairs where the first did not serve (UID, size and modification time of every image; not the folder, which may move),
+both models and the options that can change a grade.
 """
 
 import hashlib
@@ -16,7 +17,7 @@ import math
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -108,14 +109,14 @@ class Survey:
     series: list[Series]
     outcomes: list[Pair | Excluded]  # one a study
     keys: Pseudonyms
-    fingerprints: dict[str, str]  # study key → fingerprint, for every pair
+    work: list[Work]  # one a study with a pair
     seconds: float  # that it took
     ended: float = field(default_factory=time.monotonic)
 
     @property
     def pairs(self) -> list[Pair]:
         """The studies that can be graded."""
-        return [one for one in self.outcomes if isinstance(one, Pair)]
+        return [one.pair for one in self.work]
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,10 +179,9 @@ def find_studies(run: Run, *, on_progress: Callable[[int], None] | None = None) 
     series = _with_roles_told(run, series)
     outcomes = pair(series, options=run.config.pair)
     keys = Pseudonyms.open(run.cohort.private)
-    pairs = [one for one in outcomes if isinstance(one, Pair)]
-    fingerprints = {keys.study(one.study_uid): _fingerprint(run, one, keys) for one in pairs}
-    LOG.info("%d studies found, %d of them with a pair to grade", len(outcomes), len(pairs))
-    return Survey(found.counts, series, outcomes, keys, fingerprints, time.monotonic() - began)
+    work = [_work(run, one, keys) for one in outcomes if isinstance(one, Pair)]
+    LOG.info("%d studies found, %d of them with a pair to grade", len(outcomes), len(work))
+    return Survey(found.counts, series, outcomes, keys, work, time.monotonic() - began)
 
 
 def _with_roles_told(run: Run, series: list[Series]) -> list[Series]:
@@ -189,8 +189,14 @@ def _with_roles_told(run: Run, series: list[Series]) -> list[Series]:
     return tell_roles(series, memory=memory, config=run.config, device=run.device, detector_id=run.detector_id)
 
 
-def _fingerprint(run: Run, one: Pair, keys: Pseudonyms) -> str:
-    files = [(series.sop_uids, series.frames, series.sizes, series.mtimes_ns) for series in (one.t1, one.t2)]
+def _work(run: Run, one: Pair, keys: Pseudonyms) -> Work:
+    with_others = _fingerprint(run, one.choices, keys) if one.others else ""
+    return Work(keys.study(one.study_uid), _fingerprint(run, [one], keys), one, with_others)
+
+
+def _fingerprint(run: Run, pairs: Iterable[Pair], keys: Pseudonyms) -> str:
+    both = [series for pair in pairs for series in (pair.t1, pair.t2)]
+    files = [(series.sop_uids, series.frames, series.sizes, series.mtimes_ns) for series in both]
     return keys.fingerprint(run.models, run.config.grading_hash(), *files)
 
 
@@ -200,10 +206,8 @@ def cut_shards(run: Run, survey: Survey, *, workers: int) -> list[Shard]:
     run.cohort.forget_shard_inputs()
     shards.set_damaged_aside(run.cohort)
     done = shards.finished(shards.ledger(run.cohort))
-    keys = [survey.keys.study(one.study_uid) for one in survey.pairs]
-    every = [Work(key, survey.fingerprints[key], one) for key, one in zip(keys, survey.pairs, strict=True)]
-    work = [one for one in every if (one.study_key, one.fingerprint) not in done]
-    LOG.info("%d studies to grade; %d have their grades", len(work), len(every) - len(work))
+    work = [one for one in survey.work if done.isdisjoint(one.known_as)]
+    LOG.info("%d studies to grade; %d have their grades", len(work), len(survey.work) - len(work))
     size = min(run.config.run.shard_size, math.ceil(len(work) / (SHARDS_PER_WORKER * workers)) or 1)
     return [
         shards.write_input(run.cohort, run.run_id, f"{index:05d}", work[start : start + size], run.config)
@@ -216,7 +220,8 @@ def publish(run: Run, survey: Survey) -> Summary:
     """Build the four tables from the ledger and the archive and make them current in one atomic step."""
     ledger = shards.ledger(run.cohort)
     latest = shards.latest(ledger)
-    graded = ledger.take(pa.array([latest[key] for key in survey.fingerprints.items()], pa.int64()))
+    found = [next(latest[name] for name in one.known_as if name in latest) for one in survey.work]
+    graded = ledger.take(pa.array(found, pa.int64()))
     old = {name: read_table(run.cohort.root, name) for name in SCHEMAS}
     tables = rows.with_gone(_tables(run, survey, graded, old), old)
     ours = graded.filter(pc.equal(graded["run_id"], run.run_id))
@@ -238,7 +243,8 @@ def _tables(run: Run, survey: Survey, graded: pa.Table, old: dict[str, pa.Table]
     found = [(one, one.t2 if isinstance(one, Pair) else of_study[one.study_uid]) for one in survey.outcomes]
     entries = {entry["study_key"]: entry for entry in graded.to_pylist()}
     studies = rows.table("studies", rows.study_rows(found, entries, keys, run.run_id))
-    used = {rows.series_key(one, keys) for pair in survey.pairs for one in (pair.t1, pair.t2)}
+    chosen = [rows.graded_pair(one.pair, entries[one.study_key]) for one in survey.work]
+    used = {rows.series_key(one, keys) for pair in chosen for one in (pair.t1, pair.t2)}
     series = rows.table("series", rows.series_rows(survey.series, used, keys, run.run_id))
     patients = dict(zip(studies["study_key"].to_pylist(), studies["patient_key"].to_pylist(), strict=True))
     return {

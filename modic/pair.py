@@ -1,7 +1,8 @@
 """Series → for every study the sagittal T1 and T2 to grade, or why there are none.
 
-Usable are series that modic.identify did not refuse, but for a T1 acquired later than a series of the study that names
-a contrast agent: whether its own header names it or not, the agent is in. Rows are tried in order:
+Usable are series that modic.identify did not refuse, but for a T1 acquired later (by time, else by SeriesNumber) than a
+series of the study that names a contrast agent: whether its own header names it or not, the agent is in. Rows are
+tried in order:
 
 | row | condition                                                         | outcome                              |
 |-----|-------------------------------------------------------------------|--------------------------------------|
@@ -9,12 +10,15 @@ a contrast agent: whether its own header names it or not, the agent is in. Rows 
 | P2  | neither a usable T1 nor a usable T2                               | excluded, no_sagittal_t1_nor_t2      |
 | P3  | no usable T1                                                      | excluded, no_sagittal_t1             |
 | P4  | no usable T2                                                      | excluded, no_sagittal_t2             |
-| P5  | no combination names one frame of reference, nor is worth P9      | excluded, frames_of_reference_differ |
+| P5  | no combination names one frame of reference (and not two          | excluded, frames_of_reference_differ |
+|     | StudyDate), nor is worth P9                                       |                                      |
 | P6  | in those that do, T1 covers less than `overlap_reject` of T2      | excluded, little_overlap             |
 | P7  | one combination is left                                           | pair                                 |
 | P8  | several are left                                                  | pair, the first by the order below   |
 | P9  | none names one frame of reference, but T1 and T2 have the same    | pair, the first by the order below,  |
 |     | orientation and T1 covers `overlap_warn` of T2                    | if the images agree (registration)   |
+| P10 | the images of the pair are refused by modic.pipeline (not lumbar,  | the next by the order below          |
+|     | undecodable, …), and the study has others                         |                                      |
 
 P8, the first difference decides: description agrees with the physics; no contrast agent before the T2; overlap of
 `overlap_warn` or more; fewer geometry warnings; 2D before 3D (what the weights were trained on); finer in-plane pixels
@@ -35,6 +39,7 @@ import numpy as np
 from modic.config import PairOptions
 from modic.errors import Reason, Rejected
 from modic.geometry import affine_of
+from modic.persons import all_said, day, said
 from modic.records import Excluded, Pair, Series
 from modic.roles import has_contrast_agent
 
@@ -42,6 +47,7 @@ DISAGREES = "SeriesDescription disagrees with TR, TE and TI"
 SHARED_ID = "PatientID under several PatientBirthDate or PatientSex"
 SAME_ORIENTATION = 0.02
 HEIGHT_POINTS, DEPTH_POINTS = 65, 9
+MOST_OTHERS = 5  # pairs of a study that are tried after the first
 Combination = tuple[Series, Series, float]  # T1, T2, overlap
 
 
@@ -61,7 +67,7 @@ def _shared_ids(series: list[Series]) -> set[str]:
     seen: dict[tuple[str, str], set[str]] = defaultdict(set)
     for one in series:
         for keyword in ("PatientBirthDate", "PatientSex"):
-            if value := one.header.get(keyword):
+            if value := said(one.header, keyword):
                 seen[one.patient_id, keyword].add(value)
     return {patient_id for (patient_id, _), values in seen.items() if len(values) > 1}
 
@@ -86,9 +92,12 @@ def _pair_study(series: list[Series], options: PairOptions) -> Pair | Excluded:
     alike = near or [one for one in every if _same_geometry(*one, options)]
     if not alike:
         return _excluded(series, "P5", Reason.STUDY_FRAMES_DIFFER, f"{len(t1s)} T1, {len(t2s)} T2")
-    t1, t2, overlap = min(alike, key=lambda one: _preference(one, options))
     rule = "P9" if not near else "P7" if len(near) == 1 else "P8"
-    return Pair(t2.study_uid, t2.patient_id, t1, t2, overlap, rule, check_images=not near)
+    ordered = sorted(alike, key=lambda one: _preference(one, options))[: 1 + MOST_OTHERS]
+    first, *others = [
+        Pair(t2.study_uid, t2.patient_id, t1, t2, overlap, rule, check_images=not near) for t1, t2, overlap in ordered
+    ]
+    return replace(first, others=tuple(replace(one, rule=f"{rule}, P10") for one in others))
 
 
 def _excluded(series: list[Series], rule: str, reason: Reason, detail: str) -> Excluded:
@@ -97,18 +106,23 @@ def _excluded(series: list[Series], rule: str, reason: Reason, detail: str) -> E
 
 def _patient_conflict(series: list[Series]) -> str:
     """Which keywords name several patients, with counts; empty where none does."""
-    found = []
-    for keyword in ("PatientID", "PatientBirthDate", "PatientSex"):
-        values = {one.header.get(keyword) for one in series} - {None, ""}
-        if len(values) > 1:
-            found.append(f"{len(values)} {keyword}")
-    return ", ".join(found)
+    named = all_said(one.header for one in series)
+    return ", ".join(f"{len(values)} {keyword}" for keyword, values in named.items() if len(values) > 1)
 
 
 def _after_contrast(series: list[Series]) -> list[Series]:
     """The T1 without an agent in their headers that were acquired after a series that has one."""
-    given = [seconds for one in series if has_contrast_agent(one.header) and (seconds := _seconds(one))]
-    return [one for one in series if one.role == "t1" and given and _seconds(one) > min(given)]
+    given = [one for one in series if has_contrast_agent(one.header)]
+    return [one for one in series if one.role == "t1" and any(_is_later(one, agent) for agent in given)]
+
+
+def _is_later(one: Series, other: Series) -> bool:
+    """By time of day, or where one of them has none (de-identified archives) by SeriesNumber; False where unknown."""
+    for key in (_seconds, lambda series: series.header["SeriesNumber"]):
+        mine, theirs = key(one), key(other)
+        if mine and theirs:
+            return bool(mine > theirs)
+    return False
 
 
 def _missing(series: list[Series], t1s: list[Series], t2s: list[Series], late: list[Series]) -> tuple[Reason, str]:
@@ -125,6 +139,9 @@ def _missing(series: list[Series], t1s: list[Series], t2s: list[Series], late: l
 
 
 def _same_frame(t1: Series, t2: Series) -> bool:
+    """Whether the headers vouch for one frame of reference: one UID, and no two days, between which a patient moves."""
+    if len({when for one in (t1, t2) if (when := day(one.header["StudyDate"]))}) > 1:
+        return False
     return t1.frame_of_reference_uid is not None and t1.frame_of_reference_uid == t2.frame_of_reference_uid
 
 
@@ -153,7 +170,7 @@ def _preference(combination: Combination, options: PairOptions) -> tuple:
 
 def _seconds(series: Series) -> float:
     """Time of acquisition since midnight; 0 where unknown."""
-    digits = str(series.header["AcquisitionTime"] or series.header["SeriesTime"] or "")
+    digits = str(series.header["AcquisitionTime"] or series.header["SeriesTime"] or "").replace(":", "")  # ACR-NEMA
     try:
         return int(digits[:2]) * 3600 + int(digits[2:4]) * 60 + float(digits[4:] or 0)
     except ValueError:

@@ -26,13 +26,18 @@ PARALLEL = 0.998  # cosine between normals: within 3.6 degrees
 APART_MM = 5.0  # corners of one stack lie nearer within the plane
 
 
-def refuse_parts(stacks: list[Stacked], options: IdentifyOptions) -> list[Rejected | None]:
-    """For each stack (its rows, sorted; its normal) of one series the reason why it is only a part, or None."""
+def refuse_parts(
+    stacks: list[Stacked], options: IdentifyOptions, *, only_beside: bool = False
+) -> list[Rejected | None]:
+    """For each stack (its rows, sorted; its normal) of one series the reason why it is only a part, or None.
+
+    `only_beside`: parts whose slices lie between each other's do not count.
+    """
     refused: list[Rejected | None] = [None] * len(stacks)
     placed = [i for i, (rows, normal) in enumerate(stacks) if normal is not None and _has_places(rows)]
     for cluster in _parallel(stacks, placed):
         for group in (*combinations(cluster, 2), tuple(cluster)):
-            if len(group) > 1 and (reason := _reason([stacks[i] for i in group], options)):
+            if len(group) > 1 and (reason := _reason([stacks[i] for i in group], options, only_beside)):
                 slices = " + ".join(str(len(stacks[i][0])) for i in group)
                 for i in group:
                     refused[i] = refused[i] or Rejected(reason, f"parts of {slices} slices")
@@ -55,13 +60,17 @@ def _parallel(stacks: list[Stacked], indices: Iterable[int]) -> list[list[int]]:
     return clusters
 
 
-def _reason(parts: list[Stacked], options: IdentifyOptions) -> Reason | None:
+def _reason(parts: list[Stacked], options: IdentifyOptions, only_beside: bool) -> Reason | None:
     """Why these are parts of one stack; None where they are not."""
     normal = parts[0][1]
     if normal is None or len({(row["Rows"], row["Columns"]) for rows, _ in parts for row in rows}) > 1:
         return None
     places = [positions_of(rows) @ normal for rows, _ in parts]
     if not _regular(np.sort(np.concatenate(places)), options):
+        return None
+    spans = sorted((place.min(), place.max()) for place in places)
+    side_by_side = all(a[1] < b[0] for a, b in pairwise(spans))
+    if only_beside and not side_by_side:
         return None
     heads = [rows[0] for rows, _ in parts]
     if len({head["FrameOfReferenceUID"] for head in heads}) > 1:
@@ -73,8 +82,6 @@ def _reason(parts: list[Stacked], options: IdentifyOptions) -> Reason | None:
     inside = corners - np.outer(corners @ normal, normal)
     if np.linalg.norm(np.diff(inside, axis=0), axis=1).max() <= APART_MM:
         return Reason.SERIES_MIXED_CONTRAST
-    spans = sorted((place.min(), place.max()) for place in places)
-    side_by_side = all(a[1] < b[0] for a, b in pairwise(spans))
     return Reason.SERIES_UNEVEN_SPACING if side_by_side else None
 
 

@@ -18,7 +18,7 @@ from modic import shards
 from modic.classify import grade_regions
 from modic.cohort import Cohort, open_cohort
 from modic.config import Config
-from modic.errors import DeviceLost, ModicError, Reason, Rejected
+from modic.errors import TRANSIENT, DeviceLost, ModicError, Reason, Rejected, UsageError
 from modic.evidence import explain, seen_by
 from modic.levels import find_levels, not_lumbar, slices_around
 from modic.limits import is_out_of_memory, memory_limit
@@ -144,7 +144,7 @@ def _load(pair: Pair, config: Config) -> tuple[Volume, Volume] | Rejected:
         found = register(t1, t2)
         if not found.agrees:
             return Rejected(Reason.STUDY_FRAMES_DIFFER, str(found))
-        t2 = replace(t2, warnings=(*t2.warnings, f"no FrameOfReferenceUID in common with T1; {found}"))
+        t2 = replace(t2, warnings=(*t2.warnings, f"no header vouches for one frame of reference with T1; {found}"))
     return t1, t2
 
 
@@ -220,12 +220,25 @@ def grade_or_fail(pair: Pair, *, models: Models, config: Config, pictures: Path 
     """`grade_study`, with a bug or an exhausted memory as a `failed` row. The detail names no value of the study."""
     try:
         with memory_limit(config.run.study_memory_limit_mb):
-            return grade_study(pair, models=models, config=config, pictures=pictures)
+            return _first_that_serves(pair, models=models, config=config, pictures=pictures)
     except ModicError:
         raise
     except Exception as error:  # noqa: BLE001  (a bad study costs only itself)
         reason = Reason.STUDY_OUT_OF_MEMORY if is_out_of_memory(error) else Reason.STUDY_INTERNAL_ERROR
         return StudyResult(rejected=Rejected(reason, where(error)))
+
+
+def _first_that_serves(pair: Pair, *, models: Models, config: Config, pictures: Path | None) -> StudyResult:
+    """The result of the first of the study's pairs that can be graded, else that of the first (modic/pair.py, P10)."""
+    first = grade_study(pair, models=models, config=config, pictures=pictures)
+    if first.rejected is None or first.rejected.reason in TRANSIENT:
+        return first
+    for number, other in enumerate(pair.others, 1):
+        result = grade_study(other, models=models, config=config, pictures=pictures)
+        if result.rejected is None or result.rejected.reason in TRANSIENT:
+            said = f"pair {number + 1} of {len(pair.choices)}; the first: {first.rejected.reason}"
+            return replace(result, choice=number, warnings=(said, *result.warnings))
+    return first
 
 
 def where(error: Exception) -> str:
@@ -244,12 +257,16 @@ def load_models(detector: str, classifier: str, device: str) -> Models:
 
 
 def resolve_device(device: str) -> str:
-    """`auto` is a GPU where this process sees one."""
-    if device != "auto":
+    """`auto` is a GPU where this process sees one. Raises UsageError for `cuda` where it sees none."""
+    if device == "cpu":
         return device
     import torch
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    if torch.cuda.is_available():
+        return "cuda"
+    if device == "cuda":
+        raise UsageError("device cuda: no CUDA GPU is visible here; use --device auto or cpu")
+    return "cpu"
 
 
 @contextmanager

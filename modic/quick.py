@@ -15,6 +15,7 @@ UNDEFINED = 0xFFFFFFFF
 ITEM, ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 PIXEL_DATA = 0x7FE00010
 TRANSFER_SYNTAX = 0x00020010
+AGENT_CODES = 0x00180012  # ContrastBolusAgentSequence
 NOT_EXPLICIT_LITTLE = frozenset({b"1.2.840.10008.1.2", b"1.2.840.10008.1.2.1.99", b"1.2.840.10008.1.2.2"})
 MAX_VALUE = 1024
 _HEAD = struct.Struct("<HH2sH").unpack_from
@@ -52,7 +53,7 @@ def quick_elements(descriptor: int, wanted: Mapping[int, str]) -> Found:
         start = at + 8
         if vr not in SHORT:
             (length,), start = _LENGTH(buffer, at - base + 8), at + 12
-            if _opens(vr, length):
+            if _opens(tag, vr, length):
                 at, depth = start, depth + 1
                 continue
         at = start + length
@@ -69,9 +70,9 @@ def _reread(descriptor: int, length: int, start: int) -> bytes:
     return value
 
 
-def _opens(vr: bytes, length: int) -> bool:
+def _opens(tag: int, vr: bytes, length: int) -> bool:
     """Whether an element with a long head is a sequence of undefined length, whose items follow."""
-    if vr not in LONG or (length == UNDEFINED and vr != b"SQ"):
+    if vr not in LONG or (length == UNDEFINED and vr != b"SQ") or (length and tag == AGENT_CODES):
         raise Unusual
     return length == UNDEFINED
 

@@ -71,6 +71,12 @@ class Pair:
     rule: str  # the row of the decision table in modic/pair.py that chose
     check_images: bool = False  # the headers do not vouch for one frame of reference: the images must (P9)
     warnings: tuple[str, ...] = ()
+    others: tuple["Pair", ...] = ()  # of the study, best first: for where the images of this one do not serve (P10)
+
+    @property
+    def choices(self) -> tuple["Pair", ...]:
+        """This pair and the others, in the order in which they are tried."""
+        return (self, *self.others)
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,3 +230,4 @@ class StudyResult:
     rejected: Rejected | None = None
     warnings: tuple[str, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)  # by stage
+    choice: int = 0  # which of Pair.choices this is about

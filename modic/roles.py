@@ -16,7 +16,8 @@ Rows are tried in order, the first that holds decides. TR, TE, TI in ms; "echo t
 | R10 | TE 60-200, and TR >= 1500 or an echo train of 20 or more or no TR               | t2, then R13-R15  |
 | R11 | TE <= 35, TR <= 1200                                                            | t1, then R13-R15  |
 | R12 | TE <= 45, TR >= 1800                                                            | proton_density    |
-| R13 | a T1 with ContrastBolusAgent (other than "off", "none", …)                      | t1_post_contrast  |
+| R13 | a T1 with ContrastBolusAgent (other than "off", "none", …), its code, or,       | t1_post_contrast  |
+|     | where that is empty, ContrastBolusVolume or ContrastBolusTotalDose above 0      |                   |
 | R14 | a T1 or T2 with fat suppression in ScanOptions                                  | …_fat_suppressed  |
 | R15 | a T1 or T2 otherwise                                                            | t1, t2            |
 | R16 | a tie: TE 45-60 with TR >= 1500, or TE <= 35 with TR 1200-1800: the description | t1, t2            |
@@ -24,6 +25,9 @@ Rows are tried in order, the first that holds decides. TR, TE, TI in ms; "echo t
 | R17 | otherwise                                                                       | unknown           |
 | R18 | R17 for want of TR or TE, and the pixels tell (modic/look.py) a role that the   | t1, t2, then      |
 |     | other of the two, and the description, allow                                    | R13-R14; or stir  |
+| R19 | R15 of times that are no spin echo's in ms: TE under 2 or TR under 100; or the  | unknown           |
+|     | description, without denying it, names fat suppression, STIR or, for a T1, a    |                   |
+|     | contrast agent, of which the physics says nothing                               |                   |
 
 DERIVED and SECONDARY in ImageType decide nothing: whole hospitals export their primary images so.
 """
@@ -36,46 +40,30 @@ from modic.records import Role
 
 Header = dict[str, Any]
 MR_CLASSES = frozenset(f"1.2.840.10008.5.1.4.1.1.4{end}" for end in ("", ".1", ".4"))
-MAPS = frozenset(
-    {
-        *(
-            "ADC",
-            "FA",
-            "TRACEW",
-            "MIP",
-            "MINIP",
-            "PROJECTION IMAGE",
-            "SUBTRACTION",
-            "SUBTRACT",
-            "P",
-            "PHASE",
-            "PHASE MAP",
-        ),
-        *(
-            "T1 MAP",
-            "T2 MAP",
-            "T2_STAR MAP",
-            "COLLAGE",
-            "MOSAIC",
-            "SCREEN SAVE",
-            "SCREENSAVE",
-            "CSA REPORT",
-            "VELOCITY",
-        ),
-    }
-)
+MAPS = frozenset({
+    "ADC", "FA", "TRACEW", "MIP", "MINIP", "PROJECTION_IMAGE", "SUBTRACTION", "SUBTRACT", "SUB", "DIFFERENCE", "P",
+    "PHASE", "COLLAGE", "MOSAIC", "SCREEN_SAVE", "SCREENSAVE", "CSA_REPORT", "VELOCITY", "CURVED", "CPR",
+})  # fmt: skip
 DIXON = frozenset(
     {"WATER", "FAT", "W", "F", "OUT_PHASE", "OPP_PHASE", "OP", "OPPOSED_PHASE", "FAT_FRACTION", "WATER_FRACTION"}
 )
 FAT_SUPPRESSION = frozenset(["FS", "FATSAT", "FAT_SAT", "FSAT", "SPIR", "SPAIR", "CHESS", "WE", "FAT_SUPPRESSION"])
 NO_AGENT = frozenset(["", "OFF", "NO", "NONE", "N", "0", "FALSE", "NULL", "WITHOUT", "NATIVE", "UNKNOWN"])
+LEAST_TE_MS, LEAST_TR_MS = 2.0, 100.0
+HINTED = {"agent": "an agent", "fs": "fat suppression", "stir": "STIR"}
 PULSES = ("SE", "IR", "GR", "EP")
 TEXT_HINTS: dict[str, str] = {
     "t1": r"(?<![a-z0-9])t1(?![0-9])",
     "t2": r"(?<![a-z0-9])t2(?![0-9*])",
     "stir": r"stir|tirm",
     "fs": r"(?<![a-z])(fs|fatsat|fat[ _-]?sat|spair|spir)(?![a-z])",
+    "agent": r"(?<![a-z])(gd|gad|gado[a-z]*|km|ce|inj|[ck]ontrast[a-z]*|post(?![ _-]?op))(?![a-z])"
+    r"|(?<![a-z])c ?\+|\+ ?c(?![a-z])",
 }
+DENIED = (
+    r"(?<![a-z])(no|non|not|pre|vor|w/?o|without|ohne|sans|sin|senza|zonder)[ _./-]*(i\.?v\.?[ _-]*)?"
+    r"(gd|gad|gado[a-z]*|km|ce|inj|[ck]ontrast[a-z]*|fs|fatsat|fat[ _-]?sat)(?![a-z])"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +80,19 @@ def find_role(header: Header) -> RoleFound:
     row, role = _first_row(header)
     if role in ("t1", "t2"):
         row, role = _modified(header, row, role)
-    hints = _hints(header)
-    return RoleFound(role, f"{_physics(header)} → {role} ({row})", _contradicts(role, hints))
+    if doubt := _doubt(header, role):
+        row, role = f"{row}, R19, {doubt}", "unknown"
+    return RoleFound(role, f"{_physics(header)} → {role} ({row})", _contradicts(role, _hints(header)))
+
+
+def _doubt(header: Header, role: Role) -> str:
+    """Why a plain T1 or T2 may be none (R19); empty where nothing says so."""
+    if role not in ("t1", "t2"):
+        return ""
+    if 0 < (header["EchoTime"] or 0) < LEAST_TE_MS or 0 < (header["RepetitionTime"] or 0) < LEAST_TR_MS:
+        return "TR and TE are no milliseconds"
+    named = _hints(header) & ({"stir", "fs", "agent"} if role == "t1" else {"stir", "fs"})
+    return f"the description alone names {', '.join(HINTED[one] for one in sorted(named))}" if named else ""
 
 
 def is_untold(header: Header) -> bool:
@@ -114,7 +113,7 @@ def told_by_pixels(header: Header, seen: RoleFound) -> RoleFound:
         "t1": (te is not None and te > 40) or (tr is not None and tr > 1300),
         "t2": (te is not None and te < 45) or (tr is not None and tr < 1500),
     }.get(role, False)
-    if against or _contradicts(role, _hints(header)):
+    if against or _contradicts(role, _hints(header)) or _doubt(header, role):
         row, role = "R17, what the header says is against it", "unknown"
     elif role in ("t1", "t2"):
         row, role = _modified(header, row, role)
@@ -130,7 +129,7 @@ def _first_row(header: Header) -> tuple[str, Role]:
     pulse = set(PULSES) & words(header["ScanningSequence"])
     if kinds & {"LOCALIZER", "SCOUT"}:
         return "R1", "localizer"
-    if header["SOPClassUID"] not in MR_CLASSES or kinds & MAPS:
+    if header["SOPClassUID"] not in MR_CLASSES or any(map(_is_map, kinds)):
         return "R2", "derived"
     if kinds & DIXON:
         return "R3", "dixon"
@@ -142,6 +141,11 @@ def _first_row(header: Header) -> tuple[str, Role]:
     if "IR" in pulse or (header["InversionTime"] or 0) > 0:
         return _inverted(header["InversionTime"] or 0, header["EchoTime"])
     return _spin_echo(header)
+
+
+def _is_map(kind: str) -> bool:
+    """Whether a value of ImageType names values other than a signal's: `T2_STAR MAP`, `SUB`, …"""
+    return kind.replace(" ", "_") in MAPS or kind.endswith(("_MAP", " MAP"))
 
 
 def _inverted(ti: float, te: float | None) -> tuple[str, Role]:
@@ -181,8 +185,11 @@ def _modified(header: Header, row: str, role: Role) -> tuple[str, Role]:
 
 
 def has_contrast_agent(header: Header) -> bool:
-    """Whether ContrastBolusAgent names one."""
-    return str(header["ContrastBolusAgent"] or "").strip().upper() not in NO_AGENT
+    """Whether ContrastBolusAgent names one or, where it is empty, a volume or dose was given."""
+    named = str(header["ContrastBolusAgent"] or "").strip().upper()
+    if not named:
+        return _positive(header, "ContrastBolusVolume") or _positive(header, "ContrastBolusTotalDose")
+    return named not in NO_AGENT
 
 
 def has_fat_suppression(header: Header) -> bool:
@@ -196,15 +203,13 @@ def words(value: str | None) -> set[str]:
 
 
 def _hints(header: Header) -> set[str]:
-    text = str(header["SeriesDescription"] or "").lower()
+    text = re.sub(DENIED, " ", str(header["SeriesDescription"] or "").lower())
     return {name for name, pattern in TEXT_HINTS.items() if re.search(pattern, text)}
 
 
 def _contradicts(role: Role, hints: set[str]) -> bool:
-    """Whether the description of what physics calls a plain T1 or T2 names something else."""
-    if role not in ("t1", "t2") or not hints:
-        return False
-    return bool(hints & {"stir", "fs"}) or (bool(hints & {"t1", "t2"}) and role not in hints)
+    """Whether the description of what physics calls a plain T1 or T2 names the other."""
+    return role in ("t1", "t2") and bool(hints & {"t1", "t2"}) and role not in hints
 
 
 def _physics(header: Header) -> str:

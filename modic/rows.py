@@ -5,6 +5,7 @@ run that found it so, so that a run over an unchanged archive publishes identica
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import date
 from typing import Any
 
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from modic.errors import Reason, Rejected
+from modic.persons import day, said
 from modic.pseudonym import Pseudonyms
 from modic.records import Excluded, Pair, Series
 from modic.scanners import is_scanner_name
@@ -24,12 +26,11 @@ GONE = "no longer in the archive"
 def attributes(series: Series, keys: Pseudonyms) -> dict[str, Any]:
     """The columns of `studies` that a header tells."""
     header = series.header
-    sex = str(header.get("PatientSex") or "").strip().upper()
-    day = study_date(header)
+    then = study_date(header)
     return {
-        "study_year": day.year if day else None,
+        "study_year": then.year if then else None,
         "age_years": age_years(header),
-        "sex": sex if sex in ("F", "M", "O") else None,
+        "sex": said(header, "PatientSex"),
         "manufacturer": _scanner(header.get("Manufacturer"), keys),
         "scanner_model": _scanner(header.get("ManufacturerModelName"), keys),
         "field_strength_t": _number(header.get("MagneticFieldStrength")),
@@ -38,7 +39,7 @@ def attributes(series: Series, keys: Pseudonyms) -> dict[str, Any]:
 
 def study_date(header: dict[str, Any]) -> date | None:
     """DICOM StudyDate, None where blank or no date."""
-    return _date(header.get("StudyDate"))
+    return day(header.get("StudyDate"))
 
 
 def age_years(header: dict[str, Any]) -> int | None:
@@ -48,20 +49,12 @@ def age_years(header: dict[str, Any]) -> int | None:
 
 
 def _completed_years(header: dict[str, Any]) -> int | None:
-    born, day = _date(header.get("PatientBirthDate")), study_date(header)
-    if born and day and born <= day:
-        return day.year - born.year - ((day.month, day.day) < (born.month, born.day))
+    born, then = day(header.get("PatientBirthDate")), study_date(header)
+    if born and then and born <= then:
+        return then.year - born.year - ((then.month, then.day) < (born.month, born.day))
     text = str(header.get("PatientAge") or "").strip().upper()
     per_year = {"Y": 1, "M": 12, "W": 52, "D": 365}.get(text[-1:], 0)
     return int(text[:-1]) // per_year if per_year and text[:-1].isdigit() else None
-
-
-def _date(value: Any) -> date | None:
-    digits = str(value or "").strip().replace(".", "")  # ACR-NEMA wrote dots
-    try:
-        return date(int(digits[:4]), int(digits[4:6]), int(digits[6:8])) if len(digits) == 8 else None
-    except ValueError:
-        return None
 
 
 def _scanner(value: Any, keys: Pseudonyms) -> str | None:
@@ -87,11 +80,11 @@ def study_rows(
     """
     rows = [(_study_row(outcome, series, graded, keys, run_id), study_date(series.header)) for outcome, series in found]
     first: dict[str, date] = {}
-    for row, day in rows:
-        if day:
-            first[row["patient_key"]] = min(day, first.get(row["patient_key"], day))
-    for row, day in rows:
-        row["days_since_first_study"] = (day - first[row["patient_key"]]).days if day else None
+    for row, then in rows:
+        if then:
+            first[row["patient_key"]] = min(then, first.get(row["patient_key"], then))
+    for row, then in rows:
+        row["days_since_first_study"] = (then - first[row["patient_key"]]).days if then else None
     return [row for row, _ in rows]
 
 
@@ -99,6 +92,8 @@ def _study_row(
     outcome: Pair | Excluded, series: Series, graded: dict[str, dict[str, Any]], keys: Pseudonyms, run_id: str
 ) -> dict[str, Any]:
     key = keys.study(outcome.study_uid)
+    if isinstance(outcome, Pair):
+        outcome = replace(graded_pair(outcome, graded[key]), warnings=outcome.warnings)
     row = {"study_key": key, "patient_key": keys.patient(outcome.patient_id), **attributes(series, keys)}
     row["pairing_rule"] = outcome.rule or None
     if isinstance(outcome, Excluded):
@@ -118,6 +113,11 @@ def _study_row(
         "warnings": "; ".join((*outcome.warnings, *entry["warnings"])) or None,
         "run_id": entry["run_id"],
     }
+
+
+def graded_pair(pair: Pair, entry: dict[str, Any]) -> Pair:
+    """Which of the study's pairs its row of the ledger is about."""
+    return pair.choices[entry["choice"] or 0]
 
 
 def _refusal(rejected: Rejected) -> dict[str, Any]:

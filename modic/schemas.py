@@ -141,7 +141,7 @@ STUDIES = [
     _column("t2_series_key", TEXT, "the T2 series used (series.series_key)"),
     _share("overlap_fraction", "share of the T2 stack's extent that the T1 stack also covers, 0-1"),
     _column(
-        "pairing_rule", TEXT, "row of the decision table in modic/pair.py that paired or excluded the study: P1-P9"
+        "pairing_rule", TEXT, "row of the decision table in modic/pair.py that paired or excluded the study: P1-P10"
     ),
     _column(
         "n_levels_graded",

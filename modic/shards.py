@@ -29,6 +29,7 @@ SCHEMA = pa.schema(
     [
         ("study_key", pa.string()),
         ("fingerprint", pa.string()),
+        ("choice", pa.int32()),
         ("status", pa.string()),
         ("reason", pa.string()),
         ("detail", pa.string()),
@@ -71,6 +72,12 @@ class Work:
     study_key: str
     fingerprint: str
     pair: Pair
+    with_others: str = ""  # the fingerprint with the study's other pairs in it; empty where there are none
+
+    @property
+    def known_as(self) -> list[tuple[str, str]]:
+        """Under what the ledger may hold its result: (study_key, fingerprint)."""
+        return [(self.study_key, print_) for print_ in (self.fingerprint, self.with_others) if print_]
 
 
 def write_input(cohort: Cohort, run_id: str, shard_id: str, work: Iterable[Work], config: Config) -> Shard:
@@ -85,13 +92,14 @@ def write_input(cohort: Cohort, run_id: str, shard_id: str, work: Iterable[Work]
 def read_input(cohort: Cohort, run_id: str, shard_id: str) -> tuple[list[Work], Config]:
     """What `write_input` wrote."""
     values = json.loads(cohort.shard_input(run_id, shard_id).read_text(encoding="utf-8"))
-    work = [Work(one["study_key"], one["fingerprint"], _pair(one["pair"])) for one in values["studies"]]
+    work = [Work(**{**one, "pair": _pair(one["pair"])}) for one in values["studies"]]
     return work, config_from(values["config"], "shard")
 
 
 def _pair(values: dict[str, Any]) -> Pair:
     both = {name: _series(values[name]) for name in ("t1", "t2")}
-    return Pair(**{**values, **both, "warnings": tuple(values["warnings"])})
+    others = tuple(map(_pair, values["others"]))
+    return Pair(**{**values, **both, "warnings": tuple(values["warnings"]), "others": others})
 
 
 def _series(values: dict[str, Any]) -> Series:
@@ -171,11 +179,16 @@ def isolate(job: Job, shard_id: str, trouble: Reason) -> list[str]:
 
 
 def row(work: Work, result: StudyResult, **models: str) -> dict[str, Any]:
-    """One row of `SCHEMA`."""
+    """One row of `SCHEMA`.
+
+    The study's other pairs are in the fingerprint unless it was graded without them: then they may come and go.
+    """
     refused = result.rejected
+    alone = refused is None and result.choice == 0
     return {
         "study_key": work.study_key,
-        "fingerprint": work.fingerprint,
+        "fingerprint": work.fingerprint if alone else work.with_others or work.fingerprint,
+        "choice": result.choice,
         "status": refused.study_status if refused else "graded",
         "reason": str(refused.reason) if refused else None,
         "detail": (refused.detail or None) if refused else None,
@@ -242,11 +255,14 @@ def set_damaged_aside(cohort: Cohort) -> list[Path]:
 def ledger(cohort: Cohort) -> pa.Table:
     """Every row of every finished shard, oldest run first, with `run_id` added.
 
-    Columns of levels that the version which graded them did not know are null.
+    Columns that the version which graded them did not know are null.
     """
     tables = [SCHEMA.empty_table().append_column("run_id", pa.array([], pa.string()))]
     for path in cohort.finished_shards():
-        table = pq.read_table(path, partitioning=None).cast(SCHEMA)
+        table = pq.read_table(path, partitioning=None)
+        for name in set(SCHEMA.names) - set(table.column_names):
+            table = table.append_column(name, pa.nulls(len(table), SCHEMA.field(name).type))
+        table = table.select(SCHEMA.names).cast(SCHEMA)
         run_id = pa.array([path.parent.parent.name] * len(table), pa.string())
         tables.append(table.append_column("run_id", run_id))
     return pa.concat_tables(tables)

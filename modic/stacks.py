@@ -3,14 +3,15 @@
 | order | what                                                                                                 |
 |-------|------------------------------------------------------------------------------------------------------|
 | S1    | slices that differ in echo, inversion, b value, ImageType, StackID, contrast agent, fat suppression, |
-|       | polarity or frame of reference are split; a slice that names no frame is in the series' only one     |
+|       | colour, class or frame of reference are split; a slice that names no frame is in the series' only one     |
 | S2    | so are slices whose orientations differ by more than `SPLIT_ORIENTATION` (a localizer in the series) |
 | S3    | so are slices whose corners lie over `SPLIT_OFFSET_MM` apart within the plane (upper, lower station) |
 | S4    | so are slices of another matrix or pixel spacing, where the largest group is regular without them    |
 |       | and they lie at places it has already; else all stay together and are refused (mixed_matrix)         |
 | S5    | a slice without position gets one where places follow InstanceNumber exactly in all the others       |
 | S6    | slices at one place whose headers are equal but for SOPInstanceUID and InstanceNumber are duplicates:|
-|       | one is kept, and modic.volume compares the pixels                                                    |
+|       | one is kept, and modic.volume compares the pixels; under one SOPInstanceUID (sent again, corrected)  |
+|       | description, patient and study date may differ as well                                               |
 | S7    | other slices at one place: split by TemporalPositionIdentifier, AcquisitionNumber, AcquisitionTime,  |
 |       | SeriesTime or as blocks of InstanceNumber, whichever first makes every part regular                  |
 | S8    | stacks that only together make one regular stack are parts of it that S1-S3 cut up (modic/parts.py): |
@@ -29,7 +30,7 @@ from modic.config import IdentifyOptions
 from modic.errors import Rejected
 from modic.geometry import SAME_PLACE_MM, leftward, normal_of, positions_of, regularity
 from modic.parts import refuse_parts
-from modic.roles import has_contrast_agent, has_fat_suppression
+from modic.roles import MR_CLASSES, has_contrast_agent, has_fat_suppression
 
 Row = dict[str, Any]
 SPLIT_ORIENTATION = 0.05  # largest difference in ImageOrientationPatient, about 3 degrees
@@ -39,6 +40,9 @@ MIN_TO_INFER = 5
 MAX_GROUPS = 64  # of orientations, or of stations: what lies beyond joins the last group, which is then refused
 FILE_KEYS = frozenset({"path", "size", "mtime_ns", "frame"})
 MAY_DIFFER = FILE_KEYS | {"SOPInstanceUID", "InstanceNumber", "TransferSyntaxUID", "SOPClassUID"}
+PATIENT = frozenset({"PatientID", "PatientSex", "PatientAge", "PatientBirthDate"})
+CORRECTED = PATIENT | {"SeriesDescription", "SeriesNumber", "BodyPartExamined", "StudyDate"}
+"""May differ besides under one SOPInstanceUID: what is corrected by hand before images are sent again."""
 DISCRIMINATORS = ("TemporalPositionIdentifier", "AcquisitionNumber", "AcquisitionTime", "SeriesTime")
 
 
@@ -91,10 +95,10 @@ def _contrast(rows: list[Row]) -> Callable[[Row], Hashable]:
     def key(row: Row) -> Hashable:
         times = tuple(clusters[keyword].get(row[keyword]) for keyword in clusters)
         kind = tuple((row["ImageType"] or "").split("\\")[2:])
-        inverted = row["PhotometricInterpretation"] == "MONOCHROME1"
+        image = row["PhotometricInterpretation"] or "MONOCHROME2", row["SOPClassUID"] in MR_CLASSES
         names = ("EchoNumbers", "DiffusionBValue", "StackID", "FrameOfReferenceUID", "ScanningSequence")
         agent, suppressed = has_contrast_agent(row), has_fat_suppression(row)
-        return (*times, kind, inverted, agent, suppressed, *(row[name] for name in names))
+        return (*times, kind, image, agent, suppressed, *(row[name] for name in names))
 
     return key
 
@@ -247,7 +251,8 @@ def _dedupe(stack: Stack) -> Stack:
 
 
 def _same_image(one: Row, other: Row) -> bool:
-    return all(one[key] == other[key] for key in one.keys() - MAY_DIFFER)
+    corrected = CORRECTED if one["SOPInstanceUID"] == other["SOPInstanceUID"] else frozenset()
+    return all(one[key] == other[key] for key in one.keys() - MAY_DIFFER - corrected)
 
 
 def _split_repeats(stack: Stack, options: IdentifyOptions) -> list[list[Row]]:

@@ -110,7 +110,8 @@ class _Looker:
 
 def _answer(pipe: Connection, config: Config, device: str) -> None:
     """What the process does until nobody asks any more."""
-    detector = load_detector(config.detector, device=resolve_device(device))
+    here = "auto" if device == "cuda" else device  # the GPUs may be those of the workers
+    detector = load_detector(config.detector, device=resolve_device(here))
     pipe.send("ready")
     with suppress(EOFError):
         while True:

@@ -5,7 +5,8 @@
 | V1  | the series was refused by identify, or has no positions or spacing                 | that reason              |
 | V2  | a file is gone, or is no longer of the size, time or SOPInstanceUID the crawl saw  | study.files_changed      |
 | V3  | pixels cannot be decoded, or have another shape than Rows × Columns                | study.pixels_unreadable  |
-|     | or HighBit is not BitsStored - 1, or RescaleSlope is 0 or no number                |                          |
+|     | or HighBit is not BitsStored - 1, or RescaleSlope is 0 or no number, or a slice    |                          |
+|     | between others, or every slice, is blank, or values could be signed or unsigned    |                          |
 | V4  | more than one sample a pixel                                                       | series.not_greyscale     |
 | V5  | duplicate slices (equal headers) have different pixels                             | series.conflicting_slices|
 | V6  | otherwise                                                                          | a Volume                 |
@@ -17,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 from pydicom.encaps import get_frame
+from pydicom.pixels.processing import apply_modality_lut
 from pydicom.pixels.utils import pixel_array
 
 from modic.codestream import coded_size
@@ -26,6 +28,11 @@ from modic.frames import rescale_of
 from modic.geometry import affine_of
 from modic.limits import is_out_of_memory
 from modic.records import Series, Volume
+from modic.walk import on_disk
+
+USUAL = {"SamplesPerPixel": 1, "PhotometricInterpretation": "MONOCHROME2", "PixelRepresentation": 0}
+"""What a file means that does not say it: its length fits one sample a pixel, and only small values are taken that are
+the same number signed and unsigned."""
 
 
 class _Refused(Exception):
@@ -39,8 +46,8 @@ class _Refused(Exception):
 def load_volume(series: Series, *, options: IdentifyOptions) -> Volume | Rejected:
     """The voxels of a series that identify accepted, slices in the order of `series.files`.
 
-    Values are RescaleSlope * stored + RescaleIntercept of each slice's own header. MONOCHROME1 is inverted within the
-    range of the volume. Raises only where memory is exhausted.
+    Values are RescaleSlope * stored + RescaleIntercept of each slice's own header, or its ModalityLUTSequence's.
+    MONOCHROME1 is inverted within the range of the volume. Raises only where memory is exhausted.
     """
     if series.rejected is not None:
         return series.rejected
@@ -73,9 +80,18 @@ def _voxels(series: Series) -> np.ndarray:
             raise _Refused(Reason.SERIES_CONFLICTING_SLICES, "duplicate slices with different pixels")
     if not np.isfinite(voxels).all():
         raise _Refused(Reason.STUDY_PIXELS_UNREADABLE, "values that are not finite")
+    if blank := _blank_slices(voxels):
+        raise _Refused(Reason.STUDY_PIXELS_UNREADABLE, f"{blank} of {len(voxels)} slices are blank")
     if series.header["PhotometricInterpretation"] == "MONOCHROME1":
         np.subtract(voxels.min() + voxels.max(), voxels, out=voxels)
     return voxels
+
+
+def _blank_slices(voxels: np.ndarray) -> int:
+    """How many slices hold one value only, but for those at the ends of a stack that holds more (padding)."""
+    blank = voxels.max((1, 2)) == voxels.min((1, 2))
+    seen = np.flatnonzero(~blank)
+    return int(blank[seen[0] : seen[-1]].sum()) if len(seen) else len(voxels)
 
 
 class _Reader:
@@ -84,6 +100,7 @@ class _Reader:
     def __init__(self) -> None:
         self._path = ""
         self._dataset = pydicom.Dataset()
+        self._signed_or_not = False  # PixelRepresentation is not said
 
     def slice(self, series: Series, index: int | None, path: str, frame: int) -> np.ndarray:
         """(rows, columns) float32, rescaled. `index` is None for a duplicate, of which only the path is known."""
@@ -94,18 +111,31 @@ class _Reader:
             samples = stored.ndim > 2
             reason = Reason.SERIES_NOT_GREYSCALE if samples else Reason.STUDY_PIXELS_UNREADABLE
             raise _Refused(reason, f"pixels of shape {stored.shape}")
+        if self._dataset.get("ModalityLUTSequence"):
+            return self._looked_up(stored, index)
         slope, intercept = rescale_of(self._dataset, frame)
         if not (np.isfinite((slope, intercept)).all() and slope):
             raise _Refused(Reason.STUDY_PIXELS_UNREADABLE, f"slice {index}: RescaleSlope {slope:g}")
         return stored.astype(np.float32) * np.float32(slope) + np.float32(intercept)
 
+    def _looked_up(self, stored: np.ndarray, index: int | None) -> np.ndarray:
+        try:
+            return apply_modality_lut(stored, self._dataset).astype(np.float32)
+        except Exception as error:  # a table that is none
+            raise _Refused(Reason.STUDY_PIXELS_UNREADABLE, f"slice {index}: ModalityLUTSequence") from error
+
     def _open(self, series: Series, index: int | None, path: str) -> pydicom.Dataset:
         try:
-            status = Path(path).stat()
-            dataset = pydicom.dcmread(path, force=True)
+            place = Path(on_disk(path))
+            status = place.stat()
+            dataset = pydicom.dcmread(place, force=True)
             uid = str(dataset.get("SOPInstanceUID"))
             if "TransferSyntaxUID" not in dataset.file_meta:  # a bare data set: what the crawl recognized
                 dataset.file_meta.TransferSyntaxUID = series.header["TransferSyntaxUID"]
+            self._signed_or_not = "PixelRepresentation" not in dataset
+            for keyword, usual in USUAL.items():
+                if keyword not in dataset:
+                    setattr(dataset, keyword, usual)
         except OSError as error:
             raise _Refused(Reason.STUDY_FILES_CHANGED, type(error).__name__) from error
         except MemoryError:
@@ -125,6 +155,8 @@ class _Reader:
             frames = int(self._dataset.get("NumberOfFrames") or 1)
             self._check_size(frame, frames)
             stored = pixel_array(self._dataset, index=frame if frames > 1 else None, raw=True)
+            if self._signed_or_not and stored.max() >> (self._dataset.BitsStored - 1):
+                raise ValueError("PixelRepresentation")
             return _without_overlay(np.asarray(stored), self._dataset)
         except Exception as error:  # decoders raise as they like
             if is_out_of_memory(error):

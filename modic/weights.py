@@ -25,6 +25,9 @@ PREPROCESSING = {
 """Exactly the preprocessing this version knows how to do; a card with more or fewer keys is refused."""
 
 
+PARTS = ("architecture", "preprocessing")
+
+
 @dataclass(frozen=True, eq=False)
 class Model:
     """A network in evaluation mode on its device, with its card. `id`: first 12 hex digits of the SHA-256."""
@@ -49,13 +52,15 @@ def read_card(name: str, kind: str) -> tuple[dict[str, Any], Path]:
         card = json.loads(card_path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise WeightsError(f"{kind} weights: {card_path} is not JSON: {error}") from error
+    if not isinstance(card, dict) or not all(isinstance(card.get(part), dict) for part in PARTS):
+        raise WeightsError(f"{kind} weights: {card_path} is no card: it has no {' and '.join(PARTS)}")
     if card.get("kind") != kind:
         raise WeightsError(f"{kind} weights: {card_path} is the card of a {card.get('kind')}")
     digest = sha256(path)
     if card.get("sha256") != digest:
         said = str(card.get("sha256"))[:12]
         raise WeightsError(f"{kind} weights: {path} has SHA-256 {digest[:12]}…, its card says {said}…")
-    differ = PREPROCESSING[kind] ^ set(card.get("preprocessing", {}))
+    differ = PREPROCESSING[kind] ^ set(card["preprocessing"])
     if differ:
         keys = ", ".join(sorted(differ))
         raise WeightsError(f"{kind} weights: preprocessing of {card_path} does not match this version: {keys}")

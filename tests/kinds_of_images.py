@@ -1,8 +1,11 @@
 """Kinds of series whose contrast or pixels are odd (tests/adversaries.py says what a kind is)."""
 
+from collections.abc import Iterable
+
 import dicoms
 import numpy as np
 from adversaries import Case, Slices, Truth, changed, enhanced, in_one_series, kind, pattern, spine, truth_of
+from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import SecondaryCaptureImageStorage
 
 from modic.errors import Reason
@@ -110,6 +113,96 @@ def t1_before_and_after_contrast_in_one_series() -> Case:
     before = spine(dicoms.t1(), name="before")
     after = spine(dicoms.t1(ContrastBolusAgent="Gadovist"), name="after")
     return Case(in_one_series(before, after), [truth_of(before, "t1")], [NOT_T1_OR_T2])
+
+
+@kind
+def enhanced_t1_with_an_agent_that_only_a_code_names() -> Case:
+    return Case([_with_coded_agent(enhanced(spine(dicoms.t1())))], refused=[NOT_T1_OR_T2])
+
+
+@kind
+def enhanced_t1_before_its_agent_was_administered() -> Case:
+    image = _with_coded_agent(enhanced(spine(dicoms.t1())))
+    usage = Dataset()
+    usage.ContrastBolusAgentNumber, usage.ContrastBolusAgentAdministered = 1, "NO"
+    image.SharedFunctionalGroupsSequence[0].ContrastBolusUsageSequence = [usage]
+    return Case([image], [truth_of(spine(dicoms.t1()), "t1")])
+
+
+def _with_coded_agent(image: FileDataset) -> FileDataset:
+    agent = Dataset()
+    agent.CodeValue, agent.CodingSchemeDesignator, agent.CodeMeaning = "C-B0317", "SRT", "Gadobutrol"
+    image.ContrastBolusAgentSequence = [agent]
+    return image
+
+
+@kind
+def screenshot_in_the_series_at_the_place_of_a_slice() -> Case:
+    shot = changed(spine()[4:5], SOPClassUID=SecondaryCaptureImageStorage, SOPInstanceUID="1.2.3", SamplesPerPixel=3)
+    changed(shot, PhotometricInterpretation="RGB", PlanarConfiguration=0, BitsAllocated=8, BitsStored=8, HighBit=7)
+    dicoms.set_pixels(shot[0], np.zeros((16, 12, 3), np.uint8))
+    return Case([*spine(), *shot], [truth_of(spine())], [Reason.SERIES_NOT_GREYSCALE])
+
+
+@kind
+def table_of_values_instead_of_a_slope() -> Case:
+    slices, table = spine(), Dataset()
+    table.LUTDescriptor, table.ModalityLUTType = [4096, 0, 16], "US"
+    table.LUTData = (3 * np.arange(4096, dtype="<u2")[::-1]).tobytes()
+    table["LUTData"].VR = "OW"
+    changed(slices, ModalityLUTSequence=[table])
+    truth = truth_of(spine())
+    return Case(slices, [Truth(3 * (4095 - truth.voxels), truth.affine)])
+
+
+@kind
+def nothing_said_of_samples_polarity_and_sign() -> Case:
+    slices = changed(spine(), SamplesPerPixel=None, PhotometricInterpretation=None, PixelRepresentation=None)
+    return Case(slices, [truth_of(spine())])
+
+
+@kind
+def nothing_said_of_the_sign_of_large_values() -> Case:
+    slices = spine()
+    dicoms.set_pixels(slices[5], pattern(5) + np.uint16(40_000))
+    return Case(changed(slices, PixelRepresentation=None), refused=[Reason.STUDY_PIXELS_UNREADABLE])
+
+
+@kind
+def all_slices_blank() -> Case:
+    return Case(_blank(range(11)), refused=[Reason.STUDY_PIXELS_UNREADABLE])
+
+
+@kind
+def blank_slice_in_the_middle() -> Case:
+    return Case(_blank([5]), refused=[Reason.STUDY_PIXELS_UNREADABLE])
+
+
+@kind
+def blank_slices_at_both_ends() -> Case:
+    return Case(_blank([0, 10]), [truth_of(_blank([0, 10]))])
+
+
+def _blank(indices: Iterable[int]) -> Slices:
+    slices = spine()
+    for index in indices:
+        dicoms.set_pixels(slices[index], np.full((16, 12), 7, np.uint16))
+    return slices
+
+
+@kind
+def several_frames_in_a_classic_image() -> Case:
+    slices = changed(spine(), NumberOfFrames=2)
+    for slice_ in slices:
+        slice_.PixelData *= 2
+    return Case(slices, refused=[Reason.SERIES_NO_POSITION])
+
+
+@kind
+def all_frames_in_one_classic_image() -> Case:
+    slices = spine()
+    slices[0].NumberOfFrames, slices[0].PixelData = len(slices), b"".join(one.PixelData for one in slices)
+    return Case(slices[:1], refused=[Reason.SERIES_NO_POSITION])
 
 
 @kind

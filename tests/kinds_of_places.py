@@ -245,6 +245,19 @@ def a_screenshot_of_the_middle_slice_in_the_series() -> Case:
 
 
 @kind
+def sent_again_with_corrected_texts() -> Case:
+    again = changed(spine(), SeriesDescription="T2 SAG", SeriesNumber=9, PatientBirthDate="19610203")
+    return Case([*spine(), *again], [truth_of(spine())], warned="duplicate")
+
+
+@kind
+def sent_again_with_other_pixels() -> Case:
+    again = changed(spine(), SeriesDescription="T2 SAG")
+    dicoms.set_pixels(again[4], pattern(20))
+    return Case([*spine(), *again], refused=[Reason.SERIES_CONFLICTING_SLICES])
+
+
+@kind
 def duplicate_slice_under_a_new_uid() -> Case:
     again = changed(spine()[6:7], SOPInstanceUID=dicoms.uid("again"), InstanceNumber=12)
     return Case([*spine(), *again], [truth_of(spine())], warned="duplicate")

@@ -105,6 +105,12 @@ def axial() -> Case:
 
 
 @kind
+def every_second_slice_missing() -> Case:
+    slices = changed(spine(n=13), SpacingBetweenSlices=4.5)[::2]
+    return Case(slices, [truth_of(slices)], warned="slices 9.00 mm apart, SpacingBetweenSlices 4.50")
+
+
+@kind
 def enhanced_multi_frame() -> Case:
     return Case([enhanced(spine())], [truth_of(spine())])
 

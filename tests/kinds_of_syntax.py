@@ -18,6 +18,7 @@ from pydicom.uid import (
     UID,
     HTJ2KLossless,
     HTJ2KLosslessRPCL,
+    ImplicitVRLittleEndian,
     JPEGExtended12Bit,
 )
 
@@ -194,3 +195,15 @@ def no_file_meta_information() -> Case:
 @kind
 def no_file_meta_information_and_implicit_vr() -> Case:
     return _bare(implicit=True)
+
+
+@kind
+def implicit_vr_under_the_name_of_explicit_vr() -> Case:
+    slices, files = spine(), []
+    for slice_ in slices:
+        slice_.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+        file = encoded(slice_)
+        at, length = file.index(b"UI\x12\x001.2.840.10008.1.2\0"), int.from_bytes(file[140:144], "little")
+        renamed = file[:at] + b"UI\x14\x001.2.840.10008.1.2.1\0" + file[at + 22 :]
+        files.append(renamed[:140] + (length + 2).to_bytes(4, "little") + renamed[144:])
+    return Case(files, [truth_of(spine())])

@@ -1,5 +1,6 @@
 """The command line as a user meets it: exit codes, one clear line for a mistake, and what a killed run leaves."""
 
+import errno
 import json
 import os
 import re
@@ -90,12 +91,34 @@ def mistakes() -> list[tuple[str, Callable[[Path], list[str]], str]]:
         ("other folder", other_folder, "not empty and not a cohort"),
         ("unknown key", config("[pair]\noverlap = 1"), "unknown key `overlap`"),
         ("wrong type", config("[run]\nshard_size = 'many'"), "shard_size must be int"),
+        ("out of range", config("[run]\nshard_size = 0"), "shard_size must be from 1 to"),
         ("no weights", config("detector = 'nowhere.safetensors'"), "does not exist"),
         ("cluster key", cluster, "unknown key `workers`"),
         ("no cohort to check", lambda path: ["check", str(path / "archive")], "is not a cohort"),
         ("no cohort to ask", lambda path: ["query", str(path / "nowhere"), "FROM levels"], "does not exist"),
         ("no cohort to report", lambda path: ["report", str(path / "nowhere")], "does not exist"),
     ]
+
+
+def test_a_gpu_that_is_not_there_is_said_before_anything_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    write(study()[:1], tmp_path / "archive" / "0")
+    assert main(["grade", str(tmp_path / "archive"), "--out", str(tmp_path / "new"), "--device", "cuda"]) == 2
+    said = capsys.readouterr().err
+    assert said == "modic: device cuda: no CUDA GPU is visible here; use --device auto or cpu\n"
+
+
+def test_what_the_system_refuses_is_one_line_without_the_files_name(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(_: object) -> int:
+        raise OSError(errno.EROFS, "Read-only file system", "/archive/DOE^JANE/1")
+
+    monkeypatch.setattr("modic.commands.status.run", refused)
+    assert main(["status", "cohort"]) == 1
+    assert capsys.readouterr().err == "modic: the run failed: Read-only file system\n"
 
 
 @pytest.mark.parametrize(("arguments", "message"), [m[1:] for m in mistakes()], ids=[m[0] for m in mistakes()])

@@ -65,6 +65,13 @@ def test_a_cohort_of_another_layout_is_refused(tmp_path: Path, archive: Path) ->
         open_cohort(cohort.root)
 
 
+def test_a_cohort_that_cannot_be_written_is_refused(tmp_path: Path, archive: Path) -> None:
+    cohort = create_cohort(tmp_path / "cohort", archive=archive)
+    (cohort.private / "lock").mkdir()  # can no more be opened than a file on a read-only disk
+    with pytest.raises(UsageError, match="cannot be written: Is a directory"), cohort.lock():
+        pass
+
+
 def test_only_one_run_writes_at_a_time(tmp_path: Path, archive: Path) -> None:
     cohort = create_cohort(tmp_path / "cohort", archive=archive)
     with cohort.lock(), pytest.raises(UsageError, match="another run"), cohort.lock():

@@ -29,6 +29,10 @@ def test_the_example_holds_every_option_at_its_default():
         ("[lewels]\nslices = 3\n", "unknown key `lewels`"),
         ("[levels]\nslices = 'three'\n", "levels: slices must be int, not str"),
         ("levels = 3\n", "must be a section"),
+        ("[run]\nshard_size = 0\n", "run: shard_size must be from 1 to 100000, not 0"),
+        ("[run]\nstudy_time_limit_s = nan\n", "study_time_limit_s must be from 0.1 to 1e\\+06, not nan"),
+        ("[identify]\nspacing_reject = inf\n", "spacing_reject must be from 0 to 1, not inf"),
+        ("[pair]\noverlap_reject = 90\n", "overlap_reject must be from 0 to 1, not 90"),
         ("[levels\n", "cannot be read"),
     ],
 )

@@ -87,7 +87,7 @@ def test_odd_files_are_counted(tmp_path: Path) -> None:
     found = crawl(tmp_path, index=None)
     assert reconciles(found)
     assert found.counts["files_seen"] == 9
-    assert found.counts["files_read"] == 2
+    assert found.counts["files_read"] == 3
     assert reasons(found)["cut"] == "file.truncated"
     assert reasons(found)["empty"] == reasons(found)["note.txt"] == "file.not_dicom"
     assert reasons(found)["broken"] == reasons(found)["pipe"] == "file.unreadable"
@@ -274,6 +274,14 @@ def test_links_lead_nowhere_twice(tmp_path: Path) -> None:
     (archive / "out2").symlink_to(tmp_path / "elsewhere")
     (archive / "up").symlink_to(tmp_path)
     assert crawl(archive, index=None).counts["files_seen"] == 3
+
+
+def test_links_that_only_lead_to_each_other_are_unreadable(tmp_path: Path) -> None:
+    dicoms.write(dicoms.series(n=1), tmp_path)
+    (tmp_path / "one").symlink_to(tmp_path / "other")
+    (tmp_path / "other").symlink_to(tmp_path / "one")
+    (tmp_path / "self").symlink_to("self")
+    assert reasons(crawl(tmp_path, index=None)) == dict.fromkeys(("one", "other", "self"), "file.unreadable")
 
 
 def test_socket_is_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

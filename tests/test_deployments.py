@@ -14,7 +14,7 @@ import yaml
 from dask.utils import parse_timedelta
 
 from flows import clusters
-from modic.errors import UsageError
+from modic.errors import ModicError, UsageError
 
 DEPLOYMENTS = Path(__file__).parents[1] / "deployments"
 CLUSTERS = DEPLOYMENTS / "clusters"
@@ -264,7 +264,7 @@ def test_a_worker_that_dies_while_the_cluster_starts_does_not_end_the_run(
     if deaths < 3:
         assert clusters._start(spec, 2) == "cluster"
     else:
-        with pytest.raises(RuntimeError):
+        with pytest.raises(ModicError, match="does not start: Nanny"):
             clusters._start(spec, 2)
     assert begun == [{"n_workers": 2}] * starts
 

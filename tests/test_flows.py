@@ -216,6 +216,8 @@ def test_a_second_run_on_one_cohort_is_refused(tmp_path: Path, archive: Path) ->
         ("cluster_kwargs: 3", "cluster_kwargs must be dict"),
         ("- a", "must hold the keys"),
         ("a: [", "is not YAML"),
+        ("cluster_kwargs: {n_workers: 0}", "n_workers must be a whole number above 0, not 0"),  # waited for ever
+        ("adapt_kwargs: {maximum: many}", "maximum must be a whole number above 0, not 'many'"),
         ("cluster_class: !!python/object/apply:os.system ['touch owned']", "is not YAML"),
         ("address: tcp://x:1\nadapt_kwargs: {maximum: 2}", "`address` names a running cluster"),
     ],
@@ -230,6 +232,28 @@ def test_a_bad_cluster_file_is_named_with_its_key(tmp_path: Path, text: str, mes
 def test_a_cluster_class_that_cannot_be_imported_is_a_usage_error() -> None:
     spec = clusters.ClusterSpec(cluster_class="flows.clusters.no_such_thing")
     with pytest.raises(UsageError, match="no_such_thing"), clusters.connect(spec, shards=1):
+        pass
+
+
+@pytest.mark.parametrize("name", ["os.system", "subprocess.Popen", "builtins.print"])
+def test_nothing_but_a_cluster_is_called_for_a_cluster_file(name: str) -> None:
+    spec = clusters.ClusterSpec(cluster_class=name, cluster_kwargs={"args": ["touch", "owned"]})
+    with pytest.raises(UsageError, match=f"{name} is no cluster"), clusters.connect(spec, shards=1):
+        pass
+
+
+def test_arguments_that_no_cluster_knows_are_a_usage_error() -> None:
+    spec = clusters.ClusterSpec(cluster_kwargs={"n_wrokers": 2})
+    with pytest.raises(UsageError, match="n_wrokers"), clusters.connect(spec, shards=1):
+        pass
+
+
+def test_an_address_where_nothing_answers_is_a_usage_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(clusters.SETTINGS, "distributed.comm.timeouts.connect", "1s")
+    with (
+        pytest.raises(UsageError, match=r"answers at tcp://127\.0\.0\.1:1$"),
+        clusters.connect(clusters.ClusterSpec(address="tcp://127.0.0.1:1"), shards=1),
+    ):
         pass
 
 

@@ -17,6 +17,8 @@ from modic.records import Series
 from modic.roles import find_role
 
 OPTIONS = IdentifyOptions()
+CODED = Dataset()
+CODED.CodeMeaning = "Gadobutrol"
 Slices = list[Dataset]
 
 
@@ -36,17 +38,38 @@ def series_of(slices: Slices, folder: Path) -> list[Series]:
         (dicoms.t2(ScanOptions=["SP", "FC"]), "t2"),
         (dicoms.t1(ContrastBolusAgent="Gadovist"), "t1_post_contrast"),
         (dicoms.t1(ContrastBolusAgent="off"), "t1"),
+        (dicoms.t1(ContrastBolusAgent="off", ContrastBolusVolume=15), "t1"),
+        (dicoms.t1(ContrastBolusAgent="", ContrastBolusVolume=15), "t1_post_contrast"),
+        (dicoms.t1(ContrastBolusTotalDose=7.5), "t1_post_contrast"),
+        (dicoms.t1(ContrastBolusAgentSequence=[CODED]), "t1_post_contrast"),
+        (dicoms.t1(ContrastBolusAgentSequence=[]), "t1"),
         (dicoms.t2(EchoTime=20), "proton_density"),
         (dicoms.t2(ScanningSequence="EP", DiffusionBValue=800.0), "diffusion"),
         (dicoms.t1(ScanningSequence="GR", FlipAngle=30), "gradient_echo"),
         (dicoms.t2(ImageType=["ORIGINAL", "PRIMARY", "WATER"]), "dixon"),
         (dicoms.t2(ImageType=["DERIVED", "PRIMARY", "LOCALIZER"]), "localizer"),
         (dicoms.t2(ImageType=["DERIVED", "PRIMARY", "ADC"]), "derived"),
+        (dicoms.t2(ImageType=["ORIGINAL", "PRIMARY", "T2_STAR MAP"]), "derived"),
+        (dicoms.t2(ImageType=["DERIVED", "PRIMARY", "R2_MAP"]), "derived"),
+        (dicoms.t1(ImageType=["DERIVED", "SECONDARY", "SUB"]), "derived"),
+        (dicoms.t2(ImageType=["DERIVED", "SECONDARY", "PROJECTION IMAGE"]), "derived"),
+        (dicoms.t2(ImageType=["DERIVED", "SECONDARY", "MPR"]), "t2"),
         (dicoms.t2(ImageType=["DERIVED", "SECONDARY", "OTHER"]), "t2"),
         (dicoms.t1(ScanningSequence="IR", RepetitionTime=2000, InversionTime=860), "t1"),
         (dicoms.t2(EchoTime=50), "unknown"),
         (dicoms.t2(EchoTime=50, SeriesDescription="SAG T2 TSE"), "t2"),
         (dicoms.t1(SeriesDescription="T2 SAG"), "t1"),
+        (dicoms.t1(SeriesDescription="SAG T1 +C"), "unknown"),
+        (dicoms.t1(SeriesDescription="t1_tse_sag KM"), "unknown"),
+        (dicoms.t1(SeriesDescription="SAG T1 POST GAD"), "unknown"),
+        (dicoms.t1(SeriesDescription="SAG T1 pre contrast"), "t1"),
+        (dicoms.t1(SeriesDescription="t1 sag ohne KM"), "t1"),
+        (dicoms.t1(SeriesDescription="T1 SAG POST-OP"), "t1"),
+        (dicoms.t2(SeriesDescription="T2 SAG POST GAD"), "t2"),
+        (dicoms.t2(SeriesDescription="t2_tse_fs_sag"), "unknown"),
+        (dicoms.t2(SeriesDescription="t2_tirm_sag"), "unknown"),
+        (dicoms.t2(RepetitionTime=3.5, EchoTime=0.1), "unknown"),
+        (dicoms.t1(RepetitionTime=0.5, EchoTime=12), "unknown"),
     ],
 )
 def test_roles_come_from_physics(values: dict[str, Any], role: str, tmp_path: Path) -> None:

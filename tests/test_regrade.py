@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from dicoms import series as one_series
@@ -68,6 +69,47 @@ def test_a_late_series_that_is_not_chosen_regrades_nothing(cohort: Path) -> None
     write(one_series(stir(), name="stir", patient="ann"), cohort.parent / "archive" / "ann")
     assert again(cohort) == 0
     assert len(read_table(cohort, "series")) == 8
+
+
+def test_a_second_t2_serves_where_the_first_cannot_be_decoded(cohort: Path) -> None:
+    """It is the one that would be chosen; later series that are chosen before neither of them regrade nothing."""
+    folder = cohort.parent / "archive" / "ann"
+    finer = one_series(t2(), name="finer", patient="ann", spacing=(0.5, 0.5), rows=32, columns=24)
+    finer[3].HighBit = 11
+    write(finer, folder)
+    assert again(cohort) == 1
+    study_, series = row_of(cohort, "P8, P10"), read_table(cohort, "series").to_pylist()
+    assert (study_["status"], study_["warnings"]) == ("graded", "pair 2 of 2; the first: study.pixels_unreadable")
+    used = {one["series_key"]: one["pixel_spacing_row_mm"] for one in series if one["status"] == "used"}
+    assert used[study_["t2_series_key"]] == 1.0
+    assert sum(one["study_key"] == study_["study_key"] for one in series if one["status"] == "used") == 2
+    last = max(folder.iterdir())
+    for path in sorted(folder.iterdir())[22:]:  # the finer one leaves, and with it the reason to grade again
+        path.rename(cohort.parent / path.name)
+    assert again(cohort) == 0
+    assert "P8, P10" not in {one["pairing_rule"] for one in read_table(cohort, "studies").to_pylist()}
+    (cohort.parent / last.name).rename(last)  # one slice of it is no series
+    assert again(cohort) == 0
+
+
+def row_of(cohort: Path, rule: str) -> dict[str, Any]:
+    (found,) = [one for one in read_table(cohort, "studies").to_pylist() if one["pairing_rule"] == rule]
+    return found
+
+
+def test_a_study_of_which_no_pair_serves_says_why_the_first_does_not(cohort: Path) -> None:
+    finer = one_series(t2(), name="finer", patient="dan", spacing=(0.5, 0.5), rows=32, columns=24)
+    finer[3].HighBit = 11
+    coarser = one_series(t2(), name="coarser", patient="dan")
+    coarser[5].RescaleSlope = 0
+    write([*finer, *coarser], cohort.parent / "archive" / "dan")
+    assert again(cohort) == 1
+    found = row_of(cohort, "P8")
+    assert (found["status"], found["reason"]) == ("failed", "study.pixels_unreadable")
+    assert found["detail"] == "T2: slice 3: ValueError"
+    write(one_series(t2(), name="good", patient="dan", n=9), cohort.parent / "archive" / "dan")
+    assert again(cohort) == 1
+    assert row_of(cohort, "P8, P10")["status"] == "graded"
 
 
 def test_files_sent_again_in_their_place_regrade_their_study_alone(cohort: Path) -> None:

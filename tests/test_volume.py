@@ -1,5 +1,6 @@
 """What can happen between the crawl and the moment the pixels are read. (Geometry: tests/test_identify.py.)"""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,6 +38,23 @@ def test_files_that_changed_since_the_crawl(happens: str, tmp_path: Path) -> Non
     assert isinstance(refused, Rejected)
     assert refused.reason == Reason.STUDY_FILES_CHANGED
     assert str(tmp_path) not in refused.detail
+
+
+@pytest.mark.parametrize(
+    "name", [b"M\xfcller", "Müller".encode(), "\uf7fc\uf6ff".encode(), b"\xef\x9f\xbc\xff", b"a\nb"]
+)
+def test_files_of_any_name_are_read_and_known_again(name: bytes, tmp_path: Path) -> None:
+    """Latin-1 as archives of the nineties have it, and what our own way of writing that down looks like."""
+    folder = tmp_path / "archive" / os.fsdecode(name)
+    paths = dicoms.write(dicoms.series(n=6), folder)
+    for path in paths[:3]:
+        path.rename(folder / os.fsdecode(os.fsencode(path.name) + name))
+    volume = load_volume(identified(tmp_path / "archive"), options=OPTIONS)
+    assert isinstance(volume, Volume)
+    assert volume.voxels[:, 1, 0].tolist() == [1, 101, 201, 301, 401, 501]
+    for _ in range(2):
+        again = crawl(tmp_path / "archive", index=tmp_path / "index.parquet").counts
+    assert (again["files_unchanged"], again["files_gone"], again["files_seen"]) == (6, 0, 6)
 
 
 @pytest.mark.parametrize("syntax", [RLELossless, JPEG2000Lossless])

@@ -56,6 +56,14 @@ def test_a_card_that_does_not_match_is_refused(saved, tmp_path, changes, words):
         read_card(altered(saved, tmp_path, **changes), "detector")
 
 
+@pytest.mark.parametrize("text", ["[]", "null", '"detector"', "{}", '{"architecture": {}, "preprocessing": []}'])
+def test_what_is_no_card_is_refused(saved, tmp_path, text):
+    path = altered(saved, tmp_path)
+    (tmp_path / "copy.json").write_text(text)
+    with pytest.raises(WeightsError, match="is no card"):
+        read_card(path, "detector")
+
+
 def test_an_architecture_that_does_not_fit_the_weights_is_refused(saved, tmp_path):
     with pytest.raises(WeightsError, match="does not fit its card's architecture"):
         load_detector(altered(saved, tmp_path, architecture=ARCHITECTURE | {"fpn_channels": 32}))

@@ -23,6 +23,7 @@ from pydicom.uid import generate_uid
 from modic.cohort import is_cohort
 from modic.errors import UsageError
 from modic.query import connect, rows_of
+from modic.walk import on_disk
 
 SCHEME = "99MODIC"
 """Private coding scheme: no standard one has Modic's types."""
@@ -88,7 +89,7 @@ def _report(study: dict[str, Any], files: list[str]) -> tuple[Dataset | None, st
             if index >= len(files):
                 return None, "the slice of a box is not in private/links.parquet"
             try:
-                slices[index] = pydicom.dcmread(files[index], stop_before_pixels=True)
+                slices[index] = pydicom.dcmread(on_disk(files[index]), stop_before_pixels=True)
             except (OSError, pydicom.errors.InvalidDicomError):
                 return None, "a T2 file is gone or cannot be read"
             slices[index].decode()
