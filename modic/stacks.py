@@ -3,7 +3,7 @@
 | order | what                                                                                                 |
 |-------|------------------------------------------------------------------------------------------------------|
 | S1    | slices that differ in echo, inversion, b value, ImageType, StackID, contrast agent, fat suppression, |
-|       | colour, class or frame of reference are split; a slice that names no frame is in the series' only one     |
+|       | colour, class or frame of reference are split; a slice without frame is in the series' only one      |
 | S2    | so are slices whose orientations differ by more than `SPLIT_ORIENTATION` (a localizer in the series) |
 | S3    | so are slices whose corners lie over `SPLIT_OFFSET_MM` apart within the plane (upper, lower station) |
 | S4    | so are slices of another matrix or pixel spacing, where the largest group is regular without them    |
