@@ -141,7 +141,7 @@ def test_medicalnet_needs_its_widths_and_its_depth(tmp_path: Path) -> None:
 def test_whole_weights_are_taken_up_and_their_history_recorded(tmp_path: Path) -> None:
     first, net = build_classifier(SMALL), build_classifier(SMALL)
     card = {
-        "kind": "classifier", "recipe": {"command": "modic train …", "started_from": None},
+        "kind": "classifier", "architecture": SMALL, "recipe": {"command": "modic train …", "started_from": None},
         "preprocessing": {"normalization": "none", "region_scale": 1, "region_size": 32, "slices": 5},
     }  # fmt: skip
     path = save_weights(tmp_path / "first.safetensors", first.state_dict(), card)
