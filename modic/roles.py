@@ -56,13 +56,13 @@ TEXT_HINTS: dict[str, str] = {
     "t1": r"(?<![a-z0-9])t1(?![0-9])",
     "t2": r"(?<![a-z0-9])t2(?![0-9*])",
     "stir": r"stir|tirm",
-    "fs": r"(?<![a-z])(fs|fatsat|fat[ _-]?sat|spair|spir)(?![a-z])",
+    "fs": r"(?<![a-z])(fs|fsat|fatsat|fat[ _-]?sat|spair|spir)(?![a-z])",
     "agent": r"(?<![a-z])(gd|gad|gado[a-z]*|km|ce|inj|[ck]ontrast[a-z]*|post(?![ _-]?op))(?![a-z])"
     r"|(?<![a-z])c ?\+|\+ ?c(?![a-z])",
 }
 DENIED = (
     r"(?<![a-z])(no|non|not|pre|vor|w/?o|without|ohne|sans|sin|senza|zonder)[ _./-]*(i\.?v\.?[ _-]*)?"
-    r"(gd|gad|gado[a-z]*|km|ce|inj|[ck]ontrast[a-z]*|fs|fatsat|fat[ _-]?sat)(?![a-z])"
+    r"(gd|gad|gado[a-z]*|km|ce|inj|[ck]ontrast[a-z]*|fs|fsat|fatsat|fat[ _-]?sat)(?![a-z])"
 )
 
 

@@ -67,6 +67,7 @@ def series_of(slices: Slices, folder: Path) -> list[Series]:
         (dicoms.t1(SeriesDescription="T1 SAG POST-OP"), "t1"),
         (dicoms.t2(SeriesDescription="T2 SAG POST GAD"), "t2"),
         (dicoms.t2(SeriesDescription="t2_tse_fs_sag"), "unknown"),
+        (dicoms.t2(SeriesDescription="SAG T2 FSAT"), "unknown"),
         (dicoms.t2(SeriesDescription="t2_tirm_sag"), "unknown"),
         (dicoms.t2(RepetitionTime=3.5, EchoTime=0.1), "unknown"),
         (dicoms.t1(RepetitionTime=0.5, EchoTime=12), "unknown"),
