@@ -35,7 +35,7 @@ from pydicom.tag import Tag
 from modic.errors import Reason
 from modic.frames import frame_rows
 from modic.limits import memory_limit
-from modic.quick import CHUNK, Unusual, quick_elements
+from modic.quick import AGENT_CODES, CHUNK, PIXEL_DATA, Unusual, quick_elements
 
 TEXT, REAL, WHOLE, REALS = pa.string(), pa.float64(), pa.int64(), pa.list_(pa.float64())
 TEXTS = """
@@ -60,14 +60,14 @@ COLUMNS: dict[str, pa.DataType] = {
 }
 """DICOM keyword → Arrow type. Several values of one text element are joined by a backslash, as the file holds them;
 of several numbers of REAL and WHOLE the first is kept. What is empty or cannot be parsed is null. An agent that a code
-alone names (Enhanced MR) is the ContrastBolusAgent `CODED`."""
+alone names (Enhanced MR) has the keyword of that code, `CODED`, as its ContrastBolusAgent."""
 
 CODED = "ContrastBolusAgentSequence"
+EXPLICIT_PIXELS = (b"OB", b"OW", b"UN")  # no length can look like one: as numbers they are odd
 EMPTY_ROW: dict[str, Any] = {"frame": 0, **dict.fromkeys(COLUMNS)}
 TAGS = {int(Tag(keyword)): keyword for keyword in COLUMNS if keyword != "TransferSyntaxUID"}
-PIXEL_DATA = 0x7FE00010
 CHARSET = 0x00080005
-AGENT, AGENT_CODES = int(Tag("ContrastBolusAgent")), int(Tag("ContrastBolusAgentSequence"))
+AGENT = int(Tag("ContrastBolusAgent"))
 WANTED: list[Any] = [*TAGS, CHARSET, AGENT_CODES]
 MAX_SIDE = 8192
 MAX_FRAMES = 20_000
@@ -295,12 +295,7 @@ def _wrong_length(elements: "Elements", size: int, row: int, descriptor: int) ->
     total = os.fstat(descriptor).st_size if elements.inflated is None else len(elements.inflated)
     at = elements.pixels_at or 0
     head = elements.read(descriptor, 12, at)
-    explicit = head[4:6] in (
-        b"OB",
-        b"OW",
-        b"UN",
-    )  # odd numbers, where a length is even; the file's own word may be wrong
-    start = at + (12 if explicit else 8)
+    start = at + (12 if head[4:6] in EXPLICIT_PIXELS else 8)  # the file's own word for its syntax may be wrong
     if elements.transfer_syntax not in UNCOMPRESSED:
         return None if _fragments_whole(descriptor, start, total) else Reason.FILE_TRUNCATED
     order = "<I" if elements.little_endian else ">I"

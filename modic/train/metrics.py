@@ -177,7 +177,7 @@ def counted(key: Key, labels: np.ndarray) -> np.ndarray:
     what, which = key
     if which == "MC0 vs MC2":
         return labels != 1
-    if (what, which) == OEDEMA_FOUND:
+    if which == "MC1 vs MC0":
         return labels != 2
     if which.startswith("MC") and what in ("sensitivity", "coverage", "abstained"):
         return labels == int(which[2])
