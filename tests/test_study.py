@@ -188,8 +188,11 @@ def finish(study: data.Study, quality: dict[str, float]) -> None:
         logits[np.arange(len(rows)), np.where(right, labels, wrong)] += 3
         p = training.among(logits, study.classes)
         costs = {"epochs": 3, "best_epoch": 2, "minutes": 0.5, "n_train": 9}
+        made = {"modic": "0.1", "torch": "2.99", "device": "NVIDIA Z9" if fold.fold else "CPU"}
+        costs |= {"trained_with": json.dumps(made)}
         table = [training._row(study, fold, int(i), one) | costs for i, one in zip(rows, p, strict=True)]
-        training.write_rows(data.shard_path(study.design.out, fold), table, training.SHARD | training.COSTS)
+        columns = training.SHARD | training.COSTS | training.MADE
+        training.write_rows(data.shard_path(study.design.out, fold), table, columns)
 
 
 def test_report_and_tables_say_what_holds(tmp_path: Path, discs: Callable[[list[Disc]], None]) -> None:
@@ -216,7 +219,9 @@ def test_report_and_tables_say_what_holds(tmp_path: Path, discs: Callable[[list[
     assert rows["none", "standardize"]["bootstrap_high"] < 0
     assert all(r["p_corrected_holm"] >= r["p_corrected"] >= r["p_t"] for r in pairs.to_pylist())
     page, text = (outcome.page.read_text(), (study.design.out / "report.md").read_text())
-    for said in ("Not the full design", "0.83", "Table 1", "Confusion matrices", "Methods, to paste", "survives"):
+    assert "of 90 synthetic patients, by 3 × 5-fold" in text
+    for said in ("Not the full design", "0.83", "Table 1", "Confusion matrices", "Methods, to paste", "survives",
+                 "PyTorch 2.99 (CPU), and with modic 0.1 and PyTorch 2.99 (NVIDIA Z9)"):  # fmt: skip
         assert said in page and said in text
     assert "<svg" in page and (study.design.out / "figure2.svg").read_text().startswith("<svg")
     assert "Doe^" not in page + text + str(oof.to_pylist()[:50])

@@ -142,7 +142,7 @@ def _synthetic(source: str, design: Design, say: Callable[[str], None]) -> list[
         if done % 100 == 0:
             say(f"{done} of {value} synthetic patients imaged")
 
-    return synthetic_discs(int(value), design.preprocessing, tell=tell)
+    return synthetic_discs(int(value), design.preprocessing, lesion_depth=design.lesion_depth, tell=tell)
 
 
 def _name(disc: Disc) -> str:

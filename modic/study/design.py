@@ -35,6 +35,7 @@ class Design:
     region_scale: float = 1.35  # side of a region / width of the disc's box
     region_size: int = 64  # px
     slices: int = 5
+    lesion_depth: float = 0.4  # of synthetic=N, in the phantom's own depths (modic/study/synthetic.py)
     depth: int = 10  # of each 3D ResNet
     widths: tuple[int, ...] = (64, 128, 256, 512)
     epochs: int = 100  # at most; the paper's patience ends nearly all earlier
@@ -103,6 +104,7 @@ PROFILES: dict[str, dict[str, Any]] = {
     "full": {},
     "quick": {
         "repeats": 2, "region_size": 24, "slices": 3, "widths": (8, 16, 32, 64), "epochs": 4, "epoch_steps": 45,
+        "lesion_depth": 1.25,
     },
 }  # fmt: skip
 """full: the paper's, for a GPU. quick: under ten minutes on two CPU cores, to see that all works on one's own data."""

@@ -260,11 +260,18 @@ def what_ran(results: Results) -> Section:
     minutes = [row["value"] for row in results.folds if row["metric"] == "minutes"]
     epochs = [row["value"] for row in results.folds if row["metric"] == "epochs"]
     sources = ", ".join(s if s.startswith(("synthetic", "phantom")) else s.split("=")[0] for s in design.data)
+    if "synthetic" in sources:
+        sources += f"; lesions {design.lesion_depth:g} times as deep as the phantom's"
     facts = (
         ("data", sources), ("folds", f"{len(results.finished)} of {len(design.shards)}"), ("seed", str(design.seed)),
         ("batches an epoch", str(design.epoch_steps or "all regions")), ("epochs, mean", f"{np.mean(epochs):.1f}"),
-        ("training, minutes a fold", f"{np.mean(minutes):.2f}"), ("device", design.device),
-        ("versions", ", ".join(f"{name} {number}" for name, number in versions().items())),
+        ("training, minutes a fold", f"{np.mean(minutes):.2f}"),
+        *(("trained with", _listed(made)) for made in results.trained_with),
+        ("tables and report", _listed(versions())),
         ("tables", "folds.parquet, out_of_fold.parquet, comparisons.parquet; every column is described in its schema"),
     )  # fmt: skip
     return Section("What ran", (), (Table("", ("what", "value"), facts),))
+
+
+def _listed(versions: dict[str, str]) -> str:
+    return ", ".join(f"{name} {number}" for name, number in versions.items())

@@ -1,8 +1,9 @@
 """Finished folds → the tables of a study, and every comparison in them."""
 
+import json
 import math
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
@@ -63,6 +64,7 @@ class Results:
     columns: dict[str, np.ndarray]  # of the out-of-fold table
     folds: list[dict[str, Any]]  # rows of `FOLDS`
     comparisons: list[dict[str, Any]]  # rows of `COMPARISONS`
+    trained_with: tuple[dict[str, str], ...]  # versions and `device`, each that occurs
 
     def of(self, normalization: str) -> np.ndarray:
         """bool mask of a normalization's rows."""
@@ -96,8 +98,9 @@ def gather(study: Study) -> Results:
     folds = [row for table in tables for row in fold_rows(table, study.classes)]
     joined = pa.concat_tables(tables)
     columns = {name: joined[name].to_numpy(zero_copy_only=False) for name in SHARD}
-    results = Results(study, whole, columns, folds, [])
-    return Results(study, whole, columns, folds, compare(results))
+    trained_with = tuple(json.loads(one) for one in joined["trained_with"].unique().to_pylist())
+    results = Results(study, whole, columns, folds, [], trained_with)
+    return replace(results, comparisons=compare(results))
 
 
 def write(results: Results) -> None:

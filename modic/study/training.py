@@ -5,6 +5,7 @@ killed goes on from its last checkpoint (modic/train/checkpoint.py).
 """
 
 import contextlib
+import json
 import shutil
 import time
 from dataclasses import replace
@@ -41,6 +42,10 @@ COSTS: Columns = {
 }
 
 
+MADE: Columns = {"trained_with": ("string", "JSON: versions and device that trained the fold")}
+"""The report may be written elsewhere, by other versions."""
+
+
 def train_fold(out: str, fold: Fold, device: str) -> str:
     """Train and predict one fold of the prepared study in `out`; returns the name of its file, which appears whole.
 
@@ -53,13 +58,14 @@ def train_fold(out: str, fold: Fold, device: str) -> str:
         work.mkdir(parents=True, exist_ok=True)
         with (work / "training.log").open("a") as log, contextlib.redirect_stdout(log):
             rows = predictions(study, fold, work, device)
-        write_rows(path, rows, SHARD | COSTS)
+        write_rows(path, rows, SHARD | COSTS | MADE)
         shutil.rmtree(work, ignore_errors=True)
     return path.name
 
 
 def predictions(study: Study, fold: Fold, work: Path, device: str) -> list[dict[str, Any]]:
-    """Rows of `SHARD` and `COSTS` for the regions of one fold."""
+    """Rows of `SHARD`, `COSTS` and `MADE` for the regions of one fold."""
+    from modic.report import versions
     from modic.train.classifier import fit, new_network, predict
     from modic.train.loop import prepare, settings_of
     from modic.train.start import Start
@@ -76,7 +82,14 @@ def predictions(study: Study, fold: Fold, work: Path, device: str) -> list[dict[
         "minutes": (time.monotonic() - began) / 60, "n_train": len(rows["train"]),
     }  # fmt: skip
     p = among(predict(net, parts["test"], options, seed=1), study.classes)
-    return [_row(study, fold, int(i), one) | costs for i, one in zip(rows["test"], p, strict=True)]
+    made = {"trained_with": json.dumps(versions() | {"device": _device(options.device)})}
+    return [_row(study, fold, int(i), one) | costs | made for i, one in zip(rows["test"], p, strict=True)]
+
+
+def _device(device: str) -> str:
+    import torch
+
+    return torch.cuda.get_device_name() if device == "cuda" else "CPU"
 
 
 def among(logits: np.ndarray, classes: tuple[int, ...]) -> np.ndarray:

@@ -3,8 +3,9 @@
 from itertools import groupby
 from typing import Any
 
-from modic.report import template, versions
+from modic.report import template
 from modic.study import statistics
+from modic.study.data import Study
 from modic.study.design import STOP_SHARE
 from modic.study.results import FALLS, NONE, REVEALED, SURVIVES, Results
 
@@ -101,12 +102,24 @@ def methods(results: Results) -> str:
     study, design = results.study, results.study.design
     said = {0: "no Modic change", 1: "type 1", 2: "type 2"}
     text = template("study_methods.md").render(
-        design=design, discs=len(study.discs), patients=study.patients, stop_share=STOP_SHARE, rope=statistics.ROPE,
-        draws=statistics.DRAWS, versions=versions(), names=[NAMES[one] for one in design.normalizations],
+        design=design, discs=len(study.discs), patients=_patients(study), stop_share=STOP_SHARE, rope=statistics.ROPE,
+        draws=statistics.DRAWS, names=[NAMES[one] for one in design.normalizations],
+        trained_with=[_trained_with(one) for one in results.trained_with],
         types=", ".join(f"{int((study.labels == k).sum())} with {said[k]}" for k in study.classes),
         repeated=_repeated(len({(fold.repeat, fold.fold) for fold in results.finished}), design.folds),
     )  # fmt: skip
     return " ".join(text.split())
+
+
+def _patients(study: Study) -> str:
+    made_up = [source.startswith(("synthetic=", "phantom=")) for source in study.design.data]
+    return f"{study.patients} {'synthetic patients' if all(made_up) else 'patients'}" + (
+        ", synthetic ones among them" if any(made_up) and not all(made_up) else ""
+    )
+
+
+def _trained_with(made: dict[str, str]) -> str:
+    return f"modic {made['modic']} and PyTorch {made['torch']} ({made['device']})"
 
 
 def _repeated(splits: int, folds: int) -> str:
