@@ -7,8 +7,9 @@
 
 `~` at the start of a text is the user's home.
 
-Without a file: this machine, one single-threaded process a core (fewer where memory or studies are few). More threads
-a worker are slower, and every worker imports torch and MONAI: 0.9 GB and some 8 s.
+Without a file: this machine, one process for each GPU where there are any and the device lets them be used, else one
+single-threaded process a core (fewer where memory or studies are few). More threads a worker are slower, and every
+worker imports torch and MONAI: 0.9 GB and some 8 s.
 """
 
 import importlib
@@ -62,15 +63,15 @@ class ClusterSpec:
         return int(self.adapt_kwargs.get("maximum") or self.cluster_kwargs.get("n_workers") or CPU_COUNT)
 
 
-def read_cluster(path: Path | None) -> ClusterSpec:
-    """Read a cluster file; None gives this machine.
+def read_cluster(path: Path | None, device: str = "auto") -> ClusterSpec:
+    """Read a cluster file; None gives this machine, with `device` (auto, cpu or cuda).
 
     Raises UsageError naming the file and the key where it cannot be read, holds an unknown key or a wrong type.
     """
     import yaml
 
     if path is None:
-        return ClusterSpec()
+        return _this_machine(device)
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -78,6 +79,15 @@ def read_cluster(path: Path | None) -> ClusterSpec:
     except yaml.YAMLError as error:
         raise UsageError(f"cluster file {path} is not YAML: {' '.join(str(error).split())}") from error
     return _checked(values, str(path))
+
+
+def _this_machine(device: str) -> ClusterSpec:
+    """Processes that share a GPU by chance would share its memory by chance too, and leave all other GPUs idle."""
+    from modic.pipeline import resolve_device
+
+    if device != "cpu" and visible_gpus() and resolve_device(device) == "cuda":
+        return ClusterSpec("flows.clusters.gpu_workstation")
+    return ClusterSpec()
 
 
 def _checked(values: Any, where: str) -> ClusterSpec:

@@ -45,7 +45,7 @@ def grade_cohort(
         device: auto, cpu or cuda.
     """
     run = night.prepare(archive, cohort, config=config, device=device)
-    spec = clusters.read_cluster(Path(cluster) if cluster else None)
+    spec = clusters.read_cluster(Path(cluster) if cluster else None, device)
     with run.cohort.lock(run.run_id), logs.shown() as log:
         survey = tasks.find_studies(run, on_progress=counting(say))
         shards = tasks.cut_shards(run, quoted(survey), workers=spec.workers)

@@ -46,7 +46,7 @@ def normalization_study(design: dict[str, Any], cluster: str = "") -> dict[str, 
         cluster: path of a cluster file (flows.clusters); empty for this machine.
     """
     checked = design_from(design)
-    spec = clusters.read_cluster(Path(cluster) if cluster else None)
+    spec = clusters.read_cluster(Path(cluster) if cluster else None, checked.device)
     with data.locked(checked):
         say(prepare(checked, say=say).line())
         folds = data.unfinished(checked)

@@ -268,6 +268,24 @@ def test_workers_whose_nanny_has_given_up_are_started_anew() -> None:
     assert clusters.reopen(SimpleNamespace(cluster=None)) == 0
 
 
+@pytest.mark.parametrize(
+    ("gpus", "device", "works", "builds"),
+    [
+        ("GPU-a,GPU-b", "auto", True, "flows.clusters.gpu_workstation"),
+        ("GPU-a,GPU-b", "cpu", True, "distributed.LocalCluster"),
+        ("GPU-a,GPU-b", "auto", False, "distributed.LocalCluster"),  # a PyTorch without CUDA
+        ("", "auto", True, "distributed.LocalCluster"),
+    ],
+)
+def test_without_a_cluster_file_this_machines_gpus_are_used(
+    monkeypatch: pytest.MonkeyPatch, gpus: str, device: str, works: bool, builds: str
+) -> None:
+    """16 processes on one GPU, and none on the others, is what a process a core gave."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: works)
+    assert clusters.read_cluster(None, device).cluster_class == builds
+
+
 def test_each_gpu_gets_a_worker_that_sees_only_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a,GPU-b")
     with clusters.gpu_workstation() as cluster, Client(cluster) as client:

@@ -33,7 +33,7 @@ def add_cluster_arguments(command: argparse.ArgumentParser, work: str) -> None:
         "--cluster",
         default="",
         metavar="FILE",
-        help=f"where {work}, as the files of deployments/clusters (default: one process a core here)",
+        help=f"where {work}, as the files of deployments/clusters (default: here, one process a GPU or else a core)",
     )
     command.add_argument(
         "--device", default="auto", choices=("auto", "cpu", "cuda"), help="auto (default): a GPU where there is one"

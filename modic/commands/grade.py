@@ -48,7 +48,7 @@ def grade(archive: str, cohort: str, *, config: str = "", cluster: str = "", dev
     from modic.pipeline import resolve_device
 
     run = prepare(archive, cohort, config=config, device=device)  # what is wrong is said before a server is started
-    read_cluster(Path(cluster) if cluster else None)
+    read_cluster(Path(cluster) if cluster else None, device)
     if device == "cuda" and not cluster:
         resolve_device(device)
     with run.cohort.lock():

@@ -115,7 +115,7 @@ def run(options: argparse.Namespace) -> int:
 
     given = {key: value for key, value in vars(options).items() if key not in ("command", "cluster")}
     design = design_from(given)
-    read_cluster(Path(options.cluster) if options.cluster else None)
+    read_cluster(Path(options.cluster) if options.cluster else None, design.device)
     with locked(design):  # what is wrong with the data is said before a server is started
         prepare(design, say=_say)
     if short := design.distance():
