@@ -164,6 +164,7 @@ def train_classifier(options: ClassifierTraining) -> Path:
     UsageError for data that are missing or lack a class, and where `options.out` holds a training with other options.
     """
     from modic.train.cards import write_classifier
+    from modic.train.sources.load import check_discs
 
     options = replace(options, device=prepare(options.device, seed=options.seed, threads=options.threads))
     start = find(options.init, model="classifier", architecture=options.architecture)
@@ -171,7 +172,10 @@ def train_classifier(options: ClassifierTraining) -> Path:
     if is_finished(options.out, settings):
         print(f"this training is finished; to train another one, give another --out than {options.out}")
         return options.out / "classifier.safetensors"
-    parts = examples_by_part(load_sources(options))
+    discs = read_sources(options)
+    if {source.split("=")[0] for source in options.data} & set(KINDS):
+        check_discs(discs)
+    parts = examples_by_part(discs)
     unseen = None
     if options.folds:
         parts["train"] += parts.pop("calibrate")
@@ -224,16 +228,6 @@ def out_of_fold(
         examples += held_out
         logits.append(np.load(kept))
     return examples, np.concatenate(logits)
-
-
-def load_sources(options: ClassifierTraining) -> list[Disc]:
-    """`read_sources`, and whether a user's own data can be split into the parts of a training."""
-    from modic.train.sources.load import check_discs
-
-    discs = read_sources(options)
-    if any(source.split("=")[0] in KINDS for source in options.data):
-        check_discs(discs)
-    return discs
 
 
 def read_sources(options: ClassifierTraining) -> list[Disc]:
