@@ -318,3 +318,22 @@ def _plain(options: dict[str, Any]) -> dict[str, Any]:
     plain = {name.replace("-", "_"): value for name, value in options.items() if name != "cluster"}
     lists = {"data": ("synthetic=60",), "normalizations": ("none", "standardize"), "widths": (2, 2, 2, 2)}
     return plain | lists
+
+
+@pytest.mark.parametrize(("study", "types"), [("spider", (0, 2)), ("synthetic", (0, 1, 2))])
+def test_the_readme_says_what_the_committed_tables_hold(study: str, types: tuple[int, ...]) -> None:
+    root = Path(__file__).parents[1]
+    readme = (root / "README.md").read_text(encoding="utf-8")
+    folds = pq.read_table(root / "tests" / "studies" / study / "folds.parquet").to_pylist()
+    assert len({(row["normalization"], row["repeat"], row["fold"]) for row in folds}) == 200
+
+    def mean_sd(name: str, metric: str, which: str) -> tuple[str, str]:
+        values = [r["value"] for r in folds if (r["normalization"], r["metric"], r["which"]) == (name, metric, which)]
+        return f"{np.mean(values):.3f}", f"{np.mean(values):.3f} ± {np.std(values, ddof=1):.3f}"
+
+    for name in ("none", "standardize", "clahe", "gamma"):
+        found = [mean_sd(name, "sensitivity", f"MC{k}") for k in types]
+        sensitivities = ", ".join(short for short, _ in found) if len(types) == 3 else " | ".join(s for _, s in found)
+        rest = (mean_sd(name, "balanced accuracy", "all")[1], mean_sd(name, "F1", "weighted")[1])
+        said = rf"\| {name} \| {re.escape(sensitivities)} \| {re.escape(rest[0])} \(0...\) \| {re.escape(rest[1])} \("
+        assert re.search(said, readme), said
