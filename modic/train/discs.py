@@ -186,8 +186,8 @@ def _place(source: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def save_discs(path: Path, discs: list[Disc]) -> None:
-    """A compressed cache; half precision, each contrast scaled to 0..1 of its region first."""
-    images = np.stack([[_unit(d.t1), _unit(d.t2)] for d in discs]).astype(np.float16)
+    """A cache in half precision, each contrast scaled to 0..1 of its region first."""
+    images = np.stack([np.stack([_unit(d.t1), _unit(d.t2)]).astype(np.float16) for d in discs])
     rows = [(d.label, d.level, d.patient, d.source, d.degeneration, d.scanner) for d in discs]
     shapes = np.array([(d.geometry.width, d.geometry.thickness, d.geometry.tilt) for d in discs])
     path.parent.mkdir(parents=True, exist_ok=True)
