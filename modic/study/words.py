@@ -40,7 +40,8 @@ def answer(results: Results) -> str:
         f"Of {len(rows)} pairs, tests that take folds for independent call {naive} different; with the correction for "
         f"shared patients and for {len(rows)} comparisons, "
     )
-    text += f"{len(kept)} remain: {'; '.join(map(_pair, kept))}." if kept else "none remains."
+    verb = "remains" if len(kept) == 1 else "remain"
+    text += f"{len(kept)} {verb}: {'; '.join(map(_pair, kept))}." if kept else "none remains."
     same = [row for row in rows if row["p_equivalent"] >= statistics.SURE]
     if same:
         pairs = "; ".join(f"{NAMES[row['a']]} and {NAMES[row['b']]}" for row in same)
