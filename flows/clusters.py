@@ -82,10 +82,14 @@ def read_cluster(path: Path | None, device: str = "auto") -> ClusterSpec:
 
 
 def _this_machine(device: str) -> ClusterSpec:
-    """Processes that share a GPU by chance would share its memory by chance too, and leave all other GPUs idle."""
+    """Processes that share a GPU by chance would share its memory by chance too, and leave all other GPUs idle.
+
+    Raises UsageError for `cuda` where there is none.
+    """
     from modic.pipeline import resolve_device
 
-    if device != "cpu" and visible_gpus() and resolve_device(device) == "cuda":
+    gpus = visible_gpus() if device != "cpu" else []
+    if (gpus or device == "cuda") and resolve_device(device) == "cuda" and gpus:
         return ClusterSpec("flows.clusters.gpu_workstation")
     return ClusterSpec()
 

@@ -286,6 +286,12 @@ def test_without_a_cluster_file_this_machines_gpus_are_used(
     assert clusters.read_cluster(None, device).cluster_class == builds
 
 
+def test_a_gpu_that_is_asked_for_and_not_there_is_said_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(UsageError, match="no CUDA GPU is visible"):
+        clusters.read_cluster(None, "cuda")
+
+
 def test_each_gpu_gets_a_worker_that_sees_only_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a,GPU-b")
     with clusters.gpu_workstation() as cluster, Client(cluster) as client:

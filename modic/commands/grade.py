@@ -45,12 +45,9 @@ def grade(archive: str, cohort: str, *, config: str = "", cluster: str = "", dev
     from flows.clusters import read_cluster
     from flows.server import prefect_api
     from modic.night import prepare
-    from modic.pipeline import resolve_device
 
     run = prepare(archive, cohort, config=config, device=device)  # what is wrong is said before a server is started
     read_cluster(Path(cluster) if cluster else None, device)
-    if device == "cuda" and not cluster:
-        resolve_device(device)
     with run.cohort.lock():
         pass
     signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -53,6 +53,11 @@ class Design:
             for repeat in range(self.repeats) for fold in range(self.folds) for normalization in self.normalizations
         )  # fmt: skip
 
+    @property
+    def made_up(self) -> list[str]:
+        """Those of `data` that are synthetic spines."""
+        return [source for source in self.data if source.startswith(("synthetic=", "phantom="))]
+
     def training(self, fold: "Fold", *, classes: tuple[int, ...], n_train: int, out: Path) -> ClassifierTraining:
         """The recipe of one fold. Its seed depends on repeat and fold alone: all normalizations start from the same
         weights and are shown the same regions in the same order."""

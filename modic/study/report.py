@@ -71,7 +71,7 @@ def warnings(results: Results) -> list[str]:
         said.append(f"Not finished: {n} of {len(design.shards)} folds; the same command goes on.")
     if short := design.distance():
         said.append(f"Not the full design. {'; '.join(short)}.")
-    if any(source.startswith(("synthetic", "phantom")) for source in design.data):
+    if design.made_up:
         said.append("Synthetic spines: these numbers compare normalizations on simulated images, not on patients.")
     missing = [f"MC{k}" for k in range(3) if k not in study.classes]
     if missing:
@@ -259,7 +259,7 @@ def what_ran(results: Results) -> Section:
     design = results.study.design
     minutes = [row["value"] for row in results.folds if row["metric"] == "minutes"]
     epochs = [row["value"] for row in results.folds if row["metric"] == "epochs"]
-    sources = ", ".join(s if s.startswith(("synthetic", "phantom")) else s.split("=")[0] for s in design.data)
+    sources = ", ".join(s if s in design.made_up else s.split("=")[0] for s in design.data)
     if "synthetic" in sources:
         sources += f"; lesions {design.lesion_depth:g} times as deep as the phantom's"
     facts = (

@@ -113,10 +113,10 @@ def methods(results: Results) -> str:
 
 
 def _patients(study: Study) -> str:
-    made_up = [source.startswith(("synthetic=", "phantom=")) for source in study.design.data]
-    return f"{study.patients} {'synthetic patients' if all(made_up) else 'patients'}" + (
-        ", synthetic ones among them" if any(made_up) and not all(made_up) else ""
-    )
+    made_up = len(study.design.made_up)
+    if made_up == len(study.design.data):
+        return f"{study.patients} synthetic patients"
+    return f"{study.patients} patients{', synthetic ones among them' if made_up else ''}"
 
 
 def _trained_with(made: dict[str, str]) -> str:
