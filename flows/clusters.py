@@ -38,7 +38,7 @@ SETTINGS = {
     "distributed.scheduler.allowed-failures": 0,  # we isolate the culprit ourselves (flows.tasks)
     "distributed.scheduler.work-stealing": False,
     "distributed.deploy.lost-worker-timeout": "10m",  # on a busy machine a worker takes more than 15 s to come back
-    "distributed.worker.preload": ["flows.worker"],
+    "distributed.worker.preload": ["flows.dask_worker"],
     "distributed.worker.profile.enabled": False,
     "distributed.comm.timeouts.connect": "120s",
     "distributed.comm.timeouts.tcp": "120s",
@@ -86,7 +86,7 @@ def _this_machine(device: str) -> ClusterSpec:
 
     Raises UsageError for `cuda` where there is none.
     """
-    from modic.pipeline import resolve_device
+    from modic.models.device import resolve_device
 
     gpus = visible_gpus() if device != "cpu" else []
     if (gpus or device == "cuda") and resolve_device(device) == "cuda" and gpus:

@@ -13,11 +13,11 @@ from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows import clusters, logs, tasks
+from flows import clusters, prefect_logs, tasks
 from flows.progress import Progress, counting, shown
 from flows.tasks import quoted
-from modic import night
-from modic.shards import Shard
+from modic.run import prepare
+from modic.run.shards import Shard
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -44,9 +44,9 @@ def grade_cohort(
         cluster: path of a cluster file (flows.clusters); empty for this machine.
         device: auto, cpu or cuda.
     """
-    run = night.prepare(archive, cohort, config=config, device=device)
+    run = prepare.prepare(archive, cohort, config=config, device=device)
     spec = clusters.read_cluster(Path(cluster) if cluster else None, device)
-    with run.cohort.lock(run.run_id), logs.shown() as log:
+    with run.cohort.lock(run.run_id), prefect_logs.shown() as log:
         survey = tasks.find_studies(run, on_progress=counting(say))
         shards = tasks.cut_shards(run, quoted(survey), workers=spec.workers)
         if shards:
@@ -58,12 +58,12 @@ def grade_cohort(
     return summary.as_dict()
 
 
-def grade(run: night.Run, shards: list[Shard], spec: clusters.ClusterSpec, log: logs.RunLogs) -> None:
+def grade(run: prepare.Run, shards: list[Shard], spec: clusters.ClusterSpec, log: prefect_logs.RunLogs) -> None:
     """Every shard once, on the cluster; returns when all have a file, and raises where the cluster is lost."""
     progress = Progress(run.cohort.root.name, sum(shard.studies for shard in shards), len(shards))
     say(f"{progress.studies} studies to grade in {len(shards)} shards")
     with clusters.connect(spec, shards=len(shards)) as client, shown(progress, say) as show:
-        client.forward_logging(logs.LOGGER)
+        client.forward_logging(prefect_logs.LOGGER)
         futures = [tasks.grade_shard.submit(shard, run.job, quoted(client), quoted(progress)) for shard in shards]
         log.task_runs = {shard.id: future.task_run_id for shard, future in zip(shards, futures, strict=True)}
         follow(futures, progress, client, show)

@@ -10,7 +10,7 @@ from functools import wraps
 from typing import Any, ParamSpec, TypeVar, cast
 from uuid import UUID
 
-from modic.status import duration
+from modic.run.status import duration
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -15,16 +15,16 @@ from flows.nightly import SHARDS_IN_FLIGHT, follow, say
 from flows.progress import Progress, artifact_key, shown
 from flows.tasks import coarse, quoted
 from modic.errors import ModicError
-from modic.study import data, report
-from modic.study.design import Design, Fold, design_from
-from modic.study.training import train_fold
+from modic.experiment import folder, report
+from modic.experiment.design import Design, Fold, design_from
+from modic.experiment.fold import train_fold
 
 if TYPE_CHECKING:
     from distributed import Client
 
 TRIES = 3  # of a fold whose worker dies: a machine that reboots is no reason to stop, one without memory is
 
-prepare = coarse("prepare", data.prepare)
+prepare = coarse("prepare", folder.prepare)
 write_report = coarse("report", report.write_study)
 
 
@@ -42,14 +42,14 @@ def normalization_study(design: dict[str, Any], cluster: str = "") -> dict[str, 
     """Train and predict every fold of a study that has no file yet, and write its tables and report.
 
     Args:
-        design: options of modic.study.design.Design, and `profile`.
+        design: options of modic.experiment.design.Design, and `profile`.
         cluster: path of a cluster file (flows.clusters); empty for this machine.
     """
     checked = design_from(design)
     spec = clusters.read_cluster(Path(cluster) if cluster else None, checked.device)
-    with data.locked(checked):
+    with folder.locked(checked):
         say(prepare(checked, say=say).line())
-        folds = data.unfinished(checked)
+        folds = folder.unfinished(checked)
         if folds:
             train(checked, folds, spec)
         outcome = write_report(checked.out)

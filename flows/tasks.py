@@ -13,11 +13,13 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.utilities.annotations import quote
 
-from flows import worker
+import modic.run.publish
+from flows import dask_worker
 from flows.progress import Progress, artifact_key, heard
-from modic import night, report, shards, status
 from modic.errors import Reason
-from modic.shards import Job, Shard
+from modic.report import page
+from modic.run import isolate, plan, prepare, shards, status, survey
+from modic.run.shards import Job, Shard
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,15 +46,15 @@ def quoted(value: T) -> T:
     return cast(T, quote(value))
 
 
-find_studies = coarse("find-studies", night.find_studies)
-cut_shards = coarse("cut-shards", night.cut_shards)
-publish = coarse("publish", night.publish)
+find_studies = coarse("find-studies", survey.find_studies)
+cut_shards = coarse("cut-shards", plan.cut_shards)
+publish = coarse("publish", modic.run.publish.publish)
 
 
-@night.discreet
-def _write_report(run: night.Run) -> None:
+@prepare.discreet
+def _write_report(run: prepare.Run) -> None:
     """The HTML page and the methods paragraph of this run."""
-    report.write_report(run.cohort.root, run.run_id)
+    page.write_report(run.cohort.root, run.run_id)
 
 
 write_report = coarse("report", _write_report)
@@ -75,7 +77,7 @@ def run_shard(shard_id: str, job: Job, client: "Client", tell: "Callable[[int], 
         one = open_shards.pop()
         trouble = submit_and_watch(one, job, client, tell if one == shard_id else lambda done: None)
         if trouble is not None and not job.cohort.shard(job.run_id, one).exists():
-            open_shards += shards.isolate(job, one, trouble)
+            open_shards += isolate.isolate(job, one, trouble)
 
 
 def submit_and_watch(shard_id: str, job: Job, client: "Client", tell: "Callable[[int], None]") -> Reason | None:
@@ -87,7 +89,7 @@ def submit_and_watch(shard_id: str, job: Job, client: "Client", tell: "Callable[
 
     arguments = (str(job.cohort.root), job.run_id, shard_id, job.device)
     key = (f"shard-{job.run_id}", shard_id, next(SUBMISSION))
-    future = client.submit(worker.grade_shard, *arguments, key=key, pure=False)
+    future = client.submit(dask_worker.grade_shard, *arguments, key=key, pure=False)
     ended = threading.Event()
     future.add_done_callback(lambda _: ended.set())
     at, since = None, time.monotonic()
@@ -113,7 +115,7 @@ def stop_worker_of(future: "Future", client: "Client") -> None:
     future.cancel()
 
 
-def _show_run(run: night.Run) -> None:
+def _show_run(run: prepare.Run) -> None:
     """Artifacts of a finished run: its counts, and the studies to look at. Prefect gets keys and counts, no picture."""
     last = status.finished(run.cohort)
     if last is None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from modic.opened import Opened
+    from modic.analysis.cohort_data import Opened
 
 
 def open(cohort: "str | Path") -> "Opened":
@@ -15,6 +15,6 @@ def open(cohort: "str | Path") -> "Opened":
     """
     from pathlib import Path
 
-    from modic.opened import Opened
+    from modic.analysis.cohort_data import Opened
 
     return Opened.of(Path(cohort))

@@ -2,7 +2,7 @@
 
 import sys
 
-from modic.cli import main
+from modic.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,7 +1,7 @@
 """The cohort directory: where a run's files lie, who may write there now, and how a file appears whole.
 
 COHORT/
-  current/   what analysts read; replaced in one atomic step (modic/tables.py)
+  current/   what analysts read; replaced in one atomic step (modic/tables/store.py)
   runs/<run_id>/shards/<shard_id>.parquet     finished shards, immutable; also manifest, report, methods,
                                               and cases/<study_key>/, the pictures of what this run graded
   private/   mode 0700: key, header index, links, lock, shard inputs, Prefect's database when there is no server
@@ -19,9 +19,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from modic.errors import UsageError
+from modic.files import write_json
 
 RUN_TIME = "%Y%m%dT%H%M%SZ"
 RUN_ID = "[0-9]" * 8 + "T" + "[0-9]" * 6 + "Z-*"
@@ -54,7 +55,7 @@ class Cohort:
         return self.run(run_id) / "shards" / f"{shard_id}.parquet"
 
     def case(self, run_id: str, study_key: str) -> Path:
-        """The pictures of one study that this run graded (modic/pictures.py)."""
+        """The pictures of one study that this run graded (modic/cases/images.py)."""
         return self.run(run_id) / "cases" / study_key
 
     def shard_input(self, run_id: str, shard_id: str) -> Path:
@@ -177,29 +178,3 @@ def _create(root: Path) -> None:
         write_json(private / "cohort.json", {"layout": LAYOUT})
     except OSError as error:
         raise UsageError(f"cannot create the cohort {root}: {error.strerror}") from error
-
-
-def write_json(path: Path, value: Any) -> Path:
-    """`write_whole` of a value."""
-    return write_whole(path, json.dumps(value, ensure_ascii=False))
-
-
-def write_whole(path: Path, content: str | bytes) -> Path:
-    """Write `path` so that it appears whole or not at all, also after a kill or a power cut; returns it."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    with temporary.open("wb") as file:
-        file.write(content.encode() if isinstance(content, str) else content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    sync_directory(path.parent)
-    return path
-
-
-def sync_directory(path: Path) -> None:
-    """Make the names in a directory as durable as the files."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

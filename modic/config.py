@@ -21,7 +21,7 @@ def _option(default: Any, help: str, least: float = 0, most: float = 1) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class IdentifyOptions:
-    """Series identification (modic/identify.py) and the geometry it accepts."""
+    """Series identification (modic/series/identify.py) and the geometry it accepts."""
 
     min_slices: int = _option(5, "fewest slices of a usable sagittal series", 2, 1000)
     sagittal_warn_deg: float = _option(
@@ -36,7 +36,7 @@ class IdentifyOptions:
 
 @dataclass(frozen=True, slots=True)
 class PairOptions:
-    """Pairing of T1 and T2 (modic/pair.py)."""
+    """Pairing of T1 and T2 (modic/series/pair.py)."""
 
     overlap_warn: float = _option(0.98, "share of the T2 extent also covered by T1: warn below")
     overlap_reject: float = _option(0.90, "as above: refuse below")
@@ -44,7 +44,7 @@ class PairOptions:
 
 @dataclass(frozen=True, slots=True)
 class LevelOptions:
-    """Detection and naming of levels (modic/levels.py). Preprocessing is in the detector's card, not here."""
+    """Detection and naming of levels (modic/levels/find.py). Preprocessing is in the detector's card, not here."""
 
     slices: int = _option(3, "central T2 slices shown to the detector", 1, 1000)
     score_min: float = _option(0.05, "candidate boxes below this detector score are ignored")

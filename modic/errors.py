@@ -4,8 +4,12 @@ Expected trouble is a value, `Rejected(reason, detail)`, and ends as a row. Only
 the whole run are raised. Reasons are a closed list per table; analysts may group by them.
 """
 
+import logging
+import os
+import traceback
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 
 
 class Reason(StrEnum):
@@ -108,3 +112,15 @@ class DeviceLost(ModicError):
 
 class WeightsError(UsageError):
     """Weights that are missing, or whose hash or preprocessing does not match their card."""
+
+
+LOG = logging.getLogger(__name__)
+
+
+def where(error: Exception) -> str:
+    """`ValueError in levels.py:120`: the class, the system's words if any, our innermost line."""
+    here = Path(__file__).parent
+    system = f" ({os.strerror(error.errno)})" if isinstance(error, OSError) and error.errno else ""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).is_relative_to(here)]
+    place = f" in {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    return f"{type(error).__name__}{system}{place}"

@@ -1,69 +1,33 @@
 """The path of a study. Read this first: `grade_study` is the chain of stages, `grade_shard` what a worker runs.
 
-The steps around it (find the studies, cut shards, publish) are in modic/night.py, and flows/nightly.py runs them all.
+The steps around it (find the studies, cut shards, publish) are in modic/run/publish.py, and flows/nightly.py runs
+them all.
 """
 
 import logging
-import os
 import time
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import cache
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from modic import shards
-from modic.classify import grade_regions
-from modic.cohort import Cohort, open_cohort
+from modic.cases.images import write_case
 from modic.config import Config
-from modic.errors import TRANSIENT, DeviceLost, ModicError, Reason, Rejected, UsageError
-from modic.evidence import explain, seen_by
-from modic.levels import find_levels, not_lumbar, slices_around
-from modic.limits import is_out_of_memory, memory_limit
-from modic.look import look
-from modic.normalize import normalize
-from modic.pictures import write_case
-from modic.records import LEVELS, Grade, LevelBox, LevelResult, LevelSet, Pair, Region, Series, StudyResult, Volume
-from modic.regions import box_on_t1, corners_mm, cut_regions
-from modic.registration import register
-from modic.roles import RoleFound
-from modic.volume import load_volume
-from modic.weights import Model, load_classifier, load_detector
+from modic.errors import Reason, Rejected, where
+from modic.grading.classify import grade_regions
+from modic.grading.saliency import explain, seen_by
+from modic.imaging.load import load_volume
+from modic.imaging.normalize import normalize
+from modic.imaging.regions import box_on_t1, corners_mm, cut_regions
+from modic.imaging.registration import register
+from modic.imaging.volume import Volume
+from modic.levels.find import find_levels
+from modic.levels.plausibility import not_lumbar
+from modic.models.weights import Model, Models
+from modic.records import LEVELS, Grade, LevelBox, LevelResult, LevelSet, Pair, Region, StudyResult
 
 LOG = logging.getLogger(__name__)
-LOOK_SLICES = 9  # around the middle of the stack, about 36 mm; the canal is 20 to 25 mm wide
-
-
-@dataclass(frozen=True, eq=False)
-class Models:
-    """What a worker keeps loaded."""
-
-    detector: Model
-    classifier: Model
-
-    @property
-    def identity(self) -> dict[str, str]:
-        """The columns that say what graded a row."""
-        return {
-            "normalization": self.classifier.card["preprocessing"]["normalization"],
-            "detector_id": self.detector.id,
-            "classifier_id": self.classifier.id,
-            "device": self.detector.device,
-        }
-
-    def usable(self) -> bool:
-        """Whether their device still answers this process."""
-        if self.detector.device == "cpu":
-            return True
-        import torch
-
-        try:
-            torch.cuda.synchronize()
-        except RuntimeError:
-            return False
-        return True
 
 
 def grade_study(pair: Pair, *, models: Models, config: Config, pictures: Path | None = None) -> StudyResult:
@@ -74,7 +38,7 @@ def grade_study(pair: Pair, *, models: Models, config: Config, pictures: Path | 
     seconds: dict[str, float] = {}
     preprocessing = models.classifier.card["preprocessing"]
     with _timed(seconds, "load"):
-        volumes = _load(pair, config)
+        volumes = load_pair(pair, config)
     if isinstance(volumes, Rejected):
         return StudyResult(rejected=volumes, seconds=seconds)
     t1, t2 = volumes
@@ -103,17 +67,6 @@ def grade_study(pair: Pair, *, models: Models, config: Config, pictures: Path | 
     )
 
 
-def look_at(series: Series, *, detector: Model, config: Config) -> RoleFound:
-    """The role of a series that modic.identify could not tell (`is_untold`): load → levels → look."""
-    volume = load_volume(replace(series, rejected=None), options=config.identify)
-    if isinstance(volume, Rejected):
-        return RoleFound("unknown", f"pixels: {volume.reason} {volume.detail}".rstrip())
-    volume = volume.canonical()
-    levels = find_levels(volume, detector=detector, options=config.levels)
-    n = len(volume.voxels)  # the midline that is found is that of a bright canal, which a T1 has not
-    return look(volume, [box.box for box in levels.boxes], slices_around(n // 2, LOOK_SLICES, n, volume.spacing_mm[2]))
-
-
 def _warnings(pair: Pair, t1: Volume, t2: Volume) -> tuple[str, ...]:
     found = (("T1", (*pair.t1.warnings, *t1.warnings)), ("T2", (*pair.t2.warnings, *t2.warnings)))
     return tuple(f"{name}: {warning}" for name, warnings in found for warning in warnings)
@@ -132,7 +85,7 @@ def _draw(
     return ()
 
 
-def _load(pair: Pair, config: Config) -> tuple[Volume, Volume] | Rejected:
+def load_pair(pair: Pair, config: Config) -> tuple[Volume, Volume] | Rejected:
     volumes = []
     for name, series in (("T1", pair.t1), ("T2", pair.t2)):
         volume = load_volume(series, options=config.identify)
@@ -164,109 +117,6 @@ def _graded(t1: Volume, t2: Volume, box: LevelBox, grade: Grade) -> LevelResult:
     t1_box, t1_slice = box_on_t1(t1, t2, box)
     corner0, corner1 = corners_mm(t2, box)
     return LevelResult(box.level, "graded", None, box, t1_box, t1_slice, corner0, corner1, grade)
-
-
-def grade_shard(cohort: str, run_id: str, shard_id: str, device: str) -> str:
-    """Grade the studies of one shard and write its file; returns the path. A shard that has its file is not graded.
-
-    Runs in a worker, which keeps the models between shards. Whatever a study does, short of killing the process, it
-    is a row. Raises WeightsError where the weights do not match their cards, and ModicError, which names no value of a
-    study, where the shard's files cannot be read or written. Raises DeviceLost at the study that spoiled the GPU for
-    this process, which should end: then only a shard of that study alone has been written.
-    """
-    try:
-        return str(_grade_shard(open_cohort(Path(cohort)), run_id, shard_id, device))
-    except ModicError:
-        raise
-    except Exception as error:  # noqa: BLE001  (raised again, without its message)
-        raise ModicError(f"shard {shard_id}: {where(error)}") from None
-
-
-def _grade_shard(home: Cohort, run_id: str, shard_id: str, device: str) -> Path:
-    path = home.shard(run_id, shard_id)
-    if path.exists():
-        return path
-    shards.note_position(home, run_id, shard_id, shards.LOADING)
-    studies, config = shards.read_input(home, run_id, shard_id)
-    models = load_models(config.detector, config.classifier, resolve_device(device))
-    rows = []
-    for index, work in enumerate(studies):
-        shards.note_position(home, run_id, shard_id, index)
-        pictures = home.case(run_id, work.study_key) if config.run.pictures else None
-        result = grade_or_fail(work.pair, models=models, config=config, pictures=pictures)
-        rows.append(shards.row(work, result, **models.identity))
-        _log(shard_id, work.study_key, result)
-        if not models.usable():
-            if len(studies) == 1:
-                shards.write_output(path, rows)
-            raise DeviceLost(f"shard {shard_id}, study {work.study_key}: the GPU answers this process no more")
-    return shards.write_output(path, rows)
-
-
-def _log(shard_id: str, study_key: str, result: StudyResult) -> None:
-    refused, unsure = result.rejected, result.numbering == "uncertain"
-    if refused:
-        said = f"{refused.study_status}: {refused.reason}" + (f" ({refused.detail})" if refused.detail else "")
-    else:
-        grades = [one.grade for one in result.levels if one.grade]
-        said = f"{len(grades)} levels graded, {sum(one.abstained for one in grades)} of them abstained"
-        said += ", numbering uncertain" if unsure else ""
-    level = logging.WARNING if unsure or (refused and refused.study_status == "failed") else logging.INFO
-    took = sum(result.seconds.values())
-    LOG.log(level, "shard %s, study %s: %s, %.1f s", shard_id, study_key, said, took, extra={"shard": shard_id})
-
-
-def grade_or_fail(pair: Pair, *, models: Models, config: Config, pictures: Path | None = None) -> StudyResult:
-    """`grade_study`, with a bug or an exhausted memory as a `failed` row. The detail names no value of the study."""
-    try:
-        with memory_limit(config.run.study_memory_limit_mb):
-            return _first_that_serves(pair, models=models, config=config, pictures=pictures)
-    except ModicError:
-        raise
-    except Exception as error:  # noqa: BLE001  (a bad study costs only itself)
-        reason = Reason.STUDY_OUT_OF_MEMORY if is_out_of_memory(error) else Reason.STUDY_INTERNAL_ERROR
-        return StudyResult(rejected=Rejected(reason, where(error)))
-
-
-def _first_that_serves(pair: Pair, *, models: Models, config: Config, pictures: Path | None) -> StudyResult:
-    """The result of the first of the study's pairs that can be graded, else that of the first (modic/pair.py, P10)."""
-    first = grade_study(pair, models=models, config=config, pictures=pictures)
-    if first.rejected is None or first.rejected.reason in TRANSIENT:
-        return first
-    for number, other in enumerate(pair.others, 1):
-        result = grade_study(other, models=models, config=config, pictures=pictures)
-        if result.rejected is None or result.rejected.reason in TRANSIENT:
-            said = f"pair {number + 1} of {len(pair.choices)}; the first: {first.rejected.reason}"
-            return replace(result, choice=number, warnings=(said, *result.warnings))
-    return first
-
-
-def where(error: Exception) -> str:
-    """`ValueError in levels.py:120`: the class, the system's words if any, our innermost line."""
-    here = Path(__file__).parent
-    system = f" ({os.strerror(error.errno)})" if isinstance(error, OSError) and error.errno else ""
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).is_relative_to(here)]
-    place = f" in {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
-    return f"{type(error).__name__}{system}{place}"
-
-
-@cache
-def load_models(detector: str, classifier: str, device: str) -> Models:
-    """Both networks on `device`, loaded once a process. Raises WeightsError."""
-    return Models(load_detector(detector, device=device), load_classifier(classifier, device=device))
-
-
-def resolve_device(device: str) -> str:
-    """`auto` is a GPU where this process sees one. Raises UsageError for `cuda` where it sees none."""
-    if device == "cpu":
-        return device
-    import torch
-
-    if torch.cuda.is_available():
-        return "cuda"
-    if device == "cuda":
-        raise UsageError("device cuda: no CUDA GPU is visible here; use --device auto or cpu")
-    return "cpu"
 
 
 @contextmanager

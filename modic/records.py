@@ -40,7 +40,7 @@ class Series:
     role: Role
     role_evidence: str  # the physics that decided, e.g. "SE TR=500 TE=12 → t1"; no free text from the header
     plane: Plane
-    header: dict  # values of the first slice by DICOM keyword (modic.crawl.COLUMNS)
+    header: dict  # values of the first slice by DICOM keyword (modic.archive.crawl.COLUMNS)
     repetition_time_ms: float | None
     echo_time_ms: float | None
     inversion_time_ms: float | None
@@ -51,7 +51,7 @@ class Series:
     frame_of_reference_uid: str | None
     rejected: Rejected | None = None
     warnings: tuple[str, ...] = ()
-    # one entry a slice; modic.volume refuses files that are no longer what the crawl saw
+    # one entry a slice; modic.imaging.load refuses files that are no longer what the crawl saw
     positions_mm: tuple[tuple[float, float, float], ...] = ()  # ImagePositionPatient, LPS; empty where one is unknown
     sop_uids: tuple[str, ...] = ()
     sizes: tuple[int, ...] = ()  # bytes
@@ -68,7 +68,7 @@ class Pair:
     t1: Series
     t2: Series
     overlap_fraction: float  # share of the T2 stack's extent that the T1 stack also covers, 0-1
-    rule: str  # the row of the decision table in modic/pair.py that chose
+    rule: str  # the row of the decision table in modic/series/pair.py that chose
     check_images: bool = False  # the headers do not vouch for one frame of reference: the images must (P9)
     warnings: tuple[str, ...] = ()
     others: tuple["Pair", ...] = ()  # of the study, best first: for where the images of this one do not serve (P10)
@@ -86,63 +86,7 @@ class Excluded:
     study_uid: str
     patient_id: str
     rejected: Rejected
-    rule: str = ""  # the row of the decision table in modic/pair.py that excluded
-
-
-@dataclass(frozen=True, eq=False)
-class Volume:
-    """Voxels with their geometry.
-
-    `voxels` is float32, shape (slices, rows, columns), after RescaleSlope and RescaleIntercept, MONOCHROME1
-    inverted. `affine` is float64 (4, 4) and maps (column, row, slice, 1), pixel centres, to LPS mm.
-    """
-
-    voxels: np.ndarray
-    affine: np.ndarray
-    warnings: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.voxels.ndim != 3 or self.voxels.dtype != np.float32:
-            got = f"{self.voxels.dtype} {self.voxels.shape}"
-            raise ValueError(f"voxels must be float32 (slices, rows, columns), not {got}")
-        if self.affine.shape != (4, 4) or not np.isfinite(self.affine).all():
-            raise ValueError("affine must be a finite (4, 4) matrix")
-        if abs(np.linalg.det(self.affine[:3, :3])) < 1e-6:
-            raise ValueError("affine is singular")
-
-    @property
-    def spacing_mm(self) -> tuple[float, float, float]:
-        """Distance between neighbours along (column index, row index, slice index), mm."""
-        x, y, z = np.linalg.norm(self.affine[:3, :3], axis=0)
-        return float(x), float(y), float(z)
-
-    def to_mm(self, points: np.ndarray) -> np.ndarray:
-        """(n, 3) of (column, row, slice) → (n, 3) LPS mm."""
-        return np.asarray(points, float) @ self.affine[:3, :3].T + self.affine[:3, 3]
-
-    def canonical(self) -> "Volume":
-        """The same voxels with slices right to left, rows head to foot, columns anterior to posterior.
-
-        Axes are only swapped and flipped, nothing is resampled; patient millimetres stay what they were.
-        """
-        voxels = self.voxels.transpose(2, 1, 0)  # axes as the affine counts them: (column, row, slice)
-        directions = self.affine[:3, :3] / np.linalg.norm(self.affine[:3, :3], axis=0)
-        z = int(np.argmax(np.abs(directions[0])))  # the axis along left-right becomes the slices
-        rest = [axis for axis in range(3) if axis != z]
-        y = max(rest, key=lambda axis: abs(directions[2, axis]))
-        order = [3 - y - z, y, z]
-        affine = self.affine[:, [*order, 3]].copy()
-        voxels = voxels.transpose(order)
-        for axis, (row, sign) in enumerate(((1, 1), (2, -1), (0, 1))):
-            if affine[row, axis] * sign < 0:
-                affine[:3, 3] += affine[:3, axis] * (voxels.shape[axis] - 1)
-                affine[:3, axis] *= -1
-                voxels = np.flip(voxels, axis)
-        return Volume(np.ascontiguousarray(voxels.transpose(2, 1, 0)), affine, self.warnings)
-
-    def to_index(self, points_mm: np.ndarray) -> np.ndarray:
-        """(n, 3) LPS mm → (n, 3) of (column, row, slice), fractional."""
-        return (np.asarray(points_mm, float) - self.affine[:3, 3]) @ np.linalg.inv(self.affine[:3, :3]).T
+    rule: str = ""  # the row of the decision table in modic/series/pair.py that excluded
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +101,7 @@ class LevelBox:
 
 @dataclass(frozen=True, slots=True)
 class LevelSet:
-    """What `modic.levels.find_levels` returns: at most one box per level, in anatomical order."""
+    """What `modic.levels.find.find_levels` returns: at most one box per level, in anatomical order."""
 
     boxes: tuple[LevelBox, ...]
     numbering: Literal["ok", "uncertain"]

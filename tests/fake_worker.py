@@ -17,29 +17,31 @@ from typing import Any
 from modic import pipeline
 from modic.config import Config
 from modic.errors import Rejected
+from modic.models import weights
 from modic.records import LEVELS, Grade, LevelBox, LevelResult, Pair, StudyResult
-from modic.shards import write_output
+from modic.run import worker
+from modic.run.ledger import write_output
 
 CARD = {"preprocessing": {"normalization": "standardize"}}
 MODEL = SimpleNamespace(card=CARD, id="0123456789ab", device="cpu")
 LOST: list[str] = []
 
 
-def dask_setup(worker: Any) -> None:
+def dask_setup(dask_worker: Any) -> None:
     """Called by Dask when a worker starts."""
     without_networks()
 
 
 def without_networks() -> None:
     """Replace the networks in this process."""
-    pipeline.load_models = lambda *_: pipeline.Models(MODEL, MODEL)  # type: ignore[assignment,arg-type]
-    pipeline.grade_study = grade_study  # type: ignore[assignment]
-    pipeline.Models.usable = lambda _: not LOST  # type: ignore[method-assign]
+    worker.load_models = lambda *_: weights.Models(MODEL, MODEL)  # type: ignore[assignment,arg-type]
+    worker.grade_study = grade_study  # type: ignore[assignment]
+    weights.Models.usable = lambda _: not LOST  # type: ignore[method-assign]
 
 
 def grade_study(pair: Pair, *, config: Config, **_: Any) -> StudyResult:
     """Six graded levels, or trouble."""
-    volumes = pipeline._load(pair, config)
+    volumes = pipeline.load_pair(pair, config)
     if isinstance(volumes, Rejected):
         return StudyResult(rejected=volumes)
     for name, does in DOES.items():
@@ -75,7 +77,7 @@ DOES: dict[str, Callable[[Pair], object]] = {
     "eat": eat,
     "bug": bug,
     "lose": lambda pair: LOST.append(pair.patient_id),
-    "last": lambda _: setattr(pipeline.shards, "write_output", write_and_die),
+    "last": lambda _: setattr(worker.ledger, "write_output", write_and_die),
     "slow": lambda _: time.sleep(1),
     "sleep": lambda pair: time.sleep(float(pair.patient_id.split("-")[1])),
 }

@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from functools import cache
 
+from modic.imaging.volume import Volume
 from modic.phantom import physics
 from modic.phantom.anatomy import DISC_OF_LEVEL, make_patient
 from modic.phantom.render import Grid, disc_boxes, render_many
-from modic.records import LevelBox, LevelSet, Volume
+from modic.records import LevelBox, LevelSet
 
 SLICES, MIDDLE = 5, 2
 

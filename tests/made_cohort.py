@@ -8,8 +8,8 @@ from typing import Any
 import pyarrow as pa
 
 from modic.records import LEVELS
-from modic.schemas import SCHEMAS
-from modic.tables import publish
+from modic.tables.schema import SCHEMAS
+from modic.tables.store import publish
 
 RUN = "20261123T200000Z-1f0c"
 MODELS = {"detector_id": "0123456789ab", "classifier_id": "ba9876543210"}
@@ -27,7 +27,7 @@ SCANNERS = [
 
 
 def key(kind: str, number: int) -> str:
-    """A key as modic.pseudonym makes them."""
+    """A key as modic.deidentify.pseudonyms makes them."""
     return f"{kind}_{number:016x}"
 
 

@@ -7,22 +7,22 @@ from typing import Any
 
 from fake_worker import without_networks
 
-from modic import night, pipeline
+from modic.run import plan, prepare, publish, survey, worker
 
 
 def plain_run(
-    archive: Path, cohort: Path, *, config: str = "", meanwhile: Callable[[night.Run], None] | None = None
-) -> night.Summary:
+    archive: Path, cohort: Path, *, config: str = "", meanwhile: Callable[[prepare.Run], None] | None = None
+) -> publish.Summary:
     """One run; `meanwhile` is called once the shards are cut and before they are graded."""
-    run = night.prepare(str(archive), str(cohort), config=config, device="cpu")
+    run = prepare.prepare(str(archive), str(cohort), config=config, device="cpu")
     with run.cohort.lock():
-        survey = night.find_studies(run)
-        shards = night.cut_shards(run, survey, workers=2)
+        found = survey.find_studies(run)
+        shards = plan.cut_shards(run, found, workers=2)
         if meanwhile:
             meanwhile(run)
         for shard in shards:
-            pipeline.grade_shard(str(run.cohort.root), run.run_id, shard.id, run.device)
-        return night.publish(run, survey)
+            worker.grade_shard(str(run.cohort.root), run.run_id, shard.id, run.device)
+        return publish.publish(run, found)
 
 
 def in_process(ready: Any, *arguments: str) -> None:

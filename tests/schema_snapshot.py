@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from modic.dictionary import allowed, said
-from modic.schemas import KEYS, SCHEMA_VERSION, SCHEMAS
+from modic.tables.dictionary import allowed, said
+from modic.tables.schema import KEYS, SCHEMA_VERSION, SCHEMAS
 
 FOLDER = Path(__file__).parent / "schemas"
 Columns = dict[str, dict[str, dict[str, Any]]]

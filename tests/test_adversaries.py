@@ -12,10 +12,10 @@ from adversaries import KINDS, difference, outcomes, spine, truth_of
 from pydicom.pixels import get_decoder
 from pydicom.uid import UID, AllTransferSyntaxes, ExplicitVRLittleEndian
 
-from modic import rows
+from modic.deidentify.pseudonyms import Pseudonyms
 from modic.errors import Rejected
-from modic.pseudonym import Pseudonyms
-from modic.records import Volume
+from modic.imaging.volume import Volume
+from modic.run import rows
 
 
 @pytest.mark.parametrize("name", KINDS)

@@ -15,10 +15,10 @@ from browser import chromium, opened
 from made_cohort import RUN, as_tables, key, make_rows
 from made_cohort import study as made_study
 
-from modic.cases import _study, flags_of, gather_cases, odd_acquisition, rank
+from modic.cases.outliers import _study, flags_of, gather_cases, odd_acquisition, rank
 from modic.records import LEVELS
-from modic.report import write_report
-from modic.tables import publish
+from modic.report.page import write_report
+from modic.tables.store import publish
 
 HOSTILE = "</script><script>window.pwned=1</script><img src=x onerror=window.pwned=2>\u2028"
 STUDIES = 230

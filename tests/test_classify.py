@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from modic.classify import grade_regions, prediction_set
 from modic.errors import WeightsError
-from modic.nets import build_classifier
+from modic.grading.classify import grade_regions, prediction_set
+from modic.models.classifier import build_classifier
+from modic.models.weights import Model, load_classifier
 from modic.records import LEVELS, Region
-from modic.weights import Model, load_classifier
 
 TINY = {"depth": 10, "widths": [4, 4, 4, 4], "dropout": 0.1}
 CARD = {"calibration": {"temperature": 1.0, "conformal_q": [0.5, 0.5, 0.5]}}

@@ -15,17 +15,18 @@ from pathlib import Path
 import pytest
 from dicoms import study, write
 
-from modic import shards
-from modic.cli import COMMANDS, main
+from modic.cli.main import COMMANDS, main
 from modic.cohort import open_cohort
-from modic.tables import read_table
+from modic.run import ledger
+from modic.tables.store import read_table
 
 FAKE_WORKER = Path(__file__).with_name("fake_worker.py")
 COMMAND = [sys.executable, "-W", "error", "-m", "modic"]
 
 
 def test_help_costs_under_a_second_and_imports_nothing_heavy() -> None:
-    code = "import sys, modic.cli as c; c.parser(); print({'torch', 'prefect', 'pyarrow', 'numpy'} & set(sys.modules))"
+    code = "import sys, modic.cli.main as c; c.parser(); "
+    code += "print({'torch', 'prefect', 'pyarrow', 'numpy'} & set(sys.modules))"
     before = os.times()  # of the processor: a busy machine lets even this wait
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     after = os.times()
@@ -116,7 +117,7 @@ def test_what_the_system_refuses_is_one_line_without_the_files_name(
     def refused(_: object) -> int:
         raise OSError(errno.EROFS, "Read-only file system", "/archive/DOE^JANE/1")
 
-    monkeypatch.setattr("modic.commands.status.run", refused)
+    monkeypatch.setattr("modic.cli.status.run", refused)
     assert main(["status", "cohort"]) == 1
     assert capsys.readouterr().err == "modic: the run failed: Read-only file system\n"
 
@@ -136,7 +137,7 @@ class Runs:
 
     def __init__(self, tmp_path: Path, archive: Path, server: str) -> None:
         (tmp_path / "cluster.yaml").write_text(
-            json.dumps({"cluster_kwargs": {"n_workers": 1, "preload": ["flows.worker", str(FAKE_WORKER)]}})
+            json.dumps({"cluster_kwargs": {"n_workers": 1, "preload": ["flows.dask_worker", str(FAKE_WORKER)]}})
         )
         self.cohort, self._server = tmp_path / "cohort", server
         self._command = [*COMMAND, "grade", str(archive), "--out", str(self.cohort)]
@@ -181,7 +182,7 @@ def test_a_killed_run_goes_on_from_its_finished_shards_and_two_runs_do_not_meet(
     assert second.returncode == 2 and "another run" in said
     first.kill()
     first.communicate(timeout=120)
-    done = len(shards.ledger(open_cohort(runs.cohort)))
+    done = len(ledger.read_ledger(open_cohort(runs.cohort)))
     assert 0 < done < 10 and not (runs.cohort / "current").exists()
     third = runs.start()
     out, said = third.communicate(timeout=400)
@@ -232,7 +233,7 @@ def test_a_prefect_server_that_cannot_be_reached_is_said_in_one_line(runs: Runs)
 def server_of(pid: int) -> int:
     listed = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
     rows = [line.split(None, 2) for line in listed.splitlines()]
-    (server,) = [int(row[0]) for row in rows if row[1] == str(pid) and "flows.server" in row[2]]
+    (server,) = [int(row[0]) for row in rows if row[1] == str(pid) and "flows.prefect_server" in row[2]]
     return server
 
 

@@ -10,8 +10,9 @@ from types import SimpleNamespace
 import pytest
 
 import modic.cohort
-from modic.cohort import create_cohort, open_cohort, write_json
+from modic.cohort import create_cohort, open_cohort
 from modic.errors import UsageError
+from modic.files import write_json
 
 
 @pytest.fixture

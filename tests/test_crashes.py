@@ -26,11 +26,13 @@ from fake_worker import without_networks
 from plain_run import in_process, plain_run
 
 import modic.cohort
-from modic import night, pipeline, query, shards
 from modic.cohort import open_cohort
 from modic.errors import ModicError, Reason
-from modic.schemas import SCHEMAS
-from modic.tables import read_table
+from modic.models import weights
+from modic.run import ledger, prepare, worker
+from modic.tables import query
+from modic.tables.schema import SCHEMAS
+from modic.tables.store import read_table
 
 KILLS = int(os.environ.get("MODIC_KILLS", "20"))
 KILLS_OF_A_COHORT = 5
@@ -40,9 +42,9 @@ ONE_A_SHARD = "[run]\nshard_size = 1\n"
 @pytest.fixture(autouse=True)
 def networks(monkeypatch: pytest.MonkeyPatch) -> None:
     """None in this process; undone after the test."""
-    monkeypatch.setattr(pipeline, "load_models", pipeline.load_models)
-    monkeypatch.setattr(pipeline, "grade_study", pipeline.grade_study)
-    monkeypatch.setattr(pipeline.Models, "usable", pipeline.Models.usable)
+    monkeypatch.setattr(worker, "load_models", worker.load_models)
+    monkeypatch.setattr(worker, "grade_study", worker.grade_study)
+    monkeypatch.setattr(weights.Models, "usable", weights.Models.usable)
     without_networks()
 
 
@@ -71,8 +73,8 @@ def failures(cohort: Path) -> list[str]:
 
 
 def assert_graded_once(cohort: Path) -> None:
-    ledger = shards.ledger(open_cohort(cohort))
-    graded = list(zip(ledger["study_key"].to_pylist(), ledger["fingerprint"].to_pylist(), strict=True))
+    finished = ledger.read_ledger(open_cohort(cohort))
+    graded = list(zip(finished["study_key"].to_pylist(), finished["fingerprint"].to_pylist(), strict=True))
     assert len(graded) == len(set(graded)), "a finished study was graded again"
 
 
@@ -262,7 +264,7 @@ def test_files_that_vanish_or_change_during_the_run_fail_their_studies_alone_and
     write(study(patient="dan"), archive / "dan")
     cohort = tmp_path / "cohort"
 
-    def disturb(run: night.Run) -> None:
+    def disturb(run: prepare.Run) -> None:
         shutil.rmtree(archive / "ann")
         (archive / "bob" / "00003").write_bytes(b"no longer DICOM")
         os.utime(archive / "cid" / "00015", ns=(1, 1))
@@ -291,7 +293,7 @@ def test_a_clock_that_goes_backwards_does_not_bring_old_failures_back(
             return datetime.now(tz) - timedelta(days=1)
 
     monkeypatch.setattr(modic.cohort, "datetime", Yesterday)
-    monkeypatch.setattr(night, "datetime", Yesterday)
+    monkeypatch.setattr(prepare, "datetime", Yesterday)
     assert plain_run(archive, cohort).graded_now == 1
     assert failures(cohort) == [] and len(read_table(cohort, "levels")) == 18
     assert not any(query.run_checks(cohort).values())

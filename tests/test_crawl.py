@@ -21,10 +21,10 @@ from pydicom.dataset import Dataset, FileDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import JPEG2000Lossless
 
-from modic.crawl import COLUMNS, Crawl, crawl
+from modic.archive.crawl import COLUMNS, Crawl, crawl
+from modic.archive.fast_headers import Unusual, quick_elements
+from modic.archive.headers import BINARY, REALS, SLOW_MIB, TAGS, TEXT, convert_ascii, read_rows
 from modic.errors import Reason, UsageError
-from modic.headers import BINARY, REALS, SLOW_MIB, TAGS, TEXT, convert_ascii, read_rows
-from modic.quick import Unusual, quick_elements
 
 
 def reconciles(found: Crawl) -> bool:
@@ -136,7 +136,7 @@ def _late(whole: bytes) -> bytes:
 MEASURED = """
 import json, resource, sys
 from pathlib import Path
-from modic.crawl import crawl
+from modic.archive.crawl import crawl
 found = crawl(Path(sys.argv[1]), index=None)
 reasons = {Path(row["path"]).name: row["reason"] for row in found.rejected.to_pylist()}
 kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -212,10 +212,10 @@ def test_an_unchanged_archive_is_not_opened_again(tmp_path: Path) -> None:
 def test_several_processes_read_what_one_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dicoms.write(dicoms.series(n=59), tmp_path)
     (tmp_path / "junk").write_text("junk")
-    monkeypatch.setattr("modic.crawl.BATCH", 3)
+    monkeypatch.setattr("modic.archive.crawl.BATCH", 3)
     alone = crawl(tmp_path, index=None, processes=2)  # so few are read in this process
     for name, value in (("FEW", 0), ("AHEAD", 4), ("SMALL", 5)):
-        monkeypatch.setattr(f"modic.crawl.{name}", value)
+        monkeypatch.setattr(f"modic.archive.crawl.{name}", value)
     seen: list[int] = []
     together = crawl(tmp_path, index=None, processes=2, on_progress=seen.append)
     assert together.headers.equals(alone.headers) and together.rejected.equals(alone.rejected)
@@ -226,9 +226,9 @@ def test_several_processes_read_what_one_reads(tmp_path: Path, monkeypatch: pyte
 def test_a_process_that_dies_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dies: str) -> None:
     dicoms.write(dicoms.series(n=9), tmp_path)
     expected = crawl(tmp_path, index=None)
-    monkeypatch.setattr("modic.crawl.BATCH", 2)
-    monkeypatch.setattr("modic.crawl.FEW", 0)
-    monkeypatch.setattr("modic.crawl.ProcessPoolExecutor", Dying if dies == "while reading" else Dead)
+    monkeypatch.setattr("modic.archive.crawl.BATCH", 2)
+    monkeypatch.setattr("modic.archive.crawl.FEW", 0)
+    monkeypatch.setattr("modic.archive.crawl.ProcessPoolExecutor", Dying if dies == "while reading" else Dead)
     assert crawl(tmp_path, index=None, processes=2).headers.equals(expected.headers)
 
 
@@ -338,7 +338,7 @@ def test_the_short_reader_agrees_with_pydicom(folder: str, shared_data: Path) ->
         with path.open("rb") as file:
             try:
                 syntax, raw, pixels_at = quick_elements(file.fileno(), TAGS)
-            except Exception:  # noqa: BLE001  (modic.headers gives these to pydicom)
+            except Exception:  # noqa: BLE001  (modic.archive.headers gives these to pydicom)
                 continue
         quick += 1
         whole = pydicom.dcmread(path)

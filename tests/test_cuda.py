@@ -10,20 +10,24 @@ import numpy as np
 import pytest
 import torch
 
+from modic.archive.crawl import crawl
 from modic.config import Config
-from modic.crawl import crawl
 from modic.errors import Reason
-from modic.identify import identify
-from modic.pair import pair
+from modic.models.weights import load_models
 from modic.phantom.archive import write_archive
-from modic.pipeline import grade_or_fail, grade_study, load_models
+from modic.pipeline import grade_study
 from modic.records import Pair
-from modic.train.classifier import ClassifierTraining, fit, new_network, predict
+from modic.run.worker import grade_or_fail
+from modic.series.identify import identify
+from modic.series.pair import pair
+from modic.train.augment.regions import Example
+from modic.train.classifier import fit, new_network
+from modic.train.data.discs import phantom_discs
 from modic.train.detector import DetectorTraining, train_detector
-from modic.train.discs import phantom_discs
+from modic.train.inference import predict
 from modic.train.loop import prepare, settings_of
-from modic.train.start import Start
-from modic.train.views import Example
+from modic.train.options import ClassifierTraining
+from modic.train.pretrained import Start
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 

@@ -42,7 +42,7 @@ def test_slurm_jobs_run_our_worker_under_tls(tmp_path: Path) -> None:
         keys = re.findall(rf"{tmp_path}/\S+", script)
         assert len(keys) == 3 and all(Path(key).stat().st_mode & 0o077 == 0 for key in keys)
     assert "#SBATCH --mem=4G" in script and "--nthreads 1" in script and "--nanny" in script
-    assert "export DASK_DISTRIBUTED__WORKER__PRELOAD=flows.worker" in script
+    assert "export DASK_DISTRIBUTED__WORKER__PRELOAD=flows.dask_worker" in script
     hours, minutes, seconds = map(int, spec.cluster_kwargs["walltime"].split(":"))
     lifetime, stagger = re.findall(r"--lifetime(?:-stagger)? (\S+)", script)
     assert parse_timedelta(lifetime) + parse_timedelta(stagger) < 3600 * hours + 60 * minutes + seconds

@@ -10,8 +10,8 @@ import pytest
 from made_cohort import RUN, make_cohort
 from schema_snapshot import breaks, path_of, snapshot
 
-from modic.dictionary import MARKDOWN, PACKAGE, dictionary
-from modic.schemas import CLOSED, REFERENCES, SCHEMA_VERSION, SCHEMAS
+from modic.tables.dictionary import MARKDOWN, PACKAGE, dictionary
+from modic.tables.schema import CLOSED, REFERENCES, SCHEMA_VERSION, SCHEMAS
 
 UNITS = {"ms": "ms", "mm": "mm", "years": "year", "t": "T", "fraction": "1", "year": "year", "probability": "1"}
 """Ending of a column's name → its unit."""
@@ -39,7 +39,7 @@ def test_a_breaking_change_needs_a_new_version() -> None:
     path = path_of(SCHEMA_VERSION)
     assert path.exists(), "record it with python tests/schema_snapshot.py, and say it in CHANGELOG"
     known, now = json.loads(path.read_text(encoding="utf-8")), snapshot()
-    assert breaks(known, now) == [], "raise SCHEMA_VERSION in modic/schemas.py"
+    assert breaks(known, now) == [], "raise SCHEMA_VERSION in modic/tables/schema.py"
     new = [f"{t}.{c}" for t, columns in now["columns"].items() for c in columns if c not in known["columns"].get(t, {})]
     assert new == [], "record new columns with python tests/schema_snapshot.py"
 

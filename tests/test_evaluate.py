@@ -12,23 +12,25 @@ import torch
 from test_train_classifier import GEOMETRY, made_up
 from test_train_sources import boxed, pictures, table
 
-from modic.cli import main
-from modic.nets import build_classifier, build_detector
+from modic.cli.main import main
+from modic.models.classifier import build_classifier
+from modic.models.detector import build_detector
+from modic.models.weights import save_weights
 from modic.records import LEVELS, LevelBox, LevelSet
-from modic.train import evaluation, naming
-from modic.train.discs import Disc, save_discs, scanner_name
+from modic.statistics import metric_tables
+from modic.train import detector_results
+from modic.train.augment.regions import BOX_MM, Example, Stress, measuring_view, shown, stressed
+from modic.train.data.disc_geometry import DiscGeometry
+from modic.train.data.discs import Disc, save_discs, scanner_name
+from modic.train.data.phantom_slices import phantom_samples
+from modic.train.data.spider_slices import Sample, split_of
 from modic.train.evaluate_classifier import MADE_UP, about_mc1, grouped
 from modic.train.evaluate_detector import by_patient
-from modic.train.lesions import DiscGeometry
-from modic.train.phantoms import phantom_samples
-from modic.train.spider import Sample, split_of
-from modic.train.views import BOX_MM, Example, Stress, measuring_view, shown, stressed
-from modic.weights import save_weights
 
 
 @pytest.fixture(autouse=True)
 def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluation, "DRAWS", 20)
+    monkeypatch.setattr(metric_tables, "DRAWS", 20)
 
 
 def spot(patient: str = "a") -> Disc:
@@ -176,7 +178,7 @@ def test_another_hospitals_few_patients_are_all_taken(
     model: str, classifier: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Two patients are too few to train on, and enough to measure on."""
-    monkeypatch.setattr(naming, "find_levels", finder([(0, "ok")] * 10))
+    monkeypatch.setattr(detector_results, "find_levels", finder([(0, "ok")] * 10))
     data = f"slices={pictures(tmp_path / 'slices', ['1', '2'])}"
     labels = table(tmp_path / "labels.csv", [*boxed("1", slice=""), *boxed("2", slice="")])
     weights = ["--weights", str(classifier)] if model == "classifier" else []
@@ -236,25 +238,25 @@ def finder(answers: list[tuple[int, str]]) -> Any:
 
 
 def test_levels_are_compared_with_their_labels(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(naming, "find_levels", finder([(0, "ok"), (1, "uncertain")]))
-    rows = naming.compare([spine("a"), spine("b")], None)  # type: ignore[arg-type]
+    monkeypatch.setattr(detector_results, "find_levels", finder([(0, "ok"), (1, "uncertain")]))
+    rows = detector_results.compare([spine("a"), spine("b")], None)  # type: ignore[arg-type]
     a, b = ([row for row in rows if row["patient"] == name] for name in "ab")
     assert [row["iou"] for row in a] == [pytest.approx(0.5)] * 6 and all(row["slice_right"] for row in a)
     assert [row["named_right"] for row in b] == [False] * 6 and not b[0]["slice_right"]
     assert b[0]["found_x0"] is None and b[1]["found_y0"] == 20 and b[1]["true_y0"] == 60
-    monkeypatch.setattr(naming, "find_levels", finder([(0, "ok"), (1, "ok")]))
-    card = naming.evaluate([spine("a"), spine("b")], None)  # type: ignore[arg-type]
+    monkeypatch.setattr(detector_results, "find_levels", finder([(0, "ok"), (1, "ok")]))
+    card = detector_results.evaluate([spine("a"), spine("b")], None)  # type: ignore[arg-type]
     assert card["all_named_right"] == 0.5
     assert card["L5/S1"] == {"n": 2, "iou": 0.5, "score": 0.9, "named_right": 0.5}
 
 
 def test_a_level_claimed_where_none_is_makes_a_slice_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(naming, "find_levels", finder([(0, "ok")]))
+    monkeypatch.setattr(detector_results, "find_levels", finder([(0, "ok")]))
     whole = spine("a")
     cropped = Sample("a", "t2", whole.image, whole.boxes[1:], whole.names[1:])
-    rows = naming.compare([cropped], None)  # type: ignore[arg-type]
+    rows = detector_results.compare([cropped], None)  # type: ignore[arg-type]
     assert rows[0]["level"] == "T12/L1" and rows[0]["iou"] is None and not rows[0]["slice_right"]
-    assert len(naming.there(rows)[0]) == 5
+    assert len(detector_results.there(rows)[0]) == 5
 
 
 def test_a_patient_is_wrong_where_any_slice_is_and_flagged_where_all_its_wrong_ones_are() -> None:
@@ -278,7 +280,7 @@ def test_a_detector_is_evaluated_beside_the_papers_numbers(
     weights = save_weights(tmp_path / "mine.safetensors", build_detector(architecture).state_dict(), card)
     out = tmp_path / "out"
     phantom_samples(6, seed=0, cache=out / "cache")
-    monkeypatch.setattr(naming, "find_levels", finder([(0, "ok"), (1, "uncertain")] * 10))
+    monkeypatch.setattr(detector_results, "find_levels", finder([(0, "ok"), (1, "uncertain")] * 10))
     arguments = ["--data", "phantom=6", "--weights", str(weights), "--out", str(out), "--device", "cpu"]
     assert main(["evaluate", "detector", *arguments]) == 0
     said = capsys.readouterr().out

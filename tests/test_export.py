@@ -15,14 +15,16 @@ from pydicom import dcmread
 
 import modic
 from modic import pipeline
-from modic.cli import main
+from modic.cli.main import main
 from modic.errors import UsageError
 from modic.export import export
 from modic.export.omop import MEASURED, MEASUREMENT_TABLE
+from modic.models import weights
 from modic.phantom.archive import write_archive
 from modic.records import LEVELS, Grade, LevelBox, LevelResult, StudyResult
-from modic.schemas import SCHEMAS
-from modic.tables import publish
+from modic.run import worker
+from modic.tables.schema import SCHEMAS
+from modic.tables.store import publish
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +189,7 @@ def test_the_command_says_what_it_wrote(cohort: Path, tmp_path: Path, capsys: py
 
 def grade_where_it_lies(pair: Any, *, config: Any, **_: Any) -> StudyResult:
     """Six boxes on two slices, in millimetres where the volume says; one abstention."""
-    volumes = pipeline._load(pair, config)
+    volumes = pipeline.load_pair(pair, config)
     t2 = volumes[1] if isinstance(volumes, tuple) else volumes.t2
     results = []
     for i, name in enumerate(LEVELS):
@@ -207,8 +209,8 @@ def from_an_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("sr")
     write_archive(root / "archive", patients=2, seed=1, matrix=64, broken=False)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline, "load_models", lambda *_: pipeline.Models(MODEL, MODEL))
-        patch.setattr(pipeline, "grade_study", grade_where_it_lies)
+        patch.setattr(worker, "load_models", lambda *_: weights.Models(MODEL, MODEL))
+        patch.setattr(worker, "grade_study", grade_where_it_lies)
         plain_run(root / "archive", root / "cohort")
     return root / "cohort"
 

@@ -16,10 +16,10 @@ from dicoms import study, t1, write
 from distributed import Client
 
 from flows import clusters
-from modic import shards
 from modic.cohort import create_cohort, open_cohort
 from modic.errors import UsageError
-from modic.tables import read_table
+from modic.run import ledger, survey
+from modic.tables.store import read_table
 
 FAKE_WORKER = Path(__file__).with_name("fake_worker.py")
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -40,7 +40,9 @@ def archive(tmp_path: Path) -> Path:
 def cluster(tmp_path: Path) -> str:
     """A cluster file of workers that grade without networks."""
     path = tmp_path / "cluster.yaml"
-    path.write_text(json.dumps({"cluster_kwargs": {"n_workers": 2, "preload": ["flows.worker", str(FAKE_WORKER)]}}))
+    path.write_text(
+        json.dumps({"cluster_kwargs": {"n_workers": 2, "preload": ["flows.dask_worker", str(FAKE_WORKER)]}})
+    )
     return str(path)
 
 
@@ -104,7 +106,7 @@ def test_a_study_that_kills_hangs_or_breaks_costs_only_itself(tmp_path: Path, cl
         ("failed", "study.worker_died"),
         *[("graded", None)] * 3,
     ]
-    graded = shards.ledger(open_cohort(cohort)).filter(pc.field("status") == "graded")["study_key"]
+    graded = ledger.read_ledger(open_cohort(cohort)).filter(pc.field("status") == "graded")["study_key"]
     assert len(graded) == len(graded.unique()) == 3, "the last shard was written before its worker died"
     assert_nothing_identifying(cohort, [*culprits, str(archive)])
 
@@ -183,14 +185,13 @@ def _logs_of(flow_run: UUID) -> dict[str, Any]:
 def test_a_step_that_breaks_tells_prefect_no_value(
     tmp_path: Path, archive: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from modic import night
     from modic.errors import ModicError
 
     def broken(*_: Any, **__: Any) -> None:
         raise ValueError("Doe^John in /archive/Doe")
 
-    monkeypatch.setattr(night, "identify", broken)
-    with pytest.raises(ModicError, match=r"find_studies: ValueError in night.py:\d+") as error:
+    monkeypatch.setattr(survey, "identify", broken)
+    with pytest.raises(ModicError, match=r"find_studies: ValueError in survey.py:\d+") as error:
         run(archive, tmp_path / "cohort")
     assert "Doe" not in str(error.value)
     assert "Doe^John" in (tmp_path / "cohort" / "private" / "last_error.txt").read_text()
@@ -258,7 +259,7 @@ def test_an_address_where_nothing_answers_is_a_usage_error(monkeypatch: pytest.M
 
 
 def test_workers_whose_nanny_has_given_up_are_started_anew() -> None:
-    spec = clusters.ClusterSpec(cluster_kwargs={"n_workers": 2, "preload": ["flows.worker", str(FAKE_WORKER)]})
+    spec = clusters.ClusterSpec(cluster_kwargs={"n_workers": 2, "preload": ["flows.dask_worker", str(FAKE_WORKER)]})
     with clusters.connect(spec, shards=2) as client:
         assert clusters.reopen(client) == 0
         for nanny in client.cluster.workers.values():

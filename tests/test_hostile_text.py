@@ -9,10 +9,12 @@ from fake_worker import without_networks
 from made_cohort import as_tables, make_rows
 from plain_run import plain_run
 
-from modic import pipeline, query
-from modic.cli import main
-from modic.report import write_report
-from modic.tables import publish, read_table
+from modic.cli.main import main
+from modic.models import weights
+from modic.report.page import write_report
+from modic.run import worker
+from modic.tables import query
+from modic.tables.store import publish, read_table
 
 HOSTILE = {
     "html": "<script>alert('x')</script><img src=x onerror=alert(1)>",
@@ -85,9 +87,9 @@ def test_folders_with_special_names_are_folders(tmp_path: Path, cohort: Path) ->
 def test_headers_and_file_names_full_of_it_are_graded_and_nothing_is_written_elsewhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline, "load_models", pipeline.load_models)
-    monkeypatch.setattr(pipeline, "grade_study", pipeline.grade_study)
-    monkeypatch.setattr(pipeline.Models, "usable", pipeline.Models.usable)
+    monkeypatch.setattr(worker, "load_models", worker.load_models)
+    monkeypatch.setattr(worker, "grade_study", worker.grade_study)
+    monkeypatch.setattr(weights.Models, "usable", weights.Models.usable)
     without_networks()
     for number, text in enumerate(HOSTILE.values()):
         slices = study(patient=text.replace("\n", " ").encode("ascii", "replace").decode(), study=number)

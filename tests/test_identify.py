@@ -10,11 +10,11 @@ import pyarrow as pa
 import pytest
 from pydicom.dataset import Dataset
 
+from modic.archive.crawl import COLUMNS, crawl
 from modic.config import IdentifyOptions
-from modic.crawl import COLUMNS, crawl
-from modic.identify import identify
 from modic.records import Series
-from modic.roles import find_role
+from modic.series.contrast import find_role
+from modic.series.identify import identify
 
 OPTIONS = IdentifyOptions()
 CODED = Dataset()

@@ -15,6 +15,6 @@ def test_imports_run_one_way() -> None:
 
 
 def test_the_library_is_imported_without_networks_and_orchestration() -> None:
-    code = "import sys, modic.night; print({'torch', 'monai', 'prefect', 'dask'} & set(sys.modules))"
+    code = "import sys, modic.run.publish; print({'torch', 'monai', 'prefect', 'dask'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

@@ -16,7 +16,7 @@ import psutil
 import pytest
 from canary import found_in, found_in_text, write_archive
 
-from modic.tables import read_table
+from modic.tables.store import read_table
 
 HERE = Path(__file__).parent
 PAGES = ("", "status", "info/main/workers.html", "info/main/events.html", "json/counts.json", "metrics", "tasks")
@@ -40,7 +40,7 @@ def night(tmp_path_factory: pytest.TempPathFactory) -> Night:
     """One run for all tests here."""
     home = tmp_path_factory.mktemp("leaks")
     write_archive(home / "archive", ("ann", "kill", "bug", "broken", "dye", "sleep-3-"))
-    workers = {"n_workers": 1, "preload": ["flows.worker", str(HERE / "fake_worker.py")]}
+    workers = {"n_workers": 1, "preload": ["flows.dask_worker", str(HERE / "fake_worker.py")]}
     (home / "cluster.yaml").write_text(json.dumps({"cluster_kwargs": workers}))
     hidden = ("PREFECT", "CI", "GITHUB", "DO_NOT_TRACK")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}

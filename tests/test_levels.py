@@ -5,22 +5,25 @@ import pytest
 
 from modic.config import LevelOptions
 from modic.errors import Reason, Rejected
-from modic.levels import (
-    detector_image,
-    find_levels,
-    find_midline,
-    iou,
-    merge,
-    not_lumbar,
-    slices_around,
-    spread_slices,
+from modic.imaging.volume import Volume
+from modic.levels.detect import detector_image, iou, merge
+from modic.levels.find import find_levels
+from modic.levels.midline import find_midline, slices_around, spread_slices
+from modic.levels.numbering import (
+    Candidate,
+    agreed,
+    count_from_below,
+    doubt,
+    left_below,
+    lower_part,
+    name_sequence,
 )
-from modic.numbering import Candidate, agreed, count_from_below, doubt, left_below, lower_part, name_sequence
+from modic.levels.plausibility import not_lumbar
+from modic.models.weights import Model, load_detector
 from modic.phantom.anatomy import make_patient
 from modic.phantom.physics import Sequence
 from modic.phantom.render import Grid, disc_boxes, render
-from modic.records import LEVELS, LevelBox, LevelSet, Volume
-from modic.weights import Model, load_detector
+from modic.records import LEVELS, LevelBox, LevelSet
 
 
 def spine(n: int = 6, *, score: float = 0.9, first: int = 0) -> list[Candidate]:

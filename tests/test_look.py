@@ -13,15 +13,16 @@ import pydicom
 import pytest
 from plain_run import plain_run
 
-from modic import untold
+from modic.archive.crawl import COLUMNS, crawl
 from modic.config import Config, IdentifyOptions, RunOptions
-from modic.crawl import COLUMNS, crawl
-from modic.identify import identify, is_untold
-from modic.look import look
+from modic.imaging.volume import Volume
 from modic.phantom.archive import write_archive
-from modic.records import Series, Volume
-from modic.roles import RoleFound, find_role, told_by_pixels
-from modic.tables import read_table
+from modic.records import Series
+from modic.run import unclear_contrast
+from modic.series.contrast import RoleFound, find_role, told_by_pixels
+from modic.series.contrast_from_pixels import look
+from modic.series.identify import identify, is_untold
+from modic.tables.store import read_table
 
 BOXES = [(50.0, 20.0 + 40 * k, 100.0, 40.0 + 40 * k) for k in range(6)]
 PHYSICS = [
@@ -153,7 +154,7 @@ def test_studies_without_physics_give_the_right_pairs_by_their_pixels(tmp_path: 
     for path in files:
         path.chmod(0)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(untold._Looker, "ask", None)
+        patch.setattr(unclear_contrast._Looker, "ask", None)
         assert plain_run(archive, cohort, config=str(config)).graded_now == 0
 
 
@@ -180,20 +181,22 @@ def answer(pipe: Connection, *_: Any) -> None:
 def test_a_series_that_kills_or_hangs_stays_unsure_alone_and_is_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(untold, "_answer", answer)
+    monkeypatch.setattr(unclear_contrast, "_answer", answer)
     patients = ("ann", "bug", "hang", "kill", "zoe")
     slices = [one for who in patients for one in dicoms.series({}, patient=who, study=who, n=6)]
     stacks = sorted(series_of(slices, tmp_path / "archive"), key=lambda one: one.patient_id)
     asked: list[str] = []
-    ask = untold._Looker.ask
-    monkeypatch.setattr(untold._Looker, "ask", lambda self, one: (asked.append(one.patient_id), ask(self, one))[1])
+    ask = unclear_contrast._Looker.ask
+    monkeypatch.setattr(
+        unclear_contrast._Looker, "ask", lambda self, one: (asked.append(one.patient_id), ask(self, one))[1]
+    )
     options = {
         "memory": tmp_path / "looked_at.json",
         "config": Config(run=RunOptions(study_time_limit_s=3.0)),
         "device": "cpu",
         "detector_id": "d",
     }
-    told = untold.tell_roles(stacks, **options)
+    told = unclear_contrast.tell_roles(stacks, **options)
     assert [one.role for one in told] == ["t2", "unknown", "unknown", "unknown", "t2"]
     assert [one.rejected is None for one in told] == [True, False, False, False, True]
     assert [one.role_evidence.split("; ")[1].split(" →")[0] for one in told] == [
@@ -204,7 +207,7 @@ def test_a_series_that_kills_or_hangs_stays_unsure_alone_and_is_tried_again(
         "pixels",
     ]
     assert asked == [*patients]
-    untold.tell_roles(stacks, **options)
+    unclear_contrast.tell_roles(stacks, **options)
     assert asked == [*patients, "bug", "hang", "kill"]
-    untold.tell_roles(stacks[:1], **{**options, "detector_id": "other"})
+    unclear_contrast.tell_roles(stacks[:1], **{**options, "detector_id": "other"})
     assert asked[-1] == "ann"

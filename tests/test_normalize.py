@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from modic.errors import WeightsError
-from modic.normalize import METHODS, normalize
+from modic.imaging.normalize import METHODS, normalize
 from modic.records import Region
 
 
@@ -54,7 +54,7 @@ def test_the_clip_limit_of_clahe_limits(monkeypatch: pytest.MonkeyPatch) -> None
     waves = np.sin(np.linspace(0, 9, 64))
     smooth = region((np.add.outer(waves, waves[::-1] / 2) ** 3)[None])
     limited = normalize(smooth, method="clahe").t1
-    monkeypatch.setattr("modic.normalize.CLAHE_CLIP", 1000.0)
+    monkeypatch.setattr("modic.imaging.normalize.CLAHE_CLIP", 1000.0)
     unlimited = normalize(smooth, method="clahe").t1
     assert np.abs(limited - unlimited).mean() > 0.05
 

@@ -12,11 +12,11 @@ from made_cohort import RUN, as_tables, make_cohort, make_rows
 from scipy.stats import norm
 
 import modic
-from modic.correction import PERCENT, _bounded, confusion_of, most_likely, prediction_powered, rogan_gladen
-from modic.epidemiology import clustered_share, wilson
+from modic.analysis.cohort_data import Opened
 from modic.errors import UsageError
-from modic.opened import Opened
-from modic.tables import publish
+from modic.statistics.intervals import clustered_share, wilson
+from modic.statistics.prevalence import PERCENT, _bounded, confusion_of, most_likely, prediction_powered, rogan_gladen
+from modic.tables.store import publish
 
 STUDIES = 400
 

@@ -8,12 +8,12 @@ import pytest
 from adversaries import changed, turned
 from pydicom.dataset import Dataset
 
+from modic.archive.crawl import crawl
 from modic.config import IdentifyOptions, PairOptions
-from modic.crawl import crawl
 from modic.errors import Reason
-from modic.identify import identify
-from modic.pair import pair
 from modic.records import Excluded, Pair
+from modic.series.identify import identify
+from modic.series.pair import pair
 
 
 def pairs_of(slices: list[Dataset], folder: Path) -> list[Pair | Excluded]:

@@ -11,15 +11,17 @@ import pytest
 import torch
 from lesions import MIDDLE, Spine, spine
 
-from modic import pictures, pipeline
-from modic.classify import grade_regions
-from modic.evidence import Evidence, explain, seen_by
-from modic.nets import build_classifier
-from modic.normalize import normalize
-from modic.pictures import MAP_TILE, MOST_BYTES, TILE, shares, spine_direction, write_case
-from modic.records import LEVELS, Grade, Region, Volume
-from modic.regions import cut_regions
-from modic.weights import Model, load_classifier
+from modic import pipeline
+from modic.cases import images
+from modic.cases.images import MAP_TILE, MOST_BYTES, TILE, shares, spine_direction, write_case
+from modic.grading.classify import grade_regions
+from modic.grading.saliency import Evidence, explain, seen_by
+from modic.imaging.normalize import normalize
+from modic.imaging.regions import cut_regions
+from modic.imaging.volume import Volume
+from modic.models.classifier import build_classifier
+from modic.models.weights import Model, load_classifier
+from modic.records import LEVELS, Grade, Region
 
 FILES = ["case.json", "maps.webp", "regions.webp", "t1.webp", "t2.webp"]
 DOWN = np.array([0.0, 1.0])
@@ -82,7 +84,7 @@ def test_noise_that_hardly_compresses_is_still_small() -> None:
         return np.clip(128 + rng.normal(0, 30, size), 0, 255).astype(np.uint8)
 
     maps = np.repeat(np.repeat(noise(6 * MAP_TILE // 7, 10 * MAP_TILE // 7, 4), 7, 0), 7, 1)
-    files = pictures._small_enough([noise(448, 448), noise(448, 448), noise(6 * TILE, 10 * TILE), maps])
+    files = images._small_enough([noise(448, 448), noise(448, 448), noise(6 * TILE, 10 * TILE), maps])
     assert sum(map(len, files.values())) <= MOST_BYTES
     assert cv2.imdecode(np.frombuffer(files["maps.webp"], np.uint8), -1).shape == maps.shape
 
@@ -214,14 +216,14 @@ def test_the_spine_runs_from_the_disc_above_to_the_disc_below() -> None:
 def test_the_sheets_hold_each_level_in_its_row(case: tuple[Path, dict[str, Any]]) -> None:
     regions = [Region("L1/L2", *(np.full((5, 8, 8), v, np.float32) for v in (0.0, 2.0))),
                Region("L5/S1", *(np.full((5, 8, 8), v, np.float32) for v in (1.0, 4.0)))]  # fmt: skip
-    sheet = pictures._regions_sheet(regions)
+    sheet = images._regions_sheet(regions)
     assert sheet.shape == (6 * TILE, 10 * TILE)
     centres = sheet[TILE // 2 :: TILE, TILE // 2 :: TILE]
     assert centres.tolist() == [[0] * 10] * 1 + [[0] * 10] + [[0] * 10] * 3 + [[255] * 10]
     maps = np.zeros((2, 5, 8, 8), np.float32)
     maps[1, 3] = 0.2
     grade = Grade("L2/L3", (0.8, 0.1, 0.1), (0,), 0, False, ((0.8, 0.1, 0.1),) * 5)
-    coloured = pictures._maps_sheet([Evidence(grade, maps)])
+    coloured = images._maps_sheet([Evidence(grade, maps)])
     alpha = coloured[MAP_TILE // 2 :: MAP_TILE, MAP_TILE // 2 :: MAP_TILE, 3]
     assert np.argwhere(alpha).tolist() == [[LEVELS.index("L2/L3"), 8]] and alpha.max() == 255
     assert cv2.imread(str(case[0] / "maps.webp"), -1).shape == (6 * MAP_TILE, 10 * MAP_TILE, 4)

@@ -13,19 +13,21 @@ import torch
 from dicoms import study, write
 from fake_worker import MODEL, level
 
-from modic import pipeline, shards
+from modic import pipeline
+from modic.archive.crawl import crawl
 from modic.cohort import Cohort, create_cohort
 from modic.config import Config, IdentifyOptions, PairOptions, RunOptions
-from modic.crawl import crawl
 from modic.errors import DeviceLost, ModicError, Reason, Rejected
-from modic.identify import identify
-from modic.pair import pair
+from modic.files import write_table
+from modic.models import weights
 from modic.phantom.archive import write_archive
 from modic.records import LEVELS, Grade, LevelBox, LevelSet, Pair, Region, StudyResult
-from modic.shards import Job, Work
-from modic.tables import write_table
+from modic.run import isolate, ledger, shards, worker
+from modic.run.shards import Job, Work
+from modic.series.identify import identify
+from modic.series.pair import pair
 
-MODELS = pipeline.Models(MODEL, MODEL)  # type: ignore[arg-type]
+MODELS = weights.Models(MODEL, MODEL)  # type: ignore[arg-type]
 
 
 def pairs_of(archive: Path) -> list[Pair]:
@@ -112,11 +114,11 @@ def test_a_run_draws_its_studies_where_that_is_wanted(
         folders.append(pictures)
         return StudyResult(tuple(map(level, LEVELS)), "ok", 0.9)
 
-    monkeypatch.setattr(pipeline, "load_models", lambda *_: MODELS)
-    monkeypatch.setattr(pipeline, "grade_study", draws)
+    monkeypatch.setattr(worker, "load_models", lambda *_: MODELS)
+    monkeypatch.setattr(worker, "grade_study", draws)
     config = replace(Config(), run=RunOptions(pictures=wanted))
     shards.write_input(cohort, "run", "00000", [Work("s_1", "print", one_pair)], config)
-    pipeline.grade_shard(str(cohort.root), "run", "00000", "cpu")
+    worker.grade_shard(str(cohort.root), "run", "00000", "cpu")
     assert folders == [cohort.root / "runs" / "run" / "cases" / "s_1" if wanted else None]
     assert config.grading_hash() == Config().grading_hash()
 
@@ -148,7 +150,7 @@ def test_a_bug_is_a_failed_row_that_tells_no_value(
         raise error
 
     monkeypatch.setattr(pipeline, "find_levels", raising)
-    result = pipeline.grade_or_fail(one_pair, models=MODELS, config=Config())
+    result = worker.grade_or_fail(one_pair, models=MODELS, config=Config())
     assert result.rejected is not None and result.rejected.reason is reason
     assert type(error).__name__ in result.rejected.detail and "pipeline.py:" in result.rejected.detail
     assert "Doe" not in result.rejected.detail
@@ -164,13 +166,13 @@ def test_what_a_worker_reads_is_what_the_run_wrote(one_pair: Pair, cohort: Cohor
 def test_a_shard_is_written_once_and_holds_nothing_identifying(
     one_pair: Pair, cohort: Cohort, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline, "load_models", lambda *_: MODELS)
-    monkeypatch.setattr(pipeline, "grade_study", lambda *_, **__: StudyResult(tuple(map(level, LEVELS)), "ok", 0.9))
+    monkeypatch.setattr(worker, "load_models", lambda *_: MODELS)
+    monkeypatch.setattr(worker, "grade_study", lambda *_, **__: StudyResult(tuple(map(level, LEVELS)), "ok", 0.9))
     shards.write_input(cohort, "run", "00000", [Work("s_1", "print", one_pair)], Config())
-    path = Path(pipeline.grade_shard(str(cohort.root), "run", "00000", "cpu"))
+    path = Path(worker.grade_shard(str(cohort.root), "run", "00000", "cpu"))
     before = path.stat().st_mtime_ns
-    monkeypatch.setattr(pipeline, "grade_study", None)  # would raise
-    assert pipeline.grade_shard(str(cohort.root), "run", "00000", "cpu") == str(path)
+    monkeypatch.setattr(worker, "grade_study", None)  # would raise
+    assert worker.grade_shard(str(cohort.root), "run", "00000", "cpu") == str(path)
     assert path.stat().st_mtime_ns == before
     row = pq.read_table(path, partitioning=None).to_pylist()[0]
     assert (row["status"], row["study_key"], len(row["levels"])) == ("graded", "s_1", 6)
@@ -189,12 +191,12 @@ def split(job: Job, one_pair: Pair, name: str, studies: int, at: int | None, tro
     shards.write_input(job.cohort, job.run_id, name, work, Config())
     if at is not None:
         shards.note_position(job.cohort, job.run_id, name, at)
-    parts = shards.isolate(job, name, trouble)
+    parts = isolate.isolate(job, name, trouble)
     return [[one.study_key for one in shards.read_input(job.cohort, job.run_id, part)[0]] for part in parts]
 
 
 def failures(job: Job) -> list[tuple[str, str]]:
-    table = shards.ledger(job.cohort)
+    table = ledger.read_ledger(job.cohort)
     return list(zip(table["study_key"].to_pylist(), table["reason"].to_pylist(), strict=True))
 
 
@@ -214,7 +216,7 @@ def test_the_study_over_the_time_limit_is_named_at_once(job: Job, one_pair: Pair
 def test_a_shard_that_only_waited_on_a_worker_that_died_is_given_to_another(job: Job, one_pair: Pair) -> None:
     for _ in range(5):
         assert split(job, one_pair, "00000", 2, None, Reason.STUDY_WORKER_DIED) == [["s_0", "s_1"]]
-    assert shards.isolate(job, "00000", Reason.STUDY_WORKER_DIED) == ["00000"]
+    assert isolate.isolate(job, "00000", Reason.STUDY_WORKER_DIED) == ["00000"]
 
 
 def test_workers_that_die_before_any_study_end_the_run(job: Job, one_pair: Pair) -> None:
@@ -229,12 +231,12 @@ def test_only_the_last_word_on_a_study_counts_and_transient_failures_are_tried_a
     work = [Work("s_1", "print", one_pair), Work("s_2", "print", one_pair)]
     died = StudyResult(rejected=Rejected(Reason.STUDY_WORKER_DIED))
     broken = StudyResult(rejected=Rejected(Reason.STUDY_PIXELS_UNREADABLE))
-    shards.write_output(job.cohort.shard("20260101", "00000"), [shards.row(work[0], died), shards.row(work[1], broken)])
-    assert shards.finished(shards.ledger(job.cohort)) == {("s_2", "print")}
-    shards.write_output(job.cohort.shard("20260102", "00000"), [shards.row(work[0], StudyResult())])
-    ledger = shards.ledger(job.cohort)
-    assert shards.finished(ledger) == {("s_1", "print"), ("s_2", "print")}
-    assert ledger["run_id"].to_pylist()[shards.latest(ledger)["s_1", "print"]] == "20260102"
+    ledger.write_output(job.cohort.shard("20260101", "00000"), [ledger.row(work[0], died), ledger.row(work[1], broken)])
+    assert ledger.finished(ledger.read_ledger(job.cohort)) == {("s_2", "print")}
+    ledger.write_output(job.cohort.shard("20260102", "00000"), [ledger.row(work[0], StudyResult())])
+    finished = ledger.read_ledger(job.cohort)
+    assert ledger.finished(finished) == {("s_1", "print"), ("s_2", "print")}
+    assert finished["run_id"].to_pylist()[ledger.latest(finished)["s_1", "print"]] == "20260102"
 
 
 class OutOfMemoryOnce:
@@ -256,12 +258,12 @@ def test_a_study_for_which_the_gpu_has_no_memory_fails_alone(
     """Once in the detector, once in the classifier of the shipped weights; the third study is graded."""
     write_archive(tmp_path / "archive", patients=4, seed=3, broken=False)
     work = [Work(f"s_{index}", "print", one) for index, one in enumerate(pairs_of(tmp_path / "archive")[:3])]
-    shipped = pipeline.load_models("detector", "classifier", "cpu")
+    shipped = weights.load_models("detector", "classifier", "cpu")
     models = [replace(one, net=OutOfMemoryOnce(one.net)) for one in (shipped.detector, shipped.classifier)]
-    monkeypatch.setattr(pipeline, "load_models", lambda *_: pipeline.Models(*models))
+    monkeypatch.setattr(worker, "load_models", lambda *_: weights.Models(*models))
     shards.write_input(cohort, "run", "00000", work, replace(Config(), run=RunOptions(pictures=False)))
-    pipeline.grade_shard(str(cohort.root), "run", "00000", "cpu")
-    rows = shards.ledger(cohort).to_pylist()
+    worker.grade_shard(str(cohort.root), "run", "00000", "cpu")
+    rows = ledger.read_ledger(cohort).to_pylist()
     assert [row["reason"] for row in rows] == ["study.out_of_memory"] * 2 + [None]
     assert [row["detail"].split(":")[0] for row in rows[:2]] == [
         "OutOfMemoryError in levels.py",
@@ -279,27 +281,27 @@ def test_a_worker_that_loses_its_gpu_says_so_and_writes_the_culprit_only_alone(
         raise RuntimeError("CUDA error: device-side assert triggered")
 
     lost: list[bool] = []
-    monkeypatch.setattr(pipeline, "load_models", lambda *_: MODELS)
-    monkeypatch.setattr(pipeline, "grade_study", lose)
-    monkeypatch.setattr(pipeline.Models, "usable", lambda _: not lost)
+    monkeypatch.setattr(worker, "load_models", lambda *_: MODELS)
+    monkeypatch.setattr(worker, "grade_study", lose)
+    monkeypatch.setattr(weights.Models, "usable", lambda _: not lost)
     work = [Work(f"s_{index}", "print", one_pair) for index in range(studies)]
     shards.write_input(cohort, "run", "00000", work, Config())
     with pytest.raises(DeviceLost, match="study s_0"):
-        pipeline.grade_shard(str(cohort.root), "run", "00000", "cpu")
+        worker.grade_shard(str(cohort.root), "run", "00000", "cpu")
     assert len(lost) == 1
-    assert shards.ledger(cohort)["reason"].to_pylist() == ["study.internal_error"] * (studies == 1)
+    assert ledger.read_ledger(cohort)["reason"].to_pylist() == ["study.internal_error"] * (studies == 1)
 
 
 def test_shards_of_a_version_that_knew_fewer_columns_are_still_read(job: Job, one_pair: Pair) -> None:
-    done = shards.row(Work("s_1", "print", one_pair), StudyResult(tuple(map(level, LEVELS)), "ok", 0.9))
-    now = pa.Table.from_pylist([done], schema=shards.SCHEMA)
-    kept = [field for field in shards.LEVEL_FIELDS if field.name != "slice_disagreement"]
-    older = pa.schema([*list(shards.SCHEMA)[:-1], ("levels", pa.list_(pa.struct(kept)))])
+    done = ledger.row(Work("s_1", "print", one_pair), StudyResult(tuple(map(level, LEVELS)), "ok", 0.9))
+    now = pa.Table.from_pylist([done], schema=ledger.SCHEMA)
+    kept = [field for field in ledger.LEVEL_FIELDS if field.name != "slice_disagreement"]
+    older = pa.schema([*list(ledger.SCHEMA)[:-1], ("levels", pa.list_(pa.struct(kept)))])
     path = job.cohort.shard("20260101", "00000")
     path.parent.mkdir(parents=True)
     write_table(pa.Table.from_pylist([done], schema=older), path)
-    shards.write_output(job.cohort.shard("20260102", "00000"), now.to_pylist())
-    before, after = shards.ledger(job.cohort)["levels"].to_pylist()
+    ledger.write_output(job.cohort.shard("20260102", "00000"), now.to_pylist())
+    before, after = ledger.read_ledger(job.cohort)["levels"].to_pylist()
     assert {one.pop("slice_disagreement") for one in before} == {None}
     assert all(one.pop("slice_disagreement") == pytest.approx(0.3) for one in after)
     assert before == after

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from modic.deidentify.pseudonyms import Pseudonyms
 from modic.errors import UsageError
-from modic.pseudonym import Pseudonyms
 
 
 def test_keys_are_stable_and_secret(tmp_path: Path) -> None:
@@ -62,5 +62,5 @@ def test_keys_cannot_be_recomputed_without_the_key(tmp_path: Path) -> None:
 
 def test_a_key_is_32_bytes_of_the_systems_randomness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    monkeypatch.setattr("modic.pseudonym.secrets.token_bytes", lambda n: asked.append(n) or bytes(range(n)))
+    monkeypatch.setattr("modic.deidentify.pseudonyms.secrets.token_bytes", lambda n: asked.append(n) or bytes(range(n)))
     assert Pseudonyms.open(tmp_path)._key == bytes(range(32)) and 32 in asked

@@ -10,7 +10,7 @@ from made_cohort import make_cohort
 
 from modic.cohort import create_cohort
 from modic.errors import UsageError
-from modic.query import connect, print_query, rows_of, sql_dir
+from modic.tables.query import connect, print_query, rows_of, sql_dir
 
 QUERY = "SELECT level, count(*) AS n FROM levels WHERE level = 'L5/S1' GROUP BY level;"
 

@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modic.errors import Reason
-from modic.records import LevelBox, LevelResult, LevelSet, Region, Volume
-from modic.regions import box_on_t1, corners_mm, cut_regions
+from modic.imaging.regions import box_on_t1, corners_mm, cut_regions
+from modic.imaging.volume import Volume
+from modic.records import LevelBox, LevelResult, LevelSet, Region
 
 PREPROCESSING = {"normalization": "none", "region_scale": 1.35, "region_size": 64, "slices": 5}
 SPOT_MM = np.array([2.0, 10.0, -5.0])  # a bright spot beside the disc's centre, LPS

@@ -6,17 +6,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from modic.archive.crawl import crawl
 from modic.config import IdentifyOptions, PairOptions
-from modic.crawl import crawl
-from modic.identify import identify
-from modic.pair import pair
+from modic.imaging.load import load_volume
+from modic.imaging.registration import register
+from modic.imaging.volume import Volume
 from modic.phantom.anatomy import make_patient
 from modic.phantom.archive import write_archive
 from modic.phantom.physics import Sequence
 from modic.phantom.render import Grid, render
-from modic.records import Pair, Volume
-from modic.registration import register
-from modic.volume import load_volume
+from modic.records import Pair
+from modic.series.identify import identify
+from modic.series.pair import pair
 
 OPTIONS = IdentifyOptions()
 

@@ -13,19 +13,20 @@ from fake_worker import without_networks
 from plain_run import plain_run
 
 import modic
-from modic import pipeline
-from modic.query import statements
+from modic.models import weights
+from modic.models.card import SHIPPED
 from modic.records import LEVELS
-from modic.tables import read_table
-from modic.weights import SHIPPED
+from modic.run import worker
+from modic.tables.query import statements
+from modic.tables.store import read_table
 
 
 @pytest.fixture
 def cohort(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A first night over three graded studies and one that lacks a T2."""
-    monkeypatch.setattr(pipeline, "load_models", pipeline.load_models)
-    monkeypatch.setattr(pipeline, "grade_study", pipeline.grade_study)
-    monkeypatch.setattr(pipeline.Models, "usable", pipeline.Models.usable)
+    monkeypatch.setattr(worker, "load_models", worker.load_models)
+    monkeypatch.setattr(worker, "grade_study", worker.grade_study)
+    monkeypatch.setattr(weights.Models, "usable", weights.Models.usable)
     without_networks()
     for patient in ("ann", "bob", "cid"):
         write(study(patient=patient), tmp_path / "archive" / patient)

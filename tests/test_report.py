@@ -14,15 +14,15 @@ import pytest
 from made_cohort import RUN, as_tables, key, make_cohort, make_rows
 
 import modic
-from modic.answers import curves
-from modic.epidemiology import wilson
+from modic.analysis.corrected import OWN_READ
 from modic.errors import UsageError
-from modic.opened import OWN_READ
-from modic.query import connect, rows_of
-from modic.report import write_report
-from modic.schemas import SCHEMAS
-from modic.strobe import lay_out, steps
-from modic.tables import publish
+from modic.report.flow_diagram import lay_out, steps
+from modic.report.front_page import curves
+from modic.report.page import write_report
+from modic.statistics.intervals import wilson
+from modic.tables.query import connect, rows_of
+from modic.tables.schema import SCHEMAS
+from modic.tables.store import publish
 
 
 class Page(HTMLParser):

@@ -15,23 +15,23 @@ from browser import chromium, opened
 from made_cohort import RUN, as_tables, key, levels, make_rows
 from test_cases import pictures
 
-from modic.cli import main
+from modic.cli.main import main
 from modic.errors import UsageError
-from modic.night import LINKS
-from modic.readings import read_readings, sample_path
+from modic.reader_study.readings import read_readings, sample_path
+from modic.reader_study.sample import allocate, draw, review
+from modic.reader_study.validation import READINGS, validate
 from modic.records import LEVELS
-from modic.review import allocate, draw, review
-from modic.tables import publish
-from modic.train import evaluation
-from modic.train.metrics import grade_metrics, kappas
-from modic.validation import READINGS, validate
+from modic.run.manifest import LINKS
+from modic.statistics import metric_tables
+from modic.statistics.metrics import grade_metrics, kappas
+from modic.tables.store import publish
 
 GRADED = 24
 
 
 @pytest.fixture(autouse=True)
 def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluation, "DRAWS", 30)
+    monkeypatch.setattr(metric_tables, "DRAWS", 30)
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from modic.rows import age_years
+from modic.run.rows import age_years
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from modic.deidentify.pseudonyms import Pseudonyms
+from modic.deidentify.scanner_names import is_scanner_name
 from modic.phantom.headers import SCANNERS
-from modic.pseudonym import Pseudonyms
 from modic.records import Series
-from modic.rows import attributes
-from modic.scanners import is_scanner_name
+from modic.run.rows import attributes
 
 
 @pytest.mark.parametrize(

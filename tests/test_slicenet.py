@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from modic.errors import WeightsError
-from modic.nets import build_classifier, build_detector
+from modic.models.classifier import build_classifier
+from modic.models.detector import build_detector
 
 
 @pytest.fixture(scope="module")

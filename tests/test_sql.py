@@ -11,9 +11,9 @@ from made_cohort import RUN, as_tables, key, make_cohort, make_rows
 from sklearn.metrics import cohen_kappa_score
 
 import modic
-from modic.query import connect, first_comment, rows_of, run_checks, statements
-from modic.schemas import SCHEMAS
-from modic.tables import publish
+from modic.tables.query import connect, first_comment, rows_of, run_checks, statements
+from modic.tables.schema import SCHEMAS
+from modic.tables.store import publish
 
 FIRST, NUMBERED = 0, 2  # rows of `levels`: T12/L1 of the first study is not found, L2/L3 is graded
 

@@ -10,14 +10,15 @@ from dicoms import study, write
 from made_cohort import RUN, as_tables, key, make_cohort, make_rows
 from made_cohort import study as study_row
 
-from modic import night, shards
-from modic.cli import main
+from modic.cli.main import main
 from modic.cohort import Cohort, create_cohort
 from modic.errors import Reason, Rejected, UsageError
 from modic.records import Pair, StudyResult
-from modic.rows import GONE
-from modic.shards import Shard, Work, row
-from modic.tables import publish
+from modic.run import isolate, ledger, prepare, shards, survey
+from modic.run.ledger import row
+from modic.run.rows import GONE
+from modic.run.shards import Shard, Work
+from modic.tables.store import publish
 
 LATER = "20261124T200000Z-2a2b"
 
@@ -45,8 +46,8 @@ def works(tmp_path: Path, n: int) -> list[Work]:
     """Pairs to grade, as a run over an archive finds them."""
     for number in range(n):
         write(study(patient=f"p{number}"), tmp_path / "archive" / str(number))
-    run = night.prepare(str(tmp_path / "archive"), str(tmp_path / "cohort"))
-    pairs = night.find_studies(run).pairs
+    run = prepare.prepare(str(tmp_path / "archive"), str(tmp_path / "cohort"))
+    pairs = survey.find_studies(run).pairs
     assert len(pairs) == n and all(isinstance(one, Pair) for one in pairs)
     return [Work(key("s", 100 + number), "f", pair) for number, pair in enumerate(pairs)]
 
@@ -54,10 +55,10 @@ def works(tmp_path: Path, n: int) -> list[Work]:
 def begin(tmp_path: Path, cohort: Cohort, run_id: str = LATER) -> None:
     """Four studies in two shards, of which the first is finished, and the second at its second study."""
     work = works(tmp_path, 4)
-    config = night.prepare(str(tmp_path / "archive"), str(cohort.root)).config
+    config = prepare.prepare(str(tmp_path / "archive"), str(cohort.root)).config
     parts = [shards.write_input(cohort, run_id, f"{i:05d}", work[2 * i : 2 * i + 2], config) for i in range(2)]
     assert parts == [Shard("00000", 2), Shard("00001", 2)]
-    shards.write_output(cohort.shard(run_id, "00000"), [row(one, StudyResult()) for one in work[:2]])
+    ledger.write_output(cohort.shard(run_id, "00000"), [row(one, StudyResult()) for one in work[:2]])
     shards.note_position(cohort, run_id, "00000", 1)
     shards.note_position(cohort, run_id, "00001", 1)
 
@@ -140,14 +141,14 @@ def test_parts_of_a_shard_that_killed_its_worker_are_counted_once(
     tmp_path: Path, cohort: Cohort, status: Callable[[], dict[str, str]]
 ) -> None:
     begin(tmp_path, cohort)
-    job = night.prepare(str(tmp_path / "archive"), str(cohort.root)).job
+    job = prepare.prepare(str(tmp_path / "archive"), str(cohort.root)).job
     job = shards.Job(cohort, LATER, job.device, job.study_time_limit_s)
-    assert sorted(shards.isolate(job, "00001", Reason.STUDY_WORKER_DIED)) == ["00001a", "00001b"]
+    assert sorted(isolate.isolate(job, "00001", Reason.STUDY_WORKER_DIED)) == ["00001a", "00001b"]
     with cohort.lock(LATER):
         assert status()["now"].endswith("2 of 4 studies")
         work, _ = shards.read_input(cohort, LATER, "00001a")
         failed = StudyResult(rejected=Rejected(Reason.STUDY_WORKER_DIED))
-        shards.write_output(cohort.shard(LATER, "00001a"), [row(work[0], failed)])
+        ledger.write_output(cohort.shard(LATER, "00001a"), [row(work[0], failed)])
         assert status()["now"].endswith("3 of 4 studies")
 
 
@@ -169,9 +170,9 @@ def test_a_run_whose_archive_is_away_points_to_the_reason(
     tmp_path: Path, cohort: Cohort, status: Callable[[], dict[str, str]]
 ) -> None:
     (tmp_path / "unmounted").mkdir()
-    run = night.prepare(str(tmp_path / "unmounted"), str(cohort.root))
+    run = prepare.prepare(str(tmp_path / "unmounted"), str(cohort.root))
     with cohort.lock(run.run_id), pytest.raises(UsageError, match="holds no DICOM file"):
-        night.find_studies(run)
+        survey.find_studies(run)
     note = cohort.private / "last_error.txt"
     assert f"broke (see {note})" in status()["now"] and "holds no DICOM file" in note.read_text(encoding="utf-8")
 

@@ -15,14 +15,14 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from modic.cli import main
+from modic.cli.main import main
 from modic.errors import UsageError
-from modic.study import data, results, training
-from modic.study.design import Design, Fold, as_plain, design_from
-from modic.study.folds import deal
-from modic.study.report import write_study
-from modic.train.discs import Disc
-from modic.train.lesions import DiscGeometry
+from modic.experiment import fold, folder, results
+from modic.experiment.design import Design, Fold, as_plain, design_from
+from modic.experiment.report import write_study
+from modic.experiment.split import deal
+from modic.train.data.disc_geometry import DiscGeometry
+from modic.train.data.discs import Disc
 
 SIDE = 24  # of a region of 16 px with its margin
 TINY = {
@@ -49,7 +49,7 @@ def discs(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[Disc]], None]:
     """Makes `prepare` read these discs."""
 
     def use(some: list[Disc]) -> None:
-        monkeypatch.setattr(data, "read_discs", lambda design, say: some)
+        monkeypatch.setattr(folder, "read_discs", lambda design, say: some)
 
     use(made_up())
     return use
@@ -64,8 +64,8 @@ def test_folds_keep_patients_together_and_hold_every_type() -> None:
     patients, labels = np.repeat(np.arange(60), 6), rng.choice(3, 360, p=(0.7, 0.1, 0.2))
     dealt = deal(labels, patients, repeats=3, folds=5, seed=0)
     for repeat in range(3):
-        for fold in range(5):
-            parts = dealt.parts(repeat, fold)
+        for number in range(5):
+            parts = dealt.parts(repeat, number)
             assert sorted(np.concatenate(list(parts.values())).tolist()) == list(range(360))
             names = [set(patients[rows].tolist()) for rows in parts.values()]
             assert sum(map(len, names)) == 60, "no patient is in two parts"
@@ -91,7 +91,7 @@ def test_what_cannot_be_dealt_is_said_with_the_cure(labels: list[int], message: 
 
 
 def test_a_type_too_rare_for_every_part_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("modic.study.folds.TRIES", 1)
+    monkeypatch.setattr("modic.experiment.split.TRIES", 1)
     labels = np.array([1] * 5 + [0] * 55)
     with pytest.raises(UsageError, match=r"repeat 1: fold \d holds no disc of MC1 to decide when to stop.*label more"):
         for seed in range(20):  # some deals succeed by luck, which is why there are several tries
@@ -145,30 +145,30 @@ def test_wrong_data_stop_before_training(tmp_path: Path, capsys: pytest.CaptureF
 
 def test_a_folder_holds_one_study(tmp_path: Path, discs: Callable[[list[Disc]], None]) -> None:
     out = tmp_path / "study"
-    data.prepare(tiny(out))
-    assert data.prepare(tiny(out, device="auto")).patients == 24, "the device may change"
+    folder.prepare(tiny(out))
+    assert folder.prepare(tiny(out, device="auto")).patients == 24, "the device may change"
     with pytest.raises(UsageError, match=r"other options \(seed was 0, now 7"):
-        data.prepare(tiny(out, seed=7))
+        folder.prepare(tiny(out, seed=7))
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "a.txt").write_text("x")
     with pytest.raises(UsageError, match="not empty and not a study"):
-        data.prepare(tiny(tmp_path / "thesis"))
-    with data.locked(tiny(out)), pytest.raises(UsageError, match="another run"), data.locked(tiny(out)):
+        folder.prepare(tiny(tmp_path / "thesis"))
+    with folder.locked(tiny(out)), pytest.raises(UsageError, match="another run"), folder.locked(tiny(out)):
         pass
 
 
 def test_a_finished_fold_is_never_trained_again_and_patients_are_numbers(
     tmp_path: Path, discs: Callable[[list[Disc]], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    study = data.prepare(tiny(tmp_path / "study"))
+    study = folder.prepare(tiny(tmp_path / "study"))
     fold = study.design.shards[0]
-    training.train_fold(str(study.design.out), fold, "cpu")
-    path = data.shard_path(study.design.out, fold)
+    fold.train_fold(str(study.design.out), fold, "cpu")
+    path = folder.shard_path(study.design.out, fold)
     written = path.stat().st_mtime_ns
-    monkeypatch.setattr(training, "predictions", lambda *_: pytest.fail("trained twice"))
-    training.train_fold(str(study.design.out), fold, "cpu")
+    monkeypatch.setattr(fold, "predictions", lambda *_: pytest.fail("trained twice"))
+    fold.train_fold(str(study.design.out), fold, "cpu")
     assert path.stat().st_mtime_ns == written
-    assert data.unfinished(study.design) == list(study.design.shards[1:])
+    assert folder.unfinished(study.design) == list(study.design.shards[1:])
     table = pq.read_table(path)
     assert set(table["fold"].to_pylist()) == {1} and "Doe^" not in str(table.to_pylist())
     assert all(field.metadata[b"description"] for field in table.schema)
@@ -176,29 +176,29 @@ def test_a_finished_fold_is_never_trained_again_and_patients_are_numbers(
     assert (study.design.out / "private").stat().st_mode & 0o777 == 0o700
 
 
-def finish(study: data.Study, quality: dict[str, float]) -> None:
-    """Every fold, predicted with the given share right instead of trained."""
-    for fold in study.design.shards:
-        rng = np.random.default_rng([fold.repeat, fold.fold, len(fold.normalization)])
-        rows = study.dealt.parts(fold.repeat, fold.fold)["test"]
+def finish(study: folder.Study, quality: dict[str, float]) -> None:
+    """Every one, predicted with the given share right instead of trained."""
+    for one in study.design.shards:
+        rng = np.random.default_rng([one.repeat, one.fold, len(one.normalization)])
+        rows = study.dealt.parts(one.repeat, one.fold)["test"]
         logits = rng.normal(0, 0.1, (len(rows), 3))
-        right = rng.random(len(rows)) < quality[fold.normalization]
+        right = rng.random(len(rows)) < quality[one.normalization]
         labels = study.labels[rows]
         wrong = rng.choice([k for k in study.classes], len(rows))
         logits[np.arange(len(rows)), np.where(right, labels, wrong)] += 3
-        p = training.among(logits, study.classes)
+        p = fold.among(logits, study.classes)
         costs = {"epochs": 3, "best_epoch": 2, "minutes": 0.5, "n_train": 9}
-        made = {"modic": "0.1", "torch": "2.99", "device": "NVIDIA Z9" if fold.fold else "CPU"}
+        made = {"modic": "0.1", "torch": "2.99", "device": "NVIDIA Z9" if one.fold else "CPU"}
         costs |= {"trained_with": json.dumps(made)}
-        table = [training._row(study, fold, int(i), one) | costs for i, one in zip(rows, p, strict=True)]
-        columns = training.SHARD | training.COSTS | training.MADE
-        training.write_rows(data.shard_path(study.design.out, fold), table, columns)
+        table = [fold._row(study, one, int(i), row) | costs for i, row in zip(rows, p, strict=True)]
+        columns = fold.SHARD | fold.COSTS | fold.MADE
+        fold.write_rows(folder.shard_path(study.design.out, one), table, columns)
 
 
 def test_report_and_tables_say_what_holds(tmp_path: Path, discs: Callable[[list[Disc]], None]) -> None:
     discs(made_up(90))
     names = ("none", "standardize", "clahe", "gamma")
-    study = data.prepare(tiny(tmp_path / "study", repeats=3, folds=5, normalizations=names))
+    study = folder.prepare(tiny(tmp_path / "study", repeats=3, folds=5, normalizations=names))
     finish(study, {"none": 0.4, "standardize": 0.9, "clahe": 0.88, "gamma": 0.88})
     outcome = write_study(study.design.out)
     assert "standardization above no normalization" in outcome.answer
@@ -238,11 +238,11 @@ def test_a_study_without_type_1_says_so_and_a_stopped_one_is_reported(
     tmp_path: Path, discs: Callable[[list[Disc]], None]
 ) -> None:
     discs(made_up(40, (0, 2)))
-    study = data.prepare(tiny(tmp_path / "study", repeats=2))
+    study = folder.prepare(tiny(tmp_path / "study", repeats=2))
     with pytest.raises(UsageError, match="no fold is finished"):
         write_study(study.design.out)
     finish(study, {"none": 0.7, "standardize": 0.8})
-    data.shard_path(study.design.out, study.design.shards[-1]).unlink()
+    folder.shard_path(study.design.out, study.design.shards[-1]).unlink()
     outcome = write_study(study.design.out)
     assert any("no MC1" in one for one in outcome.warnings)
     assert any("7 of 8" in one or "6 of 8" in one for one in outcome.warnings)
@@ -261,9 +261,9 @@ def test_the_flow_trains_what_is_missing_and_a_second_run_nothing(
 
     design, cluster = as_plain(tiny(tmp_path / "study")), tmp_path / "one.yaml"
     cluster.write_text(json.dumps({"cluster_kwargs": {"n_workers": 1}}))
-    study = data.prepare(tiny(tmp_path / "study"))
-    training.train_fold(str(study.design.out), study.design.shards[0], "cpu")
-    kept = data.shard_path(study.design.out, study.design.shards[0])
+    study = folder.prepare(tiny(tmp_path / "study"))
+    fold.train_fold(str(study.design.out), study.design.shards[0], "cpu")
+    kept = folder.shard_path(study.design.out, study.design.shards[0])
     written = kept.stat().st_mtime_ns
     first = normalization_study(design, cluster=str(cluster))
     assert (first["folds"], first["trained_now"]) == (4, 3)
@@ -303,11 +303,11 @@ def test_a_killed_study_goes_on_from_its_finished_folds(tmp_path: Path) -> None:
     assert study(out).wait(timeout=300) == 0, (tmp_path / "said.txt").read_text()
     assert len(finished(out)) == 12
     assert kept.items() <= finished(out).items(), "a finished fold was trained again"
-    undisturbed = data.prepare(design_from({**_plain(options), "out": tmp_path / "undisturbed"}))
-    for fold in undisturbed.design.shards:
-        training.train_fold(str(undisturbed.design.out), fold, "cpu")
+    undisturbed = folder.prepare(design_from({**_plain(options), "out": tmp_path / "undisturbed"}))
+    for one in undisturbed.design.shards:
+        fold.train_fold(str(undisturbed.design.out), one, "cpu")
         ours, theirs = (
-            pq.read_table(data.shard_path(where, fold)).drop_columns(["minutes"])
+            pq.read_table(folder.shard_path(where, one)).drop_columns(["minutes"])
             for where in (out, undisturbed.design.out)
         )
         assert ours.equals(theirs)

@@ -15,9 +15,10 @@ import pyarrow as pa
 import pytest
 from made_cohort import RUN, as_tables, key, make_cohort, make_rows
 
+from modic.files import write_table
 from modic.records import LEVELS
-from modic.schemas import KEYS, ROWS, SCHEMAS
-from modic.tables import enforce, publish, read_table, write_table
+from modic.tables.schema import KEYS, ROWS, SCHEMAS
+from modic.tables.store import enforce, publish, read_table
 
 
 def test_every_column_and_table_is_described() -> None:
@@ -132,7 +133,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from made_cohort import RUN, as_tables, make_rows
-from modic.tables import publish
+from modic.tables.store import publish
 ready = [as_tables(make_rows(graded)) for graded in (20, 40)]
 print("ready", flush=True)
 while True:

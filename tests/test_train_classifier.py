@@ -9,19 +9,21 @@ import numpy as np
 import pytest
 import torch
 
-from modic.classify import grade_regions
 from modic.errors import UsageError
-from modic.normalize import normalize
+from modic.grading.classify import grade_regions
+from modic.imaging.normalize import normalize
+from modic.models.weights import load_classifier
 from modic.records import Region
-from modic.train import classifier as training
-from modic.train.calibrate import conformal_quantiles, fit_scaling, held_out_coverage
-from modic.train.discs import Disc, part_of, save_discs, spider_discs, wide
-from modic.train.lesions import DiscGeometry, disc_geometry, paint
-from modic.train.metrics import auc, auc_0_2, measure
-from modic.train.refit import refit_head
-from modic.train.start import Start
-from modic.train.views import Example, measuring_view, training_view
-from modic.weights import load_classifier
+from modic.statistics.calibration import conformal_quantiles, fit_scaling, held_out_coverage
+from modic.statistics.metrics import auc, auc_0_2, measure
+from modic.train import classifier, inference, sampling
+from modic.train.augment.lesions import paint
+from modic.train.augment.regions import Example, measuring_view, training_view
+from modic.train.data.disc_geometry import DiscGeometry, disc_geometry
+from modic.train.data.discs import Disc, part_of, save_discs, spider_discs, wide
+from modic.train.options import ClassifierTraining
+from modic.train.pretrained import Start
+from modic.train.refit_head import refit_head
 
 PREPROCESSING = {"normalization": "standardize", "region_scale": 1.35, "region_size": 32, "slices": 5}
 GEOMETRY = DiscGeometry(width=48 / (1.35 * 1.5), thickness=0.22, tilt=0.0)
@@ -144,9 +146,9 @@ def test_views_have_the_networks_shape_and_measuring_ones_repeat() -> None:
 
 
 def test_patients_never_cross_the_split_and_test_patients_are_the_detectors() -> None:
-    from modic.train.spider import split_of
+    from modic.train.data.spider_slices import split_of
 
-    parts = training.examples_by_part(made_up(200))
+    parts = sampling.examples_by_part(made_up(200))
     patients = [{e.disc.patient for e in part} for part in parts.values()]
     assert sum(map(len, patients)) == 200
     assert {e.disc.patient for e in parts["test"]} == {f"p{i}" for i in range(200) if split_of(f"p{i}") == "test"}
@@ -156,8 +158,8 @@ def test_patients_never_cross_the_split_and_test_patients_are_the_detectors() ->
 
 
 def test_classes_are_drawn_equally_often() -> None:
-    pools = training.training_pools(training.examples_by_part(made_up(200))["train"])
-    drawn = training.draw(pools, np.random.default_rng(0), 300)
+    pools = sampling.training_pools(sampling.examples_by_part(made_up(200))["train"])
+    drawn = sampling.draw(pools, np.random.default_rng(0), 300)
     assert np.bincount([e.label for e in drawn]).tolist() == [100, 100, 100]
     assert {e.source for e in drawn if e.label == 1} == {"painted", "phantom"}
 
@@ -165,7 +167,7 @@ def test_classes_are_drawn_equally_often() -> None:
 def test_a_class_without_data_is_named() -> None:
     lacking = [Example(d) for d in made_up() if d.label != 1]
     with pytest.raises(UsageError, match="type 1"):
-        training.training_pools(lacking)
+        sampling.training_pools(lacking)
 
 
 def test_temperature_recovers_overconfidence() -> None:
@@ -215,10 +217,10 @@ def test_measured_numbers() -> None:
 
 def test_trained_weights_are_loaded_and_grade(tmp_path: Path) -> None:
     save_discs(tmp_path / "cache" / "phantom-40-1.35-32.npz", made_up())
-    options = training.ClassifierTraining(
+    options = ClassifierTraining(
         data=("phantom=40",), out=tmp_path, region_size=32, widths=(4, 4, 8, 8), epochs=2, epoch_steps=3, batch=6
     )
-    path = training.train_classifier(options)
+    path = classifier.train_classifier(options)
     model = load_classifier(str(path))
     card = model.card
     assert card["preprocessing"]["normalization"] == "standardize"
@@ -233,33 +235,33 @@ def test_trained_weights_are_loaded_and_grade(tmp_path: Path) -> None:
 @pytest.mark.parametrize("data", ["spider", "phantom=many", "hospital=x"])
 def test_an_unknown_source_is_named(data: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=data):
-        training.train_classifier(training.ClassifierTraining(data=(data,), out=tmp_path))
+        classifier.train_classifier(ClassifierTraining(data=(data,), out=tmp_path))
 
 
-def folded(tmp_path: Path, **more: Any) -> training.ClassifierTraining:
+def folded(tmp_path: Path, **more: Any) -> ClassifierTraining:
     """A training on made-up discs, cross-validated in two folds."""
     for kind in ("spider-slices", "phantom-40"):
         discs = [d for d in made_up(80) if d.source == kind.split("-")[0]]
         save_discs(tmp_path / "cache" / f"{kind}-1.35-32.npz", discs)
     options = {"region_size": 32, "widths": (4, 4, 8, 8), "epochs": 1, "epoch_steps": 2, "batch": 6, "folds": 2}
-    return training.ClassifierTraining(data=("spider=x", "phantom=40"), out=tmp_path, **{**options, **more})
+    return ClassifierTraining(data=("spider=x", "phantom=40"), out=tmp_path, **{**options, **more})
 
 
 def test_cross_validation_grades_each_patient_by_a_network_that_never_saw_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     trained_on: list[set[str]] = []
-    fit = training.fit
+    fit = classifier.fit
 
     def watched(net: Any, parts: dict[str, list[Example]], *rest: Any) -> Any:
         trained_on.append({e.disc.patient for e in parts["train"]})
         return fit(net, parts, *rest)
 
-    monkeypatch.setattr(training, "fit", watched)
-    path = training.train_classifier(folded(tmp_path))
+    monkeypatch.setattr(classifier, "fit", watched)
+    path = classifier.train_classifier(folded(tmp_path))
     *folds, final = trained_on
     graded_in = [
-        {e.disc.patient for e in training.examples_by_part(made_up(80))[part]} for part in ("train", "calibrate")
+        {e.disc.patient for e in sampling.examples_by_part(made_up(80))[part]} for part in ("train", "calibrate")
     ]
     development = {p for part in graded_in for p in part}
     assert [final - fold for fold in folds] != [set(), set()]
@@ -274,21 +276,21 @@ def test_cross_validation_grades_each_patient_by_a_network_that_never_saw_it(
 def test_a_finished_fold_is_kept_and_one_of_other_options_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    training.train_classifier(folded(tmp_path))
+    classifier.train_classifier(folded(tmp_path))
     (tmp_path / "checkpoint.safetensors").unlink()  # killed before the last training
     capsys.readouterr()
-    training.train_classifier(folded(tmp_path))
+    classifier.train_classifier(folded(tmp_path))
     assert "fold" not in capsys.readouterr().out
     (tmp_path / "checkpoint.safetensors").unlink()
     with pytest.raises(UsageError, match="learning_rate"):
-        training.train_classifier(folded(tmp_path, learning_rate=0.5))
+        classifier.train_classifier(folded(tmp_path, learning_rate=0.5))
 
 
 def test_types_0_and_2_are_told_apart_by_what_real_discs_say_and_type_1_stays_as_trained(tmp_path: Path) -> None:
-    options = training.ClassifierTraining(
+    options = ClassifierTraining(
         data=(), out=tmp_path, backbone="efficientnet_lite0", freeze_trunk=True, region_size=32, device="cpu"
     )
-    net = training.new_network(options, Start())
+    net = classifier.new_network(options, Start())
     discs = made_up(100)
     known, new = [Example(d) for d in discs[:190]], [Example(d) for d in discs[190:] if d.real and d.label != 1]
     with torch.no_grad():
@@ -297,7 +299,7 @@ def test_types_0_and_2_are_told_apart_by_what_real_discs_say_and_type_1_stays_as
             for norm in part.modules():
                 norm.momentum = None
             part.train()
-            net(next(training.measuring_batches(known, options, seed=0)))
+            net(next(inference.measuring_batches(known, options, seed=0)))
             part.eval()
     before = {name: p.clone() for name, p in net.head.named_parameters()}
     assert not refit_head(net, [e for e in known if e.source == "phantom"], options)
@@ -306,7 +308,7 @@ def test_types_0_and_2_are_told_apart_by_what_real_discs_say_and_type_1_stays_as
     for name, parameter in net.head.named_parameters():
         assert torch.equal(parameter[1], before[name][1])
         assert torch.allclose(parameter[0] + parameter[2], before[name][0] + before[name][2], atol=1e-5)
-    logits = training.predict(net, new, options)
+    logits = inference.predict(net, new, options)
     fat = np.array([e.label == 2 for e in new])
     assert auc(logits[:, 2] - logits[:, 0], fat) > 0.95
     assert ((logits[:, 2] > logits[:, 0]) == fat).mean() > 0.9

@@ -11,14 +11,14 @@ import torch
 from torchvision.models.detection._utils import BoxCoder
 
 from modic.errors import UsageError
-from modic.levels import detect
-from modic.train.augment import augment
+from modic.levels.detect import detect
+from modic.models.weights import Model, load_detector
+from modic.train.augment.curvature import bend
+from modic.train.augment.slices import augment
+from modic.train.augment.transitional import change_count, rename
+from modic.train.box_bias import settle_boxes
+from modic.train.data.spider_slices import Sample, load_spider, split_of
 from modic.train.detector import DetectorTraining, load_samples, train_detector
-from modic.train.lordosis import bend
-from modic.train.settle import settle_boxes
-from modic.train.spider import Sample, load_spider, split_of
-from modic.train.transitional import change_count, rename
-from modic.weights import Model, load_detector
 
 
 def test_boxes_follow_the_pixels_they_mark():

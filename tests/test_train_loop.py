@@ -15,12 +15,13 @@ from test_train_classifier import made_up
 
 from modic.errors import ModicError, UsageError
 from modic.train import checkpoint, loop
-from modic.train.classifier import ClassifierTraining, train_classifier
+from modic.train.classifier import train_classifier
+from modic.train.data.discs import save_discs
+from modic.train.data.phantom_slices import phantom_samples
 from modic.train.detector import DetectorTraining, _optimizer, train_detector
-from modic.train.discs import save_discs
 from modic.train.loop import Loop, bfloat16, stop_reason, train
-from modic.train.phantoms import phantom_samples
-from modic.train.pictures import learning_curve, ticks
+from modic.train.options import ClassifierTraining
+from modic.train.plots import learning_curve, ticks
 
 SETTINGS = {"learning_rate": 0.01, "widths": (4, 8), "data": ("phantom=3",)}
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from modic.train.metrics import (
+from modic.statistics.metrics import (
     OEDEMA_FOUND,
     auc_interval,
     calibration_error,

@@ -13,18 +13,18 @@ import numpy as np
 import pytest
 import SimpleITK as itk
 
-from modic.cli import main
+from modic.cli.main import main
 from modic.errors import UsageError
+from modic.labels.level_names import disc_name, disc_rank, shown
+from modic.labels.table import read_labels
+from modic.labels.tally import Tally
 from modic.phantom.render import BOX_MARGIN_MM
 from modic.records import LEVELS
-from modic.train import classifier, detector
-from modic.train.discs import part_of
-from modic.train.sources.images import read_volume
-from modic.train.sources.labels import read_labels
-from modic.train.sources.load import check_discs, check_samples, classifier_discs, detector_samples
-from modic.train.sources.names import disc_name, disc_rank, shown
-from modic.train.sources.tally import Tally
-from modic.train.spider import split_of
+from modic.train import classifier, detector, options
+from modic.train.data.discs import part_of
+from modic.train.data.images import read_volume
+from modic.train.data.load import check_discs, check_samples, classifier_discs, detector_samples
+from modic.train.data.spider_slices import split_of
 
 PREPROCESSING = {"normalization": "standardize", "region_scale": 1.35, "region_size": 32, "slices": 5}
 SLICES, ROWS, COLUMNS = 9, 240, 110
@@ -680,7 +680,7 @@ def test_a_users_own_data_train_both_models_and_cards_name_no_one(tmp_path: Path
         )
     )
     second = classifier.train_classifier(
-        classifier.ClassifierTraining(
+        options.ClassifierTraining(
             **common,
             out=tmp_path / "out" / "classifier",
             region_size=32,

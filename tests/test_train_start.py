@@ -9,10 +9,12 @@ import torch
 from safetensors.torch import save_file
 
 from modic.errors import UsageError
-from modic.nets import build_classifier, build_detector
-from modic.train import start
-from modic.train.start import find, load, medicalnet, read_tensors
-from modic.weights import save_weights, sha256
+from modic.models.card import sha256
+from modic.models.classifier import build_classifier
+from modic.models.detector import build_detector
+from modic.models.weights import save_weights
+from modic.train import pretrained
+from modic.train.pretrained import find, load, medicalnet, read_tensors
 
 DETECTOR = {"backbone": "resnet18", "fpn_channels": 16, "head_features": 16}
 SMALL = {"depth": 10, "widths": [4, 4, 8, 8]}
@@ -88,7 +90,7 @@ def test_imagenet_weights_are_fetched_with_their_hash_checked_and_offline_the_fi
 def test_imagenet_weights_of_efficientnet_come_from_the_package(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from modic import efficientnet
+    from modic.models import efficientnet
 
     architecture = {**DETECTOR, "backbone": "efficientnet_lite0"}
     state, path = other_values(efficientnet.trunk().state_dict()), tmp_path / "lite0.pth"
@@ -192,7 +194,7 @@ def test_a_pickle_with_code_is_refused_and_not_run(tmp_path: Path, capsys: pytes
 
 def test_efficientnet_tensors_are_matched_by_order_which_safetensors_do_not_keep(tmp_path: Path) -> None:
     save_file({"a": torch.zeros(1)}, tmp_path / "x.safetensors")
-    found = start.Start("imagenet", tmp_path / "x.safetensors")
+    found = pretrained.Start("imagenet", tmp_path / "x.safetensors")
     net = build_detector({**DETECTOR, "backbone": "efficientnet_lite0"})
     with pytest.raises(UsageError, match=r"\.pth"):
         load(net, found, backbone="efficientnet_lite0")

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from pydicom.uid import JPEG2000Lossless, RLELossless
 
+from modic.archive.crawl import crawl
 from modic.config import IdentifyOptions
-from modic.crawl import crawl
 from modic.errors import Reason, Rejected
-from modic.identify import identify
-from modic.records import Series, Volume
-from modic.volume import load_volume
+from modic.imaging.load import load_volume
+from modic.imaging.volume import Volume
+from modic.records import Series
+from modic.series.identify import identify
 
 OPTIONS = IdentifyOptions()
 

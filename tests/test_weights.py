@@ -7,8 +7,9 @@ import pickle
 import pytest
 
 from modic.errors import WeightsError
-from modic.nets import build_detector
-from modic.weights import load_detector, read_card, save_weights, sha256
+from modic.models.card import read_card, sha256
+from modic.models.detector import build_detector
+from modic.models.weights import load_detector, save_weights
 
 ARCHITECTURE = {"backbone": "resnet18", "fpn_channels": 16, "head_features": 16}
 

@@ -16,7 +16,7 @@ def export(cohort: Path, out: Path, *, format: str) -> list[str]:
 
     Returns lines that say what was written. Raises UsageError where `cohort` has no finished run, or `out` will not do.
     """
-    from modic.query import published
+    from modic.tables.query import published
 
     published(cohort)
     here, there = cohort.resolve(), out.resolve()

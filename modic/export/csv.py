@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from modic.dictionary import MARKDOWN, dictionary
-from modic.query import connect
-from modic.schemas import SCHEMAS
+from modic.tables.dictionary import MARKDOWN, dictionary
+from modic.tables.query import connect
+from modic.tables.schema import SCHEMAS
 
 FORMULA = r"^[=+\-@\t\r\n＝＋－＠]"
 

@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 
 from modic.export.csv import copy_csv, safe_text
-from modic.query import connect
+from modic.tables.query import connect
 
 MEASURED = {
     "modic.mc": "Modic change type of a level: 0, 1 or 2; no number where the model abstained (value_source_value)",
@@ -109,6 +109,6 @@ def write_omop(cohort: Path, out: Path) -> list[str]:
             said.append(f"{out / name}.csv: {n:,} rows")
     lines = [f'{source},0,"{meaning}"' for source, meaning in MEASURED.items()]
     (out / "concepts.csv").write_text("\n".join(["source_value,concept_id,meaning", *lines, ""]), encoding="utf-8")
-    shutil.copyfile(Path(__file__).parents[1] / "templates" / LOAD, out / "load.sql")
+    shutil.copyfile(Path(__file__).parent / LOAD, out / "load.sql")
     return [*said, "to load: fill in the columns cdm_… of persons.csv and image_keys.csv, then run load.sql (psql)",
             "no concept is made up: map concepts.csv on site"]  # fmt: skip

@@ -20,10 +20,10 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 from pydicom.uid import generate_uid
 
+from modic.archive.walk import on_disk
 from modic.cohort import is_cohort
 from modic.errors import UsageError
-from modic.query import connect, rows_of
-from modic.walk import on_disk
+from modic.tables.query import connect, rows_of
 
 SCHEME = "99MODIC"
 """Private coding scheme: no standard one has Modic's types."""

@@ -23,11 +23,11 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from modic.imaging.volume import Volume
 from modic.phantom import physics
 from modic.phantom.anatomy import Patient, make_patient
 from modic.phantom.headers import SCANNERS, Scanner, sequence_header
 from modic.phantom.render import Grid, disc_boxes, render
-from modic.records import Volume
 
 STORIES = ("plain", "stir", "no_t1", "contrast", "repeat", "no_t2")
 """What a patient's study holds besides the sagittal T1 and T2; patient i gets the story i modulo 6."""

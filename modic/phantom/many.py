@@ -5,7 +5,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from typing import TypeVar
 
-from modic.limits import cores
+from modic.resources import cores
 
 FEW = 20  # patients that are sooner imaged than processes are started
 AT_A_TIME = 5  # patients that a process is given

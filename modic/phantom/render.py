@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import gaussian_filter, shift
 
+from modic.imaging.volume import Volume
 from modic.phantom.anatomy import DISC_OF_LEVEL, S1, VERTEBRAE, Patient
 from modic.phantom.physics import TISSUES, Sequence, signal
 from modic.phantom.tissue_map import Coordinates, Layer, compose, layers, locate, spine_coordinates
-from modic.records import Volume
 
 _AXES = {  # column, row and slice directions, LPS
     "sagittal": ((0, 1, 0), (0, 0, -1), (1, 0, 0)),

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from modic.limits import cores
+from modic.resources import cores
 
 Make = Callable[[np.random.Generator], Any]
 AHEAD = 4  # batches for each process that are made and not yet asked for

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modic.cohort import sync_directory
 from modic.errors import UsageError
+from modic.files import sync_directory
 
 if TYPE_CHECKING:
     import torch

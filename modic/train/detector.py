@@ -1,9 +1,10 @@
 """Training of the level detector: `modic train detector --data spider=DIR --data phantom=N --out DIR`.
 
 The paper's recipe is the default: Adam at 1e-3, early stopping with patience 5, rotations of 10°, 20 % of patients for
-the test. Slices of SPIDER (real) and of the phantom are drawn by their shares and augmented (modic/train/augment.py).
-Split by patient: 70 % training, 10 % validation (the best epoch is kept, early stopping), 20 % test (reported in the
-card, never looked at during training). The loop is modic/train/loop.py: the same command again goes on.
+the test. Slices of SPIDER (real) and of the phantom are drawn by their shares and augmented
+(modic/train/augment/slices.py). Split by patient: 70 % training, 10 % validation (the best epoch is kept, early
+stopping), 20 % test (reported in the card, never looked at during training). The loop is modic/train/loop.py: the
+same command again goes on.
 """
 
 import argparse
@@ -14,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modic.errors import UsageError
-from modic.train.arguments import add_numbers, add_training_arguments
 from modic.train.batches import workers_for
 from modic.train.checkpoint import finish, is_finished
+from modic.train.data import KINDS, KNOWN
+from modic.train.data.spider_slices import Sample, load_spider, split_of
 from modic.train.loop import Loop, prepare, settings_of, short, train
-from modic.train.sources import KINDS, KNOWN
-from modic.train.spider import Sample, load_spider, split_of
-from modic.train.start import find, load
+from modic.train.options import add_numbers, add_training_arguments
+from modic.train.pretrained import find, load
 
 if TYPE_CHECKING:
     import torch
@@ -54,7 +55,7 @@ class DetectorTraining:
     workers: int | None = None  # processes that make batches (modic.train.batches.workers_for)
     init: str | None = None
     detector: str = ""  # weights that box the SPIDER slices without boxes
-    labels: Path | None = None  # CSV of a user's own labels (modic.train.sources.labels)
+    labels: Path | None = None  # CSV of a user's own labels (modic.labels.table)
 
     @property
     def architecture(self) -> dict[str, Any]:
@@ -63,7 +64,7 @@ class DetectorTraining:
 
     @property
     def preprocessing(self) -> dict[str, Any]:
-        """What service must do again (modic.levels.detector_image)."""
+        """What service must do again (modic.levels.detect.detector_image)."""
         return {"image_size": self.image_size, "percentiles": list(PERCENTILES)}
 
 
@@ -119,7 +120,7 @@ def load_samples(
     sources: tuple[str, ...], seed: int, cache: Path, *, detector: str = "", labels: Path | None = None
 ) -> dict[str, list[Sample]]:
     """Samples by source name. Raises UsageError for a source that is none or cannot be used."""
-    from modic.train.sources.load import check_labels_used, detector_samples
+    from modic.train.data.load import check_labels_used, detector_samples
 
     samples: dict[str, list[Sample]] = {}
     check_labels_used(sources, labels)
@@ -129,7 +130,7 @@ def load_samples(
         if name == "spider" and value:
             group += load_spider(Path(value), detector=detector)
         elif name == "phantom" and value.isdigit():
-            from modic.train.phantoms import phantom_samples
+            from modic.train.data.phantom_slices import phantom_samples
 
             group += phantom_samples(int(value), seed=seed, cache=cache)
         elif name in KINDS and value:
@@ -153,8 +154,8 @@ def train_detector(options: DetectorTraining) -> Path:
     """
     import torch
 
-    from modic.nets import build_detector
-    from modic.train.sources.load import check_samples
+    from modic.models.detector import build_detector
+    from modic.train.data.load import check_samples
 
     options = replace(options, device=prepare(options.device, seed=options.seed, threads=options.threads))
     start = find(options.init, model="detector", architecture=options.architecture)
@@ -241,9 +242,9 @@ def _example(sample: Sample, rng: np.random.Generator, options: DetectorTraining
 
     Discs above T12/L1 stay unlabelled background, as in service.
     """
-    from modic.train.augment import augment
-    from modic.train.lordosis import bend
-    from modic.train.transitional import change_count, rename
+    from modic.train.augment.curvature import bend
+    from modic.train.augment.slices import augment
+    from modic.train.augment.transitional import change_count, rename
 
     lo, hi = np.percentile(sample.image, PERCENTILES)
     unit = np.clip((sample.image.astype(np.float32) - lo) / max(hi - lo, 1e-6), 0, 1)
@@ -283,10 +284,10 @@ def _save(
     net: "torch.nn.Module", samples: dict[str, list[Sample]], options: DetectorTraining, more: dict[str, Any]
 ) -> Path:
     """Settle the boxes, measure on the test patients; write weights and card, `more` into its recipe."""
-    from modic.train.cards import write_detector
-    from modic.train.naming import evaluate
-    from modic.train.settle import settle_boxes
-    from modic.weights import Model
+    from modic.models.weights import Model
+    from modic.train.box_bias import settle_boxes
+    from modic.train.detector_card import write_detector
+    from modic.train.detector_results import evaluate
 
     model = Model(net.eval(), {"preprocessing": options.preprocessing}, "", options.device)
     training = [s for group in samples.values() for s in group if split_of(s.patient) == "train"]

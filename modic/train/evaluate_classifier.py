@@ -4,7 +4,7 @@ Sensitivity, specificity, F1, Cohen's κ, ROC areas, calibration before and afte
 abstention of the prediction sets, each with an interval by patient. Real discs, real discs with painted type 1, and
 the phantom are never added up silently: they are three groups, and real discs are also shown by manufacturer and
 field strength. `--jitter`, `--misregister-mm` and `--slices` ask what is left where boxes are off, contrasts do not
-lie on each other, or the stack is thin (modic/train/views.py, `Stress`).
+lie on each other, or the stack is thin (modic/train/augment/regions.py, `Stress`).
 """
 
 import argparse
@@ -13,13 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from modic.classify import CLASSES, prediction_set, softmax
 from modic.errors import UsageError
-from modic.train.classifier import ClassifierTraining, add_data_arguments, examples_by_part, predict, read_sources
-from modic.train.columns import Columns
-from modic.train.evaluation import Table, cell, count, described, publish, with_intervals
-from modic.train.evaluation import add_arguments as add_shared
-from modic.train.metrics import (
+from modic.grades import CLASSES
+from modic.grading.classify import prediction_set, softmax
+from modic.statistics.metric_tables import Table, cell, count, described, publish, with_intervals
+from modic.statistics.metrics import (
     OEDEMA_FOUND,
     Numbers,
     counted,
@@ -29,7 +27,13 @@ from modic.train.metrics import (
     probability_metrics,
     set_metrics,
 )
-from modic.train.views import Example, Stress
+from modic.tables.described import Columns
+from modic.train.augment.regions import Example, Stress
+from modic.train.classifier import read_sources
+from modic.train.inference import predict
+from modic.train.options import ClassifierTraining, add_data_arguments
+from modic.train.options import add_evaluation_arguments as add_shared
+from modic.train.sampling import examples_by_part
 
 MOST_JITTER, MOST_MM = 0.2, 5.0  # what the margin of the cached regions has room for
 BEFORE = " before temperature"
@@ -71,8 +75,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """`modic evaluate classifier`."""
+    from modic.models.weights import load_classifier
     from modic.train.loop import prepare
-    from modic.weights import load_classifier
 
     stress = stress_of(args)
     model = load_classifier(args.weights, device=prepare(args.device, seed=0, threads=args.threads))
@@ -224,7 +228,7 @@ def _picture(
     args: argparse.Namespace, examples: list[Example], logits: np.ndarray, temperature: float,
     groups: dict[str, list[int]],
 ) -> None:  # fmt: skip
-    from modic.train.pictures import reliability_diagram, save_png
+    from modic.train.plots import reliability_diagram, save_png
 
     name = next(one for one in ("real and painted MC1", "real", "phantom") if one in groups)
     chosen, out = [examples[i] for i in groups[name]], logits[groups[name]]

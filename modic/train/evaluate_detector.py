@@ -13,13 +13,13 @@ import numpy as np
 
 from modic.errors import UsageError
 from modic.records import LEVELS
-from modic.train.columns import Columns
+from modic.statistics.metric_tables import Table, cell, count, described, publish, with_intervals
+from modic.statistics.metrics import Key, level_metrics, numbering_metrics
+from modic.tables.described import Columns
+from modic.train.data.spider_slices import split_of
 from modic.train.detector import DetectorTraining, add_data_arguments, samples_of
-from modic.train.evaluation import Table, cell, count, described, publish, with_intervals
-from modic.train.evaluation import add_arguments as add_shared
-from modic.train.metrics import Key, level_metrics, numbering_metrics
-from modic.train.naming import CORNERS, compare, there
-from modic.train.spider import split_of
+from modic.train.detector_results import CORNERS, compare, there
+from modic.train.options import add_evaluation_arguments as add_shared
 
 PAPER_IOU = ("0.70", "0.80", "0.78", "0.81", "0.82", "0.81")
 PAPER_CONFIDENCE = ("0.93", "0.98", "0.98", "0.93", "0.97", "0.98")
@@ -58,8 +58,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """`modic evaluate detector`."""
+    from modic.models.weights import load_detector
     from modic.train.loop import prepare
-    from modic.weights import load_detector
 
     device = prepare(args.device, seed=0, threads=args.threads)
     model = load_detector(args.weights, device=device)

@@ -69,7 +69,7 @@ def prepare(device: str, *, seed: int, threads: int) -> str:
     """
     import torch
 
-    from modic.pipeline import resolve_device
+    from modic.models.device import resolve_device
 
     torch.manual_seed(seed)
     if threads:
@@ -184,8 +184,8 @@ def _add(state: State, row: dict[str, Any]) -> None:
 
 def write_history(out: Path, history: list[dict[str, Any]]) -> None:
     """OUT/history.parquet and OUT/learning_curve.png."""
-    from modic.train.columns import write_rows
-    from modic.train.pictures import learning_curve, save_png
+    from modic.tables.described import write_rows
+    from modic.train.plots import learning_curve, save_png
 
     write_rows(out / "history.parquet", history, HISTORY)
     save_png(out / "learning_curve.png", learning_curve(history))

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from modic.association import odds_ratios
-from modic.correction import ABSTAINED, confusion_of, prediction_powered, rogan_gladen
-from modic.epidemiology import clustered_share
+from modic.statistics.intervals import clustered_share
+from modic.statistics.odds_ratios import odds_ratios
+from modic.statistics.prevalence import ABSTAINED, confusion_of, prediction_powered, rogan_gladen
 
 PAPER = np.array([[0.83, 0.085, 0.085], [0.075, 0.85, 0.075], [0.11, 0.11, 0.78]])
 """The paper's sensitivities (standardization); its errors split evenly over the other two grades."""

@@ -23,9 +23,10 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 import pydicom  # noqa: E402
 from distributed import Nanny  # noqa: E402
 
-from modic import pipeline  # noqa: E402
+from modic.models import weights  # noqa: E402
 from modic.phantom.archive import write_archive  # noqa: E402
-from modic.tables import read_table  # noqa: E402
+from modic.run import worker  # noqa: E402
+from modic.tables.store import read_table  # noqa: E402
 
 PATIENTS = 16  # several a shard
 CULPRITS = {"memory": "study.out_of_memory", "assert": "study.internal_error"}
@@ -36,14 +37,14 @@ def dask_setup(process: Any) -> None:
     if isinstance(process, Nanny):
         process.preload = [*process.preload, __file__]
         return
-    grade = pipeline.grade_study
+    grade = worker.grade_study
 
-    def grade_or_harm(pair: Any, *, models: pipeline.Models, **options: Any) -> Any:
+    def grade_or_harm(pair: Any, *, models: weights.Models, **options: Any) -> Any:
         if pair.patient_id in CULPRITS:
             harm(pair.patient_id, models.detector.device)
         return grade(pair, models=models, **options)
 
-    pipeline.grade_study = grade_or_harm
+    worker.grade_study = grade_or_harm
 
 
 def harm(kind: str, device: str) -> None:

@@ -1,4 +1,4 @@
-"""Headers a second: modic.crawl with one process and with two against a plain pydicom loop, taking turns.
+"""Headers a second: modic.archive.crawl with one process and with two against a plain pydicom loop, taking turns.
 
     python tests/benchmarks/headers.py [--files 200000] [--rounds 3] [--source FOLDER_OF_DICOM]
 
@@ -22,10 +22,15 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import dicoms  # noqa: E402
 
-from modic.crawl import crawl  # noqa: E402
-from modic.headers import COLUMNS  # noqa: E402
+from modic.archive.crawl import crawl  # noqa: E402
+from modic.archive.headers import COLUMNS  # noqa: E402
 
-ONE, TWO, AGAIN, PLAIN = "modic.crawl", "modic.crawl, two processes", "modic.crawl, nothing changed", "pydicom"
+ONE, TWO, AGAIN, PLAIN = (
+    "modic.archive.crawl",
+    "modic.archive.crawl, two processes",
+    "modic.archive.crawl, nothing changed",
+    "pydicom",
+)
 WANTED = [keyword for keyword in COLUMNS if keyword != "TransferSyntaxUID"]
 SAMPLE = 3000
 

@@ -46,7 +46,7 @@ def set_up(home: Path) -> tuple[dict[str, str], Path]:
     """Server, pool, deployment and automation, as README says; the environment of commands, and the sleeping study."""
     for patient in ("ann", "sleep-600"):
         dicoms.write(dicoms.study(patient=patient), home / "archive" / patient)
-    preload = ["flows.worker", str(ROOT / "tests" / "fake_worker.py")]
+    preload = ["flows.dask_worker", str(ROOT / "tests" / "fake_worker.py")]
     (home / "cluster.json").write_text(json.dumps({"cluster_kwargs": {"n_workers": 2, "preload": preload}}))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -31,8 +31,8 @@ NUMBER = "%+014.8f"
 CRAWL = """
 import sys, time
 from pathlib import Path
-from modic.crawl import crawl
-from modic.limits import cores
+from modic.archive.crawl import crawl
+from modic.resources import cores
 start = time.perf_counter()
 counts = crawl(Path(sys.argv[1]), index=Path(sys.argv[2]), processes=cores()).counts
 print(f"{time.perf_counter() - start:.0f} s;", counts)

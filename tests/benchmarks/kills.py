@@ -34,9 +34,10 @@ import dicoms  # noqa: E402
 import pyarrow.compute as pc  # noqa: E402
 from test_crashes import reading, tables  # noqa: E402
 
-from modic import query, shards  # noqa: E402
 from modic.cohort import open_cohort  # noqa: E402
 from modic.phantom.archive import write_archive  # noqa: E402
+from modic.run import ledger, shards  # noqa: E402
+from modic.tables import query  # noqa: E402
 
 EACH = {"run": 5, "worker": 1, "grader": 1}  # kills of one cohort
 FAILED = 3  # exit code: some studies failed
@@ -69,7 +70,7 @@ def main() -> None:
 def prepare(home: Path, *, demo: bool) -> dict[str, float]:
     """Archive, a cohort `before` its last studies came, and `undisturbed`; seconds in which each of EACH is there."""
     (home / "cohort.toml").write_text("[run]\nshard_size = 1\npictures = false\n")
-    preload = ["flows.worker", *([] if demo else [str(ROOT / "tests" / "fake_worker.py")])]
+    preload = ["flows.dask_worker", *([] if demo else [str(ROOT / "tests" / "fake_worker.py")])]
     (home / "cluster.yaml").write_text(json.dumps({"cluster_kwargs": {"n_workers": 2, "preload": preload}}))
     for patients in (("sleep-1-a", "sleep-1-b"), ("sleep-1-c", "sleep-1-d", "sleep-1-e", "sleep-1-f", "bug")):
         if demo:
@@ -120,8 +121,10 @@ def kill_and_compare(home: Path, name: str, kill: Callable, moments: list[float]
     trouble += sorted(set(wrong))
     trouble += [f"{table} differs" for table, rows in tables(cohort).items() if rows != tables(undisturbed)[table]]
     trouble += [f"check {check}" for check, rows in query.run_checks(cohort).items() if rows]
-    ledger = shards.ledger(open_cohort(cohort)).filter(pc.field("status") == "graded")  # failed ones are tried again
-    twice = len(ledger) - len(ledger.group_by(["study_key", "fingerprint"]).aggregate([]))
+    finished = ledger.read_ledger(open_cohort(cohort)).filter(
+        pc.field("status") == "graded"
+    )  # failed ones are tried again
+    twice = len(finished) - len(finished.group_by(["study_key", "fingerprint"]).aggregate([]))
     trouble += [f"{twice} finished studies were graded again"] if twice else []
     print(f"{name}: {'; '.join(trouble) or 'nothing was broken'}", flush=True)
     return trouble

@@ -18,12 +18,14 @@ import cv2
 import numpy as np
 
 from modic.config import LevelOptions
-from modic.levels import find_levels, iou
-from modic.records import LEVELS, LevelSet, Volume
-from modic.train.lordosis import bend
-from modic.train.spider import Sample, load_spider, split_of
-from modic.train.transitional import change_count
-from modic.weights import Model, load_detector
+from modic.imaging.volume import Volume
+from modic.levels.detect import iou
+from modic.levels.find import find_levels
+from modic.models.weights import Model, load_detector
+from modic.records import LEVELS, LevelSet
+from modic.train.augment.curvature import bend
+from modic.train.augment.transitional import change_count
+from modic.train.data.spider_slices import Sample, load_spider, split_of
 
 VERTEBRAE = {"vb2": ("T11", "T12", "L1", "L2", "L3", "L4", "L5"), "vb3": ("L1", "L2", "L3", "L4", "L5")}
 DRAWS = 4

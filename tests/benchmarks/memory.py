@@ -93,7 +93,7 @@ def sample(main_process: psutil.Process) -> list[tuple[str, float]]:
     for process in [main_process, *main_process.children(recursive=True)]:
         try:
             line = " ".join(process.cmdline())
-            kind = "server" if "flows.server" in line else "worker" if "spawn_main" in line else "main"
+            kind = "server" if "flows.prefect_server" in line else "worker" if "spawn_main" in line else "main"
             found.append((kind, process.memory_info().rss / 1e6))
         except psutil.Error:
             continue

@@ -46,7 +46,7 @@ def main() -> None:
 def run(folder: Path) -> float:
     """Seconds of one `modic grade` with a temporary server."""
     cluster = folder / "cluster.yaml"
-    preload = ["flows.worker", str(ROOT / "tests" / "fake_worker.py")]
+    preload = ["flows.dask_worker", str(ROOT / "tests" / "fake_worker.py")]
     cluster.write_text(json.dumps({"cluster_kwargs": {"n_workers": WORKERS, "preload": preload}}))
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT")}
     command = [sys.executable, "-m", "modic", "grade", "archive", "--out", "cohort", "--cluster", str(cluster)]

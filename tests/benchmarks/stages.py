@@ -40,12 +40,13 @@ def phantoms(folder: Path) -> Path:
 
 def measure(archive: Path, rounds: int, device: str) -> None:
     """Grade every pair of `archive` `rounds` times."""
+    from modic.archive.crawl import crawl
     from modic.config import Config
-    from modic.crawl import crawl
-    from modic.identify import identify
-    from modic.pair import pair
-    from modic.pipeline import grade_study, load_models
+    from modic.models.weights import load_models
+    from modic.pipeline import grade_study
     from modic.records import Pair
+    from modic.series.identify import identify
+    from modic.series.pair import pair
 
     config = Config()
     found = pair(identify(crawl(archive, index=None).headers, options=config.identify), options=config.pair)

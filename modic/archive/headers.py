@@ -1,0 +1,318 @@
+"""One DICOM file → its header rows, or the reason why it has none. Nothing but the values of `COLUMNS` is kept.
+
+| order | condition                                                              | outcome            |
+|-------|------------------------------------------------------------------------|--------------------|
+| 1     | no `DICM` at byte 128, and no data element at byte 0                   | file.not_dicom     |
+| 2     | cannot be opened or parsed; nested too deeply; inflates to too much    | file.unreadable    |
+| 3     | Modality is not MR and SOPClassUID is no MR image (DICOMDIR, CT, …)    | file.not_mr        |
+| 4     | no SOPInstanceUID, SeriesInstanceUID or StudyInstanceUID               | file.missing_uid   |
+| 5     | no PixelData, Rows, Columns or BitsAllocated                           | file.no_pixels     |
+| 6     | a side over `MAX_SIDE`, over `MAX_FRAMES` frames, over `MAX_BYTES`     | file.absurd_size   |
+| 7     | fewer bytes of PixelData in the file than the header promises          | file.truncated     |
+| 8     | so many more that a row, a column or a frame is not counted            | file.size_mismatch |
+| 9     | otherwise                                                              | one row a frame;   |
+|       | without ImagePositionPatient where a classic image has several frames  |                    |
+"""
+
+import io
+import os
+import struct
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pydicom
+from pydicom.charset import convert_encodings, decode_bytes
+from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import RawDataElement
+from pydicom.errors import InvalidDicomError
+from pydicom.filereader import read_dataset
+from pydicom.tag import Tag
+
+from modic.archive.enhanced_mr import frame_rows
+from modic.archive.fast_headers import AGENT_CODES, CHUNK, PIXEL_DATA, Unusual, quick_elements
+from modic.errors import Reason
+from modic.resources import memory_limit
+
+TEXT, REAL, WHOLE, REALS = pa.string(), pa.float64(), pa.int64(), pa.list_(pa.float64())
+TEXTS = """
+    SOPClassUID SOPInstanceUID StudyInstanceUID SeriesInstanceUID FrameOfReferenceUID TransferSyntaxUID Modality
+    ImageType Manufacturer ManufacturerModelName ScanningSequence SequenceVariant SequenceName ScanOptions
+    MRAcquisitionType ContrastBolusAgent SeriesDescription BodyPartExamined PatientID PatientSex PatientAge
+    PatientBirthDate StudyDate SeriesTime AcquisitionTime PhotometricInterpretation StackID
+"""
+NUMBERS = """
+    MagneticFieldStrength RepetitionTime EchoTime InversionTime FlipAngle DiffusionBValue SliceThickness
+    SpacingBetweenSlices RescaleSlope RescaleIntercept ContrastBolusVolume ContrastBolusTotalDose
+"""
+COUNTS = """
+    EchoTrainLength EchoNumbers SeriesNumber AcquisitionNumber InstanceNumber TemporalPositionIdentifier Rows Columns
+    SamplesPerPixel NumberOfFrames BitsAllocated BitsStored PixelRepresentation
+"""
+VECTORS = "PixelSpacing ImageOrientationPatient ImagePositionPatient"
+COLUMNS: dict[str, pa.DataType] = {
+    keyword: kind
+    for keywords, kind in ((TEXTS, TEXT), (NUMBERS, REAL), (COUNTS, WHOLE), (VECTORS, REALS))
+    for keyword in keywords.split()
+}
+"""DICOM keyword → Arrow type. Several values of one text element are joined by a backslash, as the file holds them;
+of several numbers of REAL and WHOLE the first is kept. What is empty or cannot be parsed is null. An agent that a code
+alone names (Enhanced MR) has the keyword of that code, `CODED`, as its ContrastBolusAgent."""
+
+CODED = "ContrastBolusAgentSequence"
+EXPLICIT_PIXELS = (b"OB", b"OW", b"UN")  # no length can look like one: as numbers they are odd
+EMPTY_ROW: dict[str, Any] = {"frame": 0, **dict.fromkeys(COLUMNS)}
+TAGS = {int(Tag(keyword)): keyword for keyword in COLUMNS if keyword != "TransferSyntaxUID"}
+CHARSET = 0x00080005
+AGENT = int(Tag("ContrastBolusAgent"))
+WANTED: list[Any] = [*TAGS, CHARSET, AGENT_CODES]
+MAX_SIDE = 8192
+MAX_FRAMES = 20_000
+MAX_BYTES = 2**31
+MR_IMAGE = "1.2.840.10008.5.1.4.1.1.4"
+ENHANCED = frozenset({f"{MR_IMAGE}.1", f"{MR_IMAGE}.4"})  # Enhanced MR, Legacy Converted Enhanced MR
+MR_CLASSES = ENHANCED | {MR_IMAGE}
+DEFLATED = "1.2.840.10008.1.2.1.99"
+UNCOMPRESSED = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", DEFLATED})
+MAX_INFLATED = 2**28
+SLOW_MIB = 1024  # of memory that pydicom may take for one header, whatever lengths the file claims
+META_MOST = 2048  # bytes in which the file meta information names the transfer syntax
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Elements:
+    """Elements of a data set as the file holds them, and where PixelData begins (None where there is none)."""
+
+    transfer_syntax: str
+    raw: Mapping[int, tuple[str, bytes]]  # tag → (VR, value)
+    pixels_at: int | None
+    little_endian: bool = True
+    inflated: bytes | None = None  # a deflated data set
+
+    def read(self, descriptor: int, size: int, at: int) -> bytes:
+        """Bytes of the data set; `at` counts as `pixels_at` does."""
+        return os.pread(descriptor, size, at) if self.inflated is None else self.inflated[at : at + size]
+
+
+def read_rows(path: str) -> list[Row] | Reason:
+    """One row a frame (`frame`, then COLUMNS) of the MR image file at `path`, or why not.
+
+    Raises OSError where the file cannot be opened, which says nothing about its content.
+    """
+    with open(path, "rb", buffering=0) as file:  # noqa: PTH123  (a Path for each of a million files is slow)
+        try:
+            return _read(file)
+        except InvalidDicomError:
+            return Reason.FILE_NOT_DICOM
+        except Exception:  # noqa: BLE001  (what pydicom meets in broken files: RecursionError, struct.error, KeyError, …)
+            return Reason.FILE_UNREADABLE
+
+
+def _read(file: BinaryIO) -> list[Row] | Reason:
+    try:
+        elements = Elements(*quick_elements(file.fileno(), TAGS))
+        row = _row(elements, convert_ascii)
+    except (Unusual, struct.error):
+        with memory_limit(SLOW_MIB):
+            elements = slow_elements(file)
+        row = _row(elements, _converter(elements))
+    reason = _refusal(row, elements, file)
+    if reason is not None:
+        return reason
+    if row["SOPClassUID"] in ENHANCED:
+        file.seek(0)
+        with memory_limit(SLOW_MIB):
+            return frame_rows(row, pydicom.dcmread(file, stop_before_pixels=True))
+    if row["NumberOfFrames"] and row["NumberOfFrames"] > 1:  # a classic header has one position for all of them
+        return [{**row, "ImagePositionPatient": None, "frame": index} for index in range(row["NumberOfFrames"])]
+    return [row]
+
+
+def slow_elements(file: BinaryIO) -> "Elements":
+    """The elements of `TAGS` by pydicom, which knows every transfer syntax. Raises what pydicom raises."""
+    file.seek(0)
+    head = file.read(CHUNK)
+    bare = head[128:132] != b"DICM"
+    if bare and head[:2] not in (b"\x08\x00", b"\x02\x00", b"\x00\x08", b"\x00\x02"):
+        raise InvalidDicomError
+    if DEFLATED.encode() in head[:META_MOST]:
+        return _inflated_elements(file)
+    file.seek(0)
+    with os.fdopen(os.dup(file.fileno()), "rb") as buffered:
+        dataset = pydicom.dcmread(buffered, stop_before_pixels=True, force=bare, specific_tags=WANTED)
+        at = buffered.tell()
+    syntax = str(dataset.file_meta.get("TransferSyntaxUID", "")) if hasattr(dataset, "file_meta") else ""
+    implicit, little = dataset.original_encoding
+    syntax = syntax or ("1.2.840.10008.1.2" if implicit else "1.2.840.10008.1.2.1" if little else "1.2.840.10008.1.2.2")
+    if bare and not len(dataset):
+        raise ValueError("empty")
+    order = "<HH" if little else ">HH"
+    tag = os.pread(file.fileno(), 4, at)
+    found = len(tag) == 4 and struct.unpack(order, tag) == (0x7FE0, 0x0010)
+    return Elements(syntax, _all_raw(dataset), at if found else None, bool(little))
+
+
+def _inflated_elements(file: BinaryIO) -> "Elements":
+    """The elements of a deflated data set, which may hold at most `MAX_INFLATED` bytes (a few may inflate to many)."""
+    file.seek(0)
+    content = file.read(MAX_INFLATED)
+    (length,) = struct.unpack_from("<I", content, 140)  # (0002,0000) File Meta Information Group Length
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    inflated = inflater.decompress(content[144 + length :], MAX_INFLATED)
+    if not inflater.eof:
+        raise ValueError("cut off, or larger than can be")
+    buffer = io.BytesIO(inflated)
+    dataset = read_dataset(buffer, False, True, stop_when=lambda tag, *_: tag == PIXEL_DATA, specific_tags=WANTED)
+    at = buffer.tell()
+    return Elements(DEFLATED, _all_raw(dataset), at if at + 12 < len(inflated) else None, True, inflated)
+
+
+def _all_raw(dataset: pydicom.Dataset) -> dict[int, tuple[str, bytes]]:
+    tags = {int(key) for key in dataset.keys()}  # noqa: SIM118  (a Dataset is no dict)
+    raw = {tag: _raw(dataset, tag) for tag in tags - {AGENT_CODES}}
+    if AGENT_CODES in tags and dataset.get_item(AGENT_CODES).value and not raw.get(AGENT, ("", b""))[1].strip():
+        raw[AGENT] = ("LO", CODED.encode())
+    return raw
+
+
+def _raw(dataset: pydicom.Dataset, tag: int) -> tuple[str, bytes]:
+    element = dataset.get_item(tag)
+    if not isinstance(element, RawDataElement):  # pydicom converts only the character set at once
+        values = element.value if not isinstance(element.value, str) else [element.value]
+        return "CS", "\\".join(map(str, values or [])).encode("ascii", "replace")
+    known = tag in TAGS and element.VR in (None, "UN")
+    return dictionary_VR(tag) if known else str(element.VR), element.value or b""
+
+
+def _decoder(elements: "Elements") -> Callable[[bytes], str]:
+    """How text is decoded under the file's SpecificCharacterSet; what it cannot tell becomes a replacement mark."""
+    names = elements.raw.get(CHARSET, ("CS", b""))[1].decode("ascii", "replace").split("\\")
+    try:
+        encodings = convert_encodings(names)
+    except Exception:  # noqa: BLE001  (an unknown character set is no reason to lose a file)
+        encodings = ["iso8859"]
+
+    def decode(value: bytes) -> str:
+        if value.isascii() and b"\x1b" not in value:
+            return value.decode("ascii")
+        try:
+            return decode_bytes(value, encodings, set())
+        except Exception:  # noqa: BLE001
+            return value.decode("utf-8", "replace")
+
+    return decode
+
+
+def _row(elements: "Elements", convert_one: Callable[[str, str, bytes], Any]) -> Row:
+    row = dict(EMPTY_ROW)
+    row["TransferSyntaxUID"] = elements.transfer_syntax or None
+    for tag, (vr, value) in elements.raw.items():
+        keyword = TAGS.get(tag)
+        if keyword and value:
+            row[keyword] = convert_one(keyword, vr, value)
+    return row
+
+
+@lru_cache(maxsize=10_000)
+def convert_ascii(keyword: str, vr: str, value: bytes) -> Any:
+    """The value of a little-endian ASCII element; slices of a series share most. Raises `Unusual` for other text."""
+    if vr not in BINARY and (not value.isascii() or b"\x1b" in value):
+        raise Unusual
+    return convert(COLUMNS[keyword], numbers_or_text(vr, value, True, lambda text: text.decode("ascii")))
+
+
+def _converter(elements: "Elements") -> Callable[[str, str, bytes], Any]:
+    """How one value of this file is converted, whatever its byte order and character set."""
+    decode, little = _decoder(elements), elements.little_endian
+
+    def convert_one(keyword: str, vr: str, value: bytes) -> Any:
+        return convert(COLUMNS[keyword], numbers_or_text(vr, value, little, decode))
+
+    return convert_one
+
+
+BINARY = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d"}
+
+
+def numbers_or_text(vr: str, value: bytes, little: bool, decode: Callable[[bytes], str]) -> list[Any]:
+    """The values of one element: numbers for binary VRs, else text cut at backslashes and stripped."""
+    if vr in BINARY:
+        code = BINARY[vr]
+        count = len(value) // struct.calcsize(code)
+        return list(struct.unpack_from(f"{'<' if little else '>'}{count}{code}", value))
+    return [part.strip(" \0\t\r\n") for part in decode(value).split("\\")]
+
+
+def convert(kind: pa.DataType, values: list[Any]) -> Any:
+    """`values` of one element as the column's type holds them; None where empty or not to be parsed."""
+    if kind is TEXT:
+        return "\\".join(map(str, values)) or None
+    try:
+        if kind is REALS:
+            return [_finite(value) for value in values]
+        number = _finite(values[0])
+        return number if kind is REAL else _whole(number)
+    except (ValueError, OverflowError, IndexError):
+        return None
+
+
+def _finite(value: Any) -> float:
+    number = float(value)
+    if not abs(number) < 1e300:
+        raise ValueError("not finite")
+    return number
+
+
+def _whole(number: float) -> int:
+    if abs(number) > 2**53 or number != int(number):
+        raise ValueError("not whole")
+    return int(number)
+
+
+def _refusal(row: Row, elements: "Elements", file: BinaryIO) -> Reason | None:
+    if row["Modality"] != "MR" and row["SOPClassUID"] not in MR_CLASSES:
+        return Reason.FILE_NOT_MR
+    if not all(row[key] for key in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")):
+        return Reason.FILE_MISSING_UID
+    needed = [row[key] for key in ("Rows", "Columns", "BitsAllocated")]
+    if elements.pixels_at is None or not all(needed):
+        return Reason.FILE_NO_PIXELS
+    rows, columns, bits = needed
+    frames = 1 if row["NumberOfFrames"] is None else row["NumberOfFrames"]
+    samples = 1 if row["SamplesPerPixel"] is None else row["SamplesPerPixel"]
+    size = rows * columns * frames * samples * bits // 8
+    if min(size, frames, samples) < 1 or frames > MAX_FRAMES or size > MAX_BYTES or max(rows, columns) > MAX_SIDE:
+        return Reason.FILE_ABSURD_SIZE
+    return _wrong_length(elements, size, columns * bits // 8, file.fileno())
+
+
+def _wrong_length(elements: "Elements", size: int, row: int, descriptor: int) -> Reason | None:
+    """Whether PixelData is shorter than `size` bytes, or a `row` of bytes or more longer (padding is shorter)."""
+    total = os.fstat(descriptor).st_size if elements.inflated is None else len(elements.inflated)
+    at = elements.pixels_at or 0
+    head = elements.read(descriptor, 12, at)
+    start = at + (12 if head[4:6] in EXPLICIT_PIXELS else 8)  # the file's own word for its syntax may be wrong
+    if elements.transfer_syntax not in UNCOMPRESSED:
+        return None if _fragments_whole(descriptor, start, total) else Reason.FILE_TRUNCATED
+    order = "<I" if elements.little_endian else ">I"
+    (length,) = struct.unpack_from(order, head, start - at - 4)
+    if min(length, total - start) < size:
+        return Reason.FILE_TRUNCATED
+    return Reason.FILE_SIZE_MISMATCH if length - size >= row else None
+
+
+def _fragments_whole(descriptor: int, at: int, total: int) -> bool:
+    """Whether every fragment of encapsulated pixel data ends within the file. A missing last delimiter is forgiven."""
+    fragments = 0
+    while at + 8 <= total:
+        tag, length = struct.unpack("<II", os.pread(descriptor, 8, at))
+        if tag == 0xE0DDFFFE:
+            break
+        if tag != 0xE000FFFE or at + 8 + length > total:
+            return False
+        at, fragments = at + 8 + length, fragments + 1
+    return fragments > 1  # the first is the offset table

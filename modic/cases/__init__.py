@@ -1,0 +1,1 @@
+"""Cases to look at: their images, which come first, and the viewer."""

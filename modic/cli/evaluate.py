@@ -1,0 +1,35 @@
+"""`modic evaluate`."""
+
+from typing import Any
+
+from modic.cli.options import add_command, add_models
+
+DETECTOR = """\
+  modic evaluate detector --data archive=/archive/lumbar --labels boxes.csv --part all --out mine/levels
+
+Per level, overlap with the given boxes (IoU) and confidence, beside the paper's; the share of discs, slices and
+patients named right; and whether what was named wrong was called uncertain."""
+CLASSIFIER = """\
+  modic evaluate classifier --data archive=/archive/lumbar --labels readings.csv --part all --out mine/grades
+  modic evaluate classifier --data archive=/archive/lumbar --labels readings.csv --part all --slices 1 --out mine/thin
+
+Sensitivity, specificity, F1, Cohen's kappa, ROC areas, calibration, abstention and coverage, each with a 95 % interval
+by patient. Real discs, real discs with a painted type 1 and synthetic discs are never added up."""
+
+
+def add(commands: Any, wanted: bool) -> None:
+    examples = f"{DETECTOR.splitlines()[0]}\n{CLASSIFIER}"
+    evaluate = add_command(
+        commands, "evaluate", None, "measure a detector or a classifier on labelled patients", examples
+    )
+    if not wanted:
+        return
+    from modic.train import evaluate_classifier, evaluate_detector
+    from modic.train.data import COCO_HELP, DATA_HELP
+
+    modules = {"detector": evaluate_detector, "classifier": evaluate_classifier}
+    about = {
+        "detector": f"{DETECTOR}\n\n{DATA_HELP}\n\n{COCO_HELP}",
+        "classifier": f"{CLASSIFIER}\n\n{DATA_HELP}",
+    }
+    add_models(evaluate, "evaluate", modules, about)

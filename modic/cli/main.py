@@ -1,0 +1,83 @@
+"""The command line. Every import that costs time is inside the command that needs it, so that `--help` is quick.
+
+Exit codes: 0 every study ended graded or excluded; 3 the run finished and some studies failed; 2 wrong arguments or
+configuration, said in one line; 1 the run itself failed.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+from modic import __doc__ as about
+from modic.cli.options import RUN_FAILED, WRONG_USAGE
+from modic.errors import ModicError, UsageError
+
+COMMANDS = (
+    "demo",
+    "grade",
+    "status",
+    "query",
+    "check",
+    "report",
+    "dictionary",
+    "export",
+    "review",
+    "validate",
+    "train",
+    "evaluate",
+    "study",
+)
+"""In the order of `--help`; one module of modic.cli each."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code (argparse itself exits with 2)."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    options = parser(given[0] if given else "").parse_args(given)
+    try:
+        return int(options.command(options))
+    except UsageError as error:
+        print(f"modic: {one_line(error)}", file=sys.stderr)
+        return WRONG_USAGE
+    except ModicError as error:
+        print(f"modic: the run failed: {one_line(error)}", file=sys.stderr)
+        return RUN_FAILED
+    except KeyboardInterrupt:
+        print("modic: stopped; what is finished is kept", file=sys.stderr)
+        return RUN_FAILED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has had enough: `| head`
+        return RUN_FAILED
+    except OSError as error:  # without the file's name, which may be a patient's
+        print(f"modic: the run failed: {error.strerror or type(error).__name__}", file=sys.stderr)
+        return RUN_FAILED
+
+
+def one_line(error: Exception) -> str:
+    """What an error says, on one line and without anything that a terminal would obey."""
+    return "".join(one if one.isprintable() else "�" for one in " ".join(str(error).split()))
+
+
+def parser(wanted: str = "") -> argparse.ArgumentParser:
+    """All commands; options that cost an import are added for the `wanted` one alone."""
+    top = argparse.ArgumentParser(
+        prog="modic", description=about, epilog="modic COMMAND --help says more. Research use only."
+    )
+    top.add_argument("--version", action=_Version, nargs=0, help="say the version and stop")
+    commands = top.add_subparsers(metavar="COMMAND", required=True)
+    for name in COMMANDS:
+        import_module(f"modic.cli.{name}").add(commands, name == wanted)
+    return top
+
+
+class _Version(argparse.Action):
+    """Looks the version up only when asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from importlib.metadata import version
+
+        print(f"modic {version('modic')}")
+        parser.exit()

@@ -1,0 +1,24 @@
+"""`modic report`."""
+
+import argparse
+from typing import Any
+
+from modic.cli.options import COHORT, OK, add_command
+
+
+def add(commands: Any, wanted: bool) -> None:
+    examples = """\
+  modic report lumbar-2026
+
+Every run writes its report; this writes it anew, for example after `modic validate`, whose corrected prevalences it
+then shows. Prints the path of the page, which opens in a browser without a server or network."""
+    report = add_command(commands, "report", run, "write the HTML report of the last finished run again", examples)
+    report.add_argument("cohort", **COHORT)
+
+
+def run(options: argparse.Namespace) -> int:
+    """`modic report`."""
+    from modic.report.page import write_report
+
+    print(write_report(options.cohort))
+    return OK

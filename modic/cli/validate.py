@@ -1,0 +1,40 @@
+"""`modic validate`."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from modic.cli.options import COHORT, OK, add_command
+
+
+def add(commands: Any, wanted: bool) -> None:
+    examples = """\
+  modic validate lumbar-2026 --labels readings-A.csv readings-B.csv
+  modic validate lumbar-2026 --labels clinic.csv --out clinic-validation
+
+Columns of the CSV: study_key (or study_uid, or patient_id), level (T12/L1 to L5/S1), mc (0, 1, 2; blank: not readable),
+reader. The pages of `modic review` export this form. Prints sensitivity, specificity, balanced accuracy, F1, Cohen's
+kappa, calibration and more, each with a 95 % interval, and writes them; what lies in COHORT/validation is used by
+`modic report` and modic.open(COHORT).corrected_prevalence()."""
+    validate = add_command(commands, "validate", run, "measure the grades of a cohort against human readers", examples)
+    validate.add_argument("cohort", **COHORT)
+    validate.add_argument(
+        "--labels",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="FILE",
+        help="CSV, one row for each disc that a reader read",
+    )
+    validate.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: COHORT/validation)")
+
+
+def run(options: argparse.Namespace) -> int:
+    """`modic validate`."""
+    from modic.reader_study.validation import validate
+
+    out = options.out or options.cohort / "validation"
+    tables = validate(options.cohort, options.labels, out)
+    print("\n\n".join(table.text() for table in tables))
+    print(f"\nwritten: {out}/validation.md, readings.parquet, confusion.parquet, metrics.parquet, calibration.parquet")
+    return OK

@@ -1,0 +1,91 @@
+"""Identifiers → keyed hashes. Without the cohort's key nobody can go back, nor test a guessed patient id."""
+
+import hmac
+import os
+import secrets
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from modic.errors import UsageError
+
+KEY_FILE = "pseudonym.key"
+KEY_BYTES = 32
+DIGITS = 16
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Pseudonyms:
+    """HMAC-SHA256 under the cohort's own key, 16 hex digits behind a prefix that says of what.
+
+    The parts of an identifier are length-prefixed, so that no two lists of parts are hashed alike.
+    """
+
+    _key: bytes
+
+    @classmethod
+    def open(cls, private: Path) -> "Pseudonyms":
+        """The key in `private/pseudonym.key`, made (with the folder, mode 0700) where there is none.
+
+        Several processes may call this at once: all get the same key. The file is mode 0600 from its first moment and
+        appears whole. Raises UsageError where the key cannot be read or made, or has not 32 bytes.
+        """
+        try:
+            private.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path = private / KEY_FILE
+            if not path.exists():
+                _make_key(path)
+            key = path.read_bytes()
+        except OSError as error:
+            raise UsageError(f"the pseudonym key in {private} cannot be read or made: {error.strerror}") from error
+        if len(key) != KEY_BYTES:
+            raise UsageError(f"{path} is not a pseudonym key of {KEY_BYTES} bytes; restore it from a backup")
+        return cls(key)
+
+    def patient(self, patient_id: str) -> str:
+        """`p_` and 16 hex digits."""
+        return "p_" + self._hash("patient", patient_id)[:DIGITS]
+
+    def study(self, study_uid: str) -> str:
+        """`s_` and 16 hex digits."""
+        return "s_" + self._hash("study", study_uid)[:DIGITS]
+
+    def series(self, series_uid: str, stack: int = 0) -> str:
+        """`r_` and 16 hex digits; each stack of a series has its own."""
+        return "r_" + self._hash("series", series_uid, stack)[:DIGITS]
+
+    def scanner(self, text: str) -> str:
+        """`unlisted_` and 8 hex digits, for text in place of a scanner's name (modic.deidentify.scanner_names)."""
+        return "unlisted_" + self._hash("scanner", text)[:8]
+
+    def fingerprint(self, *parts: object) -> str:
+        """64 hex digits that change whenever a part does. Parts are text, numbers, or tuples or lists of such."""
+        return self._hash("fingerprint", *parts)
+
+    def _hash(self, *parts: object) -> str:
+        return hmac.new(self._key, _encode(parts), sha256).hexdigest()
+
+
+def _encode(part: object) -> bytes:
+    if isinstance(part, (tuple, list)):
+        body, kind = b"".join(map(_encode, part)), b"l"
+    else:
+        body, kind = str(part).encode("utf-8", "surrogateescape"), b"t"
+    return kind + len(body).to_bytes(8, "big") + body
+
+
+def _make_key(path: Path) -> None:
+    """Write a new key beside `path` and link it there; whoever links first wins, and the others' keys are gone."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(secrets.token_bytes(KEY_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return
+    finally:
+        temporary.unlink()

@@ -1,0 +1,190 @@
+"""The study's folder: regions read, checked and dealt once, before anything is trained.
+
+STUDY/
+  folds.parquet  out_of_fold.parquet  comparisons.parquet  report.html  report.md  …     written at the end
+  shards/<fold>.parquet     finished folds, immutable, each appears whole: what a killed study goes on from
+  private/   mode 0700: images of the discs, the design with its paths, who each patient is, checkpoints
+"""
+
+import csv
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from modic.cohort import Cohort
+from modic.errors import UsageError
+from modic.experiment.design import Design, Fold, as_plain, design_from
+from modic.experiment.split import Dealt, deal
+from modic.files import write_json
+from modic.train.data import KINDS
+from modic.train.data.discs import Disc, load_discs, save_discs
+
+MAY_CHANGE = frozenset({"out", "device"})
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """A study that can be trained: its design, its regions, and who is in which fold."""
+
+    design: Design
+    discs: list[Disc]  # `patient` is a number within the study
+    dealt: Dealt
+
+    @property
+    def labels(self) -> np.ndarray:
+        """int (n,) Modic types."""
+        return np.array([disc.label for disc in self.discs])
+
+    @property
+    def classes(self) -> tuple[int, ...]:
+        """The types that occur."""
+        return tuple(np.unique(self.labels).tolist())
+
+    @property
+    def patients(self) -> int:
+        """How many."""
+        return len({disc.patient for disc in self.discs})
+
+    def line(self) -> str:
+        """What is compared on what, for a terminal."""
+        counts = ", ".join(f"MC{k} {int((self.labels == k).sum())}" for k in self.classes)
+        design = self.design
+        return (
+            f"{len(self.discs)} discs of {self.patients} patients ({counts}); {len(design.normalizations)} "
+            f"normalizations × {design.repeats} repeats × {design.folds} folds"
+        )
+
+
+def shard_path(out: Path, fold: Fold) -> Path:
+    """The file of a finished fold."""
+    return out / "shards" / f"{fold.id}.parquet"
+
+
+def unfinished(design: Design) -> list[Fold]:
+    """The folds that have no file yet."""
+    return [fold for fold in design.shards if not shard_path(design.out, fold).is_file()]
+
+
+def prepare(design: Design, *, say: Callable[[str], None] = print) -> Study:
+    """Read, check and deal everything, or find it as an earlier call with the same options left it.
+
+    Raises UsageError for data that cannot be studied, and where `design.out` holds another study or other things.
+    """
+    private = design.out / "private"
+    check_out(design)
+    if (private / "design.json").is_file():
+        return open_study(design.out)
+    private.mkdir(parents=True, exist_ok=True, mode=0o700)
+    discs = read_discs(design, say)
+    labels, names = np.array([disc.label for disc in discs]), np.array([_name(disc) for disc in discs])
+    dealt = deal(labels, names, repeats=design.repeats, folds=design.folds, seed=design.seed)
+    save_discs(private / "discs.npz", _numbered(discs, private / "patients.csv"))
+    np.savez(private / "dealt.npz", test_fold=dealt.test_fold, stop=dealt.stop)
+    write_json(private / "design.json", _record(design))  # last: from now on the study is prepared
+    open_study.cache_clear()
+    return open_study(design.out)
+
+
+def check_out(design: Design) -> None:
+    """Raise UsageError where the study's folder is something else, or holds a study with other options."""
+    earlier = design.out / "private" / "design.json"
+    if earlier.is_file():
+        _refuse_other(json.loads(earlier.read_text(encoding="utf-8")), _record(design), design.out)
+    elif design.out.exists() and (not design.out.is_dir() or any(x.name != "private" for x in design.out.iterdir())):
+        raise UsageError(f"{design.out} is not empty and not a study; name a new folder")
+
+
+@lru_cache(maxsize=1)
+def open_study(out: Path) -> Study:
+    """A prepared study, read once a process. Raises UsageError where `out` holds none."""
+    private = out / "private"
+    try:
+        record = json.loads((private / "design.json").read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{out} holds no study; run `modic study normalization --out {out}` first") from error
+    record.pop("labels_sha256")
+    with np.load(private / "dealt.npz") as file:
+        dealt = Dealt(file["test_fold"], file["stop"])
+    return Study(design_from(record | {"out": str(out)}), load_discs(private / "discs.npz"), dealt)
+
+
+def read_discs(design: Design, say: Callable[[str], None]) -> list[Disc]:
+    """All discs of `design.data`, cut alike. Raises UsageError for a source that is unknown or cannot be read."""
+    from modic.train.classifier import read_sources
+
+    synthetic = [source for source in design.data if source.startswith("synthetic=")]
+    others = tuple(source for source in design.data if source not in synthetic)
+    discs = [disc for source in synthetic for disc in _synthetic(source, design, say)]
+    if others:
+        options = design.training(Fold("none", 0, 0), classes=(), n_train=1, out=design.out / "private")
+        if any(source.split("=")[0] in KINDS for source in others):
+            say("reading images …")
+        discs += read_sources(replace(options, data=others, labels=design.labels, detector=design.detector))
+    if not discs:
+        raise UsageError("--data: name at least one source, such as synthetic=912")
+    return discs
+
+
+def _synthetic(source: str, design: Design, say: Callable[[str], None]) -> list[Disc]:
+    from modic.experiment.synthetic import synthetic_discs
+
+    value = source.partition("=")[2]
+    if not value.isdigit() or int(value) < 1:
+        raise UsageError(f"--data {source}: give a number of patients, such as synthetic=912")
+
+    def tell(done: int) -> None:
+        if done % 100 == 0:
+            say(f"{done} of {value} synthetic patients imaged")
+
+    return synthetic_discs(int(value), design.preprocessing, lesion_depth=design.lesion_depth, tell=tell)
+
+
+def _name(disc: Disc) -> str:
+    """Two sources may call two patients the same."""
+    return f"{disc.source} {disc.patient}"
+
+
+def _numbered(discs: list[Disc], key: Path) -> list[Disc]:
+    """With numbers for patients; which is whose is kept in `key`."""
+    numbers = {name: f"{i + 1:04}" for i, name in enumerate(dict.fromkeys(map(_name, discs)))}
+    with key.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["patient", "source_and_patient_id"])
+        writer.writerows((number, name) for name, number in numbers.items())
+    return [replace(disc, patient=numbers[_name(disc)]) for disc in discs]
+
+
+def _record(design: Design) -> dict[str, Any]:
+    """What must be the same for a study to go on."""
+    sha256 = None
+    if design.labels:
+        try:
+            sha256 = hashlib.sha256(design.labels.read_bytes()).hexdigest()
+        except OSError as error:
+            raise UsageError(f"--labels {design.labels} cannot be read: {error.strerror}") from error
+    return as_plain(design) | {"labels_sha256": sha256}
+
+
+def _refuse_other(theirs: dict[str, Any], ours: dict[str, Any], out: Path) -> None:
+    differ = sorted(key for key in (ours.keys() | theirs.keys()) - MAY_CHANGE if ours.get(key) != theirs.get(key))
+    if differ == ["labels_sha256"]:
+        raise UsageError(f"the labels have changed since {out} was begun; give another --out")
+    if differ:
+        said = "; ".join(f"{key} was {theirs.get(key)}, now {ours.get(key)}" for key in differ)
+        raise UsageError(f"{out} holds a study with other options ({said}); repeat them, or give another --out")
+
+
+@contextmanager
+def locked(design: Design) -> Iterator[None]:
+    """One run at a time writes a study. Raises UsageError where another does, or `out` is something else."""
+    check_out(design)
+    (design.out / "private").mkdir(parents=True, exist_ok=True, mode=0o700)
+    with Cohort(design.out).lock():
+        yield

@@ -1,0 +1,50 @@
+"""Files that appear whole or not at all: text, JSON, Parquet."""
+
+import json
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+
+def write_json(path: Path, value: Any) -> Path:
+    """`write_whole` of a value."""
+    return write_whole(path, json.dumps(value, ensure_ascii=False))
+
+
+def write_whole(path: Path, content: str | bytes) -> Path:
+    """Write `path` so that it appears whole or not at all, also after a kill or a power cut; returns it."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    with temporary.open("wb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    sync_directory(path.parent)
+    return path
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory as durable as the files."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_table(table: pa.Table, path: Path) -> None:
+    """Write `path` so that it appears whole or not at all, also after a kill or a power cut.
+
+    Until it is whole it lies beside `path` under a hidden name that pandas, pyarrow and DuckDB all pass over.
+    """
+    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.part.parquet.tmp")
+    with temporary.open("wb") as file:
+        pq.write_table(table, file, compression="zstd", row_group_size=100_000, write_page_checksum=True)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    sync_directory(path.parent)

@@ -1,0 +1,1 @@
+"""Regions to grades, and where in the image the classifier saw them."""

@@ -1,0 +1,1 @@
+"""Labels that readers gave: tables of grades and boxes, and the names of levels in them."""

@@ -1,0 +1,224 @@
+"""`--labels FILE.csv`: one row a disc, by patient or study, with its Modic type, its box, or both.
+
+| column                  | meaning                                                                             |
+|-------------------------|-------------------------------------------------------------------------------------|
+| `patient_id`, `study_uid` | who; at least one of the two                                                      |
+| `level`                 | T12/L1 … L5/S1 (`T12-L1`, `L5S1`, `L4/5` are read too)                              |
+| `mc`                    | 0, 1, 2; blank or 3 is left out by the classifier                                   |
+| `x0`, `y0`, `x1`, `y1`  | box on T2, pixels, origin at the centre of the first pixel; all four or none        |
+| `slice`                 | its T2 slice, counted from 0 from the patient's right; blank is the middle one      |
+
+Other columns are ignored. UTF-8, separated by commas, semicolons or tabs.
+"""
+
+import csv
+import io
+import math
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from modic.errors import UsageError
+from modic.labels.level_names import disc_rank, shown
+from modic.labels.tally import Tally
+from modic.records import LEVELS
+
+WHO = ("patient_id", "study_uid")
+BOX = ("x0", "y0", "x1", "y1")
+BLANK = frozenset({"", "na", "nan", "none", "null"})
+Box = tuple[float, float, float, float]
+Row = dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """One row. `level` is an index in LEVELS; `mc` is None where blank; `box` in T2 pixels."""
+
+    line: int
+    patient: str  # "" where the row names only a study
+    study: str
+    level: int
+    mc: int | None
+    box: Box | None
+    slice_index: int | None
+
+    @property
+    def where(self) -> str:
+        """For a tally."""
+        return f"line {self.line}"
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """A file of labels, checked by itself; `other_levels` are lines of discs that are not graded, such as T11/T12."""
+
+    path: Path
+    columns: frozenset[str]
+    rows: tuple[Label, ...]
+    other_levels: tuple[str, ...]
+
+    def graded(self, tally: Tally) -> list[Label]:
+        """Rows of type 0 to 2; the others are counted. Raises UsageError where the file has no column `mc`."""
+        if "mc" not in self.columns:
+            raise UsageError(f"{self.path} has no column mc (0, 1, 2 or blank), which the classifier learns from")
+        self._count_other(tally)
+        for label in self.rows:
+            if label.mc not in (0, 1, 2):
+                tally.skip("labels blank or of type 3", label.where)
+        return [label for label in self.rows if label.mc in (0, 1, 2)]
+
+    def boxed(self, tally: Tally) -> list[Label]:
+        """Rows with a box; the others are counted. Raises UsageError where the file has no columns for boxes."""
+        if not self.columns.issuperset(BOX):
+            raise UsageError(f"{self.path} has no columns x0, y0, x1, y1 (T2 pixels), which the detector learns from")
+        self._count_other(tally)
+        for label in self.rows:
+            if label.box is None:
+                tally.skip("labels without a box", label.where)
+        return [label for label in self.rows if label.box is not None]
+
+    def _count_other(self, tally: Tally) -> None:
+        if self.other_levels:
+            tally.skip("labels of discs outside T12/L1 to L5/S1", *self.other_levels)
+
+
+def read_labels(path: Path) -> Labels:
+    """Read and check the whole file. Raises UsageError naming the file, the line and the cure."""
+    rows, columns = csv_rows(path, WHO)
+    labels, other = [], []
+    for line, row in rows:
+        rank = level_rank(row, f"{path} line {line}")
+        if 0 <= rank < len(LEVELS):
+            labels.append(_label(row, rank, line, f"{path} line {line}"))
+        else:
+            other.append(f"line {line}")
+    if not labels:
+        raise UsageError(f"{path} holds no label; give rows with patient_id, level and mc")
+    refuse_twice(path, labels, lambda label: (label.patient, label.study))
+    return Labels(path, columns, tuple(labels), tuple(other))
+
+
+def level_rank(row: Row, where: str) -> int:
+    """Place of the row's level in LEVELS; outside 0-5 for a disc that is not graded. Raises UsageError for no disc."""
+    rank = disc_rank(row["level"])
+    if rank is None:
+        raise UsageError(f"{where}: level {shown(row['level'])!r} is none; give one of {', '.join(LEVELS)}")
+    return rank
+
+
+def refuse_twice(path: Path, labels: Iterable[Label], key: Callable[[Label], Hashable]) -> None:
+    """Raise UsageError where two labels with one key (a patient or a study) are of one level."""
+    first: dict[Hashable, Label] = {}
+    for label in labels:
+        earlier = first.setdefault((key(label), label.level), label)
+        if earlier is not label:
+            what = f"{path} lines {earlier.line} and {label.line} are both {LEVELS[label.level]} of one patient"
+            raise UsageError(f"{what}; keep one, or tell studies apart by study_uid")
+
+
+def by_patient(path: Path, rows: list[Label]) -> dict[str, list[Label]]:
+    """For sources whose files are named by patient. Raises UsageError where a row names none, or several studies."""
+    found: dict[str, list[Label]] = defaultdict(list)
+    for label in rows:
+        if not label.patient:
+            raise UsageError(f"{path} line {label.line}: patient_id is blank; files are found by it")
+        found[label.patient].append(label)
+    refuse_twice(path, rows, lambda label: label.patient)
+    for labels in found.values():
+        other = next((label for label in labels if label.study != labels[0].study), None)
+        if other is not None:
+            lines = f"lines {labels[0].line} and {other.line}"
+            raise UsageError(f"{path} {lines} name two studies of a patient; files named by patient hold only one")
+    return dict(found)
+
+
+def csv_rows(path: Path, who: tuple[str, ...]) -> tuple[list[tuple[int, Row]], frozenset[str]]:
+    """(line, values by column) and the columns, all lower case and stripped.
+
+    Raises UsageError where the file cannot be read, or lacks `level` and every column of `who`.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not UTF-8; save it as CSV UTF-8") from error
+    except OSError as error:
+        raise UsageError(f"--labels {path} cannot be read: {error.strerror}") from error
+    header, *_ = text.splitlines() or [""]
+    delimiter = max(",;\t", key=header.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    try:
+        names = [name.strip().lower() for name in next(reader, [])]
+        _check_columns(path, names, who)
+        rows = [
+            (reader.line_num, _row(path, reader.line_num, names, row)) for row in reader if any(map(str.strip, row))
+        ]
+    except csv.Error as error:
+        raise UsageError(f"{path} line {reader.line_num} is not CSV: {error}") from error
+    return rows, frozenset(names)
+
+
+def _check_columns(path: Path, names: list[str], who: tuple[str, ...]) -> None:
+    if "level" not in names or not set(who) & set(names):
+        raise UsageError(f"{path} needs the columns {' or '.join(who)}, level and mc; see README")
+    if twice := {name for name in names if name and names.count(name) > 1}:
+        raise UsageError(f"{path} has two columns {shown(min(twice))!r}; keep one")
+    some = set(BOX) & set(names)
+    if some and len(some) < len(BOX):
+        raise UsageError(f"{path} has {', '.join(sorted(some))} of the box columns; give x0, y0, x1 and y1")
+
+
+def _row(path: Path, line: int, names: list[str], values: list[str]) -> Row:
+    if len(values) > len(names) and any(value.strip() for value in values[len(names) :]):
+        raise UsageError(f"{path} line {line} has {len(values)} values for {len(names)} columns; quote or remove some")
+    return dict(zip(names, map(str.strip, [*values, *[""] * len(names)]), strict=False))
+
+
+def _label(row: Row, level: int, line: int, where: str) -> Label:
+    patient, study = row.get("patient_id", ""), row.get("study_uid", "")
+    if not patient and not study:
+        raise UsageError(f"{where}: neither patient_id nor study_uid is given")
+    mc = modic_type(row, where)
+    slice_index = _whole(row.get("slice", ""), f"{where}: slice", "a slice counted from 0, or blank")
+    return Label(line, patient, study, level, mc, _box(row, where), slice_index)
+
+
+def modic_type(row: Row, where: str) -> int | None:
+    """`mc` of a row, 0 to 3, None where blank. Raises UsageError, beginning with `where`."""
+    mc = _whole(row.get("mc", ""), f"{where}: mc", "0, 1, 2, 3 or blank")
+    if mc is not None and not 0 <= mc <= 3:
+        raise UsageError(f"{where}: mc is {mc}; give 0, 1, 2, 3 or blank")
+    return mc
+
+
+def _box(row: Row, where: str) -> Box | None:
+    texts = [row.get(name, "") for name in BOX]
+    given = [text.lower() not in BLANK for text in texts]
+    if not any(given):
+        return None
+    if not all(given):
+        raise UsageError(f"{where}: give all of x0, y0, x1, y1, or none")
+    x0, y0, x1, y1 = (_number(text, f"{where}: {name}", "pixels") for name, text in zip(BOX, texts, strict=True))
+    if x1 <= x0 or y1 <= y0:
+        raise UsageError(f"{where}: the box has no size; give x0 < x1 and y0 < y1")
+    return x0, y0, x1, y1
+
+
+def _whole(text: str, where: str, wanted: str) -> int | None:
+    """A whole number, also as `2.0` (what tables with gaps are written as); None where blank."""
+    if text.lower() in BLANK:
+        return None
+    value = _number(text, where, wanted)
+    if value != round(value):
+        raise UsageError(f"{where} is {shown(text)!r}; give {wanted}")
+    return round(value)
+
+
+def _number(text: str, where: str, wanted: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise UsageError(f"{where} is {shown(text)!r}; give {wanted}")
+    return value

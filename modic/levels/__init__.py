@@ -1,0 +1,1 @@
+"""The six discs of a volume: found, named, and checked for plausibility."""

@@ -1,0 +1,81 @@
+"""Faster R-CNN on slices, and one box a disc over several slices."""
+
+from typing import Any
+
+import numpy as np
+
+from modic.levels.numbering import Candidate
+from modic.models.weights import Model
+from modic.records import LEVELS
+
+SAME_DISC_IOU = 0.35  # boxes of one disc on neighbouring slices overlap more, boxes of neighbouring discs less
+Detections = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def detector_image(image: np.ndarray, preprocessing: dict[str, Any]) -> tuple[np.ndarray, float]:
+    """One slice as the detector wants it: float32 (size, size) in 0..1, and the scale from its pixels to these.
+
+    Intensities are clipped at two percentiles; the longer side is resized to `image_size`, the rest padded with 0
+    at the right and the bottom.
+    """
+    import cv2
+
+    size, (low, high) = preprocessing["image_size"], preprocessing["percentiles"]
+    lo, hi = np.percentile(image, (low, high))
+    unit = np.clip((image.astype(np.float32) - lo) / max(hi - lo, 1e-6), 0, 1)
+    scale = size / max(image.shape)
+    shape = [max(1, round(n * scale)) for n in image.shape]
+    resized = cv2.resize(unit, shape[::-1], interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    padded = np.zeros((size, size), np.float32)
+    padded[: shape[0], : shape[1]] = resized
+    return padded, scale
+
+
+def detect(images: np.ndarray, detector: Model) -> list[Detections]:
+    """Faster R-CNN on each slice (n, rows, columns): boxes (m, 4) in its pixels, scores (m,), name indices (m,)."""
+    import torch
+
+    found = []
+    for image in images:
+        padded, scale = detector_image(image, detector.card["preprocessing"])
+        with torch.inference_mode():
+            out = detector.net([torch.from_numpy(padded).to(detector.device).expand(3, -1, -1)])[0]
+        boxes, scores, labels = (out[k].cpu().numpy() for k in ("boxes", "scores", "labels"))
+        found.append(((boxes + 0.5) / scale - 0.5, scores, labels - 1))
+    return found
+
+
+def merge(detections: list[Detections], score_min: float) -> list[Candidate]:
+    """Boxes of all slices and names that are one disc become one candidate, from head to foot.
+
+    The box is the mean of its members weighted by score, the score of a name its mean over slices (best per slice).
+    """
+    rows = [(s, *row) for s, found in enumerate(detections) for row in zip(*found, strict=True) if row[1] >= score_min]
+    rows.sort(key=lambda row: -row[2])
+    groups: list[list[Any]] = []
+    for row in rows:
+        best = max(groups, key=lambda group: iou(group[0][1], row[1]), default=None)
+        if best is not None and iou(best[0][1], row[1]) >= SAME_DISC_IOU:
+            best.append(row)
+        else:
+            groups.append([row])
+    candidates = [_candidate(group, len(detections)) for group in groups]
+    return sorted(candidates, key=lambda c: c.box[1] + c.box[3])
+
+
+def _candidate(group: list[Any], n_slices: int) -> Candidate:
+    scores = np.zeros((n_slices, len(LEVELS)))
+    for slice_, _, score, name in group:
+        scores[slice_, name] = max(scores[slice_, name], score)
+    weights = np.array([row[2] for row in group])
+    boxes = np.array([row[1] for row in group])
+    return Candidate((weights[:, None] ** 2 * boxes).sum(0) / (weights**2).sum(), scores.mean(0))
+
+
+def iou(a: np.ndarray, b: np.ndarray) -> float:
+    """Intersection over union of two boxes."""
+    w = min(a[2], b[2]) - max(a[0], b[0])
+    h = min(a[3], b[3]) - max(a[1], b[1])
+    inter = max(w, 0) * max(h, 0)
+    union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - inter
+    return float(inter / union) if union > 0 else 0.0

@@ -1,0 +1,112 @@
+"""Weights as safetensors beside a JSON card; nothing is unpickled, and nothing runs that does not match its card.
+
+A card (`NAME.json`) has: `name`, `kind` (detector | classifier), `architecture` (modic.models.detector),
+`preprocessing` (what training did to a pixel and service must do again), `sha256` of `NAME.safetensors`, `data`,
+`recipe`, `results`, `limits`, `licence`, and for a classifier `calibration`. People read `NAME.md`.
+"""
+
+import json
+import logging
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modic.errors import WeightsError
+
+if TYPE_CHECKING:
+    from torch import nn
+from modic.models.card import model_id, read_card, sha256
+
+LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A network in evaluation mode on its device, with its card. `id`: first 12 hex digits of the SHA-256."""
+
+    net: "nn.Module"
+    card: dict[str, Any]
+    id: str
+    device: str
+
+
+@dataclass(frozen=True, eq=False)
+class Models:
+    """What a worker keeps loaded."""
+
+    detector: Model
+    classifier: Model
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """The columns that say what graded a row."""
+        return {
+            "normalization": self.classifier.card["preprocessing"]["normalization"],
+            "detector_id": self.detector.id,
+            "classifier_id": self.classifier.id,
+            "device": self.detector.device,
+        }
+
+    def usable(self) -> bool:
+        """Whether their device still answers this process."""
+        if self.detector.device == "cpu":
+            return True
+        import torch
+
+        try:
+            torch.cuda.synchronize()
+        except RuntimeError:
+            return False
+        return True
+
+
+@cache
+def load_models(detector: str, classifier: str, device: str) -> Models:
+    """Both networks on `device`, loaded once a process. Raises WeightsError."""
+    return Models(load_detector(detector, device=device), load_classifier(classifier, device=device))
+
+
+def load_detector(name: str = "detector", *, device: str = "cpu") -> Model:
+    """Faster R-CNN named by its card, in evaluation mode. Raises WeightsError (`read_card`)."""
+    from modic.models.detector import build_detector
+
+    return _load(name, "detector", build_detector, device)
+
+
+def load_classifier(name: str = "classifier", *, device: str = "cpu") -> Model:
+    """Dual 3D ResNet named by its card, in evaluation mode. Raises WeightsError (`read_card`)."""
+    from modic.models.classifier import build_classifier
+
+    return _load(name, "classifier", build_classifier, device)
+
+
+def _load(name: str, kind: str, build: Any, device: str) -> Model:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    card, path = read_card(name, kind)
+    net = build(card["architecture"])
+    try:
+        stored = load_file(path)
+    except SafetensorError as error:
+        raise WeightsError(f"{kind} weights: {path} is not safetensors: {error}") from error
+    state = {key: value.float() if value.is_floating_point() else value for key, value in stored.items()}
+    try:
+        net.load_state_dict(state)
+    except RuntimeError as error:
+        why = str(error)[:200]
+        raise WeightsError(f"{kind} weights: {path} does not fit its card's architecture: {why}") from error
+    return Model(net.eval().requires_grad_(False).to(device), card, model_id(card), device)
+
+
+def save_weights(path: Path, state: dict[str, Any], card: dict[str, Any]) -> Path:
+    """Write `path` (fp16 safetensors) and the card beside it with the file's hash; returns `path`."""
+    from safetensors.torch import save_file
+
+    half = {k: (v.half() if v.is_floating_point() else v).contiguous().cpu() for k, v in state.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(half, path)
+    text = json.dumps({**card, "sha256": sha256(path)}, indent=2, ensure_ascii=False)
+    path.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
+    return path

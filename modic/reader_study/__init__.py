@@ -1,0 +1,1 @@
+"""Readers against the model: the sample to read, the readings, the validation."""

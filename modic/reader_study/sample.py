@@ -1,0 +1,161 @@
+"""A sample of discs for readers, and the pages on which they read: `modic review COHORT --sample 200 --by level,grade`.
+
+The sample is stratified: every stratum (say, L4/L5 graded MC1) gives as many discs as the others, or all it has, so
+that rare grades are read often enough; `weight`, the size of a stratum over what was drawn of it, takes the numbers of
+`modic validate` back to the cohort. Weights and grades stay in the cohort, in `validation/samples/<sample_id>.parquet`:
+pages and pictures hold nothing of what the model said, and each reader has another order.
+"""
+
+import random
+import secrets
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from modic.cases.outliers import read_case
+from modic.cases.viewer import viewer
+from modic.cohort import Cohort
+from modic.errors import UsageError
+from modic.reader_study.readings import sample_path
+from modic.records import LEVELS
+from modic.tables.described import Columns, write_rows
+from modic.tables.query import published
+from modic.templates.render import template
+
+Disc = dict[str, Any]
+STRATA: dict[str, Callable[[Disc], str]] = {
+    "level": lambda disc: disc["level"],
+    "grade": lambda disc: "abstained" if disc["mc"] is None else f"MC{disc['mc']}",
+    "scanner": lambda disc: " ".join(filter(None, (disc["manufacturer"], disc["scanner_model"]))) or "unknown",
+    "sex": lambda disc: disc["sex"] or "unknown",
+    "year": lambda disc: str(disc["study_year"] or "unknown"),
+    "numbering": lambda disc: disc["level_numbering"],
+}
+"""What a sample may be stratified by."""
+SHOWN = ("t1.webp", "t2.webp", "regions.webp")  # not the maps: they are of the model
+SAMPLE: Columns = {
+    "study_key": ("string", "pseudonym of the study"),
+    "patient_key": ("string", "pseudonym of the patient"),
+    "level": ("string", "level of the disc"),
+    "stratum": ("string", "what it was drawn from, by the model's grades of then"),
+    "n_stratum": ("int64", "discs with pictures in the stratum"),
+    "n_drawn": ("int64", "discs drawn from it"),
+    "weight": ("float64", "n_stratum / n_drawn: how many discs of the cohort this one stands for"),
+    "run_id": ("string", "the run that graded it"),
+    "classifier_id": ("string", "the classifier that graded it"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A sample that was written. `strata`: name → (discs in it, discs drawn)."""
+
+    sample_id: str
+    pages: list[Path]
+    strata: dict[str, tuple[int, int]]
+    without_pictures: int
+
+
+def review(cohort_root: Path, out: Path, *, sample: int, by: list[str], readers: int, seed: int = 0) -> Drawn:
+    """Draw discs, remember them in the cohort, and write the pages to `out`, which must be new or empty."""
+    if unknown := [name for name in by if name not in STRATA]:
+        raise UsageError(f"--by {unknown[0]}: a sample is drawn by {', '.join(STRATA)}")
+    if sample < 1 or readers < 1:
+        raise UsageError("give at least one disc and one reader")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"{out} is not an empty folder; name a new one for the readers' pages")
+    discs = graded_discs(cohort_root)
+    shown = [disc for disc in discs if disc["case"] is not None]
+    if not shown:
+        raise UsageError(f"{cohort_root} has no graded disc with pictures; grade with `pictures = true` in [run]")
+    drawn = draw(shown, sample, by, seed)
+    sample_id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
+    rows = [{name: disc[name] for name in SAMPLE} for disc in drawn]
+    path = sample_path(cohort_root, sample_id)
+    pages = write_pages(cohort_root, out, drawn, sample_id, readers, seed)
+    write_rows(path, rows, SAMPLE)
+    strata = {disc["stratum"]: (disc["n_stratum"], disc["n_drawn"]) for disc in drawn}
+    return Drawn(sample_id, pages, dict(sorted(strata.items())), len(discs) - len(shown))
+
+
+def graded_discs(cohort_root: Path) -> list[Disc]:
+    """Graded levels with their study's columns; `case`: of their pictures, None where there are none."""
+    folder = published(cohort_root)
+    studies = {row["study_key"]: row for row in _rows(folder / "studies.parquet")}
+    levels = [row for row in _rows(folder / "levels.parquet") if row["status"] == "graded"]
+    cases = {
+        (row["run_id"], row["study_key"]): read_case(Cohort(cohort_root).case(row["run_id"], row["study_key"]))
+        for row in levels
+    }
+    discs = [{**studies[row["study_key"]], **row, "case": cases[row["run_id"], row["study_key"]]} for row in levels]
+    return [disc | {"case": disc["case"] if _has_box(disc) else None} for disc in discs]
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = pq.read_table(path, partitioning=None).to_pylist()
+    return rows
+
+
+def _has_box(disc: Disc) -> bool:
+    return disc["case"] is not None and "box" in disc["case"]["levels"].get(disc["level"], {})
+
+
+def draw(discs: list[Disc], sample: int, by: list[str], seed: int) -> list[Disc]:
+    """At most `sample` discs with `stratum`, `n_stratum`, `n_drawn`, `weight`; the same seed draws the same.
+
+    Raises UsageError where there are more strata than discs to draw: some would then stand for nothing.
+    """
+    strata: dict[str, list[Disc]] = {}
+    for disc in sorted(discs, key=lambda disc: (disc["study_key"], LEVELS.index(disc["level"]))):
+        strata.setdefault(" ".join(STRATA[name](disc) for name in by) or "all", []).append(disc)
+    if len(strata) > sample:
+        raise UsageError(f"--sample {sample}: there are {len(strata)} strata; draw as many discs or more")
+    counts = allocate({name: len(some) for name, some in strata.items()}, sample)
+    drawn = []
+    for name, n in sorted(counts.items()):
+        about = {"stratum": name, "n_stratum": len(strata[name]), "n_drawn": n, "weight": len(strata[name]) / n}
+        drawn += [disc | about for disc in random.Random(f"{seed} {name}").sample(strata[name], n)]
+    return drawn
+
+
+def allocate(sizes: dict[str, int], sample: int) -> dict[str, int]:
+    """Discs to draw of each stratum: equally many, or all where a stratum has fewer; what is left goes round."""
+    counts = dict.fromkeys(sorted(sizes), 0)
+    left = min(sample, sum(sizes.values()))
+    while left:
+        for name in (name for name in counts if counts[name] < sizes[name]):
+            if left:
+                counts[name] += 1
+                left -= 1
+    return counts
+
+
+def write_pages(cohort_root: Path, out: Path, drawn: list[Disc], sample_id: str, readers: int, seed: int) -> list[Path]:
+    """The pictures, and a page for each reader; returns the pages."""
+    for study_key, run_id in sorted({(disc["study_key"], disc["run_id"]) for disc in drawn}):
+        folder = out / "pictures" / study_key
+        folder.mkdir(parents=True)
+        for name in SHOWN:
+            shutil.copyfile(Cohort(cohort_root).case(run_id, study_key) / name, folder / name)
+    pages = []
+    for reader in (f"reader-{number}" for number in range(1, readers + 1)):
+        items = sorted((_item(disc) for disc in drawn), key=lambda item: (item["key"], str(item["levels"])))
+        random.Random(f"{seed} {sample_id} {reader}").shuffle(items)
+        data = {"mode": "reading", "levels": LEVELS, "reader": reader, "sample": sample_id, "studies": items}
+        text = template("reading.html").render(reader=reader, discs=len(items), **viewer(data))
+        pages.append(out / f"{reader}.html")
+        pages[-1].write_text(text, encoding="utf-8")
+    return pages
+
+
+def _item(disc: Disc) -> dict[str, Any]:
+    """What a reader sees of one disc: nothing that the model said."""
+    case, key = disc["case"], disc["study_key"]
+    box = {"box": case["levels"][disc["level"]]["box"]}
+    levels = [box if level == disc["level"] else None for level in LEVELS]
+    return {"key": key, "path": f"pictures/{key}", "size": case["size"], "slices": case["slices"], "levels": levels}

@@ -1,0 +1,1 @@
+"""The HTML report and the methods paragraph of a run."""

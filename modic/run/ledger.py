@@ -1,0 +1,145 @@
+"""The ledger: all finished shards together say what has been graded."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from modic.cohort import Cohort
+from modic.errors import TRANSIENT
+from modic.files import write_table
+from modic.records import LevelResult, StudyResult
+from modic.run.shards import (
+    Work,
+)
+from modic.tables.schema import SCHEMAS
+
+LOG = logging.getLogger(__name__)
+
+
+KEYS = ("study_key", "patient_key", "run_id", "normalization", "detector_id", "classifier_id")
+LEVEL_FIELDS = [field for field in SCHEMAS["levels"] if field.name not in KEYS]
+SCHEMA = pa.schema(
+    [
+        ("study_key", pa.string()),
+        ("fingerprint", pa.string()),
+        ("choice", pa.int32()),
+        ("status", pa.string()),
+        ("reason", pa.string()),
+        ("detail", pa.string()),
+        ("level_numbering", pa.string()),
+        ("p_numbering", pa.float64()),
+        ("warnings", pa.list_(pa.string())),
+        ("seconds", pa.map_(pa.string(), pa.float64())),
+        ("normalization", pa.string()),
+        ("detector_id", pa.string()),
+        ("classifier_id", pa.string()),
+        ("device", pa.string()),
+        ("levels", pa.list_(pa.struct(LEVEL_FIELDS))),
+    ]
+)
+"""One row a study of a finished shard."""
+
+
+def row(work: Work, result: StudyResult, **models: str) -> dict[str, Any]:
+    """One row of `SCHEMA`.
+
+    The study's other pairs are in the fingerprint unless it was graded without them: then they may come and go.
+    """
+    refused = result.rejected
+    alone = refused is None and result.choice == 0
+    return {
+        "study_key": work.study_key,
+        "fingerprint": work.fingerprint if alone else work.with_others or work.fingerprint,
+        "choice": result.choice,
+        "status": refused.study_status if refused else "graded",
+        "reason": str(refused.reason) if refused else None,
+        "detail": (refused.detail or None) if refused else None,
+        "level_numbering": result.numbering,
+        "p_numbering": result.p_numbering,
+        "warnings": list(result.warnings),
+        "seconds": list(result.seconds.items()),
+        "levels": [level_row(level) for level in result.levels],
+        **models,
+    }
+
+
+def level_row(level: LevelResult) -> dict[str, Any]:
+    """The columns of `levels` that a level itself tells."""
+    found, grade, refused = level.found, level.grade, level.rejected
+    p = grade.p if grade else (None, None, None)
+    return {
+        "level": level.level,
+        "status": level.status,
+        "reason": str(refused.reason) if refused else None,
+        "mc": grade.mc if grade else None,
+        **dict(zip(("p_mc0", "p_mc1", "p_mc2"), p, strict=True)),
+        "confidence": grade.confidence if grade else None,
+        "prediction_set": list(grade.prediction_set) if grade else None,
+        "abstained": grade.abstained if grade else None,
+        "slice_disagreement": grade.slice_disagreement if grade else None,
+        "level_score": found.score if found else None,
+        **_numbers("t2", ("x0", "y0", "x1", "y1"), found.box if found else None),
+        "t2_slice": found.slice_index if found else None,
+        **_numbers("t1", ("x0", "y0", "x1", "y1"), level.t1_box),
+        "t1_slice": level.t1_slice,
+        **_numbers("mm", ("x0", "y0", "z0"), level.corner0_mm),
+        **_numbers("mm", ("x1", "y1", "z1"), level.corner1_mm),
+    }
+
+
+def _numbers(prefix: str, names: tuple[str, ...], values: tuple[float, ...] | None) -> dict[str, float | None]:
+    return {f"{prefix}_{name}": value for name, value in zip(names, values or (None,) * len(names), strict=True)}
+
+
+def write_output(path: Path, rows: list[dict[str, Any]]) -> Path:
+    """Write a finished shard; it appears whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_table(pa.Table.from_pylist(rows, schema=SCHEMA), path)
+    return path
+
+
+def set_damaged_aside(cohort: Cohort) -> list[Path]:
+    """Rename finished shards whose bytes are not what was written (`….parquet.damaged`); returns the new names.
+
+    Their studies are graded again. Every page of a shard carries a checksum.
+    """
+    damaged = []
+    for path in cohort.finished_shards():
+        try:
+            pq.read_table(path, partitioning=None, page_checksum_verification=True)
+        except (pa.ArrowException, OSError) as error:
+            if getattr(error, "errno", None) is not None:  # the system cannot read it now: no word about its bytes
+                raise
+            damaged.append(path.rename(path.with_name(f"{path.name}.damaged")))
+    return damaged
+
+
+def read_ledger(cohort: Cohort) -> pa.Table:
+    """Every row of every finished shard, oldest run first, with `run_id` added.
+
+    Columns that the version which graded them did not know are null.
+    """
+    tables = [SCHEMA.empty_table().append_column("run_id", pa.array([], pa.string()))]
+    for path in cohort.finished_shards():
+        table = pq.read_table(path, partitioning=None)
+        for name in set(SCHEMA.names) - set(table.column_names):
+            table = table.append_column(name, pa.nulls(len(table), SCHEMA.field(name).type))
+        table = table.select(SCHEMA.names).cast(SCHEMA)
+        run_id = pa.array([path.parent.parent.name] * len(table), pa.string())
+        tables.append(table.append_column("run_id", run_id))
+    return pa.concat_tables(tables)
+
+
+def latest(ledger: pa.Table) -> dict[tuple[str, str], int]:
+    """(study_key, fingerprint) → the last row of `ledger` about it."""
+    keys = zip(ledger["study_key"].to_pylist(), ledger["fingerprint"].to_pylist(), strict=True)
+    return {key: index for index, key in enumerate(keys)}
+
+
+def finished(ledger: pa.Table) -> set[tuple[str, str]]:
+    """(study_key, fingerprint) of the studies that need no work: their last row is no failure to be tried again."""
+    reasons = ledger["reason"].to_pylist()
+    return {key for key, index in latest(ledger).items() if reasons[index] not in TRANSIENT}

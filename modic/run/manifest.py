@@ -1,0 +1,91 @@
+"""What a run says of itself: its row in `runs`, its manifest, and the private links from keys to the archive."""
+
+import json
+import logging
+from collections import Counter
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import pyarrow as pa
+
+from modic.config import GRADING_SECTIONS
+from modic.files import write_json
+from modic.run import rows
+from modic.run.prepare import Run
+from modic.run.survey import Survey
+
+LOG = logging.getLogger(__name__)
+
+
+LINKS = pa.schema(
+    [(name, pa.string()) for name in ("study_key", "series_key", "patient_key")]
+    + [(name, pa.string()) for name in ("PatientID", "StudyInstanceUID", "SeriesInstanceUID")]
+    + [("stack", pa.int32()), ("files", pa.list_(pa.string()))]
+)
+
+
+def run_row(run: Run, survey: Survey, studies: pa.Table, devices: list[str]) -> dict[str, Any]:
+    """This run's row of `runs`; `devices`: what its workers said."""
+    files, statuses = survey.files, Counter(studies["status"].to_pylist())
+    return {
+        "run_id": run.run_id,
+        "started": run.started,
+        "finished": max(datetime.now(UTC), run.started),
+        "code_version": code_version(),
+        "configuration_hash": run.config.grading_hash(),
+        "detector_id": run.detector_id,
+        "classifier_id": run.classifier_id,
+        "device": devices[0] if len(devices) == 1 else run.device,
+        **{name: files[name] for name in ("files_seen", "files_read", "files_unchanged")},
+        "files_rejected": sum(files["rejected"].values()),
+        "files_rejected_by_reason": json.dumps(files["rejected"], sort_keys=True),
+        "studies_found": len(studies),
+        **{f"studies_{status}": statuses[status] for status in ("graded", "excluded", "failed")},
+        "studies_by_reason": json.dumps(Counter(studies["reason"].drop_null().to_pylist()), sort_keys=True),
+    }
+
+
+def code_version() -> str:
+    """The installed version of modic."""
+    try:
+        return version("modic")
+    except PackageNotFoundError:  # run from a folder that was never installed
+        return "unknown"
+
+
+def links(survey: Survey) -> pa.Table:
+    """The way back from keys to the archive, one row a stack; identifying, so for `private/` only."""
+    keys = survey.keys
+    return pa.Table.from_pylist(
+        [
+            {
+                "study_key": keys.study(one.study_uid),
+                "series_key": rows.series_key(one, keys),
+                "patient_key": keys.patient(one.patient_id),
+                "PatientID": one.patient_id,
+                "StudyInstanceUID": one.study_uid,
+                "SeriesInstanceUID": one.series_uid,
+                "stack": one.stack,
+                "files": list(one.files),
+            }
+            for one in survey.series
+        ],
+        schema=LINKS,
+    )
+
+
+def write_manifest(run: Run, row: dict[str, Any], ours: pa.Table, seconds: dict[str, float]) -> None:
+    """`runs/<run_id>/manifest.json`: the run's row, its options, seconds by the clock, and of work by stage."""
+    work: Counter[str] = Counter()
+    for stages in ours["seconds"].to_pylist():
+        work.update(dict(stages))
+    options = {section: asdict(getattr(run.config, section)) for section in (*GRADING_SECTIONS, "run")}
+    dates = {name: row[name].isoformat() for name in ("started", "finished")}
+    manifest = {**row, **dates, "options": options, "studies_worked_on": len(ours)}
+    run.cohort.run(run.run_id).mkdir(parents=True, exist_ok=True)
+    path = run.cohort.run(run.run_id) / "manifest.json"
+    times: dict[str, dict[str, float]] = {"seconds": seconds, "seconds_by_stage": dict(work)}
+    rounded = {name: {k: round(v, 3) for k, v in one.items()} for name, one in times.items()}
+    write_json(path, {**manifest, **rounded})

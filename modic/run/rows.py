@@ -1,0 +1,206 @@
+"""Records of a run → rows of the four tables. Nothing here is a stage; nothing here decides a grade.
+
+A row keeps the run id of the run whose work it is: a graded study that of its grading; any other row that of the first
+run that found it so, so that a run over an unchanged archive publishes identical rows.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import date
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from modic.archive.patient_identity import day, said
+from modic.deidentify.pseudonyms import Pseudonyms
+from modic.deidentify.scanner_names import is_scanner_name
+from modic.errors import Reason, Rejected
+from modic.records import Excluded, Pair, Series
+from modic.tables.schema import KEYS, OLDEST, SCHEMAS
+
+GONE = "no longer in the archive"
+"""What `detail` says of a study whose files were removed; its row and its levels stay."""
+
+
+def attributes(series: Series, keys: Pseudonyms) -> dict[str, Any]:
+    """The columns of `studies` that a header tells."""
+    header = series.header
+    then = study_date(header)
+    return {
+        "study_year": then.year if then else None,
+        "age_years": age_years(header),
+        "sex": said(header, "PatientSex"),
+        "manufacturer": _scanner(header.get("Manufacturer"), keys),
+        "scanner_model": _scanner(header.get("ManufacturerModelName"), keys),
+        "field_strength_t": _number(header.get("MagneticFieldStrength")),
+    }
+
+
+def study_date(header: dict[str, Any]) -> date | None:
+    """DICOM StudyDate, None where blank or no date."""
+    return day(header.get("StudyDate"))
+
+
+def age_years(header: dict[str, Any]) -> int | None:
+    """Completed years at the study, OLDEST at most, from the birth date or else from PatientAge (`045Y`, `018M`, …)."""
+    age = _completed_years(header)
+    return None if age is None else min(age, OLDEST)
+
+
+def _completed_years(header: dict[str, Any]) -> int | None:
+    born, then = day(header.get("PatientBirthDate")), study_date(header)
+    if born and then and born <= then:
+        return then.year - born.year - ((then.month, then.day) < (born.month, born.day))
+    text = str(header.get("PatientAge") or "").strip().upper()
+    per_year = {"Y": 1, "M": 12, "W": 52, "D": 365}.get(text[-1:], 0)
+    return int(text[:-1]) // per_year if per_year and text[:-1].isdigit() else None
+
+
+def _scanner(value: Any, keys: Pseudonyms) -> str | None:
+    text = " ".join(str(value or "").split())
+    return (text if is_scanner_name(text) else keys.scanner(text)) if text else None
+
+
+def _number(value: Any) -> float | None:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def study_rows(
+    found: Iterable[tuple[Pair | Excluded, Series]], graded: dict[str, dict[str, Any]], keys: Pseudonyms, run_id: str
+) -> list[dict[str, Any]]:
+    """One row a study of the archive.
+
+    Args:
+        found: what pairing made of each study, with one of its series for its attributes.
+        graded: study key → row of the ledger (modic.run.ledger.SCHEMA and run_id) for every pair.
+    """
+    rows = [(_study_row(outcome, series, graded, keys, run_id), study_date(series.header)) for outcome, series in found]
+    first: dict[str, date] = {}
+    for row, then in rows:
+        if then:
+            first[row["patient_key"]] = min(then, first.get(row["patient_key"], then))
+    for row, then in rows:
+        row["days_since_first_study"] = (then - first[row["patient_key"]]).days if then else None
+    return [row for row, _ in rows]
+
+
+def _study_row(
+    outcome: Pair | Excluded, series: Series, graded: dict[str, dict[str, Any]], keys: Pseudonyms, run_id: str
+) -> dict[str, Any]:
+    key = keys.study(outcome.study_uid)
+    if isinstance(outcome, Pair):
+        outcome = replace(graded_pair(outcome, graded[key]), warnings=outcome.warnings)
+    row = {"study_key": key, "patient_key": keys.patient(outcome.patient_id), **attributes(series, keys)}
+    row["pairing_rule"] = outcome.rule or None
+    if isinstance(outcome, Excluded):
+        return row | _refusal(outcome.rejected) | {"run_id": run_id}
+    entry = graded[key]
+    levels = [level["status"] for level in entry["levels"]]
+    return row | {
+        "status": entry["status"],
+        "reason": entry["reason"],
+        "detail": entry["detail"],
+        "t1_series_key": series_key(outcome.t1, keys),
+        "t2_series_key": series_key(outcome.t2, keys),
+        "overlap_fraction": outcome.overlap_fraction,
+        "n_levels_graded": levels.count("graded"),
+        "level_numbering": entry["level_numbering"],
+        "level_numbering_probability": entry["p_numbering"],
+        "warnings": "; ".join((*outcome.warnings, *entry["warnings"])) or None,
+        "run_id": entry["run_id"],
+    }
+
+
+def graded_pair(pair: Pair, entry: dict[str, Any]) -> Pair:
+    """Which of the study's pairs its row of the ledger is about."""
+    return pair.choices[entry["choice"] or 0]
+
+
+def _refusal(rejected: Rejected) -> dict[str, Any]:
+    return {
+        "status": rejected.study_status,
+        "reason": str(rejected.reason),
+        "detail": rejected.detail or None,
+        "n_levels_graded": 0,
+    }
+
+
+def series_key(series: Series, keys: Pseudonyms) -> str:
+    """The pseudonym of a stack. Archives hold one series UID in two studies or of two patients, so both are in it."""
+    return keys.series(" ".join((series.study_uid, series.series_uid, series.patient_id)), series.stack)
+
+
+def series_rows(series: Iterable[Series], used: set[str], keys: Pseudonyms, run_id: str) -> list[dict[str, Any]]:
+    """One row a stack; `used` holds the series keys of all pairs."""
+    return [_series_row(one, used, keys, run_id) for one in series]
+
+
+def _series_row(series: Series, used: set[str], keys: Pseudonyms, run_id: str) -> dict[str, Any]:
+    key = series_key(series, keys)
+    reason = series.rejected.reason if series.rejected else Reason.SERIES_NOT_CHOSEN
+    row_mm, column_mm = series.pixel_spacing_mm or (None, None)
+    return {
+        "series_key": key,
+        "study_key": keys.study(series.study_uid),
+        "role": series.role,
+        "role_evidence": series.role_evidence or None,
+        "plane": series.plane,
+        "repetition_time_ms": series.repetition_time_ms,
+        "echo_time_ms": series.echo_time_ms,
+        "inversion_time_ms": series.inversion_time_ms,
+        "pixel_spacing_row_mm": row_mm,
+        "pixel_spacing_column_mm": column_mm,
+        "slice_spacing_mm": series.slice_spacing_mm,
+        "slice_thickness_mm": series.slice_thickness_mm,
+        "n_slices": series.n_slices,
+        "status": "used" if key in used else "not_used",
+        "reason": None if key in used else str(reason),
+        "detail": (series.rejected.detail or None) if series.rejected else None,
+        "warnings": "; ".join(series.warnings) or None,
+        "run_id": run_id,
+    }
+
+
+def level_rows(graded: pa.Table, patients: dict[str, str]) -> pa.Table:
+    """Six rows for every graded study of the ledger rows `graded`; `patients`: study key → patient key."""
+    graded = graded.filter(pc.equal(graded["status"], "graded")).combine_chunks()
+    lists = graded["levels"].combine_chunks() if len(graded) else pa.array([], graded.schema.field("levels").type)
+    levels = pa.Table.from_struct_array(pc.list_flatten(lists))
+    studies = graded.take(pc.list_parent_indices(lists))
+    for name in ("study_key", "normalization", "detector_id", "classifier_id", "run_id"):
+        levels = levels.append_column(name, studies[name])
+    keys = [patients[key] for key in levels["study_key"].to_pylist()]
+    return levels.append_column("patient_key", pa.array(keys, pa.string())).select(SCHEMAS["levels"].names)
+
+
+def table(name: str, rows: list[dict[str, Any]]) -> pa.Table:
+    """Rows as a table of `SCHEMAS[name]`; keys that a row lacks are null."""
+    return pa.Table.from_pylist(rows, schema=SCHEMAS[name])
+
+
+def keep_run_ids(name: str, new: pa.Table, old: pa.Table) -> pa.Table:
+    """`new`, with the run id of `old` for each row that says the same in every other column."""
+    old = old.cast(new.schema)
+    before = old.take(pc.index_in(new[KEYS[name][0]], old[KEYS[name][0]]))
+    same = pc.is_valid(before["run_id"])
+    for column in set(new.column_names) - {"run_id"}:
+        a, b = new[column], before[column]
+        equal = pc.fill_null(pc.equal(a, b), False)
+        same = pc.and_(same, pc.or_(equal, pc.and_(pc.is_null(a), pc.is_null(b))))
+    position = new.column_names.index("run_id")
+    return new.set_column(position, new.schema.field("run_id"), pc.if_else(same, before["run_id"], new["run_id"]))
+
+
+def with_gone(new: dict[str, pa.Table], old: dict[str, pa.Table]) -> dict[str, pa.Table]:
+    """`new` and, of every study that is gone from the archive, the rows of `old`."""
+    before, now = (set(tables["studies"]["study_key"].to_pylist()) for tables in (old, new))
+    gone = pa.array(sorted(before - now), pa.string())
+    kept = {name: old[name].filter(pc.is_in(old[name]["study_key"], gone)).cast(new[name].schema) for name in new}
+    position = kept["studies"].column_names.index("detail")
+    marks = pa.array([GONE] * len(kept["studies"]), pa.string())
+    kept["studies"] = kept["studies"].set_column(position, new["studies"].schema.field("detail"), marks)
+    return {name: pa.concat_tables([table, kept[name]]) for name, table in new.items()}

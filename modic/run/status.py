@@ -1,0 +1,242 @@
+"""What a cohort's files say of its runs: the last that finished, a later one that did not, and what the next will do.
+
+`modic status` prints it; the flow shows the same in Prefect when a run ends. It holds keys and counts, nothing of
+`private/` but numbers.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from modic.cohort import Cohort
+from modic.errors import TRANSIENT
+from modic.run import shards
+from modic.run.rows import GONE
+
+UNSURE = "uncertain"
+NAMED = 3
+"""Studies named a reason; `modic query` has them all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The last finished run."""
+
+    row: dict[str, Any]  # of the table `runs`
+    manifest: dict[str, Any]  # what modic.run.publish wrote beside it; empty where someone removed it
+    to_look_at: list[dict[str, Any]]  # failed and uncertainly numbered studies: status, why, study_key, detail
+
+    @property
+    def run_id(self) -> str:
+        """Name of the run."""
+        return str(self.row["run_id"])
+
+    @property
+    def report(self) -> str:
+        """The report's path below the cohort."""
+        return f"runs/{self.run_id}/report.html"
+
+    @property
+    def reasons(self) -> dict[str, int]:
+        """Reason → number of studies not graded, and of files rejected."""
+        of = ("studies_by_reason", "files_rejected_by_reason")
+        return {reason: n for name in of for reason, n in sorted(json.loads(self.row[name]).items())}
+
+    def failed(self, *, again: bool) -> list[dict[str, Any]]:
+        """The failed studies that the next run tries again, or those that it leaves as they are."""
+        every = [one for one in self.to_look_at if one["status"] == "failed"]
+        return [one for one in every if (one["why"] in TRANSIENT and one["detail"] != GONE) is again]
+
+    @property
+    def uncertain(self) -> int:
+        """Graded studies whose level names may be shifted."""
+        return sum(one["status"] == "graded" for one in self.to_look_at)
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds from the start to the published tables."""
+        return float((self.row["finished"] - self.row["started"]).total_seconds())
+
+    @property
+    def throughput(self) -> dict[str, float]:
+        """Studies an hour (with the start of the workers) and files a second; what was not measured is left out."""
+        seconds, worked_on = self.manifest.get("seconds", {}), self.manifest.get("studies_worked_on", 0)
+        rates = {}
+        if worked_on and seconds.get("grade"):
+            rates["studies an hour"] = 3600 * worked_on / seconds["grade"]
+        if seconds.get("find_studies"):
+            rates["files a second"] = self.row["files_seen"] / seconds["find_studies"]
+        return rates
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """A run that began after the last finished one: it runs now, was killed or stopped, or broke."""
+
+    run_id: str
+    running: bool
+    planned: int  # studies that it has to grade; 0 while it reads the archive
+    done: int  # of them, graded so far
+    left: int  # of them, still to be graded, or again
+    kept: int  # studies in finished shards of this run and of others that broke, which no later run grades again
+
+    @property
+    def began(self) -> datetime:
+        """When it took its name."""
+        return datetime.strptime(self.run_id[:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+
+
+def finished(cohort: Cohort) -> Finished | None:
+    """The last finished run; None where there is none."""
+    if not (cohort.root / "current").exists():
+        return None
+    current = (cohort.root / "current").resolve()  # so that both tables are of one run
+    runs, studies = (pq.read_table(current / f"{name}.parquet", partitioning=None) for name in ("runs", "studies"))
+    row = max(runs.to_pylist(), key=lambda one: (one["finished"], one["run_id"]))
+    unsure = pc.fill_null(pc.equal(studies["level_numbering"], UNSURE), False)
+    odd = studies.filter(pc.or_(pc.equal(studies["status"], "failed"), unsure))
+    to_look_at = sorted(map(_to_look_at, odd.to_pylist()), key=lambda one: tuple(one.values()))
+    path = cohort.run(row["run_id"]) / "manifest.json"
+    return Finished(row, json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}, to_look_at)
+
+
+def _to_look_at(study: dict[str, Any]) -> dict[str, Any]:
+    unsure, p = study["level_numbering"] == UNSURE, study["level_numbering_probability"]
+    return {
+        "status": study["status"],
+        "why": f"level_numbering {UNSURE}" if unsure else study["reason"],
+        "study_key": study["study_key"],
+        "detail": study["detail"] or (f"all names right with probability {p:.2f}" if unsure and p is not None else ""),
+    }
+
+
+def unfinished(cohort: Cohort, last: Finished | None) -> Unfinished | None:
+    """The run that began after `last`; None where there is none. Reads no study, only counts."""
+    begun, running = cohort.last_begun()
+    if begun is None or (last and begun <= last.run_id):
+        return None
+    graded, kept = Counter[str](), Counter[str]()
+    for path in cohort.finished_shards():
+        run_id = path.parent.parent.name
+        if not last or run_id > last.run_id:
+            reasons = pq.read_table(path, columns=["reason"], partitioning=None)["reason"].to_pylist()
+            graded[run_id] += len(reasons)
+            kept[run_id] += sum(reason not in TRANSIENT for reason in reasons)
+    planned, at = shards.plan(cohort, begun)
+    return Unfinished(begun, running, planned, graded[begun] + at, planned - kept[begun], kept.total())
+
+
+def lines(cohort: Cohort) -> list[str]:
+    """What `modic status` prints: some ten lines."""
+    last = finished(cohort)
+    later = unfinished(cohort, last)
+    said = [("cohort", str(cohort.root)), ("now", _now(cohort, later))]
+    said += _last(last) if last else [("last run", "none has finished yet")]
+    said.append(("next run", _next(last, later)))
+    if last:
+        there = (cohort.root / last.report).is_file()
+        said.append(("report", last.report if there else f"modic report {cohort.root} writes it"))
+    return [f"{name:10} {text}" for name, text in said]
+
+
+def _now(cohort: Cohort, later: Unfinished | None) -> str:
+    if later is None:
+        return "no run is going on"
+    if not later.running:
+        error = cohort.private / "last_error.txt"
+        broke = error.is_file() and error.stat().st_mtime >= later.began.timestamp()
+        what = f"broke (see {error})" if broke else "was killed or stopped"
+        return f"no run is going on; run {later.run_id} {what} before it published"
+    since = f"run {later.run_id} is going on since {_time(later.began)}"
+    return f"{since}: " + (f"{later.done} of {later.planned} studies" if later.planned else "reading the archive")
+
+
+def _last(last: Finished) -> list[tuple[str, str]]:
+    row = last.row
+    files = ", ".join(f"{row[f'files_{name}']} {name}" for name in ("read", "unchanged", "rejected"))
+    studies = ", ".join(f"{row[f'studies_{status}']} {status}" for status in ("graded", "excluded", "failed"))
+    worked = last.manifest.get("studies_worked_on", "?")
+    speed = [f"{rate:.0f} {name}" for name, rate in last.throughput.items()]
+    shares = last.manifest.get("seconds_by_stage", {})
+    speed += [f"{100 * s / sum(shares.values()):.0f} % {stage}" for stage, s in shares.items()]
+    counts = ", ".join(f"{reason} {n}" for reason, n in last.reasons.items())
+    failed = [one for one in last.to_look_at if one["status"] == "failed"]
+    on = "" if row["device"] == "auto" else f" on {row['device']}"  # auto: no network ran, nothing was to grade
+    return [
+        ("last run", f"{last.run_id}, published {_time(row['finished'])} after {duration(last.duration_s)},"
+                     f" modic {row['code_version']}{on}"),
+        ("files", f"{row['files_seen']} seen: {files}"),
+        ("studies", f"{row['studies_found']} found: {studies}; {worked} worked on in that run"),
+        ("speed", ", ".join(speed) or "nothing to do"),
+        ("reasons", counts or "none"),
+        ("failed", _named(failed)),
+        ("uncertain", f"{last.uncertain} graded studies whose level names may be shifted (level_numbering)"),
+    ]  # fmt: skip
+
+
+def _next(last: Finished | None, later: Unfinished | None) -> str:
+    again = last.failed(again=True) if last else []
+    left = last.failed(again=False) if last else []
+    parts = ["grades what is new or changed"]
+    if again:
+        parts.append(f"tries {len(again)} failed again ({_counts(again)})")
+    if left:
+        parts.append(f"leaves {len(left)} failed until their files change ({_counts(left)})")
+    if later and not later.running and later.planned:
+        parts.append(f"goes on from run {later.run_id}: {later.kept} studies kept, {later.left} to grade")
+    return "; ".join(parts)
+
+
+def _counts(studies: Iterable[dict[str, Any]]) -> str:
+    return ", ".join(f"{why} {n}" for why, n in sorted(Counter(one["why"] for one in studies).items()))
+
+
+def _named(failed: list[dict[str, Any]]) -> str:
+    by_reason: dict[str, list[str]] = {}
+    for one in failed:
+        by_reason.setdefault(one["why"], []).append(one["study_key"])
+    named = [
+        f"{why} {len(keys)}: {', '.join(keys[:NAMED])}{' …' if len(keys) > NAMED else ''}"
+        for why, keys in by_reason.items()
+    ]
+    return "; ".join(named) or "none"
+
+
+def _time(when: datetime) -> str:
+    return f"{when.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def duration(seconds: float) -> str:
+    """`3 h 07 min`, `7 min` or `12 s`."""
+    minutes = round(seconds / 60)
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60:02d} min"
+    return f"{minutes} min" if minutes else f"{seconds:.0f} s"
+
+
+def markdown(cohort: Cohort, last: Finished) -> str:
+    """The page that Prefect shows of a finished run."""
+    row = last.row
+    parts = {
+        "studies": [(status, row[f"studies_{status}"]) for status in ("graded", "excluded", "failed")],
+        "files": [(name, row[f"files_{name}"]) for name in ("seen", "read", "unchanged", "rejected")],
+        "reason": list(last.reasons.items()),
+        "throughput": [(name, f"{rate:.0f}") for name, rate in last.throughput.items()],
+        "stage, seconds of work": [(name, f"{s:.0f}") for name, s in last.manifest.get("seconds_by_stage", {}).items()],
+    }
+    tables = [_markdown_table(head, rows) for head, rows in parts.items() if rows]
+    path = cohort.root.resolve() / last.report
+    where = (
+        f"Report: [{path}]({path.as_uri()}), on the machine that ran it: copy the link, no browser follows it from here"
+    )
+    return "\n\n".join([f"# {cohort.root.name}, run {last.run_id}", where, *tables]) + "\n"
+
+
+def _markdown_table(head: str, rows: list[tuple[str, Any]]) -> str:
+    return "\n".join([f"| {head} | n |", "|---|--:|", *(f"| {name} | {value} |" for name, value in rows)])

@@ -1,0 +1,70 @@
+"""What the archive holds now: crawl, identify, pair."""
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from modic.archive.crawl import crawl
+from modic.deidentify.pseudonyms import Pseudonyms
+from modic.records import Excluded, Pair, Series
+from modic.resources import cores
+from modic.run.prepare import Run, discreet
+from modic.run.shards import Work
+from modic.run.unclear_contrast import tell_roles
+from modic.series.identify import identify
+from modic.series.pair import pair
+
+LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Survey:
+    """The archive as this run finds it. Identifying: it stays in this process."""
+
+    files: dict[str, Any]  # modic.archive.crawl.Crawl.counts
+    series: list[Series]
+    outcomes: list[Pair | Excluded]  # one a study
+    keys: Pseudonyms
+    work: list[Work]  # one a study with a pair
+    seconds: float  # that it took
+    ended: float = field(default_factory=time.monotonic)
+
+    @property
+    def pairs(self) -> list[Pair]:
+        """The studies that can be graded."""
+        return [one.pair for one in self.work]
+
+
+@discreet
+def find_studies(run: Run, *, on_progress: Callable[[int], None] | None = None) -> Survey:
+    """crawl → identify → pair; `on_progress` is told the files seen. Raises UsageError where there is no DICOM."""
+    began = time.monotonic()
+    # the workers that will grade have nothing to do yet
+    found = crawl(run.archive, index=run.cohort.header_index, on_progress=on_progress, processes=cores())
+    LOG.info("files: %s", json.dumps(found.counts))
+    series = identify(found.headers, options=run.config.identify)
+    series = _with_roles_told(run, series)
+    outcomes = pair(series, options=run.config.pair)
+    keys = Pseudonyms.open(run.cohort.private)
+    work = [_work(run, one, keys) for one in outcomes if isinstance(one, Pair)]
+    LOG.info("%d studies found, %d of them with a pair to grade", len(outcomes), len(work))
+    return Survey(found.counts, series, outcomes, keys, work, time.monotonic() - began)
+
+
+def _with_roles_told(run: Run, series: list[Series]) -> list[Series]:
+    memory = run.cohort.private / "looked_at.json"
+    return tell_roles(series, memory=memory, config=run.config, device=run.device, detector_id=run.detector_id)
+
+
+def _work(run: Run, one: Pair, keys: Pseudonyms) -> Work:
+    with_others = _fingerprint(run, one.choices, keys) if one.others else ""
+    return Work(keys.study(one.study_uid), _fingerprint(run, [one], keys), one, with_others)
+
+
+def _fingerprint(run: Run, pairs: Iterable[Pair], keys: Pseudonyms) -> str:
+    both = [series for pair in pairs for series in (pair.t1, pair.t2)]
+    files = [(series.sop_uids, series.frames, series.sizes, series.mtimes_ns) for series in both]
+    return keys.fingerprint(run.models, run.config.grading_hash(), *files)

@@ -1,0 +1,1 @@
+"""Statistics that know no cohort: intervals, corrected prevalence, odds ratios, metrics, calibration."""

@@ -1,0 +1,103 @@
+"""What both evaluations share: options, rows of metrics with their intervals, and tables for terminal and Markdown."""
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from modic.statistics.metrics import DRAWS, Key, Numbers, intervals
+from modic.tables.described import Columns, write_rows
+
+METRICS: Columns = {
+    "group": ("string", "which of the discs"),
+    "condition": ("string", "as trained, or how the images were made harder"),
+    "metric": ("string", "what was measured"),
+    "which": ("string", "of which class, level or average"),
+    "value": ("float64", "the number; shares, areas and scores are 0-1, Brier over all classes 0-2"),
+    "low": ("float64", f"lower end of the 95 % interval: patients drawn again {DRAWS} times, with all their discs"),
+    "high": ("float64", "upper end of the 95 % interval"),
+    "n": ("int64", "discs, slices or patients that the number is about"),
+    "n_patients": ("int64", "patients that the number is about"),
+    "note": ("string", "what must be known to read the number"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A title, column names, and rows of text."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+
+    def text(self) -> str:
+        """For a terminal: columns aligned."""
+        lines = [self.header, *self.rows]
+        widths = [max(len(line[i]) for line in lines) for i in range(len(self.header))]
+        padded = [[text.ljust(width) for text, width in zip(line, widths, strict=True)] for line in lines]
+        return "\n".join([self.title, *("  ".join(line).rstrip() for line in padded)])
+
+    def markdown(self) -> str:
+        """For `evaluation.md`."""
+        lines = [self.header, ("---",) * len(self.header), *self.rows]
+        title = [f"**{self.title}**", ""] if self.title else []
+        return "\n".join([*title, *("| " + " | ".join(line) + " |" for line in lines), ""])
+
+
+def with_intervals(
+    statistic: Callable[[np.ndarray], Numbers], patients: list[str], used: Callable[[Key], np.ndarray],
+    **shared: str,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Rows of `METRICS` for all numbers of `statistic` over all rows; numbers that have no value are left out.
+
+    `patients`: whose each row is; `used`: which rows (bool mask) a metric is about; `shared`: other columns.
+    """
+    names = np.array(patients)
+    bounds = intervals(statistic, patients, draws=DRAWS)
+    rows = []
+    for key, value in statistic(np.arange(len(patients))).items():
+        if np.isfinite(value):
+            low, high = bounds.get(key, (None, None))
+            about = used(key)
+            counts = {"n": int(about.sum()), "n_patients": len(set(names[about].tolist()))}
+            named = {"metric": key[0], "which": key[1], "value": value, "low": low, "high": high}
+            rows.append({**shared, **named, **counts})
+    return rows
+
+
+def cell(rows: list[dict[str, Any]], metric: str, which: str) -> str:
+    """`0.71 (0.60–0.82)`; a dash where there is no such number."""
+    for row in rows:
+        if (row["metric"], row["which"]) == (metric, which):
+            bounds = "" if row["low"] is None else f" ({row['low']:.2f}–{row['high']:.2f})"
+            return f"{row['value']:.2f}{bounds}"
+    return "–"
+
+
+def count(rows: list[dict[str, Any]], metric: str, which: str) -> str:
+    """On how many discs, slices or patients a number stands."""
+    return next((str(r["n"]) for r in rows if (r["metric"], r["which"]) == (metric, which)), "0")
+
+
+def described(args: argparse.Namespace, weights: str, patients: int) -> str:
+    """Weights, data and patients, without a path."""
+    names = ", ".join(source if source.startswith("phantom") else source.split("=")[0] for source in args.data)
+    part = "patients of the test split" if args.part == "test" else "patients, of training data also those trained on"
+    return f"Weights {weights}; {names}: {patients} {part}."
+
+
+def publish(
+    out: Path, title: str, facts: list[str], tables: list[Table], metrics: list[dict[str, Any]],
+    predictions: list[dict[str, Any]], columns: Columns,
+) -> None:  # fmt: skip
+    """Write metrics.parquet, predictions.parquet and evaluation.md, and print what the last one holds."""
+    write_rows(out / "metrics.parquet", metrics, METRICS)
+    write_rows(out / "predictions.parquet", predictions, columns)
+    lines = [f"# {title}", "", *(f"- {fact}" for fact in facts), "", *(table.markdown() for table in tables)]
+    lines += [f"Intervals: 95 %, from {DRAWS} draws of patients with all their discs.", ""]
+    (out / "evaluation.md").write_text("\n".join(lines), encoding="utf-8")
+    print("\n\n".join(["\n".join([title, *facts]), *(table.text() for table in tables)]))
+    print(f"\nintervals: 95 %, by patient; written: {out}/evaluation.md, metrics.parquet, predictions.parquet")

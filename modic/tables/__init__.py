@@ -1,0 +1,1 @@
+"""The four published tables: schema, atomic store, data dictionary, queries."""

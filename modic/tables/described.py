@@ -1,0 +1,26 @@
+"""Parquet files of trainings and evaluations: every column described, as in the cohort's tables."""
+
+from pathlib import Path
+from typing import Any
+
+Columns = dict[str, tuple[str, str]]
+"""Name → (Arrow type: string, int64, float64, bool, list<int8>; what it means and its unit)."""
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]], columns: Columns) -> Path:
+    """One described table that appears whole; a row lacks what it does not give. Returns `path`.
+
+    Raises ValueError for a value under a name that `columns` does not describe.
+    """
+    import pyarrow as pa
+
+    from modic.files import write_table
+
+    if strange := {key for row in rows for key in row} - columns.keys():
+        raise ValueError(f"{path.name}: undescribed columns: {', '.join(sorted(strange))}")
+    kinds = {name: pa.list_(pa.int8()) if kind == "list<int8>" else pa.type_for_alias(kind)
+             for name, (kind, _) in columns.items()}  # fmt: skip
+    fields = [pa.field(name, kinds[name], metadata={"description": said}) for name, (_, said) in columns.items()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_table(pa.Table.from_pylist(rows, schema=pa.schema(fields)), path)
+    return path

@@ -1,0 +1,163 @@
+"""Ask a cohort questions: DuckDB with the four tables, the views of sql/views, and the laws of sql/checks."""
+
+import contextlib
+import glob
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any, TextIO
+
+import duckdb
+import pyarrow.parquet as pq
+
+from modic.cohort import is_cohort
+from modic.errors import UsageError
+from modic.tables.schema import CLOSED, SCHEMAS
+
+COPY_OPTIONS = {
+    "csv": "FORMAT csv, HEADER",
+    "json": "FORMAT json, ARRAY",
+    "parquet": "FORMAT parquet, COMPRESSION zstd",
+}
+TABLE_ROWS, TABLE_WIDTH = 1000, 10_000
+
+
+def sql_dir() -> Path:
+    """The folder of the SQL files: packed inside modic, or beside it in a clone made without links."""
+    here = Path(__file__).resolve().parents[1]
+    inside = here / "sql"
+    return inside if inside.is_dir() else here.parent / "sql"
+
+
+def statements(folder: str) -> dict[str, str]:
+    """Name → SQL of every file of `views`, `checks` or `cohort`, in order of name."""
+    return {path.stem: path.read_text(encoding="utf-8") for path in sorted((sql_dir() / folder).glob("*.sql"))}
+
+
+def first_comment(sql: str) -> str:
+    """The comment lines that a SQL file begins with, as one line: what one row of the answer is."""
+    lines = sql.splitlines()
+    end = next((i for i, line in enumerate(lines) if not line.startswith("--")), len(lines))
+    return " ".join(line.removeprefix("--").strip() for line in lines[:end])
+
+
+def published(cohort: Path) -> Path:
+    """The folder of the cohort's current tables, links resolved, so that all four come from one run.
+
+    Raises UsageError where `cohort` is no cohort, or no run has finished in it.
+    """
+    current = (cohort / "current").resolve()
+    if all((current / f"{name}.parquet").is_file() for name in SCHEMAS):
+        return current
+    if is_cohort(cohort):
+        raise UsageError(f"no run has finished in {cohort} yet")
+    raise UsageError(f"{cohort} is not a cohort" if cohort.exists() else f"{cohort} does not exist")
+
+
+def connect(cohort: Path) -> duckdb.DuckDBPyConnection:
+    """An in-memory DuckDB with studies, series, levels, runs and every view of sql/views, each with a comment.
+
+    A view may use those whose names sort before its own. The SQL files name the tables as files in the folder where
+    they lie (`FROM 'levels.parquet'`), so that they run without modic; here those names are views too, wherever the
+    process stands. Raises UsageError as `published`.
+    """
+    folder = published(cohort)
+    connection = duckdb.connect(":memory:")
+    connection.execute("SET enable_progress_bar = false")
+    connection.execute("SET autoinstall_known_extensions = false")  # nothing is fetched unless a query says INSTALL
+    for name in SCHEMAS:
+        connection.execute(f"CREATE VIEW {name} AS {_rows_of_file(connection, folder, name)}")
+        connection.execute(f'CREATE VIEW "{name}.parquet" AS FROM {name}')
+    _add_closed_lists(connection)
+    for name, sql in statements("views").items():
+        connection.execute(sql)
+        comment = first_comment(sql).replace("'", "''")
+        connection.execute(f"COMMENT ON VIEW {name} IS '{comment}'")
+    return connection
+
+
+def _rows_of_file(connection: duckdb.DuckDBPyConnection, folder: Path, name: str) -> str:
+    """SQL of a table; columns that were not yet there when it was published are null."""
+    path = folder / f"{name}.parquet"
+    place = glob.escape(str(path)).replace("'", "''")
+    rows = f"SELECT * FROM read_parquet('{place}', hive_partitioning = false)"
+    if set(SCHEMAS[name].names) <= set(pq.read_schema(path).names):
+        return rows
+    connection.register(f"columns_of_{name}", SCHEMAS[name].empty_table())
+    return f"{rows} UNION ALL BY NAME SELECT * FROM columns_of_{name}"
+
+
+def _add_closed_lists(connection: duckdb.DuckDBPyConnection) -> None:
+    """`closed_lists`: one row is one value that a column with a closed list may hold."""
+    connection.execute("CREATE TABLE closed_lists (table_name VARCHAR, column_name VARCHAR, value VARCHAR)")
+    rows = [(*column, value) for column, values in CLOSED.items() for value in sorted(values)]
+    connection.executemany("INSERT INTO closed_lists VALUES (?, ?, ?)", rows)
+
+
+def rows_of(connection: duckdb.DuckDBPyConnection, sql: str) -> list[dict[str, Any]]:
+    """The answer to one query, one dict a row."""
+    answer = connection.execute(sql)
+    names = [column[0] for column in answer.description or ()]
+    return [dict(zip(names, row, strict=True)) for row in answer.fetchall()]
+
+
+def run_checks(cohort: Path) -> dict[str, list[dict[str, Any]]]:
+    """Name of every law in sql/checks → the rows that break it. Raises UsageError as `connect`."""
+    with connect(cohort) as connection:
+        return {name: rows_of(connection, sql) for name, sql in statements("checks").items()}
+
+
+def print_query(cohort: Path, sql: str, *, format: str = "table", out: TextIO) -> None:
+    """Write the answer to `sql` to `out` as table, csv, json or parquet (the last in bytes, to `out.buffer`).
+
+    Raises UsageError as `connect`, and with DuckDB's own message where the query is wrong.
+    """
+    with connect(cohort) as connection:
+        try:
+            answer = connection.sql(sql)
+            if answer is None:
+                raise UsageError("the query gives no rows: begin it with SELECT, FROM or WITH")
+            if format == "table":
+                _print_table(answer, out)
+            else:
+                _copy(connection, answer, format, out)
+        except (duckdb.Error, RuntimeError) as error:
+            raise UsageError(_one_line(error)) from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split("\n\nLINE ")[0].split())
+
+
+NOT_A_CONTROL = "regexp_replace({0}, '[\\x00-\\x1f\\x7f-\\x{{9f}}]', '�', 'g')"
+"""Text that a terminal shows and does not obey."""
+NOT_A_FORMULA = "if(regexp_matches({0}, '^[=+\\-@\\t\\r]') AND try_cast({0} AS DOUBLE) IS NULL, '''' || {0}, {0})"
+"""Text that a spreadsheet shows and does not compute; numbers stay as they are."""
+
+
+def _each_text(answer: duckdb.DuckDBPyRelation, expression: str) -> duckdb.DuckDBPyRelation:
+    """`answer` with `expression` of every text column in its place."""
+    names = ['"' + name.replace('"', '""') + '"' for name in answer.columns]
+    kinds = [str(kind) == "VARCHAR" for kind in answer.types]
+    columns = (f"{expression.format(n)} AS {n}" if text else n for n, text in zip(names, kinds, strict=True))
+    return answer.project(", ".join(columns)) if any(kinds) and len(set(names)) == len(names) else answer
+
+
+def _print_table(answer: duckdb.DuckDBPyRelation, out: TextIO) -> None:
+    answer = _each_text(answer, NOT_A_CONTROL)
+    with contextlib.redirect_stdout(out):
+        answer.show(max_width=TABLE_WIDTH, max_rows=TABLE_ROWS)
+
+
+def _copy(connection: duckdb.DuckDBPyConnection, answer: duckdb.DuckDBPyRelation, format: str, out: TextIO) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "answer"
+        answer = _each_text(answer, NOT_A_FORMULA) if format == "csv" else answer
+        place = str(path).replace("'", "''")
+        connection.execute(f"COPY (FROM answer) TO '{place}' ({COPY_OPTIONS[format]})")
+        if format == "parquet":
+            with path.open("rb") as binary:
+                shutil.copyfileobj(binary, out.buffer)
+        else:
+            with path.open(encoding="utf-8", newline="") as text:
+                shutil.copyfileobj(text, out)

@@ -1,0 +1,260 @@
+"""The four tables of a cohort: what one row is, and what each column means, in which unit, with which values.
+
+`SCHEMAS` is the contract with everyone who reads a cohort. A column that it does not describe cannot be written. What
+it says travels in every Parquet file (metadata of the file and of each column) and becomes the data dictionary
+(modic/tables/dictionary.py). Removing or renaming a column, another type, unit or meaning, or a value that is no longer
+allowed needs a new SCHEMA_VERSION; a new column or a new value of a closed list does not.
+"""
+
+import pyarrow as pa
+
+from modic.errors import Reason
+from modic.records import LEVELS
+
+SCHEMA_VERSION = 1
+ROWS = {
+    "studies": "one MR study found in the archive, whether graded or not",
+    "series": "one stack of images of a study, with what it is and whether it was used",
+    "levels": "one of the six levels of a graded study; every graded study has all six",
+    "runs": "one finished run of the pipeline over the archive",
+}
+"""What one row of each table is."""
+
+KEYS = {"studies": ("study_key",), "series": ("series_key",), "levels": ("study_key", "level"), "runs": ("run_id",)}
+"""The columns that name a row. Tables are published sorted by them, levels from head to foot."""
+
+REFERENCES = {
+    ("series", "study_key"): "studies",
+    ("levels", "study_key"): "studies",
+    ("studies", "t1_series_key"): "series",
+    ("studies", "t2_series_key"): "series",
+}
+"""Table and column → the table whose key it holds. Not run_id: a killed run leaves rows, but none in runs."""
+
+TEXT, COUNT, REAL, BYTE = pa.string(), pa.int64(), pa.float32(), pa.int8()
+SHARE = (0, 1)
+
+
+def _column(
+    name: str,
+    kind: pa.DataType,
+    description: str,
+    *,
+    null: bool = True,
+    unit: str = "",
+    span: tuple[float, float | None] | None = None,
+) -> pa.Field:
+    """`unit`: "" where the column is no quantity; `span`: smallest and largest value that make sense."""
+    metadata = {"description": description, "unit": unit}
+    if span:
+        metadata |= {k: str(v) for k, v in zip(("minimum", "maximum"), span, strict=True) if v is not None}
+    return pa.field(name, kind, nullable=null, metadata={k: v for k, v in metadata.items() if v})
+
+
+def _schema(table: str, columns: list[pa.Field]) -> pa.Schema:
+    return pa.schema(columns, metadata={"schema_version": str(SCHEMA_VERSION), "row": ROWS[table]})
+
+
+def _box(prefix: str, pixels: str, slices: str) -> list[pa.Field]:
+    sides = {"x0": "smaller column", "y0": "smaller row", "x1": "larger column", "y1": "larger row"}
+    corners = [
+        _column(
+            f"{prefix}_{corner}",
+            REAL,
+            f"box of the disc, {side}, in pixels of the {pixels}; 0 is the first pixel's centre",
+            unit="pixel",
+        )
+        for corner, side in sides.items()
+    ]
+    about = f"slice of the box in the {pixels}, from 0, {slices}"
+    return [*corners, _column(f"{prefix}_slice", pa.int32(), about, unit="slice", span=(0, None))]
+
+
+def _mm_box() -> list[pa.Field]:
+    sides = {"x": "+ to the patient's left", "y": "+ to posterior", "z": "+ to the head"}
+    return [
+        _column(
+            f"mm_{axis}{corner}",
+            REAL,
+            f"corner {corner} of the box on T2, patient coordinates (LPS) in mm, {axis}: {way}",
+            unit="mm",
+        )
+        for corner in (0, 1)
+        for axis, way in sides.items()
+    ]
+
+
+def _count(name: str, description: str, unit: str) -> pa.Field:
+    return _column(name, COUNT, description, null=False, unit=unit, span=(0, None))
+
+
+def _length(name: str, description: str) -> pa.Field:
+    return _column(name, REAL, description, unit="mm", span=(0, None))
+
+
+def _time(name: str, description: str) -> pa.Field:
+    return _column(name, REAL, description, unit="ms", span=(0, None))
+
+
+def _share(name: str, description: str) -> pa.Field:
+    return _column(name, REAL, description, unit="1", span=SHARE)
+
+
+RUN_OF_ROW = _column("run_id", TEXT, "the run whose work this row is (runs.run_id)", null=False)
+STUDY = _column("study_key", TEXT, "pseudonym of the study: keyed hash of its UID", null=False)
+PATIENT = _column("patient_key", TEXT, "pseudonym of the patient: keyed hash of the patient id", null=False)
+MODELS = [
+    _column("detector_id", TEXT, "first 12 hex digits of the SHA-256 of the detector's weights", null=False),
+    _column("classifier_id", TEXT, "first 12 hex digits of the SHA-256 of the classifier's weights", null=False),
+]
+
+UNLISTED = "`unlisted_` and a keyed hash where the text is no known scanner's name (modic.deidentify.scanner_names)"
+OLDEST = 90
+"""Years from which ages are all alike: so few people are as old that an age could point at one (45 CFR 164.514)."""
+
+STUDIES = [
+    STUDY,
+    PATIENT,
+    _column("study_year", pa.int16(), "calendar year of the study", unit="year"),
+    _column(
+        "days_since_first_study",
+        pa.int32(),
+        "days since the same patient's first study in this archive; 0 for the first",
+        unit="day",
+        span=(0, None),
+    ),
+    _column(
+        "age_years",
+        pa.int16(),
+        f"the patient's age at the study in completed years; {OLDEST} means {OLDEST} or older",
+        unit="year",
+        span=(0, None),
+    ),
+    _column("sex", TEXT, "F, M or O, as DICOM PatientSex; null where blank"),
+    _column("manufacturer", TEXT, f"manufacturer of the scanner; {UNLISTED}"),
+    _column("scanner_model", TEXT, f"the manufacturer's name of the scanner model; {UNLISTED}"),
+    _column("field_strength_t", REAL, "field strength in tesla", unit="T", span=(0, None)),
+    _column("status", TEXT, "graded; excluded (by rule); or failed (by trouble: a later run may cure it)", null=False),
+    _column("reason", TEXT, "why not graded, from a closed list; null for graded studies"),
+    _column("detail", TEXT, "more about the reason: numbers and DICOM keywords"),
+    _column("t1_series_key", TEXT, "the T1 series used (series.series_key)"),
+    _column("t2_series_key", TEXT, "the T2 series used (series.series_key)"),
+    _share("overlap_fraction", "share of the T2 stack's extent that the T1 stack also covers, 0-1"),
+    _column(
+        "pairing_rule",
+        TEXT,
+        "row of the decision table in modic/series/pair.py that paired or excluded the study: P1-P10",
+    ),
+    _column(
+        "n_levels_graded",
+        BYTE,
+        "levels of this study with status graded, 0-6",
+        null=False,
+        unit="level",
+        span=(0, 6),
+    ),
+    _column("level_numbering", TEXT, "ok, or uncertain: the names of the levels may be shifted; null where not graded"),
+    _share("level_numbering_probability", "probability that the names of all six levels are right, 0-1"),
+    _column("warnings", TEXT, "what was accepted with a warning in T1, T2 or the pair, cut by `; `; null for none"),
+    RUN_OF_ROW,
+]
+SERIES = [
+    _column("series_key", TEXT, "pseudonym of the stack: keyed hash of series UID and stack number", null=False),
+    STUDY,
+    _column("role", TEXT, "what the images are: t1, t2, stir, t2_fat_suppressed, localizer, …, unknown", null=False),
+    _column("role_evidence", TEXT, "the physics that decided the role, or the pixels where physics is missing"),
+    _column("plane", TEXT, "sagittal, axial, coronal, oblique or unknown", null=False),
+    _time("repetition_time_ms", "repetition time TR in ms"),
+    _time("echo_time_ms", "echo time TE in ms"),
+    _time("inversion_time_ms", "inversion time TI in ms; null without an inversion"),
+    _length("pixel_spacing_row_mm", "distance between neighbouring rows in mm"),
+    _length("pixel_spacing_column_mm", "distance between neighbouring columns in mm"),
+    _length("slice_spacing_mm", "distance between neighbouring slices in mm, measured from their positions"),
+    _length("slice_thickness_mm", "thickness of a slice in mm"),
+    _column("n_slices", pa.int32(), "number of slices", null=False, unit="slice", span=(0, None)),
+    _column("status", TEXT, "used (one of the two series graded) or not_used", null=False),
+    _column("reason", TEXT, "why not used, from a closed list; null for used series"),
+    _column("detail", TEXT, "more about the reason: numbers and DICOM keywords"),
+    _column("warnings", TEXT, "what was accepted with a warning, cut by `; `; null for none"),
+    RUN_OF_ROW,
+]
+LEVEL_COLUMNS = [
+    STUDY,
+    PATIENT,
+    _column("level", TEXT, f"the disc and both its endplates: {', '.join(LEVELS)}", null=False),
+    _column("status", TEXT, "graded; not_found on T2; or unreadable (found, but no region could be cut)", null=False),
+    _column("reason", TEXT, "why not graded, from a closed list; null for graded levels"),
+    _column(
+        "mc",
+        BYTE,
+        "Modic change: 0 none, 1 type 1, 2 type 2; null where abstained or not graded, never 0 for that",
+        span=(0, 2),
+    ),
+    _share("p_mc0", "calibrated probability of no Modic change, 0-1"),
+    _share("p_mc1", "calibrated probability of Modic change type 1, 0-1"),
+    _share("p_mc2", "calibrated probability of Modic change type 2, 0-1"),
+    _share("confidence", "the largest of the three probabilities"),
+    _column("prediction_set", pa.list_(BYTE), "grades that cannot be ruled out (conformal prediction); may be empty"),
+    _column("abstained", pa.bool_(), "true where the prediction set is not a single grade, and so mc is null"),
+    _share(
+        "slice_disagreement",
+        "how far the slices of the level disagree, each graded alone: largest minus smallest probability of the"
+        " most probable grade, 0 (all alike, or one slice only) to 1; null where not graded, or graded before modic"
+        " measured it",
+    ),
+    _share(
+        "level_score",
+        "the detector's score of the disc's box under its name, or under any where names were counted from below, 0-1",
+    ),
+    *_box("t2", "T2 series", "in order of position towards the patient's left"),
+    *_box("t1", "T1 series", "in order of position towards the patient's left"),
+    *_mm_box(),
+    _column("normalization", TEXT, "grey-level normalization that the classifier was trained with"),
+    *MODELS,
+    RUN_OF_ROW,
+]
+UTC = pa.timestamp("us", tz="UTC")
+RUNS = [
+    _column("run_id", TEXT, "name of the run; sorts by time", null=False),
+    _column("started", UTC, "when the run began", null=False),
+    _column("finished", UTC, "when its tables were published", null=False),
+    _column("code_version", TEXT, "version of modic", null=False),
+    _column("configuration_hash", TEXT, "hash of the options that can change a grade", null=False),
+    *MODELS,
+    _column("device", TEXT, "where the networks ran: cpu, cuda or auto", null=False),
+    _count("files_seen", "files in the archive = files_read + files_unchanged + files_rejected", "file"),
+    _count("files_read", "files whose header was read in this run", "file"),
+    _count("files_unchanged", "files known from an earlier run and not opened again", "file"),
+    _count("files_rejected", "files that are not usable MR images, whenever that was found", "file"),
+    _column(
+        "files_rejected_by_reason", TEXT, "JSON object: reason → number of files; sums to files_rejected", null=False
+    ),
+    _count("studies_found", "rows of studies = studies_graded + studies_excluded + studies_failed", "study"),
+    _count("studies_graded", "studies with grades, of this or an earlier run", "study"),
+    _count("studies_excluded", "studies that a rule leaves out", "study"),
+    _count("studies_failed", "studies that trouble left without grades", "study"),
+    _column("studies_by_reason", TEXT, "JSON object: reason → number of studies not graded", null=False),
+]
+SCHEMAS: dict[str, pa.Schema] = {
+    name: _schema(name, columns)
+    for name, columns in {"studies": STUDIES, "series": SERIES, "levels": LEVEL_COLUMNS, "runs": RUNS}.items()
+}
+
+
+def _reasons(step: str) -> frozenset[str]:
+    return frozenset(str(reason) for reason in Reason if reason.startswith(f"{step}."))
+
+
+CLOSED: dict[tuple[str, str], frozenset[str]] = {
+    ("studies", "status"): frozenset({"graded", "excluded", "failed"}),
+    ("studies", "reason"): _reasons("study") | _reasons("series") | _reasons("file"),
+    ("studies", "sex"): frozenset({"F", "M", "O"}),
+    ("studies", "level_numbering"): frozenset({"ok", "uncertain"}),
+    ("series", "status"): frozenset({"used", "not_used"}),
+    ("series", "reason"): _reasons("series"),
+    ("series", "plane"): frozenset({"sagittal", "axial", "coronal", "oblique", "unknown"}),
+    ("levels", "level"): frozenset(LEVELS),
+    ("levels", "status"): frozenset({"graded", "not_found", "unreadable"}),
+    ("levels", "reason"): _reasons("level"),
+}
+"""Closed lists: table and column → every value it may hold besides null."""

@@ -1,0 +1,126 @@
+"""How the four tables of a cohort are written: every row obeys `modic.tables.schema`, and all are published as one."""
+
+import secrets
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from modic.errors import ModicError
+from modic.files import sync_directory, write_json, write_table
+from modic.records import LEVELS
+from modic.tables.dictionary import MARKDOWN, PACKAGE, datapackage, dictionary
+from modic.tables.schema import CLOSED, KEYS, SCHEMAS
+
+
+def enforce(name: str, table: pa.Table) -> pa.Table:
+    """`table` with exactly the columns and types of `SCHEMAS[name]`, sorted by its keys.
+
+    Raises ValueError where a column is missing or not described, a value does not fit its type, a required value is
+    null or not of its closed list, or two rows share a key.
+    """
+    schema = SCHEMAS[name]
+    if wrong := set(table.column_names) ^ set(schema.names):
+        raise ValueError(f"{name}: missing or undescribed columns: {', '.join(sorted(wrong))}")
+    for field in schema:
+        if not field.nullable and (n := table[field.name].null_count):
+            raise ValueError(f"{name}.{field.name} is null in {n} rows")
+    table = table.select(schema.names).cast(schema)
+    for field in schema:
+        column = table[field.name]
+        allowed = CLOSED.get((name, field.name))
+        if allowed and (strange := set(pc.unique(column).to_pylist()) - allowed - {None}):
+            raise ValueError(f"{name}.{field.name} holds {sorted(strange)}, which is not of its closed list")
+    _check_keys(name, table)
+    return _sorted(name, table)
+
+
+def _check_keys(name: str, table: pa.Table) -> None:
+    keys = list(KEYS[name])
+    if len(table.group_by(keys).aggregate([])) != len(table):
+        raise ValueError(f"{name}: two rows share one {' and '.join(keys)}")
+
+
+def _sorted(name: str, table: pa.Table) -> pa.Table:
+    order = [pc.index_in(table[key], pa.array(LEVELS)) if key == "level" else table[key] for key in KEYS[name]]
+    keys = pa.table(order, names=list(KEYS[name]))
+    return table.take(pc.sort_indices(keys, sort_keys=[(key, "ascending") for key in KEYS[name]])).combine_chunks()
+
+
+def check_together(tables: Mapping[str, pa.Table]) -> None:
+    """Raise ValueError unless every graded study has its six levels, and no other study any."""
+    studies = tables["studies"]
+    graded = set(studies.filter(pc.equal(studies["status"], "graded"))["study_key"].to_pylist())
+    counted = tables["levels"].group_by("study_key").aggregate([("level", "count")])
+    counts = dict(zip(counted["study_key"].to_pylist(), counted["level_count"].to_pylist(), strict=True))
+    wrong = sorted(key for key in graded | counts.keys() if counts.get(key, 0) != (len(LEVELS) if key in graded else 0))
+    if wrong:
+        raise ValueError(f"levels: not six rows for each graded study and none for others: {', '.join(wrong[:5])}")
+
+
+def publish(cohort_root: Path, tables: Mapping[str, pa.Table], run_id: str) -> Path:
+    """Make `tables` (all four of `SCHEMAS`) the cohort's current ones in one atomic step; returns their folder.
+
+    Their data dictionary goes with them, for people (dictionary.md) and programs (datapackage.json).
+
+    `current` is a link to `.tables/<run_id>…`; replacing the link is the step. The folder it pointed to before stays
+    for readers who have it open, older ones go. One caller at a time (modic.cohort.Cohort.lock).
+    Raises ValueError where the tables break a rule of `enforce` or `check_together`; then nothing is changed.
+    """
+    if tables.keys() != SCHEMAS.keys():
+        raise ValueError(f"publish needs exactly {', '.join(SCHEMAS)}")
+    ready = {name: enforce(name, tables[name]) for name in SCHEMAS}
+    check_together(ready)
+    folder = cohort_root / ".tables" / f"{run_id}-{secrets.token_hex(4)}"
+    folder.mkdir(parents=True)
+    for name, table in ready.items():
+        write_table(table, folder / f"{name}.parquet")
+    (folder / MARKDOWN).write_text(dictionary(), encoding="utf-8")
+    write_json(folder / PACKAGE, datapackage(run_id, {name: len(table) for name, table in ready.items()}))
+    sync_directory(folder.parent)
+    previous = _point_current(cohort_root, folder)
+    for other in folder.parent.iterdir():
+        if other not in (folder, previous):
+            shutil.rmtree(other, ignore_errors=True)
+    return folder
+
+
+def _point_current(cohort_root: Path, folder: Path) -> Path:
+    """Replace the link `current`; returns the folder that it led to before."""
+    current = cohort_root / "current"
+    previous = folder.parent / (current.readlink().name if current.is_symlink() else "copied")
+    if current.is_dir() and not current.is_symlink():  # a copy of a cohort made without links
+        shutil.rmtree(previous, ignore_errors=True)
+        current.rename(previous)
+    link = cohort_root / f".current.{secrets.token_hex(4)}.tmp"
+    link.symlink_to(folder.relative_to(cohort_root))
+    link.replace(current)
+    sync_directory(cohort_root)
+    for stale in cohort_root.glob(".current.*.tmp"):
+        stale.unlink(missing_ok=True)
+    return previous
+
+
+def read_table(cohort_root: Path, name: str) -> pa.Table:
+    """One published table; an empty one of the right columns where no run has finished yet.
+
+    Columns that an earlier version did not know are null. Raises ModicError where the file is damaged: rows of studies
+    that left the archive are nowhere else.
+    """
+    path = cohort_root / "current" / f"{name}.parquet"
+    if not path.exists():
+        return SCHEMAS[name].empty_table()
+    try:
+        table = pq.read_table(path, partitioning=None)
+    except pa.ArrowException as error:
+        raise ModicError(
+            f"{path} is damaged; restore it from a backup, or delete `current`: the next run makes it anew from the"
+            " finished shards, without the studies that left the archive"
+        ) from error
+    for field in SCHEMAS[name]:
+        if field.name not in table.column_names and field.nullable:
+            table = table.append_column(field, pa.nulls(len(table), field.type))
+    return table.select(SCHEMAS[name].names)

@@ -1,0 +1,32 @@
+"""Jinja templates, with the filters that the pages need."""
+
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+
+def template(name: str) -> Any:
+    """A Jinja template of modic/templates, with the filters that reports need."""
+    environment = Environment(
+        loader=PackageLoader("modic", "."), autoescape=select_autoescape(), undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters["n"] = _number
+    environment.filters["percent"] = lambda value: "–" if value is None else f"{100 * value:.1f}"
+    environment.filters["share"] = _share
+    environment.filters["time"] = lambda value: f"{value:%Y-%m-%d %H:%M} UTC"
+    return environment.get_template(f"templates/{name}")
+
+
+def _number(value: float | str | None) -> str:
+    """Counts with thousands separators, measures to three digits, words as they are."""
+    if value is None:
+        return "–"
+    return value if isinstance(value, str) else f"{value:.3g}" if isinstance(value, float) else f"{value:,}"
+
+
+def _share(row: dict[str, Any] | None) -> str:
+    """Percent with its interval, of a row with share, low and high."""
+    if row is None or row["share"] != row["share"]:  # nan: nothing to take a share of
+        return "–"
+    return f"{100 * row['share']:.1f} ({100 * row['low']:.1f}–{100 * row['high']:.1f})"
