@@ -47,6 +47,7 @@ class Reason(StrEnum):
     STUDY_NO_SAGITTAL_T1 = "study.no_sagittal_t1"
     STUDY_NO_SAGITTAL_T2 = "study.no_sagittal_t2"
     STUDY_NO_SAGITTAL_T1_NOR_T2 = "study.no_sagittal_t1_nor_t2"
+    STUDY_NO_OTHER_CONTRAST = "study.no_other_contrast"
     STUDY_FRAMES_DIFFER = "study.frames_of_reference_differ"
     STUDY_LITTLE_OVERLAP = "study.little_overlap"
     STUDY_PATIENT_CONFLICT = "study.patient_conflict"

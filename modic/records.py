@@ -61,17 +61,30 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """The sagittal T1 and T2 of one study that will be graded together."""
+    """The sagittal series of one study that will be graded together, one for each contrast.
+
+    `contrasts` maps the name of a contrast ("t1", "t2", and what else the classifier asks for, such as "stir") to the
+    series that shows it; it always holds "t1" and "t2".
+    """
 
     study_uid: str
     patient_id: str
-    t1: Series
-    t2: Series
+    contrasts: dict[str, Series]
     overlap_fraction: float  # share of the T2 stack's extent that the T1 stack also covers, 0-1
     rule: str  # the row of the decision table in modic/series/pair.py that chose
     check_images: bool = False  # the headers do not vouch for one frame of reference: the images must (P9)
     warnings: tuple[str, ...] = ()
-    others: tuple["Pair", ...] = ()  # of the study, best first: for where the images of this one do not serve (P10)
+    others: tuple["Pair", ...] = ()  # of the study, best first: tried if the images of this one do not serve (P10)
+
+    @property
+    def t1(self) -> Series:
+        """The T1-weighted series."""
+        return self.contrasts["t1"]
+
+    @property
+    def t2(self) -> Series:
+        """The T2-weighted series."""
+        return self.contrasts["t2"]
 
     @property
     def choices(self) -> tuple["Pair", ...]:

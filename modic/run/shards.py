@@ -70,9 +70,9 @@ def read_input(cohort: Cohort, run_id: str, shard_id: str) -> tuple[list[Work], 
 
 
 def _pair(values: dict[str, Any]) -> Pair:
-    both = {name: _series(values[name]) for name in ("t1", "t2")}
+    contrasts = {name: _series(series) for name, series in values["contrasts"].items()}
     others = tuple(map(_pair, values["others"]))
-    return Pair(**{**values, **both, "warnings": tuple(values["warnings"]), "others": others})
+    return Pair(**{**values, "contrasts": contrasts, "warnings": tuple(values["warnings"]), "others": others})
 
 
 def _series(values: dict[str, Any]) -> Series:

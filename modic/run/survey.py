@@ -65,6 +65,6 @@ def _work(run: Run, one: Pair, keys: Pseudonyms) -> Work:
 
 
 def _fingerprint(run: Run, pairs: Iterable[Pair], keys: Pseudonyms) -> str:
-    both = [series for pair in pairs for series in (pair.t1, pair.t2)]
+    both = [series for pair in pairs for series in pair.contrasts.values()]
     files = [(series.sop_uids, series.frames, series.sizes, series.mtimes_ns) for series in both]
     return keys.fingerprint(run.models, run.config.grading_hash(), *files)

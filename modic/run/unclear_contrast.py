@@ -10,7 +10,7 @@ import hashlib
 import json
 import logging
 import multiprocessing
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection
@@ -35,7 +35,15 @@ Seen = RoleFound | str
 """A role that the pixels told or did not, or what kept them from being looked at."""
 
 
-def tell_roles(series: list[Series], *, memory: Path, config: Config, device: str, detector_id: str) -> list[Series]:
+def tell_roles(
+    series: list[Series],
+    *,
+    memory: Path,
+    config: Config,
+    device: str,
+    detector_id: str,
+    contrasts: Collection[str] = ("t1", "t2"),
+) -> list[Series]:
     """`series`, with the role of each that `is_untold` as its pixels tell it; `memory`: JSON file to remember in."""
     keys = {index: _key(one, config, detector_id) for index, one in enumerate(series) if is_untold(one)}
     if not keys:
@@ -49,7 +57,7 @@ def tell_roles(series: list[Series], *, memory: Path, config: Config, device: st
     if seen != known:
         _remember(memory, seen)
     told = {index: _found(seen[key]) for index, key in keys.items()}
-    return [with_role(one, told[index]) if index in told else one for index, one in enumerate(series)]
+    return [with_role(one, told[index], contrasts) if index in told else one for index, one in enumerate(series)]
 
 
 def _key(series: Series, config: Config, detector_id: str) -> str:

@@ -9,7 +9,7 @@ holds refuses a stack:
 | I2  | no ImageOrientationPatient                                                          | no_position           |
 | I3  | normal over `sagittal_reject_deg` from the left-right axis (over `…_warn_deg`: warn)| not_sagittal          |
 | I4  | role unknown, though the header says TR and TE                                      | role_unsure           |
-| I5  | role known, other than t1 and t2                                                    | not_t1_or_t2          |
+| I5  | role known, and none of the `contrasts` to grade                                    | not_t1_or_t2          |
 | I6  | fewer than `min_slices` places, and other slices at them                            | conflicting_slices    |
 | I7  | one of several parts that only together make a regular stack (partial_stacks.py)       | mixed_contrast, …     |
 | I8  | fewer than `min_slices` slices                                                      | too_few_slices        |
@@ -24,7 +24,7 @@ holds refuses a stack:
 """
 
 from collections import defaultdict
-from collections.abc import Hashable, Iterator
+from collections.abc import Collection, Hashable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -50,8 +50,10 @@ SAME_SERIES = ("ImageOrientationPatient", "PixelSpacing", "Rows", "Columns", "Re
 MOST_PARTS = 64  # series that are looked through for the parts of one
 
 
-def identify(headers: pa.Table, *, options: IdentifyOptions) -> list[Series]:
+def identify(headers: pa.Table, *, contrasts: Collection[str] = ("t1", "t2"), options: IdentifyOptions) -> list[Series]:
     """Every stack of every series of `headers` (modic.archive.crawl.Crawl.headers), sorted by study, series and stack.
+
+    `contrasts` are those that the classifier asks for; a series of another contrast is refused (I5).
 
     Images of one series that name different patients come back as different stacks; modic.series.pair refuses their
     study. An image that names no patient is of the only one that its series, or else its study, names.
@@ -59,7 +61,7 @@ def identify(headers: pa.Table, *, options: IdentifyOptions) -> list[Series]:
     found = []
     for rows in _series_rows(headers):
         stacks = [stack for person in _by_person(rows) for stack in split_stacks(person, options)]
-        found += [_series(stack, number, options) for number, stack in enumerate(stacks)]
+        found += [_series(stack, number, contrasts, options) for number, stack in enumerate(stacks)]
     return _without_parts(_with_patient_of_study(found), options)
 
 
@@ -125,7 +127,7 @@ def _series_rows(headers: pa.Table) -> Iterator[list[Row]]:
         yield rows
 
 
-def _series(stack: Stack, number: int, options: IdentifyOptions) -> Series:
+def _series(stack: Stack, number: int, contrasts: Collection[str], options: IdentifyOptions) -> Series:
     header = {key: stack.rows[0][key] for key in COLUMNS}
     role = find_role(header)
     plane, angle = plane_of(stack.normal, options)
@@ -153,7 +155,7 @@ def _series(stack: Stack, number: int, options: IdentifyOptions) -> Series:
         slice_thickness_mm=header["SliceThickness"],
         n_slices=len(stack.rows),
         frame_of_reference_uid=header["FrameOfReferenceUID"],
-        rejected=_refusal(stack, role, plane, angle, turn, shape, options),
+        rejected=_refusal(stack, role, contrasts, plane, angle, turn, shape, options),
         warnings=warnings,
         **_details(stack),
     )
@@ -194,6 +196,7 @@ def _is_spacing(spacing: Any) -> bool:
 def _refusal(
     stack: Stack,
     role: RoleFound,
+    contrasts: Collection[str],
     plane: Plane,
     angle: float,
     turn: float,
@@ -206,7 +209,7 @@ def _refusal(
         (stack.normal is None, Reason.SERIES_NO_POSITION, "no ImageOrientationPatient"),
         (plane != "sagittal", Reason.SERIES_NOT_SAGITTAL, f"{plane}, {angle:.0f} degrees from its axis"),
         (role.role == "unknown" and not untold, Reason.SERIES_ROLE_UNSURE, role.evidence),
-        (role.role not in ("t1", "t2", "unknown"), Reason.SERIES_NOT_T1_OR_T2, role.evidence),
+        (role.role not in (*contrasts, "unknown"), Reason.SERIES_NOT_T1_OR_T2, role.evidence),
         (
             count < options.min_slices <= count + len(stack.duplicates),
             Reason.SERIES_CONFLICTING_SLICES,
@@ -222,12 +225,12 @@ def _refusal(
             return Rejected(reason, detail)
     if turn > options.orientation_reject:
         return Rejected(Reason.SERIES_MIXED_ORIENTATION, f"ImageOrientationPatient differs by {turn:.3f}")
-    return shape.rejected or _refused_role(role)
+    return shape.rejected or _refused_role(role, contrasts)
 
 
-def _refused_role(role: RoleFound) -> Rejected | None:
+def _refused_role(role: RoleFound, contrasts: Collection[str]) -> Rejected | None:
     """I4, I5, I14."""
-    if role.role in ("t1", "t2"):
+    if role.role in contrasts:
         return None
     return Rejected(Reason.SERIES_ROLE_UNSURE if role.role == "unknown" else Reason.SERIES_NOT_T1_OR_T2, role.evidence)
 
@@ -238,12 +241,12 @@ def is_untold(series: Series) -> bool:
     return unsure and header_is_untold(series.header)
 
 
-def with_role(series: Series, seen: RoleFound) -> Series:
+def with_role(series: Series, seen: RoleFound, contrasts: Collection[str] = ("t1", "t2")) -> Series:
     """A series that `is_untold`, with the role that its pixels were `seen` to have
     (modic/series/contrast_from_pixels.py)."""
     role = told_by_pixels(series.header, seen)
     warnings = (*series.warnings, *_role_warnings(role, series.header))
-    rejected = _refused_role(role)
+    rejected = _refused_role(role, contrasts)
     return replace(series, role=role.role, role_evidence=role.evidence, rejected=rejected, warnings=warnings)
 
 

@@ -1,8 +1,10 @@
-"""Series → for every study the sagittal T1 and T2 to grade, or why there are none.
+"""Series → for every study the sagittal T1 and T2 to grade, or the reason why it has no such pair.
 
-Usable are series that modic.series.identify did not refuse, but for a T1 acquired later (by time, else by
-SeriesNumber) than a series of the study that names a contrast agent: whether its own header names it or not, the
-agent is in. Rows are tried in order:
+A classifier may ask for further contrasts (such as STIR); then each pair also holds one series for each of them.
+
+A series is usable if modic.series.identify did not refuse it. A T1 acquired later (by time, else by SeriesNumber) than
+a series of the study that names a contrast agent is not usable either, even if its own header does not name the agent.
+Rows are tried in order:
 
 | row | condition                                                         | outcome                              |
 |-----|-------------------------------------------------------------------|--------------------------------------|
@@ -17,8 +19,14 @@ agent is in. Rows are tried in order:
 | P8  | several are left                                                  | pair, the first by the order below   |
 | P9  | none names one frame of reference, but T1 and T2 have the same    | pair, the first by the order below,  |
 |     | orientation and T1 covers `overlap_warn` of T2                    | if the images agree (registration)   |
-| P10 | the images of the pair are refused by modic.pipeline (not lumbar,  | the next by the order below          |
+| P10 | modic.pipeline refuses the images of the pair (not lumbar,        | the next by the order below          |
 |     | undecodable, …), and the study has others                         |                                      |
+| P11 | the classifier asks for a further contrast, and no combination    | excluded, no_other_contrast          |
+|     | has a usable series of it in the T2's frame of reference that     |                                      |
+|     | covers `overlap_reject` of T2                                     |                                      |
+
+P11 is tried after P6, on the combinations that P7 to P9 choose from. Of several series of a further contrast the first
+by the order of P8 is taken.
 
 P8, the first difference decides: description agrees with the physics; no contrast agent before the T2; overlap of
 `overlap_warn` or more; fewer geometry warnings; 2D before 3D (what the weights were trained on); finer in-plane pixels
@@ -32,6 +40,7 @@ but only the middle half from front to back, the share that lies inside T1's sta
 """
 
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import groupby, product
 
@@ -52,10 +61,20 @@ MOST_OTHERS = 5  # pairs of a study that are tried after the first
 Combination = tuple[Series, Series, float]  # T1, T2, overlap
 
 
-def pair(series: list[Series], *, options: PairOptions) -> list[Pair | Excluded]:
-    """Exactly one result for every StudyInstanceUID in `series`, sorted by it."""
+def pair(
+    series: list[Series], *, contrasts: Sequence[str] = ("t1", "t2"), options: PairOptions
+) -> list[Pair | Excluded]:
+    """Exactly one result for every StudyInstanceUID in `series`, sorted by it.
+
+    Args:
+        series: what modic.series.identify returns for the same `contrasts`.
+        contrasts: what the classifier's card asks for; T1 and T2 are always paired.
+        options: limits of the overlap.
+    """
+    further = tuple(name for name in dict.fromkeys(contrasts) if name not in ("t1", "t2"))
     ordered = sorted(series, key=lambda one: (one.study_uid, one.series_uid, one.stack, one.files))
-    found = [_pair_study(list(group), options) for _, group in groupby(ordered, key=lambda one: one.study_uid)]
+    studies = [list(group) for _, group in groupby(ordered, key=lambda one: one.study_uid)]
+    found = [_pair_study(study, further, options) for study in studies]
     shared = _shared_ids(series)
     return [
         replace(one, warnings=(SHARED_ID,)) if isinstance(one, Pair) and one.patient_id in shared else one
@@ -73,7 +92,7 @@ def _shared_ids(series: list[Series]) -> set[str]:
     return {patient_id for (patient_id, _), values in seen.items() if len(values) > 1}
 
 
-def _pair_study(series: list[Series], options: PairOptions) -> Pair | Excluded:
+def _pair_study(series: list[Series], further: Sequence[str], options: PairOptions) -> Pair | Excluded:
     if conflict := _patient_conflict(series):
         return _excluded(series, "P1", Reason.STUDY_PATIENT_CONFLICT, conflict)
     usable = [one for one in series if one.rejected is None]
@@ -93,12 +112,33 @@ def _pair_study(series: list[Series], options: PairOptions) -> Pair | Excluded:
     alike = near or [one for one in every if _same_geometry(*one, options)]
     if not alike:
         return _excluded(series, "P5", Reason.STUDY_FRAMES_DIFFER, f"{len(t1s)} T1, {len(t2s)} T2")
-    rule = "P9" if not near else "P7" if len(near) == 1 else "P8"
-    ordered = sorted(alike, key=lambda one: _preference(one, options))[: 1 + MOST_OTHERS]
+    ordered = sorted(alike, key=lambda one: _preference(one, options))
+    candidates = {name: [one for one in usable if one.role == name] for name in further}
+    chosen = [_with_further(one, candidates, options) for one in ordered]
+    complete = [(contrasts, overlap) for contrasts, overlap in chosen if len(contrasts) == 2 + len(further)]
+    if not complete:
+        detail = ", ".join(f"{name}: {len(candidates[name])} usable" for name in further)
+        return _excluded(series, "P11", Reason.STUDY_NO_OTHER_CONTRAST, detail)
+    rule = "P9" if not near else "P7" if len(complete) == 1 else "P8"
     first, *others = [
-        Pair(t2.study_uid, t2.patient_id, t1, t2, overlap, rule, check_images=not near) for t1, t2, overlap in ordered
+        Pair(one["t2"].study_uid, one["t2"].patient_id, one, overlap, rule, check_images=not near)
+        for one, overlap in complete[: 1 + MOST_OTHERS]
     ]
     return replace(first, others=tuple(replace(one, rule=f"{rule}, P10") for one in others))
+
+
+def _with_further(
+    combination: Combination, candidates: dict[str, list[Series]], options: PairOptions
+) -> tuple[dict[str, Series], float]:
+    """The series of a combination by contrast, with the best candidate for each further contrast if there is one."""
+    t1, t2, overlap = combination
+    contrasts = {"t1": t1, "t2": t2}
+    for name, series in candidates.items():
+        near = [(one, t2, overlap_fraction(one, t2)) for one in series if _same_frame(one, t2)]
+        near = [one for one in near if one[2] >= options.overlap_reject]
+        if near:
+            contrasts[name] = min(near, key=lambda one: _preference(one, options))[0]
+    return contrasts, overlap
 
 
 def _excluded(series: list[Series], rule: str, reason: Reason, detail: str) -> Excluded:

@@ -88,7 +88,8 @@ def test_a_graded_study_has_six_levels_in_order_each_with_its_status(one_pair: P
 
 @pytest.mark.usefixtures("networks")
 def test_what_was_accepted_with_a_warning_is_said_of_its_contrast(one_pair: Pair) -> None:
-    warned = replace(one_pair, t2=replace(one_pair.t2, warnings=("slice spacing varies by 3.0%",)))
+    t2 = replace(one_pair.t2, warnings=("slice spacing varies by 3.0%",))
+    warned = replace(one_pair, contrasts={**one_pair.contrasts, "t2": t2})
     result = pipeline.grade_study(warned, models=MODELS, config=Config())
     assert result.warnings == ("T2: slice spacing varies by 3.0%",)
 

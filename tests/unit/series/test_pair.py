@@ -1,5 +1,6 @@
 """One result for every study: the pair to grade, or the row of the decision table that excluded it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +166,46 @@ def test_of_two_t1_the_one_before_the_contrast_agent_is_chosen(tmp_path: Path) -
     later = changed(dicoms.series(T1, name="later"), AcquisitionTime="110000")  # would win: a repeat
     found = chosen(changed(dicoms.study(), AcquisitionTime="090000") + agent + later, tmp_path)
     assert found.t1.series_uid == dicoms.uid("patient-1", "study", "t1")
+
+
+def series_for(contrasts: Sequence[str], slices: list[Dataset], folder: Path) -> list[Pair | Excluded]:
+    """The study's pair for a classifier that asks for `contrasts`."""
+    dicoms.write(slices, folder / "archive")
+    series = identify(crawl(folder / "archive", index=None).headers, contrasts=contrasts, options=IdentifyOptions())
+    return pair(series, contrasts=contrasts, options=PairOptions())
+
+
+THREE = ("t1", "t2", "stir")
+
+
+def test_a_classifier_that_asks_for_stir_gets_the_best_stir_in_the_frame_of_the_t2(tmp_path: Path) -> None:
+    slices = dicoms.study() + dicoms.series(STIR, name="stir") + dicoms.series(STIR, name="few slices", n=9)
+    slices += changed(dicoms.series(STIR, name="other frame", n=13), FrameOfReferenceUID="1.2.3")
+    slices += dicoms.series(STIR, name="elsewhere", n=13, origin=(60.0, -5.5, 7.5))
+    (found,) = series_for(THREE, slices, tmp_path)
+    assert isinstance(found, Pair)
+    assert list(found.contrasts) == ["t1", "t2", "stir"]
+    assert found.contrasts["stir"].series_uid == dicoms.uid("patient-1", "study", "stir")
+    assert (found.rule, found.others, found.contrasts["stir"].rejected) == ("P7", (), None)
+
+
+@pytest.mark.parametrize("stirs, usable", [(0, 0), (1, 1)])
+def test_a_study_without_the_contrast_asked_for_is_excluded_by_name(stirs: int, usable: int, tmp_path: Path) -> None:
+    stir = changed(dicoms.series(STIR, name="stir"), FrameOfReferenceUID="1.2.3")
+    (found,) = series_for(THREE, dicoms.study() + stir * stirs, tmp_path)
+    assert isinstance(found, Excluded)
+    assert (found.rejected.reason, found.rule) == (Reason.STUDY_NO_OTHER_CONTRAST, "P11")
+    assert found.rejected.detail == f"stir: {usable} usable"
+
+
+def test_a_stir_of_uneven_spacing_is_refused_for_its_spacing_only_if_stir_is_asked_for(tmp_path: Path) -> None:
+    slices = dicoms.series(STIR, name="stir")
+    del slices[4]
+    dicoms.write(slices, tmp_path)
+    headers = crawl(tmp_path, index=None).headers
+    for contrasts, reason in ((THREE, Reason.SERIES_MISSING_SLICE), (("t1", "t2"), Reason.SERIES_NOT_T1_OR_T2)):
+        (stir,) = identify(headers, contrasts=contrasts, options=IdentifyOptions())
+        assert stir.rejected is not None and stir.rejected.reason is reason
 
 
 def test_one_patient_id_with_two_birth_dates_is_said(tmp_path: Path) -> None:
