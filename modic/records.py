@@ -6,6 +6,7 @@ LPS: +x to the patient's left, +y to posterior, +z to the head.
 """
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Literal
 
 import numpy as np
@@ -15,32 +16,70 @@ from modic.errors import Rejected
 LEVELS = ("T12/L1", "L1/L2", "L2/L3", "L3/L4", "L4/L5", "L5/S1")
 """The six graded levels from head to foot; a detector's class is the index here plus one (0 is background)."""
 
-Role = Literal[
+Contrast = Literal[
     "t1", "t2", "stir", "t1_fat_suppressed", "t2_fat_suppressed", "t1_post_contrast",
     "proton_density", "diffusion", "gradient_echo", "dixon", "localizer", "derived", "unknown",
 ]  # fmt: skip
+"""What a series shows (modic/series/contrast.py); the column `role` of the table `series`."""
 Plane = Literal["sagittal", "axial", "coronal", "oblique", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)
-class Series:
-    """One stack of images of one series that share geometry and echo, as the headers tell.
+class ImageReference:
+    """Where one image of a series lies, and the state in which the crawl read it.
 
-    A DICOM series that holds several stacks gives several of these. `files` are absolute paths (`frames` the
-    zero-based frame of each, all 0 for classic files), ordered by position along `normal`, towards the
-    patient's left for a sagittal series. `rejected` is set where the series cannot serve as a T1 or T2.
+    modic.imaging.load refuses an image whose size, modification time or SOPInstanceUID is no longer this one.
+    """
+
+    path: str  # as its source lists it (modic/archive/source.py)
+    member: str | None  # name within the container at `path`, such as a zip file; None for a plain file
+    frame: int  # of a multi-frame file, counted from 0; 0 for a classic file
+    sop_uid: str
+    size: int  # bytes
+    mtime_ns: int  # modification time
+
+
+class WarningKind(StrEnum):
+    """What a series was accepted in spite of. The value is the text in the tables, with a place for the detail."""
+
+    SLICE_SPACING_VARIES = "slice spacing varies by {}"
+    SLICES_THINNED_OUT = "slices {}"
+    NOT_QUITE_SAGITTAL = "slice normal {} degrees from the left-right axis"
+    ORIENTATION_DIFFERS = "ImageOrientationPatient differs by {}"
+    POSITION_INFERRED = "ImagePositionPatient inferred from InstanceNumber for {} slices"
+    DUPLICATE_SLICES = "{} duplicate slices"
+    DESCRIPTION_DISAGREES = "SeriesDescription disagrees with TR, TE and TI"
+    CONTRAST_AGENT = "T2 after ContrastBolusAgent"
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesWarning:
+    """A warning about a series; compare its `kind`, show its text."""
+
+    kind: WarningKind
+    detail: str = ""  # fills the place in the text of the kind
+
+    def __str__(self) -> str:
+        return self.kind.format(self.detail)
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One stack of images of one series that share geometry and contrast, as the headers describe it.
+
+    A DICOM series that holds several stacks gives several of these. `images` are ordered by position along the slice
+    normal, towards the patient's left for a sagittal series. `rejected` says why the series cannot be graded.
     """
 
     study_uid: str
     series_uid: str
     stack: int  # 0 for the only or first stack of the series
     patient_id: str
-    files: tuple[str, ...]
-    frames: tuple[int, ...]
-    role: Role
-    role_evidence: str  # the physics that decided, e.g. "SE TR=500 TE=12 → t1"; no free text from the header
+    images: tuple[ImageReference, ...]
+    contrast: Contrast
+    contrast_evidence: str  # the physics that decided, e.g. "SE TR=500 TE=12 → t1"; no free text from the header
     plane: Plane
-    header: dict  # values of the first slice by DICOM keyword (modic.archive.crawl.COLUMNS)
+    header: dict  # values of the first slice by DICOM keyword (modic.archive.headers.COLUMNS)
     repetition_time_ms: float | None
     echo_time_ms: float | None
     inversion_time_ms: float | None
@@ -50,13 +89,23 @@ class Series:
     n_slices: int
     frame_of_reference_uid: str | None
     rejected: Rejected | None = None
-    warnings: tuple[str, ...] = ()
-    # one entry a slice; modic.imaging.load refuses files that are no longer what the crawl saw
-    positions_mm: tuple[tuple[float, float, float], ...] = ()  # ImagePositionPatient, LPS; empty where one is unknown
-    sop_uids: tuple[str, ...] = ()
-    sizes: tuple[int, ...] = ()  # bytes
-    mtimes_ns: tuple[int, ...] = ()
-    duplicates: tuple[tuple[int, str, int], ...] = ()  # (slice, file, frame) with an equal header; pixels must be equal
+    warnings: tuple[SeriesWarning, ...] = ()
+    positions_mm: tuple[tuple[float, float, float], ...] = ()  # of each image, LPS; empty if one is unknown
+    duplicates: tuple[tuple[int, ImageReference], ...] = ()  # (index in `images`, image with an equal header)
+
+    @property
+    def image_state(self) -> tuple[tuple[str, ...], tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+        """SOP UIDs, frames, sizes and modification times of the images. Differs if the pixels may differ.
+
+        Fingerprints of studies are made of it: a change here would grade every study again.
+        """
+        images = self.images
+        return (
+            tuple(image.sop_uid for image in images),
+            tuple(image.frame for image in images),
+            tuple(image.size for image in images),
+            tuple(image.mtime_ns for image in images),
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,6 @@
 
 import struct
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pydicom
@@ -23,11 +22,12 @@ from pydicom.pixels.processing import apply_modality_lut
 from pydicom.pixels.utils import pixel_array
 
 from modic.archive.enhanced_mr import rescale_of
-from modic.archive.walk import on_disk
+from modic.archive.folder import FolderSource
+from modic.archive.source import Source
 from modic.config import IdentifyOptions
 from modic.errors import Reason, Rejected
 from modic.imaging.volume import Volume, affine_of
-from modic.records import Series
+from modic.records import ImageReference, Series
 from modic.resources import is_out_of_memory
 
 USUAL = {"SamplesPerPixel": 1, "PhotometricInterpretation": "MONOCHROME2", "PixelRepresentation": 0}
@@ -43,8 +43,10 @@ class _Refused(Exception):
         self.rejected = Rejected(reason, detail)
 
 
-def load_volume(series: Series, *, options: IdentifyOptions) -> Volume | Rejected:
-    """The voxels of a series that identify accepted, slices in the order of `series.files`.
+def load_volume(series: Series, *, options: IdentifyOptions, source: Source | None = None) -> Volume | Rejected:
+    """The voxels of a series that identify accepted, slices in the order of `series.images`.
+
+    `source` is where the crawl read the series; None for a folder.
 
     Values are RescaleSlope * stored + RescaleIntercept of each slice's own header, or its ModalityLUTSequence's.
     MONOCHROME1 is inverted within the range of the volume. Raises only where memory is exhausted.
@@ -61,7 +63,7 @@ def load_volume(series: Series, *, options: IdentifyOptions) -> Volume | Rejecte
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pydicom's warnings quote values
             warnings.filterwarnings("error", "The decoded RLE segment contains")  # more than Rows × Columns
-            voxels = _voxels(series)
+            voxels = _voxels(series, source or FolderSource())
     except _Refused as refused:
         return refused.rejected
     first, last = (np.array(series.positions_mm[index]) for index in (0, -1))
@@ -69,14 +71,14 @@ def load_volume(series: Series, *, options: IdentifyOptions) -> Volume | Rejecte
     return Volume(voxels, affine_of(first, last, series.n_slices, orientation, series.pixel_spacing_mm))
 
 
-def _voxels(series: Series) -> np.ndarray:
+def _voxels(series: Series, source: Source) -> np.ndarray:
     """(slices, rows, columns), float32."""
-    reader = _Reader()
+    reader = _Reader(source)
     voxels = np.empty((series.n_slices, series.header["Rows"], series.header["Columns"]), np.float32)
-    for index, (path, frame) in enumerate(zip(series.files, series.frames, strict=True)):
-        voxels[index] = reader.slice(series, index, path, frame)
-    for index, path, frame in series.duplicates:
-        if not np.array_equal(voxels[index], reader.slice(series, None, path, frame)):
+    for index, image in enumerate(series.images):
+        voxels[index] = reader.slice(series, index, image)
+    for index, image in series.duplicates:
+        if not np.array_equal(voxels[index], reader.slice(series, index, image)):
             raise _Refused(Reason.SERIES_CONFLICTING_SLICES, "duplicate slices with different pixels")
     if not np.isfinite(voxels).all():
         raise _Refused(Reason.STUDY_PIXELS_UNREADABLE, "values that are not finite")
@@ -97,38 +99,39 @@ def _blank_slices(voxels: np.ndarray) -> int:
 class _Reader:
     """Reads slices; keeps the last file open for the next frame of a multi-frame one."""
 
-    def __init__(self) -> None:
-        self._path = ""
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._opened: tuple[str, str | None] | None = None  # path and member
         self._dataset = pydicom.Dataset()
         self._signed_or_not = False  # PixelRepresentation is not said
 
-    def slice(self, series: Series, index: int | None, path: str, frame: int) -> np.ndarray:
-        """(rows, columns) float32, rescaled. `index` is None for a duplicate, of which only the path is known."""
-        if path != self._path:
-            self._dataset, self._path = self._open(series, index, path), path
-        stored = self._decode(frame, index)
+    def slice(self, series: Series, index: int, image: ImageReference) -> np.ndarray:
+        """(rows, columns) float32, rescaled. `index` names the slice in messages."""
+        if (image.path, image.member) != self._opened:
+            self._dataset, self._opened = self._open(series, index, image), (image.path, image.member)
+        stored = self._decode(image.frame, index)
         if stored.shape != (series.header["Rows"], series.header["Columns"]):
             samples = stored.ndim > 2
             reason = Reason.SERIES_NOT_GREYSCALE if samples else Reason.STUDY_PIXELS_UNREADABLE
             raise _Refused(reason, f"pixels of shape {stored.shape}")
         if self._dataset.get("ModalityLUTSequence"):
             return self._looked_up(stored, index)
-        slope, intercept = rescale_of(self._dataset, frame)
+        slope, intercept = rescale_of(self._dataset, image.frame)
         if not (np.isfinite((slope, intercept)).all() and slope):
             raise _Refused(Reason.STUDY_PIXELS_UNREADABLE, f"slice {index}: RescaleSlope {slope:g}")
         return stored.astype(np.float32) * np.float32(slope) + np.float32(intercept)
 
-    def _looked_up(self, stored: np.ndarray, index: int | None) -> np.ndarray:
+    def _looked_up(self, stored: np.ndarray, index: int) -> np.ndarray:
         try:
             return apply_modality_lut(stored, self._dataset).astype(np.float32)
         except Exception as error:  # a table that is none
             raise _Refused(Reason.STUDY_PIXELS_UNREADABLE, f"slice {index}: ModalityLUTSequence") from error
 
-    def _open(self, series: Series, index: int | None, path: str) -> pydicom.Dataset:
+    def _open(self, series: Series, index: int, image: ImageReference) -> pydicom.Dataset:
         try:
-            place = Path(on_disk(path))
-            status = place.stat()
-            dataset = pydicom.dcmread(place, force=True)
+            state = self._source.state(image.path, image.member)
+            with self._source.open(image.path, image.member) as file:
+                dataset = pydicom.dcmread(file, force=True)
             uid = str(dataset.get("SOPInstanceUID"))
             if "TransferSyntaxUID" not in dataset.file_meta:  # a bare data set: what the crawl recognized
                 dataset.file_meta.TransferSyntaxUID = series.header["TransferSyntaxUID"]
@@ -142,13 +145,11 @@ class _Reader:
             raise
         except Exception as error:  # whatever pydicom meets in a file that broke since the crawl
             raise _Refused(Reason.STUDY_PIXELS_UNREADABLE, type(error).__name__) from error
-        if index is not None and series.sizes:
-            seen = (series.sizes[index], series.mtimes_ns[index], series.sop_uids[index])
-            if seen != (status.st_size, status.st_mtime_ns, uid):
-                raise _Refused(Reason.STUDY_FILES_CHANGED, f"slice {index}")
+        if (image.size, image.mtime_ns, image.sop_uid) != (*state, uid):
+            raise _Refused(Reason.STUDY_FILES_CHANGED, f"slice {index}")
         return dataset
 
-    def _decode(self, frame: int, index: int | None) -> np.ndarray:
+    def _decode(self, frame: int, index: int) -> np.ndarray:
         try:
             if self._dataset.get("HighBit", self._dataset.BitsStored - 1) != self._dataset.BitsStored - 1:
                 raise ValueError("HighBit")

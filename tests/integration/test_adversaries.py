@@ -26,7 +26,7 @@ def test_the_right_volume_or_a_refusal_by_name(name: str, tmp_path: Path) -> Non
     reasons = [one.reason for one in found if isinstance(one, Rejected)]
     volumes = [one for one in found if isinstance(one, Volume)]
     assert sorted(reasons) == sorted(case.refused), [one for one in found if isinstance(one, Rejected)]
-    roles = [stack.role for stack, one in zip(stacks, found, strict=True) if isinstance(one, Volume)]
+    roles = [stack.contrast for stack, one in zip(stacks, found, strict=True) if isinstance(one, Volume)]
     assert sorted(roles) == sorted(truth.role for truth in case.right)
     tolerance = {"within_mm": case.within_mm, "within": case.within}
     wrong = [[difference(volume, truth, **tolerance) for truth in case.right] for volume in volumes]
@@ -35,7 +35,10 @@ def test_the_right_volume_or_a_refusal_by_name(name: str, tmp_path: Path) -> Non
     for line in wrong:
         assert "" in line, wrong
     warnings = "; ".join(
-        w for stack, one in zip(stacks, found, strict=True) if isinstance(one, Volume) for w in stack.warnings
+        str(warning)
+        for stack, one in zip(stacks, found, strict=True)
+        if isinstance(one, Volume)
+        for warning in stack.warnings
     )
     assert case.warned in warnings
     assert bool(warnings) == bool(case.warned) or not case.right
@@ -46,7 +49,7 @@ def test_the_row_of_a_series_holds_its_warnings_and_why_it_was_refused(name: str
     _, stacks, _ = outcomes(KINDS[name]().files, tmp_path)
     (row,) = rows.series_rows(stacks, set(), Pseudonyms.open(tmp_path / "private"), "run")
     refused = stacks[0].rejected
-    assert row["warnings"] == ("; ".join(stacks[0].warnings) or None)
+    assert row["warnings"] == ("; ".join(map(str, stacks[0].warnings)) or None)
     assert (row["reason"], row["detail"]) == (
         (refused.reason, refused.detail) if refused else ("series.not_chosen", None)
     )

@@ -60,7 +60,7 @@ def eat(_: Pair) -> None:
 
 def bug(pair: Pair) -> None:
     """Raise what must not be repeated."""
-    raise ValueError(f"the secret of {pair.patient_id} in {pair.t1.files[0]}")
+    raise ValueError(f"the secret of {pair.patient_id} in {pair.t1.images[0].path}")
 
 
 def write_and_die(*arguments: Any) -> None:

@@ -21,7 +21,17 @@ from modic.errors import DeviceLost, ModicError, Reason, Rejected
 from modic.files import write_table
 from modic.models import weights
 from modic.phantom.archive import write_archive
-from modic.records import LEVELS, Grade, LevelBox, LevelSet, Pair, Region, StudyResult
+from modic.records import (
+    LEVELS,
+    Grade,
+    LevelBox,
+    LevelSet,
+    Pair,
+    Region,
+    SeriesWarning,
+    StudyResult,
+    WarningKind,
+)
 from modic.run import isolate, ledger, shards, worker
 from modic.run.shards import Job, Work
 from modic.series.identify import identify
@@ -88,7 +98,7 @@ def test_a_graded_study_has_six_levels_in_order_each_with_its_status(one_pair: P
 
 @pytest.mark.usefixtures("networks")
 def test_what_was_accepted_with_a_warning_is_said_of_its_contrast(one_pair: Pair) -> None:
-    t2 = replace(one_pair.t2, warnings=("slice spacing varies by 3.0%",))
+    t2 = replace(one_pair.t2, warnings=(SeriesWarning(WarningKind.SLICE_SPACING_VARIES, "3.0%"),))
     warned = replace(one_pair, contrasts={**one_pair.contrasts, "t2": t2})
     result = pipeline.grade_study(warned, models=MODELS, config=Config())
     assert result.warnings == ("T2: slice spacing varies by 3.0%",)
@@ -126,7 +136,7 @@ def test_a_run_draws_its_studies_where_that_is_wanted(
 
 @pytest.mark.usefixtures("networks")
 def test_a_file_that_vanished_since_the_crawl_fails_the_study_by_name(one_pair: Pair) -> None:
-    Path(one_pair.t2.files[3]).unlink()
+    Path(one_pair.t2.images[3].path).unlink()
     result = pipeline.grade_study(one_pair, models=MODELS, config=Config())
     assert result.rejected is not None
     assert result.rejected.reason is Reason.STUDY_FILES_CHANGED
@@ -178,7 +188,7 @@ def test_a_shard_is_written_once_and_holds_nothing_identifying(
     row = pq.read_table(path, partitioning=None).to_pylist()[0]
     assert (row["status"], row["study_key"], len(row["levels"])) == ("graded", "s_1", 6)
     text = json.dumps(row, default=str)
-    assert all(secret not in text for secret in (one_pair.patient_id, one_pair.study_uid, one_pair.t1.files[0]))
+    assert all(secret not in text for secret in (one_pair.patient_id, one_pair.study_uid, one_pair.t1.images[0].path))
 
 
 @pytest.fixture

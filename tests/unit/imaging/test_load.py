@@ -35,7 +35,8 @@ def test_files_that_changed_since_the_crawl(happens: str, tmp_path: Path) -> Non
     elif happens == "grown":
         paths[3].write_bytes(paths[3].read_bytes() + b"\0\0")
     else:
-        found = replace(found, sop_uids=(*found.sop_uids[:3], "1.2.3", *found.sop_uids[4:]))
+        other = replace(found.images[3], sop_uid="1.2.3")
+        found = replace(found, images=(*found.images[:3], other, *found.images[4:]))
     refused = load_volume(found, options=OPTIONS)
     assert isinstance(refused, Rejected)
     assert refused.reason == Reason.STUDY_FILES_CHANGED

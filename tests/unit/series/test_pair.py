@@ -32,7 +32,7 @@ def chosen(slices: list[Dataset], folder: Path) -> Pair:
 
 def test_the_plain_study(tmp_path: Path) -> None:
     found = chosen(dicoms.study(), tmp_path)
-    assert (found.t1.role, found.t2.role, found.rule, found.overlap_fraction) == ("t1", "t2", "P7", 1.0)
+    assert (found.t1.contrast, found.t2.contrast, found.rule, found.overlap_fraction) == ("t1", "t2", "P7", 1.0)
 
 
 T1, T2, STIR = dicoms.t1(), dicoms.t2(), dicoms.stir()
