@@ -63,6 +63,7 @@ class Reason(StrEnum):
     # levels
     LEVEL_NOT_DETECTED = "level.not_detected"
     LEVEL_OUTSIDE_T1 = "level.outside_t1"
+    LEVEL_OUTSIDE_CONTRAST = "level.outside_contrast"
     LEVEL_TOO_SMALL = "level.too_small"
 
 

@@ -153,7 +153,11 @@ class Excluded:
 
 @dataclass(frozen=True, slots=True)
 class LevelBox:
-    """One disc found on a T2 volume. `box` is in native pixels of slice `slice_index`."""
+    """One disc found on a T2 volume.
+
+    `box` is in native pixels: those of the stored images, whatever axes the volume was brought to when it was loaded;
+    so is `slice_index`, counted from 0 in the order of `Series.files`.
+    """
 
     level: str  # one of LEVELS
     box: tuple[float, float, float, float]
@@ -163,7 +167,7 @@ class LevelBox:
 
 @dataclass(frozen=True, slots=True)
 class LevelSet:
-    """What `modic.levels.find.find_levels` returns: at most one box per level, in anatomical order."""
+    """The levels of one study: at most one box per level, from head to foot (modic.levels.find)."""
 
     boxes: tuple[LevelBox, ...]
     numbering: Literal["ok", "uncertain"]
@@ -172,36 +176,35 @@ class LevelSet:
 
 @dataclass(frozen=True, eq=False)
 class Region:
-    """One level cut from both contrasts on one grid of patient millimetres.
+    """One level cut from every contrast on one grid of patient millimetres.
 
-    `t1`, `t2`: float32 (5, size, size), slices from the patient's right to left, rows head to foot, columns
-    anterior to posterior. Slices outside the volume repeat the nearest one.
+    `contrasts` maps the name of a contrast ("t1", "t2", …) to float32 (slices, size, size): slices from the patient's
+    right to left, rows head to foot, columns anterior to posterior. Slices outside the volume repeat the nearest one.
     """
 
     level: str
-    t1: np.ndarray
-    t2: np.ndarray
+    contrasts: dict[str, np.ndarray]
 
 
 @dataclass(frozen=True, slots=True)
 class Grade:
-    """Calibrated grade of one level."""
+    """Calibrated grade of one level. Types are numbers, the indices of modic.grades.GRADES."""
 
     level: str
-    p: tuple[float, float, float]  # P(MC0), P(MC1), P(MC2), sum 1
-    prediction_set: tuple[int, ...]  # classes that the conformal threshold admits
-    mc: int | None  # arg max of p; None where abstained
-    abstained: bool  # the prediction set is not a single class
-    alone: tuple[tuple[float, float, float], ...]  # the same probabilities of each slice graded alone, right to left
+    p: tuple[float, ...]  # probability of each type, sum 1
+    prediction_set: tuple[int, ...]  # types that the conformal threshold admits, ascending
+    mc: int | None  # arg max of p; None if abstained
+    abstained: bool  # the prediction set is not a single type
+    alone: tuple[tuple[float, ...], ...]  # `p` of each slice graded alone, slices from right to left
 
     @property
     def shown(self) -> int:
-        """The most probable class; `mc` where it did not abstain."""
+        """The most probable type; the same as `mc` unless the level abstained."""
         return self.p.index(max(self.p))
 
     @property
     def confidence(self) -> float:
-        """Calibrated probability of the most probable class."""
+        """Calibrated probability of the most probable type, 0-1."""
         return max(self.p)
 
     @property
@@ -213,27 +216,27 @@ class Grade:
 
 @dataclass(frozen=True, slots=True)
 class LevelResult:
-    """One row of `levels` before keys are added. Boxes are (x0, y0, x1, y1); mm boxes are two LPS corners."""
+    """One row of `levels` before keys are added. Boxes are (x0, y0, x1, y1) in native pixels, as in `LevelBox`."""
 
     level: str
     status: Literal["graded", "not_found", "unreadable"]
-    rejected: Rejected | None = None
-    found: LevelBox | None = None
+    rejected: Rejected | None = None  # why it was not graded
+    found: LevelBox | None = None  # on T2
     t1_box: tuple[float, float, float, float] | None = None
     t1_slice: int | None = None
-    corner0_mm: tuple[float, float, float] | None = None  # T2 box corner (x0, y0) on its slice, LPS
-    corner1_mm: tuple[float, float, float] | None = None  # T2 box corner (x1, y1)
+    corner0_mm: tuple[float, float, float] | None = None  # corner (x0, y0) of the T2 box on its slice, LPS
+    corner1_mm: tuple[float, float, float] | None = None  # corner (x1, y1) of the same
     grade: Grade | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class StudyResult:
-    """What `modic.pipeline.grade_study` returns for every pair; `rejected` is set where it was not graded."""
+    """What `modic.pipeline.grade_study` returns for every pair; `rejected` is set if it was not graded."""
 
-    levels: tuple[LevelResult, ...] = ()
-    numbering: str | None = None
+    levels: tuple[LevelResult, ...] = ()  # one for each of LEVELS, in their order
+    numbering: str | None = None  # of LevelSet
     p_numbering: float | None = None
     rejected: Rejected | None = None
     warnings: tuple[str, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)  # by stage
-    choice: int = 0  # which of Pair.choices this is about
+    choice: int = 0  # index in Pair.choices of the pair that this is about

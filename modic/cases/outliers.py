@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from modic.cohort import Cohort
+from modic.config import PairOptions
 from modic.records import LEVELS
 from modic.tables.schema import OLDEST
 
@@ -29,7 +30,7 @@ ODD = (
     ("{name} only {value:.0f} slices", ("n_slices",), 9, -1),
 )
 """What is said, of which columns of `series`, the limit, and whether above (1) or below (-1) it is odd."""
-LITTLE_OVERLAP = 0.98
+LITTLE_OVERLAP = PairOptions().overlap_warn
 QUESTION = """
 SELECT s.*, t1: struct_pack(pixel_spacing_row_mm := a.pixel_spacing_row_mm, n_slices := a.n_slices,
     pixel_spacing_column_mm := a.pixel_spacing_column_mm, slice_spacing_mm := a.slice_spacing_mm),

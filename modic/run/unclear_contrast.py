@@ -158,7 +158,7 @@ def read_contrast(series: Series, *, detector: Model, config: Config) -> Contras
     volume = load_volume(replace(series, rejected=None), options=config.identify)
     if isinstance(volume, Rejected):
         return ContrastFinding("unknown", f"pixels: {volume.reason} {volume.detail}".rstrip())
-    volume = volume.canonical()
+    volume = volume.as_stored()  # boxes in its own pixels
     levels = find_levels(volume, detector=detector, options=config.levels)
     n = len(volume.voxels)
     slices = slices_around(n // 2, N_SLICES, n, volume.spacing_mm[2])  # find_midline needs the bright canal of a T2

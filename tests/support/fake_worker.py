@@ -41,7 +41,7 @@ def without_networks() -> None:
 
 def grade_study(pair: Pair, *, config: Config, **_: Any) -> StudyResult:
     """Six graded levels, or trouble."""
-    volumes = pipeline.load_pair(pair, config)
+    volumes = pipeline.load_volumes(pair, config)
     if isinstance(volumes, Rejected):
         return StudyResult(rejected=volumes)
     for name, does in DOES.items():

@@ -25,7 +25,7 @@ def test_the_example_holds_every_option_at_its_default():
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("[levels]\nslice = 3\n", "unknown key `slice`; known here: numbering_min, score_min, slices"),
+        ("[levels]\nslice = 3\n", "unknown key `slice`; known here: apart_high_reject_mm, .*, slices, width_reject_mm"),
         ("[lewels]\nslices = 3\n", "unknown key `lewels`"),
         ("[levels]\nslices = 'three'\n", "levels: slices must be int, not str"),
         ("levels = 3\n", "must be a section"),
@@ -50,3 +50,15 @@ def test_only_what_changes_a_grade_changes_the_hash(tmp_path):
     path.write_text("[pair]\noverlap_reject = 1\n", encoding="utf-8")  # a whole number serves as a float
     assert load_config(path).grading_hash() != Config().grading_hash()
     assert "run" not in GRADING_SECTIONS
+
+
+def test_cohorts_graded_before_limits_became_options_keep_their_hash(tmp_path):
+    assert Config().grading_hash() == "a8f1dec193f8"
+    path = tmp_path / "cohort.toml"
+    path.write_text("[levels]\nheight_reject_mm = 550\n[registration]\nclarity_reject = 0.1\n", encoding="utf-8")
+    assert load_config(path).grading_hash() == "a8f1dec193f8"
+    path.write_text("[levels]\nslices = 5\n", encoding="utf-8")
+    assert load_config(path).grading_hash() == "530f801ce211"
+    for text in ("[levels]\nheight_reject_mm = 600\n", "[registration]\nclarity_reject = 0.2\n"):
+        path.write_text(text, encoding="utf-8")
+        assert load_config(path).grading_hash() != "a8f1dec193f8"

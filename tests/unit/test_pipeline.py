@@ -1,7 +1,6 @@
 """The chain of a study and of a shard, with the networks replaced; the stages themselves have their own tests."""
 
 import json
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -69,6 +68,7 @@ def networks(monkeypatch: pytest.MonkeyPatch) -> None:
     preprocessing = {"normalization": "standardize", "region_scale": 1.5, "region_size": 8, "slices": 5}
     monkeypatch.setitem(MODEL.card, "preprocessing", preprocessing)
     monkeypatch.setattr(pipeline, "find_levels", lambda t2, **_: LevelSet(boxes, "uncertain", 0.5))
+    monkeypatch.setattr(pipeline, "encode_regions", lambda *_, **__: None)
     monkeypatch.setattr(pipeline, "grade_regions", lambda regions, **_: [sure(one) for one in regions])
 
 
@@ -105,8 +105,7 @@ def test_what_was_accepted_with_a_warning_is_said_of_its_contrast(one_pair: Pair
 
 
 @pytest.mark.usefixtures("networks")
-def test_pictures_that_fail_leave_the_grades_and_a_warning(one_pair: Pair, tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr(pipeline, "seen_by", lambda *_, **__: nullcontext([]))
+def test_pictures_that_fail_leave_the_grades_and_a_warning(one_pair: Pair, tmp_path: Path) -> None:
     result = pipeline.grade_study(one_pair, models=MODELS, config=Config(), pictures=tmp_path / "s_1")
     without = pipeline.grade_study(one_pair, models=MODELS, config=Config())
     assert result.levels == without.levels and "pictures" not in without.seconds
@@ -251,16 +250,26 @@ def test_only_the_last_word_on_a_study_counts_and_transient_failures_are_tried_a
 
 
 class OutOfMemoryOnce:
-    """A network for which a GPU's memory does not suffice the first time that it is called."""
+    """A network for which a GPU's memory does not suffice the first time that it is called (a classifier: encodes)."""
 
     def __init__(self, net: Any) -> None:
         self.net, self.calls = net, 0
 
     def __call__(self, images: Any) -> Any:
+        self._run_out()
+        return self.net(images)
+
+    def encode(self, x: Any) -> Any:
+        self._run_out()
+        return self.net.encode(x)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.net, name)
+
+    def _run_out(self) -> None:
         self.calls += 1
         if self.calls == 1:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB for Doe^John")
-        return self.net(images)
 
 
 def test_a_study_for_which_the_gpu_has_no_memory_fails_alone(
@@ -277,7 +286,7 @@ def test_a_study_for_which_the_gpu_has_no_memory_fails_alone(
     rows = ledger.read_ledger(cohort).to_pylist()
     assert [row["reason"] for row in rows] == ["study.out_of_memory"] * 2 + [None]
     assert [row["detail"].split(":")[0] for row in rows[:2]] == [
-        "OutOfMemoryError in levels.py",
+        "OutOfMemoryError in detect.py",
         "OutOfMemoryError in classify.py",
     ]
     assert [one["status"] for one in rows[2]["levels"]].count("graded") >= 5

@@ -15,7 +15,7 @@ from fake_worker import MODEL
 from made_cohort import RUN, as_tables, make_cohort, make_rows
 from modic import pipeline
 from modic.cli.main import main
-from modic.errors import UsageError
+from modic.errors import Rejected, UsageError
 from modic.export import export
 from modic.export.omop import MEASURED, MEASUREMENT_TABLE
 from modic.models import weights
@@ -189,8 +189,9 @@ def test_the_command_says_what_it_wrote(cohort: Path, tmp_path: Path, capsys: py
 
 def grade_where_it_lies(pair: Any, *, config: Any, **_: Any) -> StudyResult:
     """Six boxes on two slices, in millimetres where the volume says; one abstention."""
-    volumes = pipeline.load_pair(pair, config)
-    t2 = volumes[1] if isinstance(volumes, tuple) else volumes.t2
+    volumes = pipeline.load_volumes(pair, config)
+    assert not isinstance(volumes, Rejected)
+    t2 = volumes["t2"].native
     results = []
     for i, name in enumerate(LEVELS):
         box, index = (20.25 + i, 30.5 + 9 * i, 60.0 + i, 37.0 + 9 * i), 3 + i % 2

@@ -14,7 +14,7 @@ from modic.archive.crawl import crawl
 from modic.config import IdentifyOptions
 from modic.errors import Reason, Rejected
 from modic.imaging.load import load_volume
-from modic.imaging.volume import Volume
+from modic.imaging.volume import CanonicalVolume, Volume
 from modic.records import Series
 from modic.series.identify import identify
 
@@ -94,7 +94,7 @@ def test_the_frames_of_an_enhanced_image(shared_data: Path) -> None:
     archive = shared_data / "dicom-corpus" / "dcm_qa_enh" / "In" / "Philips"
     first, *_ = identify(crawl(archive, index=None).headers, options=OPTIONS)
     volume = load_volume(replace(first, rejected=None), options=OPTIONS)
-    assert isinstance(volume, Volume)
-    assert volume.voxels.shape == (32, 64, 64)
+    assert isinstance(volume, CanonicalVolume)
+    assert volume.native.shape == (32, 64, 64)
     assert np.ptp(volume.voxels) > 0
     np.testing.assert_allclose(volume.spacing_mm, 4.0, rtol=1e-4)
