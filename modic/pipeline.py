@@ -13,7 +13,6 @@ Any stage may refuse a study, as a value with a reason. Before the chain, modic/
 pairs; around it, modic/run cuts the studies into shards, calls `grade_study` in workers, and publishes the tables.
 """
 
-import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,8 +35,6 @@ from modic.levels.plausibility import check_lumbar
 from modic.models.card import contrasts
 from modic.models.weights import Model, Models
 from modic.records import LEVELS, Grade, LevelBox, LevelResult, LevelSet, Pair, Region, StudyResult
-
-LOG = logging.getLogger(__name__)
 
 
 def grade_study(pair: Pair, *, models: Models, config: Config, pictures: Path | None = None) -> StudyResult:
@@ -97,10 +94,10 @@ def load_volumes(pair: Pair, config: Config, *, wanted: tuple[str, ...] = ("t1",
 
 def _register(volumes: Volumes, config: Config) -> Volumes | Rejected:
     """The same volumes, T2 with a warning, if the images show that T1 and T2 share one frame of reference."""
-    found = register(volumes["t1"], volumes["t2"])
-    if not found.agrees(config.registration):
-        return Rejected(Reason.STUDY_FRAMES_DIFFER, str(found))
-    warning = f"no header vouches for one frame of reference with T1; {found}"
+    registration = register(volumes["t1"], volumes["t2"])
+    if not registration.agrees(config.registration):
+        return Rejected(Reason.STUDY_FRAMES_DIFFER, str(registration))
+    warning = f"no header vouches for one frame of reference with T1; {registration}"
     return {**volumes, "t2": replace(volumes["t2"], warnings=(*volumes["t2"].warnings, warning))}
 
 
@@ -137,7 +134,7 @@ def _graded(t1: CanonicalVolume, t2: CanonicalVolume, box: LevelBox, grade: Grad
 
 
 def _warnings(pair: Pair, volumes: Volumes) -> tuple[str, ...]:
-    """What the headers and the images of each contrast were accepted with."""
+    """Each contrast's own warnings: of its headers, then of its images."""
     return tuple(
         f"{contrast_label(name)}: {warning}"
         for name, volume in volumes.items()

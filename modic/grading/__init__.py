@@ -1,1 +1,1 @@
-"""Regions to grades, and the places in the image that spoke for each grade."""
+"""Regions to grades, and the places in the image that each grade rests on."""

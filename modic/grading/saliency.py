@@ -1,4 +1,4 @@
-"""Saliency: where in a region the classifier found what spoke for the grade, one map for each slice and contrast.
+"""Saliency: which places of a region raised the score of its grade, one map for each slice and contrast.
 
 The maps are Grad-CAM (Selvaraju 2017) without the step that averages the gradient over the map, that is HiResCAM
 (Draelos & Carin 2020): gradient times activation, place by place, summed over channels, negatives dropped. The average
@@ -6,8 +6,8 @@ would lose what matters here, for the shipped network reads what is above and be
 lesions of one endplate 83 % of the map lies on that side (with the weights before these 84 %, after averaging 60 %); on
 synthetic MC2 half.
 
-A map shows what spoke for the class that is shown, not that there is a lesion; it is as coarse as the network's own
-maps (about 5 mm).
+A map shows what raised the score of the most probable type, not that there is a lesion; it is as coarse as the
+network's own maps (about 5 mm).
 """
 
 from dataclasses import dataclass

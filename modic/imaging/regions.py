@@ -34,7 +34,7 @@ Volumes = dict[str, CanonicalVolume]
 def cut_regions(
     volumes: Volumes, levels: LevelSet, *, preprocessing: dict[str, Any], options: LevelOptions
 ) -> list[Region | LevelResult]:
-    """One Region a found level, or a LevelResult with status `unreadable`, in the order of `levels.boxes`.
+    """One Region for each level found, or a LevelResult with status `unreadable`, in the order of `levels.boxes`.
 
     Args:
         volumes: of the study; a region has the same contrasts in the same order.
@@ -44,19 +44,19 @@ def cut_regions(
     """
     t2 = volumes["t2"]
     parts: list[Region | LevelResult] = []
-    for found in levels.boxes:
-        box = move_box(t2.native, t2.grid, found)
+    for disc in levels.boxes:
+        box = move_box(t2.native, t2.grid, disc)
         trouble = _trouble(volumes, box, options)
         if trouble is None:
             contrasts = {name: _sample(volume, t2, box, preprocessing) for name, volume in volumes.items()}
             parts.append(Region(box.level, contrasts))
         else:
-            places = (*box_on(volumes["t1"].native, t2.native, found), *corners_mm(t2, found))
-            parts.append(LevelResult(box.level, "unreadable", trouble, found, *places))
+            places = (*box_on(volumes["t1"].native, t2.native, disc), *corners_mm(t2, disc))
+            parts.append(LevelResult(box.level, "unreadable", trouble, disc, *places))
     return parts
 
 
-def box_on(target: Grid, source: Grid, found: LevelBox) -> tuple[Box, int]:
+def box_on(target: Grid, source: Grid, disc: LevelBox) -> tuple[Box, int]:
     """A box on another stack of the patient: bounding box of its four corners in the target's pixels, and the nearest
     of the target's slices.
 
@@ -64,62 +64,62 @@ def box_on(target: Grid, source: Grid, found: LevelBox) -> tuple[Box, int]:
         target: grid of the stack; for native T1 pixels, `t1.native`.
         source: grid whose pixels the box is in; of a LevelBox on T2, `t2.native`.
     """
-    moved = move_box(source, target, found)
+    moved = move_box(source, target, disc)
     return moved.box, int(np.clip(moved.slice_index, 0, target.shape[0] - 1))
 
 
-def corners_mm(t2: CanonicalVolume, found: LevelBox) -> tuple[Point, Point]:
+def corners_mm(t2: CanonicalVolume, disc: LevelBox) -> tuple[Point, Point]:
     """Patient millimetres (LPS) of the corners (x0, y0) and (x1, y1) of a box in native T2 pixels, on its slice."""
-    (a, b, c), *_, (d, e, f) = t2.native.to_mm(_corners(found)).tolist()
+    (a, b, c), *_, (d, e, f) = t2.native.to_mm(_corners(disc)).tolist()
     return (a, b, c), (d, e, f)
 
 
-def move_box(source: Grid, target: Grid, found: LevelBox) -> LevelBox:
+def move_box(source: Grid, target: Grid, disc: LevelBox) -> LevelBox:
     """The same box in the pixels of another grid: bounding box of the corners, nearest slice, which may lie outside."""
-    corners = target.to_index(source.to_mm(_corners(found)))
+    corners = target.to_index(source.to_mm(_corners(disc)))
     (x0, y0), (x1, y1) = corners[:, :2].min(0), corners[:, :2].max(0)
     box = (float(x0), float(y0), float(x1), float(y1))
-    return LevelBox(found.level, box, round(float(corners[:, 2].mean())), found.score)
+    return LevelBox(disc.level, box, round(float(corners[:, 2].mean())), disc.score)
 
 
-def region_grid(t2: Volume, found: LevelBox, preprocessing: dict[str, Any], *, oversample: int = 1) -> np.ndarray:
+def region_grid(t2: Volume, disc: LevelBox, preprocessing: dict[str, Any], *, oversample: int = 1) -> np.ndarray:
     """Patient millimetres of a region's points, for a canonical T2 and a box in its (canonical) pixels.
 
     Returns float64 (slices, n, n, 3) in LPS, n = region_size * oversample; right to left, head to foot, anterior to
     posterior. Slices beyond the stack repeat the outermost one.
     """
-    (x0, y0, x1, y1), n = found.box, preprocessing["region_size"] * oversample
+    (x0, y0, x1, y1), n = disc.box, preprocessing["region_size"] * oversample
     spacing_x, spacing_y, spacing_z = t2.spacing_mm
-    offsets_mm = ((np.arange(n) + 0.5) / n - 0.5) * _side_mm(t2, found, preprocessing)
+    offsets_mm = ((np.arange(n) + 0.5) / n - 0.5) * _side_mm(t2, disc, preprocessing)
     around = slice_step(spacing_z) * (np.arange(preprocessing["slices"]) - preprocessing["slices"] // 2)
-    slices = np.clip(found.slice_index + around, 0, t2.voxels.shape[0] - 1)
+    slices = np.clip(disc.slice_index + around, 0, t2.voxels.shape[0] - 1)
     rows, columns = (y0 + y1) / 2 + offsets_mm / spacing_y, (x0 + x1) / 2 + offsets_mm / spacing_x
     z, y, x = np.meshgrid(slices, rows, columns, indexing="ij")  # each (slices, n, n)
     return t2.to_mm(np.stack([x, y, z], -1).reshape(-1, 3)).reshape(*z.shape, 3)
 
 
-def _side_mm(t2: Volume, found: LevelBox, preprocessing: dict[str, Any]) -> float:
-    return float(preprocessing["region_scale"] * (found.box[2] - found.box[0]) * t2.spacing_mm[0])
+def _side_mm(t2: Volume, disc: LevelBox, preprocessing: dict[str, Any]) -> float:
+    return float(preprocessing["region_scale"] * (disc.box[2] - disc.box[0]) * t2.spacing_mm[0])
 
 
-def _sample(volume: Volume, t2: Volume, found: LevelBox, preprocessing: dict[str, Any]) -> np.ndarray:
+def _sample(volume: Volume, t2: Volume, disc: LevelBox, preprocessing: dict[str, Any]) -> np.ndarray:
     """float32 (slices, size, size), linear; each pixel the mean of enough points that a fine matrix is not aliased."""
     size = preprocessing["region_size"]
-    step = _side_mm(t2, found, preprocessing) / size / min(volume.spacing_mm[:2])
+    step = _side_mm(t2, disc, preprocessing) / size / min(volume.spacing_mm[:2])
     oversample = int(np.clip(np.ceil(step - 0.25), 1, MAX_OVERSAMPLE))
-    grid = region_grid(t2, found, preprocessing, oversample=oversample)
+    grid = region_grid(t2, disc, preprocessing, oversample=oversample)
     index = volume.to_index(grid.reshape(-1, 3)).T[::-1]  # (3, points): slice, row, column
     values = map_coordinates(volume.voxels, index, order=1, mode="nearest", output=np.float32)
     return values.reshape(-1, size, oversample, size, oversample).mean((2, 4), dtype=np.float32)
 
 
-def _trouble(volumes: Volumes, found: LevelBox, options: LevelOptions) -> Rejected | None:
+def _trouble(volumes: Volumes, disc: LevelBox, options: LevelOptions) -> Rejected | None:
     """The first row of the table that refuses a box in canonical T2 pixels."""
     t2 = volumes["t2"]
-    width_px, width_mm = box_width(t2.grid, found)
+    width_px, width_mm = box_width(t2.grid, disc)
     if not (width_px >= options.width_reject_px and width_mm >= options.width_reject_mm):
         return Rejected(Reason.LEVEL_TOO_SMALL, f"box {width_px:.1f} px, {width_mm:.1f} mm wide")
-    corners = t2.to_mm(_corners(found))
+    corners = t2.to_mm(_corners(disc))
     points = np.vstack([corners, corners.mean(0)])
     for name, volume in volumes.items():
         if name != "t2" and (beyond := _beyond(volume, points)):
@@ -128,9 +128,9 @@ def _trouble(volumes: Volumes, found: LevelBox, options: LevelOptions) -> Reject
     return None
 
 
-def box_width(grid: Grid, found: LevelBox) -> tuple[float, float]:
+def box_width(grid: Grid, disc: LevelBox) -> tuple[float, float]:
     """Pixels and millimetres from the front to the back of a box in pixels of a canonical grid."""
-    width = found.box[2] - found.box[0]
+    width = disc.box[2] - disc.box[0]
     return width, width * grid.spacing_mm[0]
 
 
@@ -149,8 +149,8 @@ def _beyond(volume: Volume, points_mm: np.ndarray) -> str:
     return "{:.1f} columns, {:.1f} rows, {:.1f} slices".format(*np.maximum(beyond, 0))
 
 
-def _corners(found: LevelBox) -> np.ndarray:
+def _corners(disc: LevelBox) -> np.ndarray:
     """(4, 3) of (column, row, slice): (x0, y0), (x1, y0), (x0, y1), (x1, y1)."""
-    x0, y0, x1, y1 = found.box
-    z = found.slice_index
+    x0, y0, x1, y1 = disc.box
+    z = disc.slice_index
     return np.array([(x0, y0, z), (x1, y0, z), (x0, y1, z), (x1, y1, z)], float)

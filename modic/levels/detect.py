@@ -56,7 +56,7 @@ def merge(detections: list[Detections], score_min: float) -> list[Candidate]:
     Its box is the mean of its members weighted by their squared score; its score for a name is the mean over slices of
     the best on each.
     """
-    rows = [(s, *row) for s, found in enumerate(detections) for row in zip(*found, strict=True) if row[1] >= score_min]
+    rows = [(s, *row) for s, boxes in enumerate(detections) for row in zip(*boxes, strict=True) if row[1] >= score_min]
     rows.sort(key=lambda row: -row[2])
     groups: list[list[Any]] = []
     for row in rows:

@@ -32,7 +32,7 @@ class Network(Protocol):
         """Logits of each slice graded alone, (n, slices, classes)."""
 
     def saliency(self, encoding: Any, classes: "torch.Tensor") -> "torch.Tensor":
-        """What spoke for one class of each region, on the network's own grid.
+        """Which places raised the score of one class of each region, on the network's own grid.
 
         Args:
             encoding: of `encode`.
