@@ -79,12 +79,12 @@ def load_volume(
 
 def _voxels(series: Series, source: Source) -> np.ndarray:
     """(slices, rows, columns), float32."""
-    reader = _Reader(source)
+    reader = _Reader(series, source)
     voxels = np.empty((series.n_slices, series.header["Rows"], series.header["Columns"]), np.float32)
     for index, image in enumerate(series.images):
-        voxels[index] = reader.slice(series, index, image)
+        voxels[index] = reader.slice(image, index)
     for index, image in series.duplicates:
-        if not np.array_equal(voxels[index], reader.slice(series, index, image)):
+        if not np.array_equal(voxels[index], reader.slice(image, index)):
             raise _Refused(Reason.SERIES_CONFLICTING_SLICES, "duplicate slices with different pixels")
     if not np.isfinite(voxels).all():
         raise _Refused(Reason.STUDY_PIXELS_UNREADABLE, "values that are not finite")
@@ -103,48 +103,35 @@ def _blank_slices(voxels: np.ndarray) -> int:
 
 
 class _Reader:
-    """Reads slices; keeps the last file open for the next frame of a multi-frame one."""
+    """Reads the images of one series; keeps the last file in memory for the next frame of a multi-frame one.
 
-    def __init__(self, source: Source) -> None:
-        self._source = source
+    `index` is the slice's in the series, for messages.
+    """
+
+    def __init__(self, series: Series, source: Source) -> None:
+        self._series, self._source = series, source
         self._opened: tuple[str, str | None] | None = None  # path and member
         self._dataset = pydicom.Dataset()
         self._sign_unknown = False  # the file lacks PixelRepresentation
 
-    def slice(self, series: Series, index: int, image: ImageReference) -> np.ndarray:
-        """(rows, columns) float32, rescaled. `index` names the slice in messages."""
+    def slice(self, image: ImageReference, index: int) -> np.ndarray:
+        """(rows, columns) float32, rescaled."""
         if (image.path, image.member) != self._opened:
-            self._dataset, self._opened = self._open(series, index, image), (image.path, image.member)
+            self._dataset, self._opened = self._open(image, index), (image.path, image.member)
         stored = self._decode(image.frame, index)
-        if stored.shape != (series.header["Rows"], series.header["Columns"]):
+        if stored.shape != (self._series.header["Rows"], self._series.header["Columns"]):
             samples = stored.ndim > 2
             reason = Reason.SERIES_NOT_GREYSCALE if samples else Reason.STUDY_PIXELS_UNREADABLE
             raise _Refused(reason, f"pixels of shape {stored.shape}")
-        if self._dataset.get("ModalityLUTSequence"):
-            return self._looked_up(stored, index)
-        slope, intercept = rescale_of(self._dataset, image.frame)
-        if not (np.isfinite((slope, intercept)).all() and slope):
-            raise _Refused(Reason.STUDY_PIXELS_UNREADABLE, f"slice {index}: RescaleSlope {slope:g}")
-        return stored.astype(np.float32) * np.float32(slope) + np.float32(intercept)
+        return self._rescale(stored, image.frame, index)
 
-    def _looked_up(self, stored: np.ndarray, index: int) -> np.ndarray:
-        try:
-            return apply_modality_lut(stored, self._dataset).astype(np.float32)
-        except Exception as error:  # a table that is none
-            raise _Refused(Reason.STUDY_PIXELS_UNREADABLE, f"slice {index}: ModalityLUTSequence") from error
-
-    def _open(self, series: Series, index: int, image: ImageReference) -> pydicom.Dataset:
+    def _open(self, image: ImageReference, index: int) -> pydicom.Dataset:
         try:
             state = self._source.state(image.path, image.member)
             with self._source.open(image.path, image.member) as file:
                 dataset = pydicom.dcmread(file, force=True)
             uid = str(dataset.get("SOPInstanceUID"))
-            if "TransferSyntaxUID" not in dataset.file_meta:  # a bare data set: what the crawl recognized
-                dataset.file_meta.TransferSyntaxUID = series.header["TransferSyntaxUID"]
-            self._sign_unknown = "PixelRepresentation" not in dataset
-            for keyword, usual in USUAL.items():
-                if keyword not in dataset:
-                    setattr(dataset, keyword, usual)
+            self._complete(dataset)
         except OSError as error:
             raise _Refused(Reason.STUDY_FILES_CHANGED, type(error).__name__) from error
         except MemoryError:
@@ -154,6 +141,15 @@ class _Reader:
         if (image.size, image.mtime_ns, image.sop_uid) != (*state, uid):
             raise _Refused(Reason.STUDY_FILES_CHANGED, f"slice {index}")
         return dataset
+
+    def _complete(self, dataset: pydicom.Dataset) -> None:
+        """Set what the file lacks and decoding needs."""
+        if "TransferSyntaxUID" not in dataset.file_meta:  # a bare data set: what the crawl recognized
+            dataset.file_meta.TransferSyntaxUID = self._series.header["TransferSyntaxUID"]
+        self._sign_unknown = "PixelRepresentation" not in dataset
+        for keyword, usual in USUAL.items():
+            if keyword not in dataset:
+                setattr(dataset, keyword, usual)
 
     def _decode(self, frame: int, index: int) -> np.ndarray:
         try:
@@ -169,6 +165,17 @@ class _Reader:
             if is_out_of_memory(error):
                 raise MemoryError from None
             raise _Refused(Reason.STUDY_PIXELS_UNREADABLE, f"slice {index}: {type(error).__name__}") from error
+
+    def _rescale(self, stored: np.ndarray, frame: int, index: int) -> np.ndarray:
+        if self._dataset.get("ModalityLUTSequence"):
+            try:
+                return apply_modality_lut(stored, self._dataset).astype(np.float32)
+            except Exception as error:  # a table that is none
+                raise _Refused(Reason.STUDY_PIXELS_UNREADABLE, f"slice {index}: ModalityLUTSequence") from error
+        slope, intercept = rescale_of(self._dataset, frame)
+        if not (np.isfinite((slope, intercept)).all() and slope):
+            raise _Refused(Reason.STUDY_PIXELS_UNREADABLE, f"slice {index}: RescaleSlope {slope:g}")
+        return stored.astype(np.float32) * np.float32(slope) + np.float32(intercept)
 
 
 def _check_coded_size(dataset: pydicom.Dataset, frame: int, frames: int) -> None:
