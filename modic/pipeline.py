@@ -25,7 +25,7 @@ from modic.imaging.volume import Volume
 from modic.levels.find import find_levels
 from modic.levels.plausibility import not_lumbar
 from modic.models.weights import Model, Models
-from modic.records import LEVELS, Grade, LevelBox, LevelResult, LevelSet, Pair, Region, StudyResult
+from modic.records import LEVELS, Grade, LevelBox, LevelResult, LevelSet, Pair, Region, StudyResult, StudyWarning
 
 LOG = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ def _draw(
         evidence = explain(regions, grades, classifier=classifier, seen=seen)
         write_case(folder, *study, evidence, region_scale=classifier.card["preprocessing"]["region_scale"])
     except Exception as error:  # noqa: BLE001  (pictures are for looking at; the grade stands without them)
-        return (f"no pictures: {where(error)}",)
+        return (StudyWarning.NO_IMAGES.text(where(error)),)
     return ()
 
 

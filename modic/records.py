@@ -6,6 +6,7 @@ LPS: +x to the patient's left, +y to posterior, +z to the head.
 """
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Literal
 
 import numpy as np
@@ -162,6 +163,21 @@ class LevelResult:
     corner0_mm: tuple[float, float, float] | None = None  # T2 box corner (x0, y0) on its slice, LPS
     corner1_mm: tuple[float, float, float] | None = None  # T2 box corner (x1, y1)
     grade: Grade | None = None
+
+
+class StudyWarning(StrEnum):
+    """What went wrong with a study that was graded all the same. Its value begins the text in `studies.warnings`."""
+
+    NO_IMAGES = "no pictures"  # write_case failed: the report cannot show the study
+
+    def text(self, detail: str) -> str:
+        """The warning as it stands in the table."""
+        return f"{self}: {detail}"
+
+    @classmethod
+    def of(cls, text: str) -> "StudyWarning | None":
+        """Which warning a text of the table is; None for all others."""
+        return next((warning for warning in cls if text.startswith(warning)), None)
 
 
 @dataclass(frozen=True, slots=True)
