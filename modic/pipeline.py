@@ -34,7 +34,7 @@ from modic.levels.find import find_levels
 from modic.levels.plausibility import check_lumbar
 from modic.models.card import contrasts
 from modic.models.weights import Model, Models
-from modic.records import LEVELS, Grade, LevelBox, LevelResult, LevelSet, Pair, Region, StudyResult
+from modic.records import LEVELS, Grade, LevelBox, LevelResult, LevelSet, Pair, Region, StudyResult, StudyWarning
 
 
 def grade_study(pair: Pair, *, models: Models, config: Config, pictures: Path | None = None) -> StudyResult:
@@ -111,7 +111,7 @@ def draw_case(
         scale = classifier.card["preprocessing"]["region_scale"]
         write_case(folder, volumes["t1"], volumes["t2"], levels, cut, saliency, region_scale=scale)
     except Exception as error:  # noqa: BLE001  (pictures are for looking at; the grade stands without them)
-        return (f"no pictures: {where(error)}",)
+        return (StudyWarning.NO_IMAGES.text(where(error)),)
     return ()
 
 

@@ -229,6 +229,21 @@ class LevelResult:
     grade: Grade | None = None
 
 
+class StudyWarning(StrEnum):
+    """What went wrong with a study that was graded all the same. Its value begins the text in `studies.warnings`."""
+
+    NO_IMAGES = "no pictures"  # write_case failed: the report cannot show the study
+
+    def text(self, detail: str) -> str:
+        """The warning as it stands in the table."""
+        return f"{self}: {detail}"
+
+    @classmethod
+    def of(cls, text: str) -> "StudyWarning | None":
+        """Which warning a text of the table is; None for all others."""
+        return next((warning for warning in cls if text.startswith(warning)), None)
+
+
 @dataclass(frozen=True, slots=True)
 class StudyResult:
     """What `modic.pipeline.grade_study` returns for every pair; `rejected` is set if it was not graded."""
