@@ -29,8 +29,8 @@ P11 is tried after P6, on the combinations that P7 to P9 choose from. Of several
 by the order of P8 is taken.
 
 The order of P8; the first difference decides: the description agrees with the physics; no contrast agent before the
-T2; overlap of `overlap_warn` or more; fewer other warnings; 2D before 3D (the weights were trained on 2D); finer in-plane
-pixels (to 0.05 mm), T2's before T1's; more slices; acquired later (a repeat was made for a reason); UIDs.
+T2; overlap of `overlap_warn` or more; fewer other warnings; 2D before 3D (the weights were trained on 2D); finer
+in-plane pixels (to 0.05 mm), T2's before T1's; more slices; acquired later (a repeat was made for a reason); UIDs.
 
 P9 only says that the headers do not speak against the pair; modic.pipeline compares the images before it grades
 (modic/imaging/registration.py).
