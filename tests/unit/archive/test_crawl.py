@@ -1,4 +1,4 @@
-"""Every file of an archive is accounted for, once, and opened only when it must be."""
+"""Every file of an archive is accounted for once, and opened only if it must be."""
 
 import json
 import os
@@ -261,12 +261,12 @@ def test_a_broken_index_is_made_anew(tmp_path: Path) -> None:
     assert crawl(tmp_path / "archive", index=index).counts["files_unchanged"] == 2
 
 
-def test_unusable_archives_are_said_so(tmp_path: Path) -> None:
+def test_the_message_about_an_unusable_archive_names_the_trouble(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "readme").write_text("x")
-    for name, said in (("missing", "does not exist"), ("file", "not a folder"), ("folder", "no DICOM")):
-        with pytest.raises(UsageError, match=said):
+    for name, message in (("missing", "does not exist"), ("file", "not a folder"), ("folder", "no DICOM")):
+        with pytest.raises(UsageError, match=message):
             crawl(tmp_path / name, index=None)
 
 

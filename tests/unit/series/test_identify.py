@@ -1,4 +1,4 @@
-"""Series are given roles and planes by their physics and geometry. (What comes of odd ones: test_adversaries.py.)"""
+"""Contrast and plane come from physics and geometry. (Odd series are in tests/integration/test_adversaries.py.)"""
 
 import csv
 from pathlib import Path
@@ -28,7 +28,7 @@ def series_of(slices: Slices, folder: Path) -> list[Series]:
 
 
 @pytest.mark.parametrize(
-    "values, role",
+    "values, contrast",
     [
         (dicoms.t1(), "t1"),
         (dicoms.t2(), "t2"),
@@ -73,10 +73,10 @@ def series_of(slices: Slices, folder: Path) -> list[Series]:
         (dicoms.t1(RepetitionTime=0.5, EchoTime=12), "unknown"),
     ],
 )
-def test_roles_come_from_physics(values: dict[str, Any], role: str, tmp_path: Path) -> None:
+def test_the_contrast_comes_from_physics(values: dict[str, Any], contrast: str, tmp_path: Path) -> None:
     (found,) = series_of(dicoms.series(values, n=6), tmp_path)
-    assert found.contrast == role
-    assert (found.rejected is None) == (role in ("t1", "t2"))
+    assert found.contrast == contrast
+    assert (found.rejected is None) == (contrast in ("t1", "t2"))
     assert "T2 SAG" not in found.contrast_evidence
 
 
