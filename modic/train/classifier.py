@@ -93,7 +93,7 @@ def new_network(options: ClassifierTraining, start: Start) -> "torch.nn.Module":
     from modic.models.classifier import build_classifier
 
     torch.manual_seed(options.seed)
-    net = build_classifier(options.architecture)
+    net = build_classifier(options.architecture, options.contrasts)
     load(net, start)
     if options.freeze_trunk:
         net.get_submodule("trunk").requires_grad_(False)

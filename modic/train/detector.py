@@ -192,19 +192,19 @@ def _example(sample: Sample, rng: np.random.Generator, options: DetectorTraining
 
     lo, hi = np.percentile(sample.image, PERCENTILES)
     unit = np.clip((sample.image.astype(np.float32) - lo) / max(hi - lo, 1e-6), 0, 1)
-    where, names, other = sample.boxes, sample.names, sample.other
-    if not other and len(where) >= 4 and rng.random() < TRANSITIONAL:
-        unit, where, names, other = change_count(unit, where, names, rng, added=rng.random() < 0.7)
+    boxes, names, other = sample.boxes, sample.names, sample.other
+    if not other and len(boxes) >= 4 and rng.random() < TRANSITIONAL:
+        unit, boxes, names, other = change_count(unit, boxes, names, rng, added=rng.random() < 0.7)
     if other and rng.random() < 0.5:
         names = rename(names, other)
-    if len(where) >= 4 and rng.random() < BENT:
-        unit, where = bend(unit, where, rng)
+    if len(boxes) >= 4 and rng.random() < BENT:
+        unit, boxes = bend(unit, boxes, rng)
     for _ in range(10):
-        image, boxes, kept = augment(unit, where, rng, size=options.image_size)
+        image, in_view, kept = augment(unit, boxes, rng, size=options.image_size)
         kept &= names >= 0
         if kept.sum() >= 3:
             break
-    return image, boxes[kept].astype(np.float32).reshape(-1, 4), (names[kept] + 1).astype(np.int64)
+    return image, in_view[kept].astype(np.float32).reshape(-1, 4), (names[kept] + 1).astype(np.int64)
 
 
 def _validation_loss(net: "torch.nn.Module", samples: list[Sample], options: DetectorTraining, most: int = 48) -> float:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from modic.grades import TYPES
 from modic.imaging.normalize import METHODS, Method
+from modic.models.card import DEFAULT_CONTRASTS
 from modic.train.command_line import Option, add_options
 
 PERCENTILES = (1.0, 99.5)  # grey values of a slice that the detector sees as 0 and 1
@@ -139,6 +140,7 @@ class ClassifierTraining(Training):
 
     # no options of the command
     slices: int = 5
+    contrasts: tuple[str, ...] = DEFAULT_CONTRASTS  # in the order of the network's input
     vary_intensities: bool = True  # in training, as scanners do; the paper varied place and angle only
     average: float = AVERAGE  # the averaged weights are measured and kept; 0: the weights as they are
     classes: tuple[int, ...] = TYPES  # Modic types that the data must hold
@@ -160,7 +162,7 @@ class ClassifierTraining(Training):
         """The card's `preprocessing`, which grading repeats (modic.imaging.regions, modic.imaging.normalize)."""
         return {
             "normalization": self.normalization, "region_scale": self.region_scale, "region_size": self.region_size,
-            "slices": self.slices,
+            "slices": self.slices, "contrasts": list(self.contrasts),
         }  # fmt: skip
 
 

@@ -12,10 +12,11 @@ import numpy as np
 from modic.config import LevelOptions
 from modic.imaging.regions import cut_regions
 from modic.imaging.volume import CanonicalVolume
+from modic.models.card import DEFAULT_CONTRASTS
 from modic.records import LEVELS, LevelBox, LevelSet, Region
 from modic.train.data.disc_geometry import DiscGeometry, disc_geometry
 
-CONTRASTS = ("t1", "t2")  # of the discs, in the order of a network's input
+CONTRASTS = DEFAULT_CONTRASTS  # of the discs, in the order of a network's input
 MARGIN = 1.5  # side of a cached region / side of the region that the network reads
 ONE_SLICE = frozenset({"spider", "slices"})  # sources with one slice a contrast
 

@@ -64,8 +64,8 @@ def _discs_of(
         named = zip(LEVELS[-len(on_t2) :], on_t2[-len(LEVELS) :], strict=True)
         level_boxes = [LevelBox(name, box, 0, 1.0) for name, box in named]
         yield from cut_discs(
-            volumes, level_boxes, labels, patient=patient, source="spider", preprocessing={**preprocessing, "slices": 1},
-            scanner=scanner,
+            volumes, level_boxes, labels, patient=patient, source="spider", scanner=scanner,
+            preprocessing={**preprocessing, "slices": 1},
         )  # fmt: skip
 
 

@@ -115,16 +115,10 @@ def release_discs(folder: Path, preprocessing: dict[str, Any], tally: Tally) -> 
         wanted = {LEVELS[rank]: grade for rank, grade in labels.items() if grade[0] in (0, 2)}
         boxes = [LevelBox(LEVELS[r], b, t2.midline, 1.0) for r, b in t2.boxes(t2.midline).items() if name_of(r) >= 0]
         boxes = sorted((b for b in boxes if b.level in wanted), key=lambda b: LEVELS.index(b.level))
+        volumes = {"t1": t1.image, "t2": t2.image}
         cut = list(
-            cut_discs(
-                {"t1": t1.image, "t2": t2.image},
-                boxes,
-                wanted,
-                patient=patient,
-                source=SOURCE,
-                preprocessing=preprocessing,
-            )
-        )
+            cut_discs(volumes, boxes, wanted, patient=patient, source=SOURCE, preprocessing=preprocessing)
+        )  # fmt: skip
         if len(cut) < len(wanted):
             tally.skip("discs not on the midline of both series", *[patient] * (len(wanted) - len(cut)))
         discs += cut

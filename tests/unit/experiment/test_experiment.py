@@ -179,21 +179,21 @@ def test_a_finished_fold_is_never_trained_again_and_patients_are_numbers(
 
 def finish(study: folder.Study, quality: dict[str, float]) -> None:
     """Write the file of every fold, predicted with the given share right instead of trained."""
-    for one in study.design.every_fold:
-        rng = np.random.default_rng([one.repeat, one.fold, len(one.normalization)])
-        rows = study.split.parts(one.repeat, one.fold)["test"]
+    for each in study.design.every_fold:
+        rng = np.random.default_rng([each.repeat, each.fold, len(each.normalization)])
+        rows = study.split.parts(each.repeat, each.fold)["test"]
         logits = rng.normal(0, 0.1, (len(rows), 3))
-        right = rng.random(len(rows)) < quality[one.normalization]
+        right = rng.random(len(rows)) < quality[each.normalization]
         labels = study.labels[rows]
         wrong = rng.choice([k for k in study.classes], len(rows))
         logits[np.arange(len(rows)), np.where(right, labels, wrong)] += 3
         p = fold.probabilities(logits, study.classes)
         costs = {"epochs": 3, "best_epoch": 2, "minutes": 0.5, "n_train": 9}
-        made = {"modic": "0.1", "torch": "2.99", "device": "NVIDIA Z9" if one.fold else "CPU"}
+        made = {"modic": "0.1", "torch": "2.99", "device": "NVIDIA Z9" if each.fold else "CPU"}
         costs |= {"trained_with": json.dumps(made)}
-        table = [fold.prediction_row(study, one, int(i), row) | costs for i, row in zip(rows, p, strict=True)]
+        table = [fold.prediction_row(study, each, int(i), row) | costs for i, row in zip(rows, p, strict=True)]
         columns = fold.PREDICTIONS | fold.COSTS | fold.VERSIONS
-        write_rows(folder.fold_path(study.design.out, one), table, columns)
+        write_rows(folder.fold_path(study.design.out, each), table, columns)
 
 
 def test_report_and_tables_say_what_holds(tmp_path: Path, discs: Callable[[list[Disc]], None]) -> None:
@@ -305,10 +305,10 @@ def test_a_killed_study_goes_on_from_its_finished_folds(tmp_path: Path) -> None:
     assert len(finished(out)) == 12
     assert kept.items() <= finished(out).items(), "a finished fold was trained again"
     undisturbed = folder.prepare(design_from({**_plain(options), "out": tmp_path / "undisturbed"}))
-    for one in undisturbed.design.every_fold:
-        fold.train_fold(str(undisturbed.design.out), one, "cpu")
+    for each in undisturbed.design.every_fold:
+        fold.train_fold(str(undisturbed.design.out), each, "cpu")
         ours, theirs = (
-            pq.read_table(folder.fold_path(where, one)).drop_columns(["minutes"])
+            pq.read_table(folder.fold_path(where, each)).drop_columns(["minutes"])
             for where in (out, undisturbed.design.out)
         )
         assert ours.equals(theirs)

@@ -213,6 +213,7 @@ def test_trained_weights_are_loaded_and_grade(tmp_path: Path) -> None:
     model = load_classifier(str(path))
     card = model.card
     assert card["preprocessing"]["normalization"] == "standardize"
+    assert card["preprocessing"]["contrasts"] == ["t1", "t2"]
     assert card["results"]["phantom"]["patients"] > 0
     assert "never validated on real modic type 1" in " ".join(card["limits"]).lower()
     assert path.with_suffix(".md").read_text(encoding="utf-8").startswith("# Classifier card")
