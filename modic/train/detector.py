@@ -138,7 +138,7 @@ def _fit(
             seed=options.seed, workers=workers_for(options.device, options.workers),
         ),
         schedule=schedule,
-        half=net.backbone,
+        half=net.get_submodule("backbone"),
     )  # fmt: skip
 
 
