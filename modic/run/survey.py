@@ -9,6 +9,7 @@ from typing import Any
 
 from modic.archive.crawl import crawl
 from modic.deidentify.pseudonyms import Pseudonyms
+from modic.models.card import contrasts, read_card
 from modic.records import Excluded, Pair, Series
 from modic.resources import cores
 from modic.run.prepare import Run, discreet
@@ -45,19 +46,26 @@ def find_studies(run: Run, *, on_progress: Callable[[int], None] | None = None) 
     # the workers that will grade have nothing to do yet
     found = crawl(run.archive, index=run.cohort.header_index, on_progress=on_progress, processes=cores())
     LOG.info("files: %s", json.dumps(found.counts))
-    series = identify(found.headers, options=run.config.identify)
-    series = _with_unclear_contrasts(run, series)
-    outcomes = pair(series, options=run.config.pair)
+    wanted = _contrasts(run)
+    series = identify(found.headers, contrasts=wanted, options=run.config.identify)
+    series = _with_unclear_contrasts(run, series, wanted)
+    outcomes = pair(series, contrasts=wanted, options=run.config.pair)
     keys = Pseudonyms.open(run.cohort.private)
     work = [_work(run, one, keys) for one in outcomes if isinstance(one, Pair)]
     LOG.info("%d studies found, %d of them with a pair to grade", len(outcomes), len(work))
     return Survey(found.counts, series, outcomes, keys, work, time.monotonic() - began)
 
 
-def _with_unclear_contrasts(run: Run, series: list[Series]) -> list[Series]:
+def _contrasts(run: Run) -> tuple[str, ...]:
+    """T1 and T2, and what else the classifier's card asks for."""
+    card, _ = read_card(run.config.classifier, "classifier")
+    return tuple(dict.fromkeys(("t1", "t2", *contrasts(card))))
+
+
+def _with_unclear_contrasts(run: Run, series: list[Series], wanted: tuple[str, ...]) -> list[Series]:
     memory = run.cohort.private / "looked_at.json"
     return find_unclear_contrasts(
-        series, memory=memory, config=run.config, device=run.device, detector_id=run.detector_id
+        series, memory=memory, config=run.config, device=run.device, detector_id=run.detector_id, contrasts=wanted
     )
 
 
