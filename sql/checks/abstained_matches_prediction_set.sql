@@ -1,4 +1,4 @@
--- One row is one graded level that abstained with a single possible grade, or did not although several or none are.
+-- One row is one graded level that abstained with a single possible grade, or did not with several or none.
 SELECT study_key, level, mc, abstained, prediction_set
 FROM levels
 WHERE

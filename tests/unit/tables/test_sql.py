@@ -1,4 +1,4 @@
-"""sql/: every view runs, also on an empty cohort; every check catches the violation planted for it."""
+"""sql/: every query runs, also on an empty cohort, and every check catches the violation planted for it."""
 
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ FIRST, NUMBERED = 0, 2  # rows of `levels`: T12/L1 of the first study is not fou
 
 
 def write_unchecked(root: Path, rows: dict[str, list[dict[str, Any]]]) -> Path:
-    """Tables that `publish` would refuse, as a bug or a foreign hand could leave them."""
+    """Write tables that `publish` would refuse, as a bug or another program could leave them."""
     import pyarrow.parquet as pq
 
     (root / "current").mkdir(parents=True)
@@ -79,8 +79,8 @@ def test_mc_is_null_exactly_where_abstained(check: str, wrong: dict[str, Any], t
 def test_a_key_used_twice_is_caught(table: str, tmp_path: Path) -> None:
     rows = make_rows()
     rows[table].append(rows[table][0])
-    found = run_checks(write_unchecked(tmp_path, rows))["keys_are_unique"]
-    assert [row["table_name"] for row in found] == [table]
+    duplicates = run_checks(write_unchecked(tmp_path, rows))["keys_are_unique"]
+    assert [row["table_name"] for row in duplicates] == [table]
 
 
 def test_levels_of_a_study_that_is_not_graded_are_caught(tmp_path: Path) -> None:
@@ -95,8 +95,8 @@ def test_every_check_has_a_planted_violation() -> None:
 
 @pytest.mark.parametrize("folder", sorted(path.name for path in sql_dir().iterdir() if path.is_dir()))
 def test_every_file_says_what_one_row_is(folder: str) -> None:
-    found = statements(folder)
-    assert found and {name for name, sql in found.items() if not first_comment(sql).startswith("One row")} == set()
+    files = statements(folder)
+    assert files and {name for name, sql in files.items() if not first_comment(sql).startswith("One row")} == set()
 
 
 def test_views_checks_and_questions_run_on_a_cohort_without_rows(tmp_path: Path) -> None:
@@ -171,11 +171,11 @@ def test_the_strobe_flow_adds_up(tmp_path: Path) -> None:
 def test_prevalence_counts_each_patient_once_and_leaves_abstentions_out(tmp_path: Path) -> None:
     rows = make_rows()
     with connect(make_cohort(tmp_path)) as connection:
-        found = {row["level"]: row for row in rows_of(connection, "FROM prevalence_by_level")}
+        levels = {row["level"]: row for row in rows_of(connection, "FROM prevalence_by_level")}
     firsts = {key("s", number) for number in (0, 2, 4, 6)}  # the second of each two studies is the same patient's
-    for level, row in found.items():
-        here = [one for one in rows["levels"] if one["level"] == level and one["study_key"] in firsts]
-        decided = [one["mc"] for one in here if one.get("mc") is not None]
+    for level, row in levels.items():
+        here = [other for other in rows["levels"] if other["level"] == level and other["study_key"] in firsts]
+        decided = [other["mc"] for other in here if other.get("mc") is not None]
         assert row["n_patients"] == len(here) == 4
         assert [row["n_mc0"], row["n_mc1"], row["n_mc2"]] == [decided.count(mc) for mc in range(3)]
         assert row["share_mc1"] == (pytest.approx(decided.count(1) / len(decided)) if decided else None)
@@ -190,7 +190,7 @@ def test_change_between_studies_pairs_a_patients_visits(tmp_path: Path) -> None:
     for row in rows["levels"]:
         row["patient_key"] = visits[row["study_key"]][0]
     publish(tmp_path, as_tables(rows), RUN)
-    found = ask(tmp_path, "change_between_studies").set_index(["level", "mc_before", "mc_after"])
+    changes = ask(tmp_path, "change_between_studies").set_index(["level", "mc_before", "mc_after"])
 
     opened = modic.open(tmp_path)
     sure = opened.studies.loc[opened.studies["level_numbering"] == "ok", ["study_key", "days_since_first_study"]]
@@ -202,11 +202,11 @@ def test_change_between_studies_pairs_a_patients_visits(tmp_path: Path) -> None:
         after["days_since_first_study"] - decided["days_since_first_study"],
     )
     pairs = decided[decided["mc_after"].notna()].groupby(["level", "mc", "mc_after"])["days"].agg(["size", "median"])
-    assert len(found) == len(pairs) > 20 and found["n"].sum() == pairs["size"].sum()
+    assert len(changes) == len(pairs) > 20 and changes["n"].sum() == pairs["size"].sum()
     assert {1000, 365, 635} <= set(decided["days"].dropna()), "a visit in between was passed over"
     for change, pair in pairs.iterrows():
-        assert found.loc[change, "n"] == pair["size"]
-        assert found.loc[change, "median_days_between"] == pytest.approx(pair["median"], abs=0.51)
+        assert changes.loc[change, "n"] == pair["size"]
+        assert changes.loc[change, "median_days_between"] == pytest.approx(pair["median"], abs=0.51)
 
 
 def test_the_review_list_holds_what_is_unsure_and_its_evidence(tmp_path: Path) -> None:
@@ -217,9 +217,9 @@ def test_the_review_list_holds_what_is_unsure_and_its_evidence(tmp_path: Path) -
     rows["series"][-2] |= unsure | {"plane": "axial"}
     publish(tmp_path, as_tables(rows), RUN)
     with connect(tmp_path) as connection:
-        found = rows_of(connection, "SELECT series_key, detail, warnings FROM series_to_review")
-    assert [row["series_key"] for row in found] == [rows["series"][0]["series_key"], rows["series"][-1]["series_key"]]
-    assert (found[0]["warnings"], found[1]["detail"]) == (rows["series"][0]["warnings"], "SE TE=50")
+        review = rows_of(connection, "SELECT series_key, detail, warnings FROM series_to_review")
+    assert [row["series_key"] for row in review] == [rows["series"][0]["series_key"], rows["series"][-1]["series_key"]]
+    assert (review[0]["warnings"], review[1]["detail"]) == (rows["series"][0]["warnings"], "SE TE=50")
 
 
 def test_the_view_of_disagreeing_slices_has_the_limit_of_the_cases(tmp_path: Path) -> None:
@@ -228,6 +228,6 @@ def test_the_view_of_disagreeing_slices_has_the_limit_of_the_cases(tmp_path: Pat
         row["slice_disagreement"] = value
     publish(tmp_path, as_tables(rows), RUN)
     with connect(tmp_path) as connection:
-        (found,) = rows_of(connection, "FROM studies_with_disagreeing_slices")
-    assert (found["study_key"], found["levels"]) == (key("s", 0), "L1/L2")
-    assert found["largest"] == pytest.approx(DISAGREEMENT)
+        (study,) = rows_of(connection, "FROM studies_with_disagreeing_slices")
+    assert (study["study_key"], study["levels"]) == (key("s", 0), "L1/L2")
+    assert study["largest"] == pytest.approx(DISAGREEMENT)
