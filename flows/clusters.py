@@ -22,6 +22,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from modic.decode import decode
 from modic.errors import ModicError, UsageError
 
 if TYPE_CHECKING:
@@ -95,22 +96,17 @@ def _this_machine(device: str) -> ClusterSpec:
 
 
 def _checked(values: Any, where: str) -> ClusterSpec:
-    known = {f.name for f in fields(ClusterSpec)}
     if not isinstance(values, dict):
-        raise UsageError(f"cluster file {where} must hold the keys {', '.join(sorted(known))}")
-    for key, value in values.items():
-        if key not in known:
-            raise UsageError(f"{where}: unknown key `{key}`; known here: {', '.join(sorted(known))}")
-        wanted = dict if key.endswith("_kwargs") else str
-        if not isinstance(value, wanted):
-            raise UsageError(f"{where}: {key} must be {wanted.__name__}, not {type(value).__name__}")
+        keys = ", ".join(sorted(key.name for key in fields(ClusterSpec)))
+        raise UsageError(f"cluster file {where} must hold the keys {keys}")
+    spec = decode(ClusterSpec, _at_home(values), where)
     for key, number in (("cluster_kwargs", "n_workers"), ("adapt_kwargs", "maximum")):
-        value = values.get(key, {}).get(number, 1)
+        value = getattr(spec, key).get(number, 1)
         if type(value) is not int or value < 1:
             raise UsageError(f"{where}: {key}: {number} must be a whole number above 0, not {value!r}")
-    if "address" in values and len(values) > 1:
+    if spec.address is not None and len(values) > 1:
         raise UsageError(f"{where}: `address` names a running cluster; the other keys have no meaning beside it")
-    return ClusterSpec(**_at_home(values))
+    return spec
 
 
 def _at_home(value: Any) -> Any:

@@ -5,17 +5,15 @@ output (`runs/<run_id>/shards/<shard_id>.parquet`) holds keys and grades, one ro
 appears whole, once. The outputs are the ledger: nothing else remembers what has been graded.
 """
 
-import json
 import logging
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from modic.cohort import Cohort
-from modic.config import Config, config_from
-from modic.errors import Reason, Rejected
+from modic.config import Config
+from modic.decode import decode_json
 from modic.files import write_json
-from modic.records import ImageReference, Pair, Series, SeriesWarning, WarningKind
+from modic.records import Pair
 
 LOG = logging.getLogger(__name__)
 
@@ -53,42 +51,28 @@ class Work:
         return [(self.study_key, print_) for print_ in (self.fingerprint, self.with_others) if print_]
 
 
+@dataclass(frozen=True, slots=True)
+class ShardInput:
+    """What the file of a shard's input holds."""
+
+    config: Config
+    studies: tuple[Work, ...]
+
+
 def write_input(cohort: Cohort, run_id: str, shard_id: str, work: Iterable[Work], config: Config) -> Shard:
     """Tell a worker what to do; returns the shard."""
     path = cohort.shard_input(run_id, shard_id)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    studies = [asdict(one) for one in work]
-    write_json(path, {"config": asdict(config), "studies": studies})
-    return Shard(shard_id, len(studies))
+    shard = ShardInput(config, tuple(work))
+    write_json(path, asdict(shard))
+    return Shard(shard_id, len(shard.studies))
 
 
 def read_input(cohort: Cohort, run_id: str, shard_id: str) -> tuple[list[Work], Config]:
     """What `write_input` wrote."""
-    values = json.loads(cohort.shard_input(run_id, shard_id).read_text(encoding="utf-8"))
-    work = [Work(**{**one, "pair": _pair(one["pair"])}) for one in values["studies"]]
-    return work, config_from(values["config"], "shard")
-
-
-def _pair(values: dict[str, Any]) -> Pair:
-    contrasts = {name: _series(series) for name, series in values["contrasts"].items()}
-    others = tuple(map(_pair, values["others"]))
-    return Pair(**{**values, "contrasts": contrasts, "warnings": tuple(values["warnings"]), "others": others})
-
-
-def _series(values: dict[str, Any]) -> Series:
-    """JSON knows no tuples: every list outside the header was one."""
-    refused = values["rejected"]
-    records = {
-        "rejected": Rejected(Reason(refused["reason"]), refused["detail"]) if refused else None,
-        "images": tuple(ImageReference(**image) for image in values["images"]),
-        "duplicates": tuple((index, ImageReference(**image)) for index, image in values["duplicates"]),
-        "warnings": tuple(SeriesWarning(WarningKind(one["kind"]), one["detail"]) for one in values["warnings"]),
-    }
-    return Series(**{k: v if k == "header" else _tuples(v) for k, v in values.items()} | records)
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+    path = cohort.shard_input(run_id, shard_id)
+    shard = decode_json(ShardInput, path.read_bytes(), f"shard {shard_id}")
+    return list(shard.studies), shard.config
 
 
 LOADING = -1
