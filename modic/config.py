@@ -1,7 +1,7 @@
 """The configuration of a run: `cohort.toml`, one frozen class a section, unknown keys refused.
 
-Every field carries its meaning and unit in its `help`. What changes a grade (`GRADING_SECTIONS`) enters the
-configuration hash, and so decides what must be graded again; the rest (shards, time limits) does not.
+Every field carries its meaning and unit in its `help`. Options that can change a grade (`GRADING_SECTIONS`) enter the
+configuration hash, and so decide what is graded again; the others (shards, time limits) do not.
 """
 
 import hashlib
@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from modic import versions
 from modic.decode import decode
 from modic.errors import UsageError
 
@@ -132,9 +133,14 @@ class Config:
     classifier: str = _option("classifier", "as above")
 
     def grading_hash(self) -> str:
-        """First 12 hex digits of the SHA-256 of every option that can change a row."""
+        """First 12 hex digits of the SHA-256 of every option that can change a row, and of the grading version.
+
+        Version 1 is left out: hashes of cohorts that were graded before there were versions stay valid.
+        """
         sections = {name: _hashed(getattr(self, name)) for name in GRADING_SECTIONS}
-        values = {name: options for name, options in sections.items() if options}
+        values: dict[str, Any] = {name: options for name, options in sections.items() if options}
+        if versions.GRADING_VERSION > 1:
+            values["grading_version"] = versions.GRADING_VERSION
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
 

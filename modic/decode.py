@@ -41,10 +41,16 @@ def decode_json(cls: type[T], text: str | bytes, where: str, *, error: type[Modi
     from pydantic import ValidationError
 
     try:
-        (value,) = _adapter(cast(Any, cls)).validate_json(b"[" + (text.encode() if isinstance(text, str) else text) + b"]")
+        (value,) = _adapter(cast(Any, cls)).validate_json(
+            b"[" + (text.encode() if isinstance(text, str) else text) + b"]"
+        )
     except ValidationError as refused:
         raise error(_message(cls, refused, where)) from refused
     return cast(T, value)
+
+
+def _bytes(text: str | bytes) -> bytes:
+    return text.encode() if isinstance(text, str) else text
 
 
 @cache

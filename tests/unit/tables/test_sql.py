@@ -12,7 +12,8 @@ from sklearn.metrics import cohen_kappa_score
 import modic
 from made_cohort import RUN, as_tables, key, make_cohort, make_rows
 from modic.cases.outliers import DISAGREEMENT
-from modic.tables.query import connect, first_comment, rows_of, run_checks, sql_dir, statements
+from modic.cli.check import check
+from modic.tables.query import connect, first_comment, rows_of, run_checks, run_warnings, sql_dir, statements
 from modic.tables.schema import SCHEMAS
 from modic.tables.store import publish
 
@@ -39,6 +40,7 @@ VIOLATIONS: dict[str, tuple[str, int, dict[str, Any]]] = {
     "graded_studies_have_series": ("studies", 0, {"t2_series_key": None}),
     "keys_are_pseudonyms": ("studies", 0, {"patient_key": "DOE^JANE"}),
     "latest_run_counts_studies": ("runs", 0, {"studies_found": 99}),
+    "levels_are_of_one_grading_version": ("levels", NUMBERED, {"grading_version": 2}),
     "levels_belong_to_studies": ("levels", NUMBERED, {"patient_key": key("p", 3)}),
     "levels_graded_are_counted": ("studies", 0, {"n_levels_graded": 6}),
     "levels_run_head_to_foot": ("levels", NUMBERED, {"mm_z0": 5.0, "mm_z1": 5.0}),
@@ -91,6 +93,18 @@ def test_levels_of_a_study_that_is_not_graded_are_caught(tmp_path: Path) -> None
 
 def test_every_check_has_a_planted_violation() -> None:
     assert statements("checks").keys() == VIOLATIONS.keys() | {"keys_are_unique"}
+
+
+def test_several_graders_are_a_warning_and_break_no_law(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = make_rows()
+    for index, row in enumerate(rows["levels"]):
+        row["grader_id"] = "aaaaaaaaaaaa" if index < 6 else "bbbbbbbbbbbb"
+    publish(tmp_path, as_tables(rows), RUN)
+    found = run_warnings(tmp_path)["levels_are_of_several_graders"]
+    assert {row["grader_id"]: row["studies"] for row in found} == {"aaaaaaaaaaaa": 1, "bbbbbbbbbbbb": 7}
+    assert check(tmp_path) == 0
+    assert "warning: levels_are_of_several_graders: 2 rows" in capsys.readouterr().out
+    assert not any(run_warnings(make_cohort(tmp_path / "one")).values())
 
 
 @pytest.mark.parametrize("folder", sorted(path.name for path in sql_dir().iterdir() if path.is_dir()))
