@@ -1,6 +1,6 @@
 -- One row is one level of the demo's graded studies, with how many grades are those of the synthetic spines.
 -- The variables `links` and `truth` are the paths of private/links.parquet and of the true grades, a CSV.
-WITH links AS (SELECT DISTINCT study_key, "StudyInstanceUID" AS study_uid FROM read_parquet(getvariable('links')))
+WITH links AS (SELECT DISTINCT study_key, studyinstanceuid AS study_uid FROM read_parquet(getvariable('links')))
 
 SELECT
     levels.level,
