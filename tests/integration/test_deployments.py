@@ -259,7 +259,7 @@ def test_a_worker_that_dies_while_the_cluster_starts_does_not_end_the_run(
             raise RuntimeError("Nanny failed to start.")
         return "cluster"
 
-    monkeypatch.setattr(clusters, "_build", lambda name: build)
+    monkeypatch.setattr(clusters, "cluster_factory", lambda name: build)
     spec = clusters.ClusterSpec(cluster_class="made.up", cluster_kwargs={"n_workers": 4})
     if deaths < 3:
         assert clusters.start_cluster(spec, 2) == "cluster"
