@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def set_up(home: Path) -> tuple[dict[str, str], Path]:
-    """Server, pool, deployment and automation, as the guide says; the environment of commands, and the sleeping study."""
+    """Server, pool, deployment and automation, as of deployments/README.md; gives environment and the slow study."""
     for patient in ("ann", "sleep-600"):
         dicoms.write(dicoms.study(patient=patient), home / "archive" / patient)
     preload = ["flows.dask_worker", str(ROOT / "tests" / "support" / "fake_worker.py")]
