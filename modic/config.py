@@ -58,7 +58,10 @@ class LevelOptions:
 
     slices: int = _option(3, "central T2 slices shown to the detector", 1, 1000)
     score_min: float = _option(0.05, "candidate boxes below this detector score are ignored")
-    numbering_min: float = _option(0.96, "probability that all names are right: `uncertain` below")
+    numbering_min: float = _option(
+        0.9, "probability that all names are right, counted from the last mobile disc: `uncertain` below"
+    )
+    transitional_min: float = _option(0.5, "probability of a vertebra more or fewer: suspected from here")
     apart_low_warn_mm: float = _option(
         23.0, "median distance between neighbouring discs: warn below; at the limit of refusal it never does", 0, 200,
         later=True,

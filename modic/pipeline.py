@@ -71,6 +71,8 @@ def grade_study(pair: Pair, *, models: Models, config: Config, pictures: Path | 
         levels=_six_rows(volumes, levels, cut, grades),
         numbering=levels.numbering,
         p_numbering=levels.p_numbering,
+        transitional=levels.transitional,
+        numbering_basis=levels.basis,
         warnings=(*_warnings(pair, volumes), *doubts, *trouble),
         seconds=seconds,
     )

@@ -16,6 +16,11 @@ from modic.errors import Rejected
 LEVELS = ("T12/L1", "L1/L2", "L2/L3", "L3/L4", "L4/L5", "L5/S1")
 """The six graded levels from head to foot; a detector's class is the index here plus one (0 is background)."""
 
+TRANSITIONAL_REASONS = (
+    "disc more", "disc fewer", "sacralized look", "sacrum not in view", "count from above disagrees",
+)  # fmt: skip
+NUMBERING_BASES = ("sacrum", "looks of the discs")
+
 Contrast = Literal[
     "t1", "t2", "stir", "t1_fat_suppressed", "t2_fat_suppressed", "t1_post_contrast",
     "proton_density", "diffusion", "gradient_echo", "dixon", "localizer", "derived", "unknown",
@@ -166,12 +171,23 @@ class LevelBox:
 
 
 @dataclass(frozen=True, slots=True)
+class Transitional:
+    """Whether a vertebra may be more or fewer (modic/levels/certainty.py); null where the image cannot tell."""
+
+    suspected: bool | None = None
+    probability: float | None = None  # 0-1
+    reason: str | None = None  # one of TRANSITIONAL_REASONS
+
+
+@dataclass(frozen=True, slots=True)
 class LevelSet:
     """The levels of one study: at most one box per level, from head to foot (modic.levels.find)."""
 
     boxes: tuple[LevelBox, ...]
     numbering: Literal["ok", "uncertain"]
-    p_numbering: float  # probability that all names are right, 0-1
+    p_numbering: float  # probability that all names are right, counted from the last mobile disc, 0-1
+    transitional: Transitional = Transitional()
+    basis: str = "sacrum"  # what the count rests on, one of NUMBERING_BASES
 
 
 @dataclass(frozen=True, eq=False)
@@ -251,6 +267,8 @@ class StudyResult:
     levels: tuple[LevelResult, ...] = ()  # one for each of LEVELS, in their order
     numbering: str | None = None  # of LevelSet
     p_numbering: float | None = None
+    transitional: Transitional = Transitional()
+    numbering_basis: str | None = None
     rejected: Rejected | None = None
     warnings: tuple[str, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)  # by stage

@@ -146,3 +146,31 @@ class CanonicalVolume(Volume):
     def as_stored(self) -> "CanonicalVolume":
         """The same volume as if the images had been stored on its axes: native pixels are its own."""
         return replace(self, native=self.grid)
+
+
+SQUARE = 0.01  # pixels whose sides differ by less, as a share, are square
+MOST_STRETCHED = 4.0  # of the longer over the shorter side: beyond it the shorter ones are joined, to bound memory
+
+
+def square_pixels(volume: CanonicalVolume) -> CanonicalVolume:
+    """The same volume with square pixels: as many more along the longer side as it takes, linearly interpolated.
+
+    A volume of square pixels comes back as it is. Patient millimetres and the native grid stay what they were, so a
+    box found on the result is given in native pixels as any other.
+    """
+    import cv2
+
+    sides = np.array(volume.spacing_mm[:2])
+    if sides.max() / sides.min() <= 1 + SQUARE:
+        return volume
+    wanted = max(sides.min(), sides.max() / MOST_STRETCHED)
+    old = np.array(volume.voxels.shape[:0:-1])  # columns, rows
+    new = np.maximum(1, np.round(old * sides / wanted)).astype(int)
+    kind = cv2.INTER_LINEAR if wanted == sides.min() else cv2.INTER_AREA
+    size = (int(new[0]), int(new[1]))
+    voxels = np.stack([cv2.resize(image, size, interpolation=kind) for image in volume.voxels])
+    affine = volume.affine.copy()
+    step = old / new  # old pixels in a new one; the outer edges of the image stay where they are
+    affine[:3, 3] += affine[:3, :2] @ ((step - 1) / 2)
+    affine[:3, :2] *= step
+    return CanonicalVolume(voxels, affine, volume.warnings, native=volume.native)

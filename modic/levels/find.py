@@ -4,26 +4,85 @@ The detector (Faster R-CNN) takes T2 slices one by one and proposes boxes with a
 takes slices spread over the stack: the midline is where it finds discs and the canal behind them is bright
 (cerebrospinal fluid on T2), wherever in the stack that is. Then boxes of the slices around the midline that are the
 same disc become one candidate, and candidates are named once for the whole spine (modic/levels/numbering.py). Last, it
-takes the slice of the midline at smaller scales, as a test of the names.
+takes the slice of the midline at smaller scales, as a test of whether the names hold and whether a vertebra may be more
+or fewer (modic/levels/certainty.py).
+
+Pixels that are not square are made so before the detector sees them: it was trained on square ones, and names the
+discs of a squeezed spine by shapes that they do not have.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from modic.config import LevelOptions
-from modic.imaging.volume import CanonicalVolume
+from modic.imaging.volume import CanonicalVolume, square_pixels
+from modic.levels.certainty import Calibration, weigh
 from modic.levels.detect import detect, merge
 from modic.levels.midline import find_midline, slices_around, spread_slices
-from modic.levels.numbering import Candidate, agreed, count_from_below, doubt, lower_part, name_sequence
+from modic.levels.numbering import (
+    COUNTED_AGAIN,
+    NO_L5S1,
+    NO_SACRUM,
+    Candidate,
+    Names,
+    count_from_below,
+    doubt,
+    left_below,
+    lower_part,
+    name_sequence,
+)
 from modic.models.weights import Model
 from modic.records import LEVELS, LevelBox, LevelSet
 
-FARTHER = (0.92, 0.85, 0.78, 0.7)  # shares of the detector's image that the slice fills when the names are tested
+Box = tuple[float, float, float, float]
+FARTHER = (0.92, 0.85, 0.78, 0.7)  # of the detector's image that the slice fills in the looks that test the names
+
+
+@dataclass(frozen=True, eq=False)
+class Discs:
+    """What the slices around the midline show, head to foot, and the names that follow."""
+
+    candidates: list[Candidate]
+    names: Names
+    counted_again: bool = False  # from a disc below the one that was first called L5/S1
+
+    def doubt(self, last_row: float) -> str:
+        """Why the numbering is uncertain whatever the scores say; empty where nothing is against it."""
+        return doubt(self.candidates, self.names, last_row) or (COUNTED_AGAIN if self.counted_again else "")
+
+    def score(self, candidate: Candidate, name: int) -> float:
+        """The detector's score of a disc under its name, or under any where the names are not those it was given."""
+        return float(candidate.scores.max() if self.counted_again else candidate.scores[name])
 
 
 def find_levels(t2: CanonicalVolume, *, detector: Model, options: LevelOptions) -> LevelSet:
     """Detect and name the levels of a sagittal T2 volume. Boxes come back in native pixels (`LevelBox`)."""
+    t2 = square_pixels(t2)
+    midline, discs = _find_discs(t2, detector, options)
+    looks = _look_from_afar(t2.voxels[midline], detector, options.score_min)
+    calibration = Calibration.of(detector.card)
+    certainty = weigh(discs.candidates, discs.names, looks, temperature=calibration.temperature)
+    doubts = discs.doubt(_last_row(t2.voxels[midline]))
+    p_numbering = calibration.p_numbering(certainty, doubts)
+    boxes = tuple(
+        LevelBox(LEVELS[name], *_to_native(c.box, midline, t2), discs.score(c, name))
+        for name, c in zip(discs.names, discs.candidates, strict=True)
+        if name is not None
+    )
+    sure = p_numbering >= options.numbering_min and not doubts
+    below = left_below(discs.candidates, discs.names) is not None
+    return LevelSet(
+        boxes,
+        "ok" if sure else "uncertain",
+        p_numbering,
+        calibration.transitional(certainty, doubts, disc_below=below, suspected_from=options.transitional_min),
+        "looks of the discs" if doubts in (NO_L5S1, NO_SACRUM) else "sacrum",
+    )
+
+
+def _find_discs(t2: CanonicalVolume, detector: Model, options: LevelOptions) -> tuple[int, Discs]:
+    """The midline, and the named discs of the slices around it: counted again from below if a disc is left there."""
     voxels, slice_mm = t2.voxels, t2.spacing_mm[2]
     spread = spread_slices(len(voxels), slice_mm)
     detections = dict(zip(spread, detect(voxels[spread], detector), strict=True))
@@ -32,21 +91,12 @@ def find_levels(t2: CanonicalVolume, *, detector: Model, options: LevelOptions) 
     new = [index for index in around if index not in detections]
     detections |= dict(zip(new, detect(voxels[new], detector), strict=True))
     candidates = merge([detections[index] for index in around], options.score_min)
-    temperature = detector.card.get("calibration", {}).get("numbering_temperature", 1.0)
-    names, p_numbering = name_sequence(candidates, temperature=temperature)
-    doubts = doubt(candidates, names, _last_row(voxels[midline]))
+    names = name_sequence(candidates)
     if (cut := lower_part(candidates, names)) is not None:
         lower = _look_below(voxels[around], int(cut), detector, options.score_min)
         if counted := count_from_below(candidates, names, lower):
-            names, p_numbering, doubts = counted, 1 - p_numbering, "another count from above"
-            candidates = [replace(c, scores=np.full(len(LEVELS), c.scores.max())) for c in candidates]
-    farther = _look_from_afar(voxels[midline], detector, options.score_min)
-    p_numbering = agreed(candidates, names, p_numbering, farther, temperature=temperature)
-    boxes = tuple(
-        _to_native(LEVELS[name], c, midline, t2) for name, c in zip(names, candidates, strict=True) if name is not None
-    )
-    sure = p_numbering >= options.numbering_min and not doubts
-    return LevelSet(boxes, "ok" if sure else "uncertain", p_numbering)
+            return midline, Discs(candidates, counted, counted_again=True)
+    return midline, Discs(candidates, names)
 
 
 def _look_below(images: np.ndarray, cut: int, detector: Model, score_min: float) -> list[Candidate]:
@@ -76,9 +126,9 @@ def _last_row(image: np.ndarray) -> float:
     return float(np.flatnonzero(image.max(1) > image.min())[-1]) if image.min() < image.max() else 0.0
 
 
-def _to_native(level: str, found: Candidate, slice_: int, t2: CanonicalVolume) -> LevelBox:
-    x0, y0, x1, y1 = found.box
+def _to_native(found: np.ndarray, slice_: int, t2: CanonicalVolume) -> tuple[Box, int]:
+    """A box (4,) on a slice of `t2`, in native pixels, and its native slice."""
+    x0, y0, x1, y1 = found
     corners = t2.native.to_index(t2.to_mm(np.array([[x0, y0, slice_], [x1, y1, slice_]])))
     (u0, v0), (u1, v1) = corners[:, :2].min(0), corners[:, :2].max(0)
-    box = (float(u0), float(v0), float(u1), float(v1))
-    return LevelBox(level, box, round(float(corners[0, 2])), float(found.scores[LEVELS.index(level)]))
+    return (float(u0), float(v0), float(u1), float(v1)), round(float(corners[0, 2]))

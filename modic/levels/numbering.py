@@ -1,23 +1,29 @@
-"""Candidates from head to foot → names: all six decided at once, and how sure that is.
+"""Candidates from head to foot → names: all six decided at once.
 
 A lumbar sagittal slice seldom shows a vertebra whose number is certain, so names are counted from what the discs look
 like, all together: `name_sequence` maximizes over every assignment that keeps the anatomical order. A level that was
 not seen stays missing and shifts no neighbour. Distances between neighbouring discs are even (SPIDER, 63 slices of
 training patients: SD of log(distance / median) 0.05), so a gap of two means that one was overlooked.
 
-How sure the names are is what several looks say together (`agreed`): what a network reads from one image it may read
-otherwise from the same image at another scale, most of all where a vertebra is more or fewer.
+The names mean a count from below: L5/S1 is the last mobile disc above the sacrum, as radiology counts without a
+whole-spine localizer. How sure they are in that sense, and whether a vertebra may be more or fewer, are two questions
+(modic/levels/certainty.py).
 
 Where a disc is left below the one called L5/S1, the lower part is looked at alone, and may count from there
-(`count_from_below`); names counted so are uncertain.
+(`count_from_below`).
 
-| rule | condition                                                                        | numbering              |
-|------|----------------------------------------------------------------------------------|------------------------|
-| 1    | L5/S1 was not found                                                              | uncertain              |
-| 2    | the image ends less than `SACRUM_BELOW` distances below L5/S1's centre           | uncertain: no sacrum   |
-| 3    | something else that looks like a disc lies among or below the named ones         | uncertain: a disc more |
-| 4    | other names are too nearly as probable (`agreed` below `numbering_min`)          | uncertain              |
-| 5    | otherwise                                                                        | ok                     |
+The first row that holds decides:
+
+| rule | condition                                                                | numbering                 |
+|------|--------------------------------------------------------------------------|---------------------------|
+| 1    | the image ends less than `SACRUM_BELOW` distances below L5/S1's place    | uncertain: no sacrum      |
+| 2    | L5/S1 was not found                                                      | uncertain                 |
+| 3    | something else that looks like a disc lies among or below the named ones | uncertain: a disc more    |
+| 4    | a level between two named ones was not found                             | uncertain: a disc skipped |
+| 5    | a distance is over `FARTHEST` or under `NEAREST` of the median distance  | uncertain: odd spacing    |
+| 6    | the names were counted from a disc below the one first called L5/S1      | uncertain: last disc open |
+| 7    | the lowest disc may not be the last mobile one (`numbering_min`)         | uncertain                 |
+| 8    | otherwise                                                                | ok                        |
 """
 
 from dataclasses import dataclass
@@ -30,12 +36,11 @@ SPACING_SD = 0.12  # of log(distance / expected): twice SPIDER's, for collapsed 
 MISSED = np.log(0.05)  # a disc between two found ones was overlooked
 EPSILON = 0.01  # floor of a class score: a name the detector never proposed stays possible
 LOOKS_LIKE_A_DISC = 0.3  # sum of a candidate's class scores
-SUREST = 1e-6  # no look is surer than 1 less this
 COUNTED = 4  # discs that the look at the lower part shows
-NEXT_TO = 0.4  # of |log(distance / spacing)|: the next disc of the spine
-MORE, FEWER = 0.06, 0.04  # odds of a vertebra more or fewer (transitional anatomy: 4-36 % by definition)
+NEAREST, FARTHEST = 0.55, 1.75  # of the median distance; collapsed vertebrae of SPIDER reach 0.62 and 1.4
 SACRUM_BELOW = 0.75  # distances between discs: S1 is about as high as a disc is from its neighbour
-
+NO_L5S1, NO_SACRUM, ANOTHER_DISC = "L5/S1 not found", "the image ends above the sacrum", "another disc"
+SKIPPED, ODD_SPACING, COUNTED_AGAIN = "a disc skipped", "odd spacing", "counted again from below"
 
 Names = list[int | None]
 
@@ -53,17 +58,15 @@ class Candidate:
         return (self.box[:2] + self.box[2:]) / 2
 
 
-def name_sequence(candidates: list[Candidate], *, temperature: float = 1.0) -> tuple[Names, float]:
-    """The most probable names (index in LEVELS, or None) of candidates ordered head to foot, and its probability.
+def name_sequence(candidates: list[Candidate]) -> Names:
+    """The most probable names (index in LEVELS, or None) of candidates ordered head to foot.
 
     Maximizes the sum of log class scores, log probability that a skipped candidate is no graded disc, and the log
-    density of the distances (`_steps`). Every name is used at most once and names descend by construction. The
-    probability is that against its rivals (`_p_right`); discs of one patient do not err independently, which
-    `temperature` (from the detector's card) accounts for.
+    density of the distances (`_steps`). Every name is used at most once and names descend by construction.
     """
     n = len(candidates)
     if n == 0:
-        return [], 0.0
+        return []
     log_p = np.log(np.clip([c.scores for c in candidates], EPSILON, 1))
     skip = np.log(np.clip([1 - min(c.scores.sum(), 1 - EPSILON) for c in candidates], EPSILON, 1))
     skipped = np.concatenate([[0], np.cumsum(skip)])  # skipped[j] - skipped[i]: candidates i..j-1 are none
@@ -82,39 +85,7 @@ def name_sequence(candidates: list[Candidate], *, temperature: float = 1.0) -> t
     while j >= 0:
         names[j] = k
         j, k = (int(v) for v in back[j, k])
-    return names, _p_right(candidates, names, log_p, skip, temperature)
-
-
-def agreed(
-    candidates: list[Candidate], names: Names, p_right: float, looks: list[list[Candidate]], *, temperature: float = 1.0
-) -> float:
-    """The probability of `names` when the same discs are looked at again: mean of the log odds of all looks.
-
-    A look that gives one of the discs another name counts against `names`, with the weight of its own probability.
-    SPIDER, test patients: with a vertebra added 18 % are called sure without other looks (37 slices), 8 % with those
-    of modic/levels/find.py (36 slices, four draws); of all 51 slices as they are 27 % are uncertain either way. Of 40
-    synthetic volumes 3 are uncertain with them, none without. Scales and `numbering_min` were chosen on the other
-    patients and on phantoms, with the numbers of six variants on test patients in sight.
-
-    Args:
-        candidates, names, p_right: as of `name_sequence`.
-        looks: candidates of each other look, in the same pixels.
-        temperature: as of `name_sequence`.
-    """
-    odds = [_log_odds(p_right)]
-    for others in looks:
-        other_names, p = name_sequence(others, temperature=temperature)
-        found = [
-            (nearest(c, candidates), name) for c, name in zip(others, other_names, strict=True) if name is not None
-        ]
-        against = any(i is not None and names[i] not in (None, name) for i, name in found)
-        odds.append(_log_odds(p) * (-1 if against else 1))
-    return float(1 / (1 + np.exp(-np.mean(odds))))
-
-
-def _log_odds(p: float) -> float:
-    p = min(max(p, SUREST), 1 - SUREST)
-    return float(np.log(p / (1 - p)))
+    return names
 
 
 def left_below(candidates: list[Candidate], names: Names) -> int | None:
@@ -154,7 +125,7 @@ def count_from_below(candidates: list[Candidate], names: Names, lower: list[Cand
         return None
     moved: Names = [name - 1 if name else None for name in names]  # T12/L1 is none of the six any more
     moved[left] = len(LEVELS) - 1
-    seen, _ = name_sequence(lower)
+    seen = name_sequence(lower)
     pairs = [(name, moved[i]) for c, name in zip(lower, seen, strict=True) if (i := nearest(c, candidates)) is not None]
     agree = all(name is None or name == ours for name, ours in pairs)
     return moved if agree and (len(LEVELS) - 1, len(LEVELS) - 1) in pairs else None
@@ -182,47 +153,6 @@ def _steps(candidates: list[Candidate]) -> np.ndarray:
     return -0.5 * (np.log(ratio) / SPACING_SD) ** 2 + (apart - 1) * MISSED
 
 
-def _p_right(
-    candidates: list[Candidate], names: Names, log_p: np.ndarray, skip: np.ndarray, temperature: float
-) -> float:
-    """The probability of `names` against its rivals: all names moved by one or two, and a vertebra more or fewer.
-
-    With a vertebra more, a count from above and one from below disagree: the upper discs look like the names one
-    further down, those below some place keep theirs. With one fewer it is the other way round. Each rival's score is
-    summed over the same discs (`_rungs`); a disc that gets none of the six names counts as skipped.
-    """
-    rungs, ranks = _rungs(candidates, names)
-    places = np.unique(ranks)[:-1]
-    moves = [(np.full_like(ranks, by), 1.0) for by in (0, -2, -1, 1, 2)]
-    moves += [(np.where(ranks <= place, 1, 0), MORE / len(places)) for place in places]
-    moves += [(np.where(ranks <= place, -1, 0), FEWER / len(places)) for place in places]
-    totals = []
-    for move, odds in moves:
-        moved = ranks + move
-        inside = (moved >= 0) & (moved < len(LEVELS))
-        total = np.where(inside, log_p[rungs, np.clip(moved, 0, len(LEVELS) - 1)], skip[rungs]).sum()
-        totals.append(total / temperature + np.log(odds))
-    p = np.exp(np.array(totals) - max(totals))
-    return float(p[0] / p.sum())
-
-
-def _rungs(candidates: list[Candidate], names: Names) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the named candidates and of the disc next above and below them, and their names (-1, 6: next to)."""
-    named = [(i, k) for i, k in enumerate(names) if k is not None]
-    rungs, ranks = [i for i, _ in named], [k for _, k in named]
-    distance = spacing([candidates[i] for i in rungs])
-    for edge, step in ((0, -1), (-1, 1)):
-        i, k = rungs[edge], ranks[edge]
-        beyond = range(i - 1, -1, -1) if step < 0 else range(i + 1, len(candidates))
-        for j in beyond:
-            apart = float(np.linalg.norm(candidates[j].centre - candidates[i].centre))
-            if abs(np.log(max(apart, 1e-6) / distance)) < NEXT_TO:
-                rungs.append(j)
-                ranks.append(k + step)
-                break
-    return np.array(rungs), np.array(ranks)
-
-
 def spacing(named: list[Candidate]) -> float:
     """Median distance between neighbours, px; of a single disc its width, which is about the same."""
     if len(named) < 2:
@@ -232,21 +162,47 @@ def spacing(named: list[Candidate]) -> float:
 
 
 def doubt(candidates: list[Candidate], names: Names, last_row: float) -> str:
-    """Why the numbering is uncertain whatever the scores say (rules 1 to 3 of the table), or an empty string.
+    """Why the numbering is uncertain whatever the scores say (rules 1 to 5 of the table), or an empty string.
 
     Args:
         candidates, names: as of `name_sequence`, head to foot.
         last_row: of the image, in the candidates' pixels; rows of padding do not count.
     """
-    named = [c for c, name in zip(candidates, names, strict=True) if name is not None]
+    if not sacrum_in_view(candidates, names, last_row):
+        return NO_SACRUM
     if len(LEVELS) - 1 not in names:
-        return "L5/S1 not found"
-    lowest, distance = named[-1], spacing(named)
-    if last_row - lowest.centre[1] < SACRUM_BELOW * distance:
-        return "the image ends above the sacrum"
+        return NO_L5S1
+    if another_disc(candidates, names):
+        return ANOTHER_DISC
+    levels = [name for name in names if name is not None]
+    if len(levels) <= levels[-1] - levels[0]:
+        return SKIPPED
+    return "" if _evenly_spaced(candidates, names) else ODD_SPACING
+
+
+def sacrum_in_view(candidates: list[Candidate], names: Names, last_row: float) -> bool:
+    """Whether the image goes on below L5/S1, or the place where it must be, by about the height of S1."""
+    named = [(c, name) for c, name in zip(candidates, names, strict=True) if name is not None]
+    if not named:
+        return False
+    lowest, name = named[-1]
+    missing = len(LEVELS) - 1 - name
+    return last_row - lowest.centre[1] >= (SACRUM_BELOW + missing) * spacing([c for c, _ in named])
+
+
+def another_disc(candidates: list[Candidate], names: Names) -> bool:
+    """Whether something that looks like a disc, and is not one of the named ones twice, lies among or below them."""
+    named = [c for c, name in zip(candidates, names, strict=True) if name is not None]
     for candidate, name in zip(candidates, names, strict=True):
         if name is None and candidate.scores.sum() >= LOOKS_LIKE_A_DISC:
             apart = min(float(np.linalg.norm(candidate.centre - one.centre)) for one in named)
-            if candidate.centre[1] > named[0].centre[1] and apart > 0.5 * distance:
-                return "another disc"
-    return ""
+            if candidate.centre[1] > named[0].centre[1] and apart > 0.5 * spacing(named):
+                return True
+    return False
+
+
+def _evenly_spaced(candidates: list[Candidate], names: Names) -> bool:
+    centres = np.array([c.centre for c, name in zip(candidates, names, strict=True) if name is not None])
+    distances = np.linalg.norm(np.diff(centres, axis=0), axis=1)
+    ratios = distances / max(float(np.median(distances)), 1e-6) if len(distances) else np.ones(1)
+    return bool(ratios.min() > NEAREST and ratios.max() < FARTHEST)

@@ -138,7 +138,7 @@ def _canal(patient: Patient, p: Points, rough: list[np.ndarray]) -> list[Layer]:
     size = patient.canal_mm * np.clip(1 - (patient.low[S1] - p.s_soft) / 70, 0.35, 1)
     t = p.a_soft - front
     canal = np.minimum(np.minimum(t, size - t), 0.62 * size - abs(p.x))
-    phase = np.interp(p.s_soft, (patient.high[:-1] + patient.low[1:]) / 2, np.arange(14))
+    phase = np.interp(p.s_soft, (patient.high[:-1] + patient.low[1:]) / 2, np.arange(len(patient.disc)))
     pad = size * (0.12 + 0.14 * np.cos(2 * np.pi * (phase + 0.15)) * (p.s_soft > patient.low[S1]))
     end = patient.low[S1 - 1] + 6
     anterior = np.clip(3 + (patient.low[S1 + 1] - p.s_soft) / 12, 0.7, 5)

@@ -31,6 +31,7 @@ OUTCOMES = (*GRADED, "abstained", "not_found", "unreadable")
 LISTS = {
     "failed": "failed_studies",
     "uncertain": "uncertain_numbering",
+    "transitional": "suspected_transitional",
     "abstained": "studies_with_abstentions",
     "slices": "studies_with_disagreeing_slices",
     "excluded": "excluded_studies",

@@ -1,6 +1,7 @@
 """The ledger: all finished shards together say what has been graded."""
 
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ def study_columns(result: StudyResult) -> dict[str, Any]:
         "detail": (refused.detail or None) if refused else None,
         "level_numbering": result.numbering,
         "level_numbering_probability": result.p_numbering,
+        "numbering_basis": result.numbering_basis,
+        **{f"transitional_{name}": value for name, value in asdict(result.transitional).items()},
     }
 
 

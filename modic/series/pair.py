@@ -51,6 +51,7 @@ from modic.config import PairOptions
 from modic.errors import Reason, Rejected
 from modic.imaging.volume import affine_of
 from modic.records import Excluded, Pair, Series, WarningKind
+from modic.series import whole_spine
 from modic.series.contrast import has_contrast_agent
 
 SHARED_ID = "PatientID under several PatientBirthDate or PatientSex"
@@ -85,7 +86,7 @@ def pair(
     outcomes = [_pair_study(stacks, further, options) for stacks in studies]
     shared = _shared_ids(series)
     return [
-        replace(outcome, warnings=(SHARED_ID,))
+        replace(outcome, warnings=(SHARED_ID, *outcome.warnings))
         if isinstance(outcome, Pair) and outcome.patient_id in shared
         else outcome
         for outcome in outcomes
@@ -143,7 +144,9 @@ def _choose(
         return _excluded(series, "P11", Reason.STUDY_NO_OTHER_CONTRAST, detail)
     rule = "P9" if not near else "P7" if len(complete) == 1 else "P8"
     first, *others = (replace(made, check_images=not near) for made in complete[: 1 + MAX_OTHERS])
-    return replace(first, rule=rule, others=tuple(replace(other, rule=f"{rule}, P10") for other in others))
+    warnings = (whole_spine.WARNING,) if any(map(whole_spine.shows_whole_spine, series)) else ()
+    others = [replace(other, rule=f"{rule}, P10") for other in others]
+    return replace(first, rule=rule, others=tuple(others), warnings=warnings)
 
 
 def _excluded(series: list[Series], rule: str, reason: Reason, detail: str) -> Excluded:

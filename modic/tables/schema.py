@@ -19,7 +19,7 @@ It is null in rows from before, so it must allow null. Then record it, for the t
 import pyarrow as pa
 
 from modic.errors import Reason
-from modic.records import LEVELS
+from modic.records import LEVELS, NUMBERING_BASES, TRANSITIONAL_REASONS
 
 SCHEMA_VERSION = 1
 ROWS = {
@@ -179,8 +179,38 @@ STUDIES = [
         unit="level",
         span=(0, 6),
     ),
-    _column("level_numbering", TEXT, "ok, or uncertain: the names of the levels may be shifted; null if not graded"),
-    _share("level_numbering_probability", "probability that the names of all six levels are right, 0-1"),
+    _column(
+        "level_numbering",
+        TEXT,
+        "ok, or uncertain: the names of the levels may be shifted. They count from below: L5/S1 is the last mobile disc"
+        " above the sacrum, which says nothing about a vertebra more or fewer (transitional_suspected); null if not"
+        " graded",
+    ),
+    _share(
+        "level_numbering_probability",
+        "probability that the names of all levels are right, counted from the last mobile disc above the sacrum, 0-1;"
+        " before the transitional columns came, that and the usual number of vertebrae",
+    ),
+    _column(
+        "numbering_basis",
+        TEXT,
+        "what the names rest on: sacrum (counted from the last mobile disc above it) or looks of the discs (no sacrum"
+        " or no L5/S1 in view). No count from C2: where a study holds a series of the whole spine, warnings says so;"
+        " null where not graded, or graded before modic said it",
+    ),
+    _column(
+        "transitional_suspected",
+        pa.bool_(),
+        "true where a vertebra may be more or fewer than usual, or L5 or S1 transitional: names count from the last"
+        " mobile disc all the same; null where the image cannot tell, or not graded, or graded before modic asked",
+    ),
+    _share("transitional_probability", "probability of what transitional_suspected says, 0-1; null where that is null"),
+    _column(
+        "transitional_reason",
+        TEXT,
+        "disc more; disc fewer; sacralized look (the lowest disc may not be L5/S1); count from above disagrees; or"
+        " sacrum not in view, where transitional_suspected is null; null where nothing is suspected",
+    ),
     _column(
         "warnings",
         TEXT,
@@ -296,6 +326,8 @@ CLOSED: dict[tuple[str, str], frozenset[str]] = {
     ("studies", "reason"): _reasons("study") | _reasons("series") | _reasons("file"),
     ("studies", "sex"): frozenset({"F", "M", "O"}),
     ("studies", "level_numbering"): frozenset({"ok", "uncertain"}),
+    ("studies", "numbering_basis"): frozenset(NUMBERING_BASES),
+    ("studies", "transitional_reason"): frozenset(TRANSITIONAL_REASONS),
     ("series", "status"): frozenset({"used", "not_used"}),
     ("series", "reason"): _reasons("series"),
     ("series", "plane"): frozenset({"sagittal", "axial", "coronal", "oblique", "unknown"}),

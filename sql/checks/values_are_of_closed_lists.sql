@@ -2,8 +2,10 @@
 WITH found AS (
     SELECT DISTINCT
         'studies' AS table_name,
-        unnest(['status', 'reason', 'sex', 'level_numbering']) AS column_name,
-        unnest([status, reason, sex, level_numbering]) AS value
+        unnest([
+            'status', 'reason', 'sex', 'level_numbering', 'numbering_basis', 'transitional_reason'
+        ]) AS column_name,
+        unnest([status, reason, sex, level_numbering, numbering_basis, transitional_reason]) AS value
     FROM studies
     UNION ALL
     SELECT DISTINCT

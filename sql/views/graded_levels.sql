@@ -11,6 +11,7 @@ SELECT
     studies.scanner_model,
     studies.field_strength_t,
     studies.level_numbering,
+    studies.transitional_suspected,
     levels.level,
     levels.mc,
     levels.p_mc0,

@@ -44,7 +44,10 @@ def study(number: int, status: str = "graded", reason: str | None = None, **more
         "t2_series_key": key("r", 2 * number + 1) if graded else None,
         "overlap_fraction": 1.0 if graded else None, "n_levels_graded": 5 if graded else 0,
         "level_numbering": ("uncertain" if number % 7 == 0 else "ok") if graded else None,
-        "level_numbering_probability": (0.62 if number % 7 == 0 else 0.98) if graded else None, "run_id": RUN, **more,
+        "level_numbering_probability": (0.62 if number % 7 == 0 else 0.98) if graded else None,
+        "numbering_basis": "sacrum" if graded else None, "transitional_suspected": number % 5 == 0 if graded else None,
+        "transitional_probability": (0.7 if number % 5 == 0 else 0.05) if graded else None,
+        "transitional_reason": "disc more" if graded and number % 5 == 0 else None, "run_id": RUN, **more,
     }  # fmt: skip
 
 

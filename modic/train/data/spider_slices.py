@@ -51,7 +51,8 @@ def boxed_by(detector: str, folder: Path, boxes: dict[str, Any]) -> dict[str, An
             image = np.asarray(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE))
             levels = find_levels(slice_volume(image, np.eye(3)), detector=model, options=LevelOptions())
             named = [level_box.box for level_box in levels.boxes]
-            if levels.numbering == "ok" and len(named) == len(LEVELS) and evenly_spaced(np.array(named)):
+            sure = levels.numbering == "ok" and not levels.transitional.suspected
+            if sure and len(named) == len(LEVELS) and evenly_spaced(np.array(named)):
                 entry = {"boxes_xyxy_top_to_bottom": named, "modic_top_to_bottom": [0]}
                 more[path.stem] = {**entry, "boxed_by": model.id}
     return more

@@ -120,7 +120,7 @@ def _labelled_boxes(study: Study, tally: Tally) -> list[LevelBox]:
 
 def _detected_boxes(study: Study, boxer: Boxer, tally: Tally) -> list[LevelBox]:
     levels = boxer(study.t2)
-    if levels.numbering != "ok":
+    if levels.numbering != "ok" or levels.transitional.suspected:
         tally.skip("labels of studies whose levels the detector cannot name for certain; give boxes", *study.lines)
         return []
     found = {box.level for box in levels.boxes}

@@ -1,17 +1,23 @@
 """Naming: every level at most once, in anatomical order, whatever the detector proposes."""
 
+from dataclasses import astuple
+
 import numpy as np
 import pytest
 
 from modic.config import LevelOptions
 from modic.errors import Reason, Rejected
 from modic.imaging.volume import Volume
+from modic.levels.certainty import Calibration, Certainty, weigh
 from modic.levels.detect import detector_image, iou, merge
 from modic.levels.find import find_levels
 from modic.levels.midline import find_midline, slices_around, spread_slices
 from modic.levels.numbering import (
+    ANOTHER_DISC,
+    COUNTED_AGAIN,
+    NO_L5S1,
+    NO_SACRUM,
     Candidate,
-    agreed,
     count_from_below,
     doubt,
     left_below,
@@ -23,7 +29,7 @@ from modic.models.weights import Model, load_detector
 from modic.phantom.anatomy import make_patient
 from modic.phantom.physics import Sequence
 from modic.phantom.render import Grid, disc_boxes, render
-from modic.records import LEVELS, LevelBox, LevelSet
+from modic.records import LEVELS, LevelBox, LevelSet, Transitional
 
 
 def spine(n: int = 6, *, score: float = 0.9, first: int = 0) -> list[Candidate]:
@@ -37,16 +43,13 @@ def spine(n: int = 6, *, score: float = 0.9, first: int = 0) -> list[Candidate]:
 
 
 def test_a_clear_spine_is_named_top_to_bottom():
-    names, p = name_sequence(spine())
-    assert names == [0, 1, 2, 3, 4, 5]
-    assert p > 0.99
+    assert name_sequence(spine()) == [0, 1, 2, 3, 4, 5]
 
 
 def test_a_missing_disc_does_not_shift_its_neighbours():
     discs = spine()
     del discs[2]
-    names, _ = name_sequence(discs)
-    assert names == [0, 1, 3, 4, 5]
+    assert name_sequence(discs) == [0, 1, 3, 4, 5]
 
 
 def test_one_wrongly_named_disc_is_outvoted():
@@ -54,21 +57,25 @@ def test_one_wrongly_named_disc_is_outvoted():
     wrong = np.full(6, 0.01)
     wrong[2] = 0.9  # the fourth disc is called L2/L3 a second time
     discs[3] = Candidate(discs[3].box, wrong)
-    assert name_sequence(discs)[0] == [0, 1, 2, 3, 4, 5]
+    assert name_sequence(discs) == [0, 1, 2, 3, 4, 5]
 
 
 def test_a_disc_above_t12_stays_unnamed():
     extra = Candidate(np.array([100.0, -40, 150, -20]), np.array([0.3, 0.01, 0, 0, 0, 0]))
-    assert name_sequence([extra, *spine()])[0] == [None, 0, 1, 2, 3, 4, 5]
+    assert name_sequence([extra, *spine()]) == [None, 0, 1, 2, 3, 4, 5]
 
 
-def test_ambiguous_scores_are_reported_as_uncertain():
+def certainty_of(discs: list[Candidate], *looks: list[Candidate]) -> Certainty:
+    return weigh(discs, name_sequence(discs), list(looks))
+
+
+def test_scores_that_fit_two_names_leave_open_which_disc_is_the_last():
     discs = []
     for i in range(5):
         scores = np.zeros(6)
         scores[i] = scores[i + 1] = 0.45
         discs.append(Candidate(np.array([100.0, 40 * i, 150, 40 * i + 20]), scores))
-    assert name_sequence(discs)[1] < 0.6
+    assert certainty_of(discs).names_hold < 0.6
 
 
 def looks_like(*names: int) -> list[Candidate]:
@@ -82,11 +89,14 @@ def looks_like(*names: int) -> list[Candidate]:
     return discs
 
 
-def test_a_vertebra_too_many_or_too_few_is_uncertain():
-    ordinary = name_sequence(looks_like(0, 1, 2, 3, 4, 5))[1]
-    assert ordinary > 0.95
-    assert name_sequence(looks_like(0, 1, 2, 2, 3, 4, 5))[1] < 0.9 < ordinary  # one disc more than there are names
-    assert name_sequence(looks_like(0, 1, 2, 4, 5))[1] < 0.9  # evenly spaced, so none was overlooked
+def test_a_vertebra_more_or_fewer_is_another_question_than_the_order():
+    ordinary = certainty_of(looks_like(0, 1, 2, 3, 4, 5))
+    more = certainty_of(looks_like(0, 1, 2, 2, 3, 4, 5))  # one disc more than there are names
+    fewer = certainty_of(looks_like(0, 1, 3, 4, 5))  # evenly spaced, so none was overlooked
+    assert ordinary.in_order > 0.95
+    assert more.in_order < 0.9 and fewer.in_order < 0.9
+    assert more.more > 5 * ordinary.more and fewer.fewer > 5 * ordinary.fewer
+    assert min(one.names_hold for one in (ordinary, more, fewer)) > 0.8  # counted from below, all are right
 
 
 def moved(discs: list[Candidate], by: int) -> list[Candidate]:
@@ -95,17 +105,16 @@ def moved(discs: list[Candidate], by: int) -> list[Candidate]:
 
 
 def test_names_are_as_sure_as_all_looks_together() -> None:
-    discs = spine(5)
-    names, p = name_sequence(discs)
-    assert p > 0.99
-    assert agreed(discs, names, p, []) == pytest.approx(p)
-    assert agreed(discs, names, p, [discs, discs]) == pytest.approx(p)
-    assert agreed(discs, names, p, [discs]) > agreed(discs, names, p, [discs, moved(discs, 1)]) > 0.5
-    assert agreed(discs, names, p, [moved(discs, 1), moved(discs, 1)]) < 0.5
-    doubtful = agreed(discs, names, p, [looks_like(0, 1, 2, 3, 4)])  # the same names, less sure
-    assert name_sequence(looks_like(0, 1, 2, 3, 4))[1] < doubtful < p
-    assert agreed(discs, names, p, [[]]) < 0.5  # sees no disc at all
-    assert agreed([], [], 0.0, [discs]) < 0.5
+    discs = spine(5, first=1)
+    names = name_sequence(discs)
+    alone = weigh(discs, names, []).names_hold
+    assert alone > 0.99
+    assert weigh(discs, names, [discs, discs]).names_hold == pytest.approx(alone)
+    one_against = weigh(discs, names, [discs, moved(discs, 0)]).names_hold
+    assert alone > one_against > 0.5
+    assert weigh(discs, names, [moved(discs, 0)] * 3).names_hold < 0.5
+    assert weigh(discs, names, [[]]).names_hold < alone  # sees no disc at all
+    assert weigh([], [], [discs]).names_hold == 0
 
 
 def test_what_makes_numbering_uncertain_whatever_the_scores():
@@ -113,10 +122,47 @@ def test_what_makes_numbering_uncertain_whatever_the_scores():
     assert doubt(discs, names, 240.0) == ""
     assert "sacrum" in doubt(discs, names, 225.0)  # the image ends 15 px below the centre of L5/S1, discs are 40 apart
     assert "L5/S1" in doubt(discs[:-1], names[:-1], 400.0)
+    assert "sacrum" in doubt(discs[:-1], names[:-1], 235.0)  # where L5/S1 must be, but not S1 below it
+    assert "sacrum" in doubt([], [], 400.0)
     lower = Candidate(np.array([100.0, 240, 150, 260]), np.full(6, 0.1))
     assert "another disc" in doubt([*discs, lower], [*names, None], 400.0)
     beside = Candidate(discs[2].box + 4, np.full(6, 0.1))  # the same disc a second time
     assert doubt([*discs[:3], beside, *discs[3:]], [0, 1, 2, None, 3, 4, 5], 400.0) == ""
+    assert "skipped" in doubt([*discs[:2], *discs[3:]], [0, 1, 3, 4, 5], 400.0)
+    lower_ones = [Candidate(d.box + 40 * (i > 2), d.scores) for i, d in enumerate(discs)]  # twice the distance
+    assert "spacing" in doubt(lower_ones, names, 400.0)
+
+
+def transitional_of(certainty: Certainty, doubts: str = "", *, disc_below: bool = False) -> Transitional:
+    return Calibration().transitional(certainty, doubts, disc_below=disc_below, suspected_from=0.5)
+
+
+def test_a_transitional_vertebra_is_suspected_with_its_reason():
+    """The rows of the table in modic/levels/certainty.py."""
+    ordinary = Certainty(0.96, 0.01, 0.02, 0.01)
+    assert transitional_of(ordinary, NO_SACRUM) == Transitional(None, None, "sacrum not in view")  # T1
+    again = transitional_of(ordinary, COUNTED_AGAIN)
+    assert (again.suspected, again.reason) == (True, "count from above disagrees")  # T2
+    missing = transitional_of(ordinary, NO_L5S1)
+    assert (missing.suspected, missing.reason) == (True, "sacralized look")  # T3
+    below = transitional_of(ordinary, ANOTHER_DISC, disc_below=True)
+    assert (below.suspected, below.reason) == (True, "disc more")  # T4
+    for reason, certainty in {
+        "sacralized look": Certainty(0.2, 0.5, 0.2, 0.1),  # T5
+        "disc more": Certainty(0.2, 0.1, 0.6, 0.1),  # T6
+        "disc fewer": Certainty(0.2, 0.1, 0.1, 0.6),  # T7
+    }.items():
+        assert transitional_of(certainty).reason == reason and transitional_of(certainty).suspected
+    nothing = transitional_of(ordinary)
+    assert (nothing.suspected, nothing.reason) == (False, None)  # T8
+    assert nothing.probability == pytest.approx(0.04)
+
+
+def test_names_that_something_speaks_against_are_no_likelier_than_such_names_were() -> None:
+    calibration = Calibration.of({"calibration": {"numbering": {"doubted": 0.7}}})
+    assert calibration.p_numbering(Certainty(1.0, 0.0, 0.0, 0.0), "") == 1
+    assert calibration.p_numbering(Certainty(1.0, 0.0, 0.0, 0.0), ANOTHER_DISC) == 0.7
+    assert calibration.p_numbering(Certainty(0.4, 0.6, 0.0, 0.0), ANOTHER_DISC) == 0.4
 
 
 STEEP = (0, 1, 2, 3, 4, 5, 5)
@@ -125,7 +171,7 @@ STEEP = (0, 1, 2, 3, 4, 5, 5)
 
 def test_a_disc_left_below_is_counted_from_where_the_lower_part_alone_says_so() -> None:
     discs = looks_like(*STEEP)
-    names, _ = name_sequence(discs)
+    names = name_sequence(discs)
     assert names == [0, 1, 2, 3, 4, 5, None]
     assert left_below(discs, names) == 6
     assert lower_part(discs, names) == (discs[2].centre[1] + discs[3].centre[1]) / 2  # four discs stay
@@ -135,13 +181,13 @@ def test_a_disc_left_below_is_counted_from_where_the_lower_part_alone_says_so() 
 
 def test_the_count_stays_where_the_lower_part_sees_it_as_the_whole_does_or_otherwise() -> None:
     discs = looks_like(*STEEP)
-    names, _ = name_sequence(discs)
+    names = name_sequence(discs)
     for seen in ((3, 4, 5), (2, 3, 4)):  # as the whole; without L5/S1
         lower = [Candidate(d.box, s.scores) for d, s in zip(discs[3:], looks_like(*seen), strict=False)]
         assert count_from_below(discs, names, lower) is None
     assert count_from_below(discs, names, []) is None
     ordinary = spine()
-    assert left_below(ordinary, name_sequence(ordinary)[0]) is None
+    assert left_below(ordinary, name_sequence(ordinary)) is None
     assert lower_part(ordinary[:4], [0, 1, 2, 3]) is None
 
 
@@ -153,10 +199,11 @@ def test_random_detections_never_give_duplicates_or_disorder(seed):
         corner = rng.uniform(0, 300, (n, 2))
         boxes = np.concatenate([corner, corner + rng.uniform(1, 80, (n, 2))], 1)
         candidates = merge([(boxes, rng.uniform(0, 1, n), rng.integers(0, 6, n))], 0.05)
-        names, p = name_sequence(candidates)
+        names = name_sequence(candidates)
         given = [name for name in names if name is not None]
         assert given == sorted(set(given))
-        assert 0 <= p <= 1
+        certainty = weigh(candidates, names, [])
+        assert sum(astuple(certainty)) == pytest.approx(1)
 
 
 def test_boxes_of_one_disc_on_three_slices_become_one_candidate():
@@ -356,3 +403,26 @@ def test_a_field_of_view_without_sacrum_is_never_sure_and_one_without_lumbar_dis
     assert found.numbering == ("ok" if lumbar == 6 else "uncertain")
     refused = check_lumbar(found, volume, options=LevelOptions())
     assert (isinstance(refused, Rejected) and refused.detail.startswith("discs score")) == (lumbar == 0)
+
+
+@pytest.mark.parametrize("axis", [1, 2])
+def test_pixels_that_are_not_square_change_no_name(axis: int) -> None:
+    """A phantom, and the same with two rows or two columns joined to one: names hold, boxes come back in its pixels."""
+    patient = make_patient(3, p_transitional=0)
+    x, y, z = patient.lumbar_centre_mm
+    grid = Grid("sagittal", 256, 256, 1.17, 3, 5.0, 4.5, (x, y + 5, z - 20))
+    square = render(patient, grid, Sequence("t2", 3500, 100), seed=3).canonical()
+    pairs = square.voxels.reshape(3, *((128, 2, 256) if axis == 1 else (256, 128, 2)))
+    affine = square.affine.copy()
+    index = 2 - axis  # of the affine's columns: column, row
+    affine[:3, 3] += affine[:3, index] / 2
+    affine[:3, index] *= 2
+    joined = Volume(pairs.mean(axis + 1), affine).canonical()
+    detector = load_detector("detector")
+    ours, theirs = (find_levels(one, detector=detector, options=LevelOptions()) for one in (square, joined))
+    assert [box.level for box in ours.boxes] == [box.level for box in theirs.boxes] == list(LEVELS)
+    assert ours.numbering == theirs.numbering == "ok"
+    for a, b in zip(ours.boxes, theirs.boxes, strict=True):
+        corners = [np.array([[*one.box[:2], one.slice_index], [*one.box[2:], one.slice_index]]) for one in (a, b)]
+        apart = square.to_mm(corners[0]) - joined.to_mm(corners[1])
+        assert np.abs(apart).max() < 4

@@ -15,6 +15,7 @@ from modic.errors import Reason
 from modic.records import Excluded, Pair
 from modic.series.identify import identify
 from modic.series.pair import pair
+from modic.series.whole_spine import WARNING
 
 
 def pairs_of(slices: list[Dataset], folder: Path) -> list[Pair | Excluded]:
@@ -282,3 +283,22 @@ def test_hitachi_study_is_paired(shared_data: Path) -> None:
     (pair_,) = pair(found, options=PairOptions())
     assert isinstance(pair_, Pair)
     assert (pair_.t1.echo_time_ms, pair_.t2.echo_time_ms, pair_.overlap_fraction) == (25, 110, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "orientation", "said"),
+    [
+        (128, 16, None, True),  # 640 mm high
+        (64, 16, None, False),  # 320 mm
+        (16, 128, [0.0, 0, -1, 0, 1, 0], True),  # rows along the back
+        (128, 16, dicoms.CORONAL, False),
+    ],
+)
+def test_a_series_of_the_whole_spine_is_said(
+    rows: int, columns: int, orientation: list[float] | None, said: bool, tmp_path: Path
+) -> None:
+    values = dicoms.t2(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+    size = {"rows": rows, "columns": columns, "spacing": (5.0, 5.0), "orientation": orientation}
+    found = chosen(dicoms.study() + dicoms.series(values, name="localizer", n=3, **size), tmp_path)
+    assert (WARNING in found.warnings) == said
+    assert found.t2.series_uid == dicoms.uid("patient-1", "study", "t2")

@@ -6,6 +6,7 @@ from typing import Any
 import duckdb
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import cohen_kappa_score
 
@@ -22,8 +23,6 @@ FIRST, NUMBERED = 0, 2  # rows of `levels`: T12/L1 of the first study is not fou
 
 def write_unchecked(root: Path, rows: dict[str, list[dict[str, Any]]]) -> Path:
     """Write tables that `publish` would refuse, as a bug or another program could leave them."""
-    import pyarrow.parquet as pq
-
     (root / "current").mkdir(parents=True)
     for name, schema in SCHEMAS.items():
         free = pa.schema([field.with_nullable(True) for field in schema])
@@ -50,10 +49,16 @@ VIOLATIONS: dict[str, tuple[str, int, dict[str, Any]]] = {
     "series_belong_to_studies": ("series", 0, {"study_key": key("s", 999)}),
     "six_levels_of_graded_studies": ("levels", NUMBERED, {"level": "T12/L1"}),
     "studies_reconcile": ("runs", 0, {"studies_failed": 2}),
+    "transitional_has_reason": ("studies", 0, {"transitional_reason": None}),
     "ungraded_levels_have_no_grade": ("levels", FIRST, {"mc": 0}),
     "ungraded_studies_have_reasons": ("studies", -1, {"reason": None}),
     "values_are_of_closed_lists": ("series", 0, {"status": "maybe"}),
 }
+TRANSITIONAL: list[dict[str, Any]] = [
+    {"transitional_probability": None},
+    {"transitional_suspected": False},  # with a reason
+    {"transitional_suspected": None},  # as if the sacrum were not in view
+]
 UNGRADED_MC = [("mc_is_most_probable", {"abstained": True, "mc": 2}), ("mc_is_most_probable", {"mc": None})]
 
 
@@ -75,6 +80,33 @@ def test_mc_is_null_exactly_where_abstained(check: str, wrong: dict[str, Any], t
     rows = make_rows()
     rows["levels"][NUMBERED] |= wrong
     assert run_checks(write_unchecked(tmp_path, rows))[check]
+
+
+@pytest.mark.parametrize("wrong", TRANSITIONAL)
+def test_transitional_columns_that_contradict_each_other_are_caught(wrong: dict[str, Any], tmp_path: Path) -> None:
+    rows = make_rows()
+    rows["studies"][0] |= wrong
+    assert run_checks(write_unchecked(tmp_path, rows))["transitional_has_reason"]
+
+
+def test_studies_with_a_suspected_transitional_vertebra_have_a_view(tmp_path: Path) -> None:
+    with connect(make_cohort(tmp_path)) as connection:
+        found = rows_of(connection, "FROM suspected_transitional")
+        every = rows_of(connection, "SELECT study_key FROM studies WHERE transitional_suspected")
+    assert found and {row["study_key"] for row in found} == {row["study_key"] for row in every}
+    assert {row["transitional_reason"] for row in found} == {"disc more"}
+
+
+def test_a_cohort_of_before_the_transitional_columns_is_read_with_nulls(tmp_path: Path) -> None:
+    new = ("numbering_basis", "transitional_suspected", "transitional_probability", "transitional_reason")
+    path = make_cohort(tmp_path) / "current" / "studies.parquet"
+    table = pq.read_table(path)
+    path.unlink()
+    pq.write_table(table.drop_columns(list(new)), path)
+    with connect(tmp_path) as connection:
+        (row,) = rows_of(connection, f"SELECT DISTINCT {', '.join(new)} FROM studies")
+        assert set(row.values()) == {None} and rows_of(connection, "FROM suspected_transitional") == []
+    assert not any(run_checks(tmp_path).values())
 
 
 @pytest.mark.parametrize("table", SCHEMAS)
