@@ -115,17 +115,19 @@ def measure_altered(samples: list[Sample], detector: Model) -> dict:
     samples = [s for s in samples if not s.other and len(s.boxes) >= 5]
     results: dict[str, Any] = {"slices": len(samples), "patients": len({s.patient for s in samples})}
     for number, kind in enumerate(("a vertebra added", "a vertebra taken away", "bent at a disc")):
-        flagged, right = [], []
+        flagged, right, suspected = [], [], []
         for i, sample in enumerate(samples):
             for draw in range(DRAWS):
                 image, boxes, names = altered(sample, kind, np.random.default_rng([number, i, draw]))
                 found = find_levels(one_slice(image), detector=detector, options=LevelOptions())
                 flagged.append(found.numbering != "ok")
+                suspected.append(bool(found.transitional.suspected))
                 right.append(counted_right(found, boxes, names))
         sure = ~np.array(flagged)
         results[kind] = {
             "images": len(flagged),
             "flagged uncertain": round(float(np.mean(flagged)), 3),
+            "transitional suspected": round(float(np.mean(suspected)), 3),
             "named right": round(float(np.mean(right)), 3),
             "wrong and sure": int((sure & ~np.array(right)).sum()),
         }
@@ -157,7 +159,11 @@ def measure_all(folder: Path, detector: Model) -> dict:
     paths = [p for p in sorted((folder / "images").glob("*.png")) if split_of(p.stem.split("_")[0]) == "test"]
     images = [np.asarray(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)) for path in paths]
     found = [find_levels(one_slice(image), detector=detector, options=LevelOptions()) for image in images]
-    return {"slices": len(paths), "flagged uncertain": round(float(np.mean([f.numbering != "ok" for f in found])), 3)}
+    shares = {
+        "flagged uncertain": [levels.numbering != "ok" for levels in found],
+        "transitional suspected": [bool(levels.transitional.suspected) for levels in found],
+    }
+    return {"slices": len(paths), **{name: round(float(np.mean(values)), 3) for name, values in shares.items()}}
 
 
 def main() -> None:
