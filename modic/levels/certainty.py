@@ -21,7 +21,7 @@ What speaks for a transitional vertebra, the first that holds is the reason:
 | T1  | the sacrum is not in view                                       | sacrum not in view         | null      |
 | T2  | names were counted from a disc below the one first called L5/S1 | count from above disagrees | true      |
 | T3  | L5/S1 was not found, though its place is in view                | sacralized look            | true      |
-| T4  | something that looks like a disc lies below L5/S1               | disc more                  | true      |
+| T4  | something else looks like a disc, among the named ones or below | disc more                  | true      |
 | T5  | `transitional_min` is reached, and *moved* is the likeliest     | sacralized look            | true      |
 | T6  | …, and *more* is                                                | disc more                  | true      |
 | T7  | …, and *fewer* is                                               | disc fewer                 | true      |
@@ -34,6 +34,7 @@ from typing import Any
 import numpy as np
 
 from modic.levels.numbering import (
+    ANOTHER_DISC,
     COUNTED_AGAIN,
     EPSILON,
     NO_L5S1,
@@ -46,6 +47,11 @@ from modic.levels.numbering import (
 from modic.records import LEVELS, Transitional
 
 MORE, FEWER = 0.06, 0.04  # odds of a vertebra more or fewer (transitional anatomy: 4-36 % by definition)
+SEEN = {
+    COUNTED_AGAIN: "count from above disagrees",  # T2
+    NO_L5S1: "sacralized look",  # T3
+    ANOTHER_DISC: "disc more",  # T4
+}
 SUREST = 1e-6  # no look is surer than 1 less this
 NEXT_TO = 0.4  # of |log(distance / spacing)|: the next disc of the spine
 
@@ -67,13 +73,13 @@ class Certainty:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """From the detector's card: what turns the scores of its looks into probabilities."""
+    """From the detector's card: how the detector's scores become probabilities."""
 
     temperature: float = 1.0  # discs of one patient do not err independently
     doubted: float = 0.5  # share of names that are right where `modic.levels.numbering.doubt` finds something
     intercept: float = 0.0  # log odds of a transitional vertebra, of those against *in order*
     slope: float = 1.0
-    disc_below: float = 0.0  # added to these where something that looks like a disc lies below L5/S1
+    another_disc: float = 0.0  # added to these where something else looks like a disc
 
     @classmethod
     def of(cls, card: dict[str, Any]) -> "Calibration":
@@ -85,17 +91,15 @@ class Calibration:
         """Probability that the names are right, counted from the last mobile disc."""
         return min(certainty.names_hold, self.doubted) if doubts else certainty.names_hold
 
-    def transitional(
-        self, certainty: Certainty, doubts: str, *, disc_below: bool, suspected_from: float
-    ) -> Transitional:
+    def transitional(self, certainty: Certainty, doubts: str, *, suspected_from: float) -> Transitional:
         """The table of this module's docstring."""
         if doubts == NO_SACRUM:
             return Transitional(None, None, "sacrum not in view")  # T1
         against = min(max(1 - certainty.in_order, SUREST), 1 - SUREST)
-        odds = self.intercept + self.slope * np.log(against / (1 - against)) + self.disc_below * disc_below
+        odds = self.intercept + self.slope * np.log(against / (1 - against))
+        odds += self.another_disc * (doubts in (ANOTHER_DISC, COUNTED_AGAIN))
         probability = float(1 / (1 + np.exp(-odds)))
-        seen = {COUNTED_AGAIN: "count from above disagrees", NO_L5S1: "sacralized look"}.get(doubts)  # T2, T3
-        seen = seen or ("disc more" if disc_below else None)  # T4
+        seen = SEEN.get(doubts)  # T2-T4
         if seen:
             return Transitional(True, max(probability, suspected_from), seen)
         if probability >= suspected_from:

@@ -28,7 +28,6 @@ from modic.levels.numbering import (
     Names,
     count_from_below,
     doubt,
-    left_below,
     lower_part,
     name_sequence,
 )
@@ -71,12 +70,11 @@ def find_levels(t2: CanonicalVolume, *, detector: Model, options: LevelOptions) 
         if name is not None
     )
     sure = p_numbering >= options.numbering_min and not doubts
-    below = left_below(discs.candidates, discs.names) is not None
     return LevelSet(
         boxes,
         "ok" if sure else "uncertain",
         p_numbering,
-        calibration.transitional(certainty, doubts, disc_below=below, suspected_from=options.transitional_min),
+        calibration.transitional(certainty, doubts, suspected_from=options.transitional_min),
         "looks of the discs" if doubts in (NO_L5S1, NO_SACRUM) else "sacrum",
     )
 

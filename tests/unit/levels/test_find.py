@@ -133,8 +133,8 @@ def test_what_makes_numbering_uncertain_whatever_the_scores():
     assert "spacing" in doubt(lower_ones, names, 400.0)
 
 
-def transitional_of(certainty: Certainty, doubts: str = "", *, disc_below: bool = False) -> Transitional:
-    return Calibration().transitional(certainty, doubts, disc_below=disc_below, suspected_from=0.5)
+def transitional_of(certainty: Certainty, doubts: str = "") -> Transitional:
+    return Calibration().transitional(certainty, doubts, suspected_from=0.5)
 
 
 def test_a_transitional_vertebra_is_suspected_with_its_reason():
@@ -145,8 +145,8 @@ def test_a_transitional_vertebra_is_suspected_with_its_reason():
     assert (again.suspected, again.reason) == (True, "count from above disagrees")  # T2
     missing = transitional_of(ordinary, NO_L5S1)
     assert (missing.suspected, missing.reason) == (True, "sacralized look")  # T3
-    below = transitional_of(ordinary, ANOTHER_DISC, disc_below=True)
-    assert (below.suspected, below.reason) == (True, "disc more")  # T4
+    another = transitional_of(ordinary, ANOTHER_DISC)
+    assert (another.suspected, another.reason) == (True, "disc more")  # T4
     for reason, certainty in {
         "sacralized look": Certainty(0.2, 0.5, 0.2, 0.1),  # T5
         "disc more": Certainty(0.2, 0.1, 0.6, 0.1),  # T6
