@@ -6,6 +6,7 @@ LPS: +x to the patient's left, +y to posterior, +z to the head.
 """
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Literal
 
 import numpy as np
@@ -175,3 +176,61 @@ class StudyResult:
     warnings: tuple[str, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)  # by stage
     choice: int = 0  # which of Pair.choices this is about
+
+
+class EndplateTrouble(StrEnum):
+    """Closed list: why an endplate is not measured."""
+
+    OUTSIDE_IMAGE = "endplate.outside_image"
+    NO_DISC = "endplate.no_disc"  # no disc is seen where its box is
+    CONTRADICTS_BOX = "endplate.contradicts_box"  # a disc is seen, but beside its box
+    NO_VERTEBRA = "endplate.no_vertebra"  # no vertebral body begins beside the disc, or only a part of one
+    UNEVEN = "endplate.uneven"  # the edge of the body is no line
+    IMPLAUSIBLE_DISC = "endplate.implausible_disc"  # the two endplates of a disc are too near or too far from each other
+
+
+@dataclass(frozen=True, eq=False)
+class EndplateLine:
+    """One endplate on one slice, from front to back without its corners.
+
+    `points_mm` float64 (n, 3), LPS; `inward` (n, 3), unit vectors into the marrow of its vertebra; `reach_mm` (n,), how
+    far into that direction its vertebral body reaches, at most `EndplateOptions.reach_mm`. `length_mm` is that of
+    the whole endplate, corners included.
+    """
+
+    points_mm: np.ndarray
+    inward: np.ndarray
+    reach_mm: np.ndarray
+    length_mm: float
+
+
+@dataclass(frozen=True, eq=False)
+class Endplate:
+    """One endplate of a level: its lines by slice, from the patient's right to left, or why a slice has none."""
+
+    vertebra: str  # T12 … S1
+    lines: tuple[EndplateLine | EndplateTrouble, ...]
+
+    @property
+    def seen(self) -> tuple[EndplateLine, ...]:
+        """The lines of the slices that have one."""
+        return tuple(line for line in self.lines if isinstance(line, EndplateLine))
+
+    @property
+    def trouble(self) -> EndplateTrouble | None:
+        """Why it cannot be measured: the commonest trouble, if under half of the slices have a line."""
+        troubles = [line for line in self.lines if isinstance(line, EndplateTrouble)]
+        return max(troubles, key=troubles.count) if 2 * len(self.seen) < len(self.lines) or not self.lines else None
+
+
+@dataclass(frozen=True, eq=False)
+class Endplates:
+    """Both endplates of a disc: `upper` is the lower end of the vertebra above it, `lower` the upper end of that below.
+
+    `slices` are the canonical T2 slices (`Volume.canonical`) of their lines.
+    """
+
+    level: str
+    upper: Endplate
+    lower: Endplate
+    slices: tuple[int, ...]

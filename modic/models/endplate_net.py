@@ -84,11 +84,12 @@ def strip_input(images: np.ndarray, rhythm: np.ndarray, percentiles: Sequence[fl
 
 @dataclass(frozen=True, eq=False)
 class Segmenter:
-    """The network in evaluation mode on its device, and the percentiles of its card."""
+    """The network in evaluation mode on its device, with the percentiles and the identity of its card."""
 
     net: "nn.Module"
     percentiles: tuple[float, float] = PERCENTILES
     device: str = "cpu"
+    id: str = ""  # first 12 hex digits of the weights' SHA-256
 
     def probabilities(self, images: np.ndarray, rhythm: np.ndarray) -> np.ndarray:
         """Of each class at each pixel of strips (n, rows, columns): float32 (n, classes, rows, columns), sum 1."""
@@ -98,3 +99,17 @@ class Segmenter:
         with torch.inference_mode():
             logits = self.net(inputs.contiguous(memory_format=torch.channels_last))
             return logits.softmax(1).float().cpu().numpy()
+
+
+def for_service(net: "nn.Module") -> "nn.Module":
+    """A copy in evaluation mode whose batch normalizations are part of the convolutions before them: a fifth quicker."""
+    import copy
+
+    import torch
+    from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+    fused = copy.deepcopy(net).eval().requires_grad_(False)
+    for block in (*fused.down, *fused.up):
+        for place in (0, 3):  # convolution, normalization, activation, twice
+            block[place], block[place + 1] = fuse_conv_bn_eval(block[place], block[place + 1]), torch.nn.Identity()
+    return fused.to(memory_format=torch.channels_last)
