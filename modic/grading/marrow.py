@@ -11,11 +11,13 @@ profile along the spine and from front to back, and most of a smooth one, thus l
 | `*_ratio`         | the same, over the median of the marrow `core` of the same vertebra, away from both endplates      |
 | `extent`          | share of the endplate's points (all slices) beside which the band is unlike its vertebra's marrow |
 | `depth_mm`        | how far that goes into the body there: the `depth_quantile` of these points                       |
+| `unlike_ratio`    | as `*_ratio`, of the unlike points alone                                                          |
 
 Bone of the endplate itself (the first `band_mm[0]`) is left out, and so is the hind part of the core, where the
 basivertebral vein lies (`vein`), the corners of the bodies (EndplateOptions.corner), and whatever is not vertebral
-body or not within the image. Unlike means by more than `unlike` on T1 or T2, and by more than `noise` standard
-deviations of the vertebra's own core, on `run` neighbouring points at least.
+body or not within the image. Unlike is what a Modic change of type 1, 2 or both would be: on T1 brighter or darker
+than the vertebra's own marrow by more than `unlike`, and by more than `noise` standard deviations of it, and on T2 not
+darker than `t2_not_below`; on `run` neighbouring points at least.
 """
 
 from collections.abc import Mapping
@@ -39,8 +41,11 @@ class MarrowOptions:
         default=(9.0, 17.0), metadata={"help": "from the endplate; lumbar bodies are 26-30 mm high (Zhou 2000)"}
     )
     vein: float = field(default=0.55, metadata={"help": "of an endplate's length from the front: the core ends there"})
-    unlike: float = field(default=0.2, metadata={"help": "natural logarithm of a ratio: 1.22 or 0.82"})
-    noise: float = field(default=2.0, metadata={"help": "robust standard deviations of the core, smoothed as the band"})
+    unlike: float = field(
+        default=0.25, metadata={"help": "natural logarithm of T1's ratio: 1.28 or 0.78; 0.15-0.3 tried on SPIDER's training patients"}
+    )
+    noise: float = field(default=1.0, metadata={"help": "robust standard deviations of the core's points"})
+    t2_not_below: float = field(default=-0.1, metadata={"help": "natural logarithm of T2's ratio: 0.9; both dark is bone (type 3)"})
     run: int = field(default=3, metadata={"help": "neighbouring points, of 25 along an endplate"})
     depth_quantile: float = field(default=0.75, metadata={"help": "of the depths of the points with unlike marrow"})
     fewest: int = field(default=20, metadata={"help": "points of a band or a core, at least"})
@@ -55,6 +60,7 @@ class EndplateMarrow:
 
     ratio: dict[str, float | None]
     patient_ratio: dict[str, float | None]
+    unlike_ratio: dict[str, float | None] = field(default_factory=dict)  # None where the extent is 0
     extent: float | None = None  # 0-1
     depth_mm: float | None = None  # 0 where the extent is
     trouble: str | None = None  # EndplateTrouble, or why there is no number
@@ -246,8 +252,13 @@ def _measure(
     }
     maps = {name: np.log(values[key] / core[0]) for name, values in relative.items() if (core := own[name])}
     spread = {name: core[1] for name, core in own.items() if core}
-    extent, depth = extent_and_depth(maps, spread, options)
-    return EndplateMarrow(ratio, band, extent, depth, None if any(own.values()) else "marrow.too_little")
+    trouble = None if any(own.values()) else "marrow.too_little"
+    if "t1" not in maps:
+        return EndplateMarrow(ratio, band, dict(nothing), trouble=trouble)
+    there, known = unlike_points(maps, spread["t1"], options)
+    focal = {name: _median(np.exp(m)[there][:, _is_band(options)], options) for name, m in maps.items()}
+    extent = float(there.sum() / known.sum()) if known.any() else None
+    return EndplateMarrow(ratio, band, focal, extent, depth_of(maps["t1"], there, options), trouble)
 
 
 def _own_core(
@@ -268,28 +279,34 @@ def _median(values: np.ndarray, options: MarrowOptions) -> float | None:
     return float(np.median(seen)) if len(seen) >= options.fewest else None
 
 
-def extent_and_depth(
-    maps: Mapping[str, np.ndarray], spread: Mapping[str, float], options: MarrowOptions
-) -> tuple[float | None, float | None]:
-    """Share of points beside which marrow is unlike its vertebra's, and how deep it is there, mm.
+def unlike_points(
+    maps: Mapping[str, np.ndarray], spread: float, options: MarrowOptions
+) -> tuple[np.ndarray, np.ndarray]:
+    """bool (slices, points): beside which marrow is unlike its vertebra's own, and which were measured.
 
     Args:
-        maps: by contrast, logarithm of the ratio to the vertebra's own marrow, (slices, points, depths).
-        spread: by contrast, standard deviation of that logarithm in the core.
+        maps: by contrast, logarithm of the ratio to the vertebra's own marrow, (slices, points, depths); `t1` at least.
+        spread: standard deviation of T1's in the core.
     """
-    unlike, depth = [], []
-    for name, values in maps.items():
-        limit = max(options.unlike, options.noise * spread[name] / 2)  # a band's mean is less noisy than a point
-        band = _mean(values[:, :, _is_band(options)])
-        there = _runs(np.abs(_along(band)) > limit, options)
-        unlike.append(there)
-        depth.append(np.where(there, _depths(values, np.sign(band), limit, options), 0.0))
-    measured = [np.isfinite(_mean(values[:, :, _is_band(options)])) for values in maps.values()]
-    if not maps or not (known := np.any(measured, axis=0)).any():
-        return None, None
-    there, deepest = np.any(unlike, axis=0) & known, np.max(depth, axis=0)
-    extent = float(there.sum() / known.sum())
-    return extent, float(np.quantile(deepest[there], options.depth_quantile)) if there.any() else 0.0
+    bands = {name: _mean(values[:, :, _is_band(options)]) for name, values in maps.items()}
+    known = np.isfinite(bands["t1"])
+    unlike = np.abs(_along(bands["t1"])) > max(options.unlike, options.noise * spread)
+    if "t2" in bands:
+        unlike &= _along(bands["t2"]) > options.t2_not_below
+    return binary_opening(unlike & known, np.ones((1, options.run))), known
+
+
+def depth_of(values: np.ndarray, there: np.ndarray, options: MarrowOptions) -> float:
+    """How deep (mm) the marrow beside the points `there` stays beyond half of what is unlike; 0 if there are none."""
+    if not there.any():
+        return 0.0
+    sign = np.sign(_mean(values[:, :, _is_band(options)]))
+    smooth = uniform_filter1d(np.nan_to_num(values), 3, axis=1, mode="nearest")
+    smooth = uniform_filter1d(smooth, 3, axis=2, mode="nearest")
+    start = int(np.argmax(_is_band(options)))
+    beyond = sign[:, :, None] * smooth[:, :, start:] > options.unlike / 2
+    goes_on = np.logical_and.accumulate(beyond, axis=2).sum(2)[there]
+    return float(np.quantile((goes_on + start) * options.step_mm, options.depth_quantile))
 
 
 def _mean(values: np.ndarray) -> np.ndarray:
@@ -303,21 +320,3 @@ def _along(band: np.ndarray) -> np.ndarray:
     """Mean with the neighbours along the endplate; 0 where nothing is measured."""
     result: np.ndarray = uniform_filter1d(np.nan_to_num(band), 3, axis=1, mode="nearest")
     return result
-
-
-def _runs(there: np.ndarray, options: MarrowOptions) -> np.ndarray:
-    """Only runs of `run` neighbours on a slice."""
-    result: np.ndarray = binary_opening(there, np.ones((1, options.run)))
-    return result
-
-
-def _depths(values: np.ndarray, sign: np.ndarray, limit: float, options: MarrowOptions) -> np.ndarray:
-    """(slices, points): how far, mm, the ratio stays beyond half of the limit on the band's side."""
-    smooth = uniform_filter1d(np.nan_to_num(values), 3, axis=1, mode="nearest")
-    smooth = uniform_filter1d(smooth, 3, axis=2, mode="nearest")
-    beyond = sign[:, :, None] * smooth > limit / 2
-    start = int(np.argmax(depths_of(options) >= options.band_mm[0]))
-    goes_on = np.logical_and.accumulate(beyond[:, :, start:], axis=2).sum(2)
-    return np.where(goes_on > 0, (goes_on + start) * options.step_mm, 0.0)
-
-

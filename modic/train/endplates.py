@@ -39,7 +39,7 @@ class EndplateTraining:
     out: Path
     widths: tuple[int, ...] = SegmenterArchitecture().widths
     first_steps: int = 900  # of the network that labels the paired slices
-    steps: int = 1500
+    steps: int = 600
     batch: int = 8
     rows: int = 192  # of a training view; in service a strip has all rows
     learning_rate: float = 3e-3
@@ -63,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for weights and card")
     numbers = (
-        ("first-steps", 900, "batches of the first network"), ("steps", 1500, "batches of the second"),
+        ("first-steps", 900, "batches of the first network"), ("steps", 600, "batches of the second"),
         ("batch", 8, "strips a batch"), ("epoch-steps", 150, "batches an epoch"),
         ("learning-rate", 3e-3, "highest of the optimizer"), ("seed", 0, "another seed, another training"),
     )  # fmt: skip
@@ -94,11 +94,12 @@ def train_endplates(options: EndplateTraining) -> Path:
     where, cache = sources(options.data), options.out / "cache"
     samples = space_strips(Path(where["space"])) if "space" in where else []
     samples += phantom_strips(int(where.get("phantom", 0)), seed=options.seed, cache=cache)
-    first = _fit(build(options.architecture), samples, replace(options, out=options.out / "first"), options.first_steps)
+    apart = replace(options, out=options.out / "first", steps=options.first_steps)
+    first = _fit(build(options.architecture), samples, apart)
     if "spider" in where:
         boxes = spider_boxes(Path(where["spider"]), options.detector, cache)
         samples += paired_strips(Path(where["spider"]), boxes, Segmenter(first.eval(), device=options.device))
-    net = _fit(first, samples, options, options.steps)
+    net = _fit(first, samples, options)
     from modic.train.endplates_card import write_endplates
 
     write_endplates(net, samples, {k: v for k, v in asdict(options).items() if k not in ("out", "data")}, path)
@@ -116,7 +117,7 @@ def sources(data: Iterable[str]) -> dict[str, str]:
     return where
 
 
-def _fit(net: "torch.nn.Module", samples: list[StripSample], options: EndplateTraining, steps: int) -> "torch.nn.Module":
+def _fit(net: "torch.nn.Module", samples: list[StripSample], options: EndplateTraining) -> "torch.nn.Module":
     """Train on the training patients; leaves the weights of the best epoch on those for validation."""
     import torch
 
@@ -126,7 +127,7 @@ def _fit(net: "torch.nn.Module", samples: list[StripSample], options: EndplateTr
         for name in dict.fromkeys(s.source for s in samples)
     }
     optimizer = torch.optim.AdamW(net.parameters(), options.learning_rate, weight_decay=1e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, options.learning_rate, steps, pct_start=0.15)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, options.learning_rate, options.steps, pct_start=0.15)
     kept = [s for s in samples if split_of(s.patient) == "validation"]
     if not kept or not any(groups.values()):
         raise UsageError("too few patients to train on some and keep others apart; add phantom=N")
@@ -135,7 +136,7 @@ def _fit(net: "torch.nn.Module", samples: list[StripSample], options: EndplateTr
         batch=lambda rng: batch_of(groups, rng, options),
         loss=lambda net, batch: loss_of(net, batch, options.device),
         validation=lambda net: _validation_loss(net, kept, options),
-        loop=Loop(options.out, settings_of(options), steps, options.epoch_steps, patience=99, seed=options.seed),
+        loop=Loop(options.out, settings_of(options), options.steps, options.epoch_steps, patience=99, seed=options.seed),
         schedule=schedule,
     )  # fmt: skip
     return net
