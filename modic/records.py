@@ -186,7 +186,9 @@ class EndplateTrouble(StrEnum):
     CONTRADICTS_BOX = "endplate.contradicts_box"  # a disc is seen, but beside its box
     NO_VERTEBRA = "endplate.no_vertebra"  # no vertebral body begins beside the disc, or only a part of one
     UNEVEN = "endplate.uneven"  # the edge of the body is no line
-    IMPLAUSIBLE_DISC = "endplate.implausible_disc"  # the two endplates of a disc are too near or too far from each other
+    IMPLAUSIBLE_DISC = (
+        "endplate.implausible_disc"  # the two endplates of a disc are too near or too far from each other
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,13 +5,13 @@ vertebral body. All values of a contrast are first divided by the *patient's mar
 marrow in the middle of all bodies (`_patient_marrow`), which also removes the coil's fall-off. A gain, a linear coil
 profile along the spine and from front to back, and most of a smooth one, thus leave every number as it was.
 
-| number            | definition                                                                                        |
-|-------------------|---------------------------------------------------------------------------------------------------|
-| `*_patient_ratio` | median of the marrow `band_mm` from the endplate, over the patient's marrow                       |
-| `*_ratio`         | the same, over the median of the marrow `core` of the same vertebra, away from both endplates      |
-| `extent`          | share of the endplate's points (all slices) beside which the band is unlike its vertebra's marrow |
-| `depth_mm`        | how far that goes into the body there: the `depth_quantile` of these points                       |
-| `unlike_ratio`    | as `*_ratio`, of the unlike points alone                                                          |
+| number            | definition                                                                                     |
+|-------------------|------------------------------------------------------------------------------------------------|
+| `*_patient_ratio` | median of the marrow `band_mm` from the endplate, over the patient's marrow                    |
+| `*_ratio`         | the same, over the median of the marrow `core_mm` of the same vertebra, away from its endplates |
+| `extent`          | share of the endplate's points (all slices) beside which the band is unlike its own marrow     |
+| `depth_mm`        | how far that goes into the body there: the `depth_quantile` of these points                    |
+| `unlike_ratio`    | as `*_ratio`, of the unlike points alone                                                       |
 
 Bone of the endplate itself (the first `band_mm[0]`) is left out, and so is the hind part of the core, where the
 basivertebral vein lies (`vein`), the corners of the bodies (EndplateOptions.corner), and whatever is not vertebral
@@ -22,11 +22,15 @@ darker than `t2_not_below`; on `run` neighbouring points at least.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.ndimage import binary_opening, map_coordinates, uniform_filter1d
 
-from modic.records import Endplate, Endplates, Volume
+from modic.records import Endplate, Endplates
+
+if TYPE_CHECKING:
+    from modic.imaging.volume import Volume
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +46,15 @@ class MarrowOptions:
     )
     vein: float = field(default=0.55, metadata={"help": "of an endplate's length from the front: the core ends there"})
     unlike: float = field(
-        default=0.25, metadata={"help": "natural logarithm of T1's ratio: 1.28 or 0.78; 0.15-0.3 tried on SPIDER's training patients"}
+        default=0.25,
+        metadata={
+            "help": "natural logarithm of T1's ratio: 1.28 or 0.78; 0.15-0.3 tried on SPIDER's training patients"
+        },
     )
     noise: float = field(default=1.0, metadata={"help": "robust standard deviations of the core's points"})
-    t2_not_below: float = field(default=-0.1, metadata={"help": "natural logarithm of T2's ratio: 0.9; both dark is bone (type 3)"})
+    t2_not_below: float = field(
+        default=-0.1, metadata={"help": "natural logarithm of T2's ratio: 0.9; both dark is bone (type 3)"}
+    )
     run: int = field(default=3, metadata={"help": "neighbouring points, of 25 along an endplate"})
     depth_quantile: float = field(default=0.75, metadata={"help": "of the depths of the points with unlike marrow"})
     fewest: int = field(default=20, metadata={"help": "points of a band or a core, at least"})
@@ -101,7 +110,7 @@ Key = tuple[str, str]
 
 
 def measure_marrow(
-    contrasts: Mapping[str, Volume], endplates: Mapping[str, Endplates], *, options: MarrowOptions = DEFAULT
+    contrasts: Mapping[str, "Volume"], endplates: Mapping[str, Endplates], *, options: MarrowOptions = DEFAULT
 ) -> dict[str, MarrowMeasurements]:
     """The marrow beside every endplate, by level.
 
@@ -142,14 +151,14 @@ def depths_of(options: MarrowOptions) -> np.ndarray:
     return np.arange(options.step_mm, options.core_mm[1] + options.step_mm / 2, options.step_mm)
 
 
-def _relative(volume: Volume, looks: Mapping[Key, Look], options: MarrowOptions) -> dict[Key, np.ndarray]:
+def _relative(volume: "Volume", looks: Mapping[Key, Look], options: MarrowOptions) -> dict[Key, np.ndarray]:
     """Each look's values over the patient's marrow, float64; NaN outside of marrow or image."""
     values = {key: _read(volume, look) for key, look in looks.items()}
     marrow = _patient_marrow(values, looks, options)
     return {key: values[key] / marrow(look.places_mm) for key, look in looks.items()}
 
 
-def _read(volume: Volume, look: Look) -> np.ndarray:
+def _read(volume: "Volume", look: Look) -> np.ndarray:
     index = volume.to_index(look.places_mm.reshape(-1, 3))
     last = np.array(volume.voxels.shape[::-1]) - 1
     within = ((index >= -0.5) & (index <= last + 0.5)).all(1)

@@ -21,8 +21,9 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d, map_coordinates, uniform_filter1d
 
 from modic.imaging.spine_strip import COLUMNS, WIDTH_PX, Strip, lay_strip
+from modic.imaging.volume import Volume
 from modic.models.endplate_net import CLASSES, Segmenter
-from modic.records import LEVELS, Endplate, EndplateLine, Endplates, EndplateTrouble, LevelSet, Volume
+from modic.records import LEVELS, Endplate, EndplateLine, Endplates, EndplateTrouble, LevelSet
 
 VERTEBRAE = ("T12", "L1", "L2", "L3", "L4", "L5", "S1")  # above and below each of LEVELS
 VERTEBRA, DISC = CLASSES.index("vertebra"), CLASSES.index("disc")
@@ -38,7 +39,9 @@ class EndplateOptions:
     slices: int = field(default=5, metadata={"help": "slices around the box's own"})
     slice_mm: float = field(default=4.0, metadata={"help": "between them where slices are thinner, mm; as regions"})
     positions: int = field(default=25, metadata={"help": "points of a line"})
-    corner: float = field(default=0.08, metadata={"help": "share of an endplate left out at each end: rim, osteophytes"})
+    corner: float = field(
+        default=0.08, metadata={"help": "share of an endplate left out at each end: rim, osteophytes"}
+    )
     reach_mm: float = field(default=20.0, metadata={"help": "farthest look into a body, mm; lumbar bodies are 26-30"})
     disc_px: int = field(default=50, metadata={"help": "smallest disc, pixels; a narrow disc of 2 mm has 100"})
     off_box: float = field(default=0.22, metadata={"help": "of a level's height, disc to box: 8 mm"})
@@ -93,7 +96,7 @@ def find_endplates(
 def segment_spine(
     t2: Volume, t1: Volume | None, levels: LevelSet, *, segmenter: Segmenter, options: EndplateOptions = DEFAULT
 ) -> SpineStrips:
-    """Vertebral bodies, discs and canal on the slices around the boxes (at least one). Arguments as `find_endplates`."""
+    """Vertebral bodies, discs and canal on the slices around the boxes. Arguments as `find_endplates`."""
     canonical = t2.canonical()
     indices, centres, width, middle = _discs(t2, canonical, levels)
     strip = lay_strip(centres, indices, width)
@@ -156,7 +159,9 @@ def _slices(middle: int, volume: Volume, options: EndplateOptions) -> tuple[int,
 def _plane_mm(strip: Strip, volume: Volume, slice_: int) -> np.ndarray:
     """LPS mm (rows, columns, 3) of a strip on a slice."""
     index = strip.points.reshape(-1, 2) / np.array(volume.spacing_mm[:2])
-    return volume.to_mm(np.column_stack([index, np.full(len(index), float(slice_))])).reshape(*strip.points.shape[:2], 3)
+    return volume.to_mm(np.column_stack([index, np.full(len(index), float(slice_))])).reshape(
+        *strip.points.shape[:2], 3
+    )
 
 
 def _of_level(spine: SpineStrips, level: int, options: EndplateOptions) -> Endplates:
@@ -193,16 +198,12 @@ def find_edges(
         return axis, axis
     half = (spine.strip.row_of(level + 0.5) - spine.strip.row_of(level - 0.5)) / 2
     body = uniform_filter1d(spine.probabilities[number, VERTEBRA], 3, axis=1)
-    upper, lower = (
-        _edge(body, axis, direction, round(1.1 * half), spine.strip.step, options) for direction in (-1, 1)
-    )
+    upper, lower = (_edge(body, axis, direction, round(1.1 * half), spine.strip.step, options) for direction in (-1, 1))
     trouble = _implausible(upper, lower, spine.strip.step, options)
     return (trouble, trouble) if trouble else (upper, lower)
 
 
-def _disc_axis(
-    spine: SpineStrips, level: int, number: int, options: EndplateOptions
-) -> np.ndarray | EndplateTrouble:
+def _disc_axis(spine: SpineStrips, level: int, number: int, options: EndplateOptions) -> np.ndarray | EndplateTrouble:
     """The row (columns,) of the disc's middle at each column: a straight line through its pixels."""
     row = spine.strip.row_of(level)
     height = spine.strip.row_of(level + 0.5) - spine.strip.row_of(level - 0.5)
@@ -310,9 +311,7 @@ def _line(
     return EndplateLine(points, inward, reach, float(length[-1] * spine.strip.step))
 
 
-def _reach(
-    spine: SpineStrips, number: int, at: np.ndarray, normal: np.ndarray, options: EndplateOptions
-) -> np.ndarray:
+def _reach(spine: SpineStrips, number: int, at: np.ndarray, normal: np.ndarray, options: EndplateOptions) -> np.ndarray:
     """How far (n,), mm, body and image go on from each point along its normal."""
     step = spine.strip.step
     shifts = np.arange(1.0, options.reach_mm / step)  # pixels

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.interpolate import CubicHermiteSpline
 
-WIDTH_PX = 56.0  # columns that the median box is wide: 0.8 mm a column, as boxes are 47 mm wide (36 mm of disc)
-COLUMNS = 96  # the disc, the canal behind it, and a margin
+from modic.models.endplate_net import STRIP
+
+WIDTH_PX = STRIP["width_px"]  # columns that the median box is wide
+COLUMNS = int(STRIP["columns"])  # the disc, the canal behind it, and a margin
 REACH = 0.95  # box widths beyond the outermost centres: a vertebra, and half of the next disc
 MULTIPLE = 16  # rows come in multiples of this (modic/models/endplate_net.py)
 
@@ -87,10 +89,7 @@ def _tangents(centres: np.ndarray) -> np.ndarray:
 
 def _rhythm(along: np.ndarray, chords: np.ndarray, levels: np.ndarray, width: float) -> np.ndarray:
     """Level index at chord parameters, straight on beyond the outermost discs with the distance of the nearest two."""
-    if len(levels) == 1:
-        gaps = np.array([0.8 * width])
-    else:
-        gaps = np.diff(chords) / np.diff(levels)
+    gaps = np.diff(chords) / np.diff(levels) if len(levels) > 1 else np.array([0.8 * width])
     inside = np.interp(along, chords, levels)
     above, below = np.minimum(along - chords[0], 0) / gaps[0], np.maximum(along - chords[-1], 0) / gaps[-1]
     return inside + above + below

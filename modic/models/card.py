@@ -27,6 +27,7 @@ SHIPPED = Path(__file__).parent / "shipped"
 PREPROCESSING = {
     "detector": frozenset({"image_size", "percentiles"}),
     "classifier": frozenset({"normalization", "region_scale", "region_size", "slices"}),
+    "segmenter": frozenset({"columns", "percentiles", "width_px"}),
 }
 """Exactly the preprocessing this version knows how to do; a card with more or fewer keys is refused."""
 

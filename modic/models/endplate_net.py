@@ -6,9 +6,13 @@ discs, and how far a column lies from the discs' centres. What a class index mea
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from modic.errors import WeightsError
+from modic.models.card import parse_architecture
 
 if TYPE_CHECKING:
     import torch
@@ -16,6 +20,8 @@ if TYPE_CHECKING:
 
 CLASSES = ("background", "vertebra", "disc", "canal")
 CHANNELS = 3  # image, disc rhythm, column
+STRIP = {"columns": 96, "width_px": 56.0}
+"""Columns of a strip, and how many of them the median disc box is wide: 0.8 mm each, as boxes are 47 mm wide."""
 PERCENTILES = (1.0, 99.0)  # between which grey values are scaled
 
 
@@ -50,7 +56,7 @@ def build(architecture: SegmenterArchitecture) -> "nn.Module":
             super().__init__()
             widths = architecture.widths
             self.down = nn.ModuleList(block(a, b) for a, b in zip((CHANNELS, *widths[:-1]), widths, strict=True))
-            self.up = nn.ModuleList(block(a + b, a) for a, b in zip(widths[:-1], widths[1:], strict=True))
+            self.up = nn.ModuleList(block(a + b, a) for a, b in pairwise(widths))
             self.head = nn.Conv2d(widths[0], architecture.classes, 1)
 
         def forward(self, x: "torch.Tensor") -> "torch.Tensor":
@@ -64,6 +70,11 @@ def build(architecture: SegmenterArchitecture) -> "nn.Module":
             return self.head(x)
 
     return UNet()
+
+
+def build_segmenter(architecture: dict[str, Any]) -> "nn.Module":
+    """`build`, from the `architecture` of a card. Raises WeightsError for one that this version cannot build."""
+    return build(parse_architecture(SegmenterArchitecture, architecture))
 
 
 def strip_input(images: np.ndarray, rhythm: np.ndarray, percentiles: Sequence[float]) -> np.ndarray:
@@ -102,7 +113,7 @@ class Segmenter:
 
 
 def for_service(net: "nn.Module") -> "nn.Module":
-    """A copy in evaluation mode whose batch normalizations are part of the convolutions before them: a fifth quicker."""
+    """A copy in evaluation mode whose batch normalizations are part of the convolutions: a fifth quicker."""
     import copy
 
     import torch
@@ -113,3 +124,12 @@ def for_service(net: "nn.Module") -> "nn.Module":
         for place in (0, 3):  # convolution, normalization, activation, twice
             block[place], block[place + 1] = fuse_conv_bn_eval(block[place], block[place + 1]), torch.nn.Identity()
     return fused.to(memory_format=torch.channels_last)
+
+
+def segmenter_of(net: "nn.Module", card: dict[str, Any], weights_id: str, device: str) -> Segmenter:
+    """A loaded network for service. Raises WeightsError if its card asks for another strip than this version lays."""
+    asked = {key: card["preprocessing"][key] for key in STRIP}
+    if asked != STRIP:
+        raise WeightsError(f"segmenter weights: the card's strips are {asked}, this version's {STRIP}")
+    low, high = card["preprocessing"]["percentiles"]
+    return Segmenter(for_service(net), (float(low), float(high)), device, weights_id)

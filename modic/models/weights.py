@@ -16,6 +16,8 @@ from modic.errors import WeightsError
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from modic.models.endplate_net import Segmenter
 from modic.models.card import model_id, read_card, sha256
 
 LOG = logging.getLogger(__name__)
@@ -79,6 +81,14 @@ def load_classifier(name: str = "classifier", *, device: str = "cpu") -> Model:
     from modic.models.classifier import build_classifier
 
     return _load(name, "classifier", build_classifier, device)
+
+
+def load_segmenter(name: str = "endplates", *, device: str = "cpu") -> "Segmenter":
+    """The network that finds endplates, named by its card, ready for service. Raises WeightsError (`read_card`)."""
+    from modic.models.endplate_net import build_segmenter, segmenter_of
+
+    model = _load(name, "segmenter", build_segmenter, device)
+    return segmenter_of(model.net, model.card, model.id, device)
 
 
 def _load(name: str, kind: str, build: Any, device: str) -> Model:

@@ -10,19 +10,19 @@ import argparse
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from modic.errors import UsageError
 from modic.models.endplate_net import CLASSES, PERCENTILES, Segmenter, SegmenterArchitecture, build, strip_input
 from modic.phantom.masks import UNKNOWN
-from modic.train.arguments import add_machine_arguments, add_numbers
+from modic.train.augment.strips import view_of
 from modic.train.checkpoint import finish, is_finished
-from modic.train.endplate_strips import StripSample, paired_strips, phantom_strips, space_strips, spider_boxes
+from modic.train.data.endplate_strips import StripSample, paired_strips, phantom_strips, space_strips, spider_boxes
+from modic.train.data.spider_slices import split_of
 from modic.train.loop import Loop, prepare, settings_of, train
-from modic.train.spider import split_of
-from modic.train.strip_views import view_of
+from modic.train.options import add_machine_arguments, add_numbers
 
 if TYPE_CHECKING:
     import torch
@@ -136,7 +136,10 @@ def _fit(net: "torch.nn.Module", samples: list[StripSample], options: EndplateTr
         batch=lambda rng: batch_of(groups, rng, options),
         loss=lambda net, batch: loss_of(net, batch, options.device),
         validation=lambda net: _validation_loss(net, kept, options),
-        loop=Loop(options.out, settings_of(options), options.steps, options.epoch_steps, patience=99, seed=options.seed),
+        loop=Loop(
+            options.out, settings_of(options), options.steps, options.epoch_steps, patience=options.steps,
+            seed=options.seed,
+        ),
         schedule=schedule,
     )  # fmt: skip
     return net
@@ -179,4 +182,6 @@ def _validation_loss(net: "torch.nn.Module", samples: list[StripSample], options
         by_source[sample.source].append(sample)
     net.eval()
     with torch.no_grad():
-        return float(np.mean([loss_of(net, batch_of(by_source, rng, options), options.device).item() for _ in range(10)]))
+        return float(
+            np.mean([loss_of(net, batch_of(by_source, rng, options), options.device).item() for _ in range(10)])
+        )

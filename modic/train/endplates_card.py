@@ -8,23 +8,29 @@ import numpy as np
 
 from modic.imaging.endplates import SpineStrips, find_edges
 from modic.imaging.spine_strip import COLUMNS, WIDTH_PX, Strip
-from modic.models.endplate_net import CLASSES, PERCENTILES, Segmenter
+from modic.imaging.volume import Volume
+from modic.models.endplate_net import CLASSES, PERCENTILES, STRIP, Segmenter
+from modic.models.weights import save_weights
 from modic.phantom.masks import UNKNOWN
-from modic.records import LEVELS, EndplateTrouble, Volume
-from modic.train.cards import PHANTOM, SPIDER
-from modic.train.endplate_strips import StripSample
-from modic.train.spider import split_of
-from modic.weights import save_weights
+from modic.records import LEVELS, EndplateTrouble
+from modic.train.data.endplate_strips import StripSample
+from modic.train.data.spider_slices import split_of
+from modic.train.data_citations import PHANTOM, SPIDER
 
 if TYPE_CHECKING:
     import torch
 
 STEP_MM = 47.0 / WIDTH_PX  # of a strip's pixel in the median patient
 FEWEST_ROWS = 6  # pixels of a class on a strip, below which it has no Dice
+SOURCES = {
+    "space": SPIDER.replace("mid-sagittal slices of T1 and T2 with radiological gradings", "T2 SPACE with masks"),
+    "spider": SPIDER,
+    "phantom": PHANTOM,
+}
 LIMITS = (
     "Research use; not a medical device, not for diagnosis.",
-    "Masks by people are of T2 SPACE of 30 patients of one data set; T1 was learnt from phantoms and from labels that a "
-    "first network gave the T2 of the same patient, and is judged by its agreement with T2, not with people.",
+    "Masks by people are of T2 SPACE of 30 patients of one data set; T1 was learnt from phantoms and from labels that "
+    "a first network gave the T2 of the same patient, and is judged by its agreement with T2, not with people.",
     "S1 has no mask by people: its upper endplate was learnt from phantoms alone, and looked at.",
     "Fractures, tumours, implants, infections, severe scoliosis and children are rare or absent in the data.",
 )
@@ -39,10 +45,10 @@ def write_endplates(net: "torch.nn.Module", samples: list[StripSample], recipe: 
     recipe["detector"] = Path(str(recipe["detector"])).name
     card = {
         "name": path.stem, "kind": "segmenter", "architecture": {"widths": recipe.pop("widths")},
-        "preprocessing": {"columns": COLUMNS, "percentiles": list(PERCENTILES), "width_px": WIDTH_PX},
+        "preprocessing": {**STRIP, "percentiles": list(PERCENTILES)},
         "data": {
             "patients": {name: len({s.patient for s in samples if s.source == name}) for name in names},
-            "sources": {name: PHANTOM if name == "phantom" else SPIDER for name in names},
+            "sources": {name: SOURCES[name] for name in names},
         },
         "recipe": recipe,
         "results": {name: results(segmenter, (s for s in test if _group(s) == name)) for name in _groups(test)},

@@ -108,7 +108,7 @@ def spider_discs(folder: Path, preprocessing: dict[str, Any], *, detector: str =
     discs: list[Disc] = []
     for t2_path in sorted((folder / "images").glob("*_t2.png")):
         patient = t2_path.stem.removesuffix("_t2")
-        pair = _spider_pair(folder / "images", patient, boxes)
+        pair = spider_pair(folder / "images", patient, boxes)
         if pair is not None:
             t1, t2, on_t2 = pair
             labels = {LEVELS[-n]: grade for n, grade in grades[int(patient)].items() if n <= 6 and grade[0] in (0, 2)}
@@ -145,7 +145,7 @@ def _grades(path: Path) -> dict[int, dict[int, tuple[int, int]]]:
     return grades
 
 
-def _spider_pair(images: Path, patient: str, boxes: dict[str, Any]) -> tuple[Volume, Volume, Boxes] | None:
+def spider_pair(images: Path, patient: str, boxes: dict[str, Any]) -> tuple[Volume, Volume, Boxes] | None:
     """T1, T2 and the boxes on T2, or None where boxes are missing, cannot be trusted or do not fit both contrasts."""
     paths = [images / f"{patient}_{name}.png" for name in ("t1", "t2")]
     if not all(path.is_file() for path in paths):

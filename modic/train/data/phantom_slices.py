@@ -47,7 +47,7 @@ def _slices(seed: int) -> list[Sample]:
     volumes = render_many(
         patient,
         grid,
-        [_sequence(name, rng) for name in contrasts],
+        [random_sequence(name, rng) for name in contrasts],
         seed=0,
         snr=float(rng.uniform(12, 60)),
         coil=float(rng.random()),
@@ -72,7 +72,7 @@ def _grid(patient: Patient, rng: np.random.Generator) -> Grid:
     return Grid("sagittal", 288, 288, field_of_view / 288, 1, 4.4, 2.0, centre, 0.0)
 
 
-def _sequence(name: str, rng: np.random.Generator) -> Sequence:
+def random_sequence(name: str, rng: np.random.Generator) -> Sequence:
     """TR, TE and field drawn from what SPIDER's headers hold (series.csv)."""
     field = float(rng.choice([0.3, 1.0, 1.5, 1.5, 3.0]))
     if name == "t1":

@@ -5,7 +5,7 @@ import numpy as np
 
 from modic.imaging.spine_strip import COLUMNS
 from modic.phantom.masks import UNKNOWN
-from modic.train.endplate_strips import StripSample
+from modic.train.data.endplate_strips import StripSample
 
 View = tuple[np.ndarray, np.ndarray, np.ndarray]
 

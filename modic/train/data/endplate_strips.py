@@ -20,8 +20,8 @@ from modic.imaging.spine_strip import COLUMNS, WIDTH_PX, Strip, lay_strip
 from modic.phantom.masks import BODY, CANAL, DISC, UNKNOWN
 from modic.phantom.render import BOX_MARGIN_MM
 from modic.records import LEVELS
-from modic.train.discs import _spider_pair
-from modic.train.spider import boxed_by, evenly_spaced
+from modic.train.data.discs import spider_pair
+from modic.train.data.spider_slices import boxed_by, evenly_spaced
 
 if TYPE_CHECKING:
     from modic.models.endplate_net import Segmenter
@@ -72,7 +72,7 @@ def _space_patient(path: Path) -> Iterator[StripSample]:
 
 
 def _space_boxes(masks: np.ndarray) -> np.ndarray | None:
-    """Boxes of the lowest six discs on the slice nearest to the middle where they are evenly spaced, if there is one."""
+    """Boxes of the lowest six discs on the slice nearest to the middle where they are evenly spaced, or None."""
     for index in sorted(range(len(masks)), key=lambda i: abs(i - len(masks) // 2)):
         boxes = disc_boxes_of(masks[index] == 29, SPACE_MM)[-len(LEVELS) :]
         if len(boxes) >= 4 and evenly_spaced(boxes):
@@ -163,7 +163,7 @@ def _phantom_patient(seed: int) -> list[StripSample]:
     from modic.phantom.anatomy import make_patient
     from modic.phantom.masks import tissue_masks
     from modic.phantom.render import Grid, disc_boxes, render_many
-    from modic.train.phantoms import _sequence
+    from modic.train.data.phantom_slices import random_sequence
 
     patient = make_patient(seed, p_mc1=0.2, p_mc2=0.25, p_transitional=0.0)
     rng = np.random.default_rng([seed, 5])
@@ -172,7 +172,7 @@ def _phantom_patient(seed: int) -> list[StripSample]:
     grid = Grid("sagittal", 300, 220, float(rng.uniform(0.85, 1.1)), 3, float(rng.uniform(4, 8)), 2.0, centre)
     contrasts = ("t1", "t2", "stir") if seed % 4 == 0 else ("t1", "t2")
     volumes = render_many(
-        patient, grid, [_sequence(name, rng) for name in contrasts], seed=0, snr=float(rng.uniform(10, 60)),
+        patient, grid, [random_sequence(name, rng) for name in contrasts], seed=0, snr=float(rng.uniform(10, 60)),
         coil=float(rng.random()),
     )  # fmt: skip
     named = [(LEVELS.index(name), box) for name, box in disc_boxes(patient, grid, 1) if name]
@@ -201,7 +201,7 @@ def paired_strips(folder: Path, boxes: dict[str, dict], segmenter: "Segmenter") 
     samples = []
     for path in sorted((folder / "images").glob("*_t2.png")):
         patient = path.stem.removesuffix("_t2")
-        pair = _spider_pair(folder / "images", patient, boxes)
+        pair = spider_pair(folder / "images", patient, boxes)
         if pair is None:
             continue
         t1, t2, on_t2 = pair
