@@ -2,9 +2,9 @@
 
     python tests/benchmarks/headers.py [--files 200000] [--rounds 3] [--source FOLDER_OF_DICOM]
 
-Files are copied to a temporary folder (made by tests/dicoms.py without --source), so all read from the page cache.
-pydicom reads `SAMPLE` of them at most. Two processes are used from 20,000 files on, and need two free cores; what one
-process costs besides, finding the files and arranging the index, is in its time as in theirs.
+Files are copied to a temporary folder (made by tests/support/dicoms.py without --source), so all read from the page
+cache. pydicom reads `SAMPLE` of them at most. Two processes are used from 20,000 files on, and need two free cores;
+what one process costs besides, finding the files and arranging the index, is in its time as in theirs.
 """
 
 import argparse
@@ -18,10 +18,9 @@ from pathlib import Path
 import pydicom
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 
 import dicoms  # noqa: E402
-
 from modic.archive.crawl import crawl  # noqa: E402
 from modic.archive.headers import COLUMNS  # noqa: E402
 

@@ -3,7 +3,7 @@
     python tests/benchmarks/heartbeat.py
 
 Runs the commands of README, "Every night", with a Prefect server of its own, and takes about three minutes. Studies are
-tiny and graded without networks (tests/fake_worker.py); one of them sleeps, and the kill comes meanwhile.
+tiny and graded without networks (tests/support/fake_worker.py); one of them sleeps, and the kill comes meanwhile.
 """
 
 import json
@@ -23,7 +23,7 @@ from typing import Any
 import psutil
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 
 import dicoms  # noqa: E402
 
@@ -46,7 +46,7 @@ def set_up(home: Path) -> tuple[dict[str, str], Path]:
     """Server, pool, deployment and automation, as README says; the environment of commands, and the sleeping study."""
     for patient in ("ann", "sleep-600"):
         dicoms.write(dicoms.study(patient=patient), home / "archive" / patient)
-    preload = ["flows.dask_worker", str(ROOT / "tests" / "fake_worker.py")]
+    preload = ["flows.dask_worker", str(ROOT / "tests" / "support" / "fake_worker.py")]
     (home / "cluster.json").write_text(json.dumps({"cluster_kwargs": {"n_workers": 2, "preload": preload}}))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

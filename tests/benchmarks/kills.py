@@ -6,8 +6,8 @@ A cohort is graded, studies are added to its archive, and runs over it are kille
 group, or one worker of Dask, also once shards are taken up (`grader`), which the run itself must survive. After every
 `EACH` killed runs one is left alone. Then the tables must be those of a cohort that nothing disturbed, row for row, no
 finished study graded twice, no check offended, the exit code 3 (one study fails by itself). `current/` is read all the
-while. Studies are tiny and graded without networks (tests/fake_worker.py); --demo takes synthetic patients and the
-shipped networks.
+while. Studies are tiny and graded without networks (tests/support/fake_worker.py); --demo takes synthetic patients
+and the shipped networks.
 """
 
 import argparse
@@ -28,12 +28,12 @@ from pathlib import Path
 import psutil
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
+
+import pyarrow.compute as pc  # noqa: E402
 
 import dicoms  # noqa: E402
-import pyarrow.compute as pc  # noqa: E402
-from test_crashes import reading, tables  # noqa: E402
-
+from cohort_reader import reading, tables  # noqa: E402
 from modic.cohort import open_cohort  # noqa: E402
 from modic.phantom.archive import write_archive  # noqa: E402
 from modic.run import ledger, shards  # noqa: E402
@@ -70,7 +70,7 @@ def main() -> None:
 def prepare(home: Path, *, demo: bool) -> dict[str, float]:
     """Archive, a cohort `before` its last studies came, and `undisturbed`; seconds in which each of EACH is there."""
     (home / "cohort.toml").write_text("[run]\nshard_size = 1\npictures = false\n")
-    preload = ["flows.dask_worker", *([] if demo else [str(ROOT / "tests" / "fake_worker.py")])]
+    preload = ["flows.dask_worker", *([] if demo else [str(ROOT / "tests" / "support" / "fake_worker.py")])]
     (home / "cluster.yaml").write_text(json.dumps({"cluster_kwargs": {"n_workers": 2, "preload": preload}}))
     for patients in (("sleep-1-a", "sleep-1-b"), ("sleep-1-c", "sleep-1-d", "sleep-1-e", "sleep-1-f", "bug")):
         if demo:

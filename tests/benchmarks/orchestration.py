@@ -2,9 +2,10 @@
 
     python tests/benchmarks/orchestration.py [--studies 200] [--seconds 2.0]
 
-A whole `modic grade` over an archive of tiny studies whose grading is a sleep of known length (tests/fake_worker.py):
-grading takes `studies * seconds / workers`, and everything else is orchestration. Starting the server and the workers
-is named by itself: it costs the same for any number of studies. Prefect's records are counted in the end.
+A whole `modic grade` over an archive of tiny studies whose grading is a sleep of known length
+(tests/support/fake_worker.py): grading takes `studies * seconds / workers`, and everything else is orchestration.
+Starting the server and the workers is named by itself: it costs the same for any number of studies. Prefect's records
+are counted in the end.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from datetime import datetime
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 
 import dicoms  # noqa: E402
 
@@ -46,7 +47,7 @@ def main() -> None:
 def run(folder: Path) -> float:
     """Seconds of one `modic grade` with a temporary server."""
     cluster = folder / "cluster.yaml"
-    preload = ["flows.dask_worker", str(ROOT / "tests" / "fake_worker.py")]
+    preload = ["flows.dask_worker", str(ROOT / "tests" / "support" / "fake_worker.py")]
     cluster.write_text(json.dumps({"cluster_kwargs": {"n_workers": WORKERS, "preload": preload}}))
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT")}
     command = [sys.executable, "-m", "modic", "grade", "archive", "--out", "cohort", "--cluster", str(cluster)]

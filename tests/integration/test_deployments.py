@@ -1,0 +1,293 @@
+"""deployments/: what is shipped for Prefect, Dask clusters and compose is read, constructed and safe as it stands."""
+
+import gc
+import os
+import re
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import dask
+import pytest
+import yaml
+from dask.utils import parse_timedelta
+
+from flows import clusters
+from modic.errors import ModicError, UsageError
+
+DEPLOYMENTS = Path(__file__).parents[2] / "deployments"
+CLUSTERS = DEPLOYMENTS / "clusters"
+
+
+@pytest.mark.parametrize("path", sorted(CLUSTERS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_cluster_file_is_read_and_its_class_is_there(path: Path) -> None:
+    spec = clusters.read_cluster(path)
+    assert spec.workers > 0
+    try:
+        assert clusters._build(spec.cluster_class) is not None
+    except UsageError as error:
+        assert "pip install 'modic[kubernetes]'" in str(error) and path.stem == "kubernetes"
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_slurm_jobs_run_our_worker_under_tls(tmp_path: Path) -> None:
+    """The job script that sbatch would be given; dask-jobqueue leaves its key files to the garbage collector."""
+    spec = clusters.read_cluster(CLUSTERS / "slurm.yaml")
+    options = {**spec.cluster_kwargs, "interface": "lo", "shared_temp_directory": str(tmp_path)}
+    with clusters._build(spec.cluster_class)(**options) as cluster:
+        script = cluster.job_script()
+        assert cluster.scheduler_address.startswith("tls://")
+        assert not cluster.workers, "nothing is asked for before there is work"
+        keys = re.findall(rf"{tmp_path}/\S+", script)
+        assert len(keys) == 3 and all(Path(key).stat().st_mode & 0o077 == 0 for key in keys)
+    assert "#SBATCH --mem=4G" in script and "--nthreads 1" in script and "--nanny" in script
+    assert "export DASK_DISTRIBUTED__WORKER__PRELOAD=flows.dask_worker" in script
+    hours, minutes, seconds = map(int, spec.cluster_kwargs["walltime"].split(":"))
+    lifetime, stagger = re.findall(r"--lifetime(?:-stagger)? (\S+)", script)
+    assert parse_timedelta(lifetime) + parse_timedelta(stagger) < 3600 * hours + 60 * minutes + seconds
+    assert spec.cluster_kwargs["shared_temp_directory"] == os.environ["HOME"]
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize(
+    ("sbatch", "said"),
+    [
+        ("", "No such file or directory: 'sbatch'"),
+        ("echo 'sbatch: error: invalid partition specified: nights' >&2; exit 1", "partition specified: nights"),
+    ],
+)
+def test_a_queue_that_takes_no_job_is_an_error_and_no_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sbatch: str, said: str
+) -> None:
+    if sbatch:
+        (tmp_path / "sbatch").write_text(f"#!/bin/sh\n{sbatch}\n")
+        (tmp_path / "sbatch").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path) + (":/usr/bin:/bin" if sbatch else ""))
+    spec = clusters.read_cluster(CLUSTERS / "slurm.yaml")
+    spec.cluster_kwargs.update(interface="lo", shared_temp_directory=str(tmp_path))
+    assert re.search(f"SLURMCluster cannot submit a job here: .*{said}", refusal(spec))
+    gc.collect()  # the key files
+
+
+def refusal(spec: clusters.ClusterSpec) -> str:
+    try:
+        with clusters.connect(spec, shards=1):
+            return "taken"
+    except UsageError as error:
+        return str(error)
+
+
+def test_slurm_and_kubernetes_set_what_a_cluster_of_this_machine_has() -> None:
+    slurm = clusters.read_cluster(CLUSTERS / "slurm.yaml").cluster_kwargs["job_script_prologue"]
+    of_worker = dict(line.removeprefix("export ").split("=") for line in slurm)
+    pods = resource()["spec"]
+    assert environment(pods["worker"]) == of_worker
+    for name, value in dask.config.collect_env(environment(pods["scheduler"]) | of_worker)["distributed"].items():
+        for key, one in flat(f"distributed.{name}", value):
+            wanted = clusters.SETTINGS[key]
+            assert one == (wanted[0] if isinstance(wanted, list) else wanted), key
+    scheduling = {key for key in clusters.SETTINGS if key.startswith("distributed.scheduler.")}
+    given = flat("distributed", dask.config.collect_env(environment(pods["scheduler"]))["distributed"])
+    assert scheduling <= {key for key, _ in given}
+
+
+def resource() -> dict[str, Any]:
+    """The DaskCluster that the operator is given."""
+    spec = clusters.read_cluster(CLUSTERS / "kubernetes.yaml")
+    custom: dict[str, Any] = spec.cluster_kwargs["custom_cluster_spec"]
+    return custom
+
+
+def container(part: dict[str, Any]) -> dict[str, Any]:
+    (one,) = part["spec"]["containers"]
+    return dict(one)
+
+
+def environment(part: dict[str, Any]) -> dict[str, str]:
+    return {one["name"]: one["value"] for one in container(part)["env"]}
+
+
+def flat(name: str, value: Any) -> list[tuple[str, Any]]:
+    """`("a.b", 1)` of `{"a": {"b": 1}}`, with Dask's hyphens."""
+    if not isinstance(value, dict):
+        return [(name.replace("_", "-"), value)]
+    return [pair for key, one in value.items() for pair in flat(f"{name}.{key}", one)]
+
+
+def test_pods_are_nobody_and_only_read_the_archive() -> None:
+    for part in (resource()["spec"]["worker"], resource()["spec"]["scheduler"]):
+        assert part["spec"]["securityContext"]["runAsNonRoot"] and not part["spec"]["automountServiceAccountToken"]
+        assert container(part)["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+        }
+    worker = resource()["spec"]["worker"]
+    mounts = {one["name"]: one for one in container(worker)["volumeMounts"]}
+    assert mounts["archive"]["readOnly"] and "readOnly" not in mounts["cohorts"]
+    assert mounts.keys() == {one["name"] for one in worker["spec"]["volumes"]}
+
+
+def test_the_kubernetes_resource_has_what_the_operator_itself_would_make() -> None:
+    operator = pytest.importorskip("dask_kubernetes.operator")
+    made = operator.make_cluster_spec("modic", image="modic:0.1.0", n_workers=1)
+    ours = resource()
+    assert ours["metadata"] == made["metadata"] and ours["kind"] == made["kind"]
+    assert ours["apiVersion"] == made["apiVersion"] and ours["spec"].keys() == made["spec"].keys()
+    assert ours["spec"]["scheduler"]["service"] == made["spec"]["scheduler"]["service"]
+    theirs, mine = container(made["spec"]["scheduler"]), container(ours["spec"]["scheduler"])
+    assert mine["ports"] == theirs["ports"]
+    for probe in ("readinessProbe", "livenessProbe"):
+        assert mine[probe]["httpGet"] == theirs[probe]["httpGet"]
+    assert container(ours["spec"]["worker"])["args"][2:4] == container(made["spec"]["worker"])["args"][1:3]
+
+
+def compose() -> dict[str, Any]:
+    values: dict[str, Any] = yaml.safe_load((DEPLOYMENTS / "compose.yaml").read_text(encoding="utf-8"))
+    return values
+
+
+def test_compose_opens_nothing_but_loopback_and_gives_no_way_out() -> None:
+    services = compose()["services"]
+    ports = {name: one["ports"] for name, one in services.items() if "ports" in one}
+    assert ports == {"server": ["127.0.0.1:4200:4200"]}
+    assert compose()["networks"]["inside"]["internal"]
+    assert all(one["networks"] == ["inside"] for name, one in services.items() if name != "server")
+    for one in services.values():
+        assert one["cap_drop"] == ["ALL"] and one["security_opt"] == ["no-new-privileges:true"]
+        assert one["healthcheck"]["test"] and one["restart"] == "unless-stopped" and "privileged" not in one
+
+
+def test_compose_bakes_no_password_and_writes_only_the_cohort() -> None:
+    text = (DEPLOYMENTS / "compose.yaml").read_text(encoding="utf-8")
+    asked = set(re.findall(r"\$\{(\w+)", text))
+    assert asked == {line.rstrip("=") for line in (DEPLOYMENTS / "compose.env").read_text().splitlines() if "=" in line}
+    assert all(re.match(r"\$\{\w+:\?.+\}", one) for one in re.findall(r"\$\{[^}]*\}", text)), "each must be set"
+    for name, value in all_environment():
+        if re.search("PASSWORD|AUTH", name):
+            assert value.startswith("${MODIC_"), name
+    archive, cohort = compose()["services"]["worker"]["volumes"]
+    assert archive.endswith(":ro") and "MODIC_ARCHIVE" in archive
+    assert not cohort.endswith(":ro") and "MODIC_COHORT" in cohort
+    ignored = (DEPLOYMENTS.parent / ".gitignore").read_text().splitlines()
+    assert "/deployments/.env" in ignored
+    assert "deployments/.env" in (DEPLOYMENTS / "Dockerfile.dockerignore").read_text()
+
+
+def test_compose_makes_the_heartbeat_automation_once() -> None:
+    (automation,) = yaml.safe_load((DEPLOYMENTS / "heartbeat.yaml").read_text(encoding="utf-8"))["automations"]
+    command = compose()["services"]["worker"]["command"][-1]
+    assert f'prefect automation inspect "{automation["name"]}"' in command and "heartbeat.yaml" in command
+
+
+def all_environment() -> list[tuple[str, str]]:
+    return [pair for one in compose()["services"].values() for pair in one.get("environment", {}).items()]
+
+
+def test_compose_waits_for_what_each_service_needs() -> None:
+    services = compose()["services"]
+    needs = {name: one.get("depends_on", {}) for name, one in services.items()}
+    healthy = {"condition": "service_healthy"}
+    assert needs == {"postgres": {}, "server": {"postgres": healthy}, "worker": {"server": healthy}}
+    assert services["postgres"]["volumes"] == ["postgres:/var/lib/postgresql/data"]
+    assert services["server"]["environment"]["PREFECT_SERVER_DATABASE_HOST"] == "postgres"
+
+
+def settings_of_prefect() -> set[str]:
+    """Every environment variable that Prefect reads; it ignores a misspelt one in silence."""
+    from prefect.settings.models.root import Settings
+
+    known: set[str] = set()
+
+    def collect(model: Any) -> None:
+        for name, field in model.model_fields.items():
+            prefix = model.model_config.get("env_prefix", "")
+            known.add(f"{prefix}{name}".upper())
+            aliases = getattr(field.validation_alias, "choices", [field.validation_alias])
+            known.update(str(alias).upper() for alias in aliases if alias)
+            if hasattr(field.annotation, "model_fields"):
+                collect(field.annotation)
+
+    collect(Settings)
+    return known
+
+
+def test_the_page_is_copied_to_where_the_images_user_may_write() -> None:
+    """Else the server starts, is healthy, and answers 404 for every page."""
+    server = compose()["services"]["server"]
+    assert "user" not in server and "USER modic" in (DEPLOYMENTS / "Dockerfile").read_text(encoding="utf-8")
+    assert server["environment"]["PREFECT_SERVER_UI_STATIC_DIRECTORY"].startswith("/tmp/")
+
+
+def test_settings_of_prefect_that_compose_gives_exist() -> None:
+    assert "PREFECT_API_URL" in settings_of_prefect() and "PREFECT_API_URI" not in settings_of_prefect()
+    names = {name for name, _ in all_environment() if name.startswith("PREFECT_")}
+    assert names and names <= settings_of_prefect()
+
+
+def test_the_image_holds_what_pip_needs() -> None:
+    text = (DEPLOYMENTS / "Dockerfile").read_text(encoding="utf-8")
+    copied = {name for line in text.splitlines() if line.startswith("COPY") for name in line.split()[1:-1]}
+    assert all((DEPLOYMENTS.parent / name).exists() for name in copied)
+    assert {"pyproject.toml", "README.md", "LICENSE", "modic", "flows", "deployments"} <= copied
+    assert text.index("USER modic") > text.index("RUN pip install") and "constraints.txt" in text
+
+
+def test_the_nightly_deployment_runs_alone_and_takes_the_flows_own_parameters() -> None:
+    from inspect import signature
+
+    from flows.nightly import grade_cohort
+
+    (nightly,) = yaml.safe_load((DEPLOYMENTS / "prefect.yaml").read_text(encoding="utf-8"))["deployments"]
+    assert nightly["concurrency_limit"] == {"limit": 1, "collision_strategy": "CANCEL_NEW"}
+    assert nightly["entrypoint"] == "flows.nightly.grade_cohort"
+    assert nightly["parameters"].keys() == signature(grade_cohort.fn).parameters.keys()
+    assert nightly["schedules"] and nightly["work_pool"]["name"] == "modic"
+    given = nightly["work_pool"]["job_variables"]["env"]
+    assert given.keys() <= settings_of_prefect() and all(isinstance(value, str) for value in given.values())
+
+
+@pytest.mark.parametrize("deaths, starts", [(0, 1), (2, 3), (3, 3)])
+def test_a_worker_that_dies_while_the_cluster_starts_does_not_end_the_run(
+    monkeypatch: pytest.MonkeyPatch, deaths: int, starts: int
+) -> None:
+    begun = []
+
+    def build(**options: object) -> str:
+        begun.append(options)
+        if len(begun) <= deaths:
+            raise RuntimeError("Nanny failed to start.")
+        return "cluster"
+
+    monkeypatch.setattr(clusters, "_build", lambda name: build)
+    spec = clusters.ClusterSpec(cluster_class="made.up", cluster_kwargs={"n_workers": 4})
+    if deaths < 3:
+        assert clusters._start(spec, 2) == "cluster"
+    else:
+        with pytest.raises(ModicError, match="does not start: Nanny"):
+            clusters._start(spec, 2)
+    assert begun == [{"n_workers": 2}] * starts
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_prefect_plans_the_nights_that_the_schedule_asks_for() -> None:
+    """The scheduler of Prefect 3.8.8 fails under SQLAlchemy 2.1, in the server's log alone: no night would start."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.actions import DeploymentScheduleCreate
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
+    from prefect.client.schemas.schedules import CronSchedule
+
+    (nightly,) = yaml.safe_load((DEPLOYMENTS / "prefect.yaml").read_text(encoding="utf-8"))["deployments"]
+    (schedule,) = nightly["schedules"]
+    with get_client(sync_client=True) as client:
+        deployment = client.create_deployment(
+            client.create_flow_from_name("grade-cohort"), name="nightly",
+            schedules=[DeploymentScheduleCreate(schedule=CronSchedule(**schedule))],
+        )  # fmt: skip
+        client._client.post(f"/deployments/{deployment}/schedule", json={"min_runs": 3, "max_runs": 3})
+        own = FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[deployment]))
+        planned = client.read_flow_runs(flow_run_filter=own)
+    there = ZoneInfo(schedule["timezone"])
+    at = sorted(run.expected_start_time.astimezone(there) for run in planned if run.expected_start_time)
+    assert len(at) >= 3 and {(night.hour, night.minute) for night in at} == {(1, 0)}
+    assert {(later - night).days for night, later in pairwise(at)} == {1}

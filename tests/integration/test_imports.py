@@ -1,0 +1,20 @@
+"""Imports run one way (pyproject.toml, [tool.importlinter]), and what a wheel must carry is in the packages."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_imports_run_one_way() -> None:
+    command = [sys.executable, "-c", "from importlinter.cli import lint_imports_command; lint_imports_command()"]
+    done = subprocess.run([*command, "--no-cache"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    assert "3 kept, 0 broken" in done.stdout
+
+
+def test_the_library_is_imported_without_networks_and_orchestration() -> None:
+    code = "import sys, modic.run.publish; print({'torch', 'monai', 'prefect', 'dask'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

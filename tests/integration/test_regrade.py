@@ -1,0 +1,181 @@
+"""What a later night grades again: exactly the studies whose images, models or grading options changed."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import modic
+from dicoms import series as one_series
+from dicoms import stir, study, t1, t2, write
+from fake_worker import without_networks
+from modic.models import weights
+from modic.models.card import SHIPPED
+from modic.records import LEVELS
+from modic.run import worker
+from modic.tables.query import statements
+from modic.tables.store import read_table
+from plain_run import plain_run
+
+
+@pytest.fixture
+def cohort(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A first night over three graded studies and one that lacks a T2."""
+    monkeypatch.setattr(worker, "load_models", worker.load_models)
+    monkeypatch.setattr(worker, "grade_study", worker.grade_study)
+    monkeypatch.setattr(weights.Models, "usable", weights.Models.usable)
+    without_networks()
+    for patient in ("ann", "bob", "cid"):
+        write(study(patient=patient), tmp_path / "archive" / patient)
+    write(one_series(t1(), name="t1", patient="dan"), tmp_path / "archive" / "dan")
+    assert plain_run(tmp_path / "archive", tmp_path / "cohort").graded_now == 3
+    return tmp_path / "cohort"
+
+
+def again(cohort: Path, config: str = "") -> int:
+    """Studies that one more night works on; the one after it must find nothing to do."""
+    (cohort.parent / "cohort.toml").write_text(config)
+    path = str(cohort.parent / "cohort.toml")
+    count = plain_run(cohort.parent / "archive", cohort, config=path).graded_now
+    assert plain_run(cohort.parent / "archive", cohort, config=path).graded_now == 0
+    return count
+
+
+def rows(cohort: Path) -> dict[str, str | None]:
+    """patient key → status of its study, or `gone`."""
+    found = read_table(cohort, "studies").to_pylist()
+    return {
+        row["patient_key"]: "gone" if row["detail"] == "no longer in the archive" else row["status"] for row in found
+    }
+
+
+def test_late_slices_regrade_their_study_alone(cohort: Path) -> None:
+    late = one_series(t2(), name="t2", patient="bob", n=12)[11:]
+    late[0].ImagePositionPatient = [27.0, *late[0].ImagePositionPatient[1:]]
+    write(late, cohort.parent / "archive" / "bob")
+    assert again(cohort) == 1
+    assert sorted(rows(cohort).values()) == ["excluded", "graded", "graded", "graded"]  # type: ignore[type-var]
+
+
+def test_a_late_series_makes_a_study_gradable(cohort: Path) -> None:
+    write(one_series(t2(), name="t2", patient="dan"), cohort.parent / "archive" / "dan")
+    assert again(cohort) == 1
+    assert set(rows(cohort).values()) == {"graded"}
+
+
+def test_a_late_series_that_is_not_chosen_regrades_nothing(cohort: Path) -> None:
+    write(one_series(stir(), name="stir", patient="ann"), cohort.parent / "archive" / "ann")
+    assert again(cohort) == 0
+    assert len(read_table(cohort, "series")) == 8
+
+
+def test_a_second_t2_serves_where_the_first_cannot_be_decoded(cohort: Path) -> None:
+    """It is the one that would be chosen; later series that are chosen before neither of them regrade nothing."""
+    folder = cohort.parent / "archive" / "ann"
+    finer = one_series(t2(), name="finer", patient="ann", spacing=(0.5, 0.5), rows=32, columns=24)
+    finer[3].HighBit = 11
+    write(finer, folder)
+    assert again(cohort) == 1
+    study_, series = row_of(cohort, "P8, P10"), read_table(cohort, "series").to_pylist()
+    assert (study_["status"], study_["warnings"]) == ("graded", "pair 2 of 2; the first: study.pixels_unreadable")
+    used = {one["series_key"]: one["pixel_spacing_row_mm"] for one in series if one["status"] == "used"}
+    assert used[study_["t2_series_key"]] == 1.0
+    assert sum(one["study_key"] == study_["study_key"] for one in series if one["status"] == "used") == 2
+    last = max(folder.iterdir())
+    for path in sorted(folder.iterdir())[22:]:  # the finer one leaves, and with it the reason to grade again
+        path.rename(cohort.parent / path.name)
+    assert again(cohort) == 0
+    assert "P8, P10" not in {one["pairing_rule"] for one in read_table(cohort, "studies").to_pylist()}
+    (cohort.parent / last.name).rename(last)  # one slice of it is no series
+    assert again(cohort) == 0
+
+
+def row_of(cohort: Path, rule: str) -> dict[str, Any]:
+    (found,) = [one for one in read_table(cohort, "studies").to_pylist() if one["pairing_rule"] == rule]
+    return found
+
+
+def test_a_study_of_which_no_pair_serves_says_why_the_first_does_not(cohort: Path) -> None:
+    finer = one_series(t2(), name="finer", patient="dan", spacing=(0.5, 0.5), rows=32, columns=24)
+    finer[3].HighBit = 11
+    coarser = one_series(t2(), name="coarser", patient="dan")
+    coarser[5].RescaleSlope = 0
+    write([*finer, *coarser], cohort.parent / "archive" / "dan")
+    assert again(cohort) == 1
+    found = row_of(cohort, "P8")
+    assert (found["status"], found["reason"]) == ("failed", "study.pixels_unreadable")
+    assert found["detail"] == "T2: slice 3: ValueError"
+    write(one_series(t2(), name="good", patient="dan", n=9), cohort.parent / "archive" / "dan")
+    assert again(cohort) == 1
+    assert row_of(cohort, "P8, P10")["status"] == "graded"
+
+
+def test_files_sent_again_in_their_place_regrade_their_study_alone(cohort: Path) -> None:
+    os.utime(cohort.parent / "archive" / "cid" / "00004")
+    assert again(cohort) == 1
+
+
+def test_files_sent_again_beside_the_old_ones_change_no_row_but_are_checked(cohort: Path) -> None:
+    before = rows(cohort)
+    shutil.copytree(cohort.parent / "archive" / "cid", cohort.parent / "archive" / "cid again")
+    assert again(cohort) <= 1
+    assert rows(cohort) == before
+
+
+def test_a_moved_folder_regrades_nothing(cohort: Path) -> None:
+    (cohort.parent / "archive" / "ann").rename(cohort.parent / "archive" / "moved")
+    assert again(cohort) == 0
+    assert sorted(rows(cohort).values()) == ["excluded", "graded", "graded", "graded"]  # type: ignore[type-var]
+
+
+def test_a_study_that_left_is_marked_and_kept_and_its_return_regrades_nothing(cohort: Path) -> None:
+    levels = read_table(cohort, "levels")
+    (cohort.parent / "archive" / "ann").rename(cohort.parent / "ann")
+    assert again(cohort) == 0
+    assert list(rows(cohort).values()).count("gone") == 1
+    assert read_table(cohort, "levels") == levels
+    (cohort.parent / "ann").rename(cohort.parent / "archive" / "ann")
+    assert again(cohort) == 0
+    assert "gone" not in rows(cohort).values() and read_table(cohort, "levels") == levels
+
+
+@pytest.mark.parametrize(
+    ("config", "studies"),
+    [
+        ("[levels]\nslices = 5\n", 3),
+        ("[pair]\noverlap_reject = 0.8\n", 3),
+        ("[run]\nshard_size = 1\nstudy_time_limit_s = 60.0\nstudy_memory_limit_mb = 2048\n", 0),
+        ("[levels]\nslices = 3\n", 0),
+    ],
+)
+def test_a_setting_regrades_everything_where_it_can_change_a_grade(cohort: Path, config: str, studies: int) -> None:
+    assert again(cohort, config) == studies
+
+
+@pytest.mark.parametrize(("part", "studies"), [("calibration", 3), ("limits", 0)])
+def test_a_new_model_regrades_everything_and_a_new_word_in_its_card_nothing(
+    cohort: Path, part: str, studies: int
+) -> None:
+    folder = cohort.parent / "mine"
+    folder.mkdir()
+    shutil.copy(SHIPPED / "classifier.safetensors", folder)
+    card = json.loads((SHIPPED / "classifier.json").read_text(encoding="utf-8"))
+    card[part] = {"changed": card.get(part)}
+    (folder / "classifier.json").write_text(json.dumps(card), encoding="utf-8")
+    assert again(cohort, f'classifier = "{folder}/classifier.safetensors"\n') == studies
+
+
+def test_a_second_visit_is_dated_from_the_first_and_its_change_counted(cohort: Path) -> None:
+    later = study(patient="bob", study="a year later")
+    for slice_ in later:
+        slice_.StudyDate = "20210301"
+    write(later, cohort.parent / "archive" / "later")
+    assert again(cohort) == 1
+    opened = modic.open(cohort)
+    assert sorted(opened.studies["days_since_first_study"]) == [0, 0, 0, 0, 424]
+    changes = opened.sql(statements("cohort")["change_between_studies"]).df()
+    assert changes["level"].tolist() == list(LEVELS)
+    assert set(changes[["mc_before", "mc_after", "n", "median_days_between"]].apply(tuple, axis=1)) == {(2, 2, 1, 424)}

@@ -1,0 +1,330 @@
+"""The cases of the report: outliers first, and the page in a real browser, also with hostile headers."""
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from browser import chromium, opened
+from made_cases import pictures
+from made_cohort import RUN, as_tables, key, make_rows
+from made_cohort import study as made_study
+from modic.cases.outliers import _study, flags_of, gather_cases, odd_acquisition, rank
+from modic.records import LEVELS
+from modic.report.page import write_report
+from modic.tables.store import publish
+
+HOSTILE = "</script><script>window.pwned=1</script><img src=x onerror=window.pwned=2>\u2028"
+STUDIES = 230
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Many studies, one scanner with a hostile name; two studies have pictures."""
+    root = tmp_path_factory.mktemp("cohort")
+    rows = make_rows(graded=STUDIES)
+    for row in rows["studies"]:
+        if row["scanner_model"] == "Aera":
+            row["scanner_model"] = HOSTILE
+    next(row for row in rows["levels"] if row["study_key"] == key("s", 1) and row["level"] == "L4/L5")[
+        "slice_disagreement"
+    ] = 0.8
+    publish(root, as_tables(rows), RUN)
+    pictures(root, 0)
+    pictures(root, 1)
+    write_report(root)
+    return root
+
+
+def study(**more: Any) -> dict[str, Any]:
+    return {**made_study(1), "warnings": None, "t1": {}, "t2": {}, **more}
+
+
+def level(name: str = "L4/L5", **more: Any) -> dict[str, Any]:
+    fine = {"status": "graded", "abstained": False, "level_score": 0.9, "slice_disagreement": 0.1}
+    return {"level": name, **fine, **more}
+
+
+def kinds(*arguments: Any) -> list[str]:
+    return [kind for kind, _, _ in flags_of(*arguments)]
+
+
+def test_what_makes_a_study_an_outlier() -> None:
+    fine: dict[str, Any] = {"levels": {}}
+    assert kinds(study(), [level()], fine) == []
+    assert kinds(study(level_numbering="uncertain"), [level()], fine) == ["numbering"]
+    assert kinds(study(), [level(abstained=True)], fine) == ["abstained"]
+    assert kinds(study(), [level(slice_disagreement=0.7)], fine) == ["slices"]
+    assert kinds(study(), [level(slice_disagreement=0.69)], fine) == []
+    assert kinds(study(), [level(slice_disagreement=None)], fine) == []
+    assert kinds(study(), [level(level_score=0.59)], fine) == ["score"]
+    assert kinds(study(warnings="T2: slice spacing varies by 3 %"), [level()], fine) == ["acquisition"]
+    assert kinds(study(warnings="no pictures: ValueError in pictures.py:3"), [level()], None) == ["pictures"]
+    bad = level(abstained=True, level_score=0.1, slice_disagreement=1.0)
+    assert kinds(study(level_numbering="uncertain", overlap_fraction=0.9), [bad], fine) == [
+        "numbering",
+        "abstained",
+        "slices",
+        "score",
+        "acquisition",
+    ]
+    assert kinds(study(status="failed"), [], None) == []
+
+
+def test_odd_acquisitions_are_said_with_their_number() -> None:
+    coarse = {"pixel_spacing_row_mm": 1.3, "pixel_spacing_column_mm": 0.9, "slice_spacing_mm": 6.5, "n_slices": 8}
+    assert odd_acquisition(study(t2=coarse, overlap_fraction=0.95)) == [
+        "T2 in-plane spacing 1.30 mm", "T2 slice spacing 6.5 mm", "T2 only 8 slices", "T1 covers 95% of T2",
+    ]  # fmt: skip
+    assert odd_acquisition(study(t1={"n_slices": 9, "slice_spacing_mm": 6.0}, t2=None)) == []
+
+
+def test_the_worst_come_first() -> None:
+    def ranked(kind: str, by: float) -> Any:
+        return rank([(kind, by, "")], study())
+
+    order = [ranked("numbering", 0.9), ranked("numbering", 0.1), ranked("abstained", 6), ranked("slices", 0.9)]
+    order += [rank([], study(status=status)) for status in ("failed", "graded", "excluded")]
+    assert order == sorted(order)
+
+
+def test_every_study_is_there_once(cohort: Path) -> None:
+    text = (cohort / "runs" / RUN / "report.html").read_text(encoding="utf-8")
+    data = json.loads(text.split('id="cases-data">')[1].split("</script>")[0])
+    assert sorted(one["key"] for one in data["studies"]) == sorted(key("s", n) for n in range(STUDIES + 3))
+    with_pictures = [one for one in data["studies"] if "path" in one]
+    assert [one["path"] for one in with_pictures] == [f"../{RUN}/cases/{key('s', n)}" for n in (0, 1)]
+    assert gather_cases(cohort, [], [])["studies"] == []
+
+
+def test_a_study_keeps_the_pictures_of_the_run_that_graded_it(cohort: Path) -> None:
+    earlier = made_study(0, run_id="20250101T000000Z-0000")
+    folder = cohort / "runs" / earlier["run_id"] / "cases" / earlier["study_key"]
+    folder.mkdir(parents=True)
+    (folder / "case.json").write_text('{"size": [4, 3], "slices": 5, "levels": {}}')
+    (one,) = gather_cases(cohort, [{**earlier, "warnings": None, "t1": {}, "t2": {}}], [])["studies"]
+    assert one["path"] == f"../20250101T000000Z-0000/cases/{key('s', 0)}" and one["size"] == [4, 3]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium() as found:
+        yield found
+
+
+@pytest.fixture
+def page(browser: Any, cohort: Path) -> Iterator[Any]:
+    found, trouble = opened(browser, cohort / "runs" / RUN / "report.html")
+    yield found
+    assert found.evaluate("window.pwned") is None
+    assert trouble == []
+    found.evaluate("localStorage.clear()")
+    found.close()
+
+
+def count(page: Any) -> str:
+    return str(page.inner_text(".pager span"))
+
+
+def test_names_from_headers_are_shown_and_not_run(page: Any) -> None:
+    assert "<script>window.pwned=1</script>" in page.inner_text("#filter-scanner")
+    page.select_option("#filter-scanner", label=page.inner_text("#filter-scanner option >> nth=-1"))
+    assert "of" in count(page)
+
+
+def test_a_script_that_got_into_the_page_would_not_run(browser: Any, cohort: Path) -> None:
+    whole = cohort / "runs" / RUN / "report.html"
+    broken = whole.with_name("injected.html")
+    broken.write_text(whole.read_text(encoding="utf-8").replace("<h2>Cases</h2>", f"<h2>Cases</h2>{HOSTILE}"), "utf-8")
+    found, trouble = opened(browser, broken)
+    assert found.evaluate("window.pwned") is None
+    assert any("Content Security Policy" in line for line in trouble)
+    found.close()
+    broken.unlink()
+
+
+def test_pictures_are_loaded_only_of_the_study_that_is_looked_at(page: Any) -> None:
+    assert page.inner_text(".cases h3") == key("s", 0)
+    page.locator(".cases canvas").nth(9).wait_for()
+    page.wait_for_timeout(300)
+    names = page.evaluate("performance.getEntriesByType('resource').map((entry) => entry.name)")
+    assert len(names) <= 8
+    assert page.evaluate("[...document.querySelectorAll('.cases svg image')].map((i) => i.getBBox().width)") == [
+        448,
+        448,
+    ]
+    painted = (
+        "(c) => { try { c.getContext('2d').getImageData(0, 0, 1, 1); return 'blank'; } catch { return 'drawn'; } }"
+    )
+    assert set(page.eval_on_selector_all(".cases .tiles canvas", f"(all) => all.map({painted})")) == {"drawn"}
+
+
+def test_filters_by_status_level_grade_confidence_scanner_and_kind(page: Any) -> None:
+    assert count(page) == f"1–100 of {STUDIES + 3}"
+    page.select_option("#filter-status", "failed")
+    assert count(page) == "1–1 of 1" and "study.worker_died" in page.inner_text(".view")
+    page.select_option("#filter-status", "graded")
+    page.select_option("#filter-level", "T12/L1")
+    page.select_option("#filter-grade", "MC1")
+    assert count(page) == "none"
+    page.select_option("#filter-level", "L4/L5")
+    rows = [row for n in range(STUDIES) for row in make_rows_of(n) if row["level"] == "L4/L5" and row["mc"] == 1]
+    assert count(page).endswith(f"of {len(rows)}")
+    assert "on" in page.get_attribute(".cases tr.level:has-text('L4/L5')", "class")
+    page.select_option("#filter-confidence", "0.8")
+    assert count(page) == "none"
+    page.select_option("#filter-confidence", "0.9")
+    assert count(page).endswith(f"of {len(rows)}")
+    for name in ("status", "level", "grade", "confidence"):
+        page.select_option(f"#filter-{name}", "")
+    page.select_option("#filter-kind", "slices")
+    assert count(page) == "1–1 of 1" and page.inner_text(".cases h3") == key("s", 1)
+    assert "slices disagree at L4/L5" in page.inner_text(".view") and "80 %" in page.inner_text(".cases tr.on")
+
+
+def make_rows_of(number: int) -> list[dict[str, Any]]:
+    from made_cohort import levels
+
+    return [row | {"mc": row.get("mc")} for row in levels(number)]
+
+
+def test_keys_move_and_judge_and_the_export_says_so(page: Any, cohort: Path) -> None:
+    page.focus("#cases")
+    page.keyboard.press("j")
+    second = page.inner_text(".cases h3")
+    assert second != key("s", 0)
+    page.keyboard.press("k")
+    assert page.inner_text(".cases h3") == key("s", 0)
+    start = page.inner_text(".cases tr.on td:first-child")
+    page.keyboard.press("ArrowDown")
+    chosen = page.inner_text(".cases tr.on td:first-child")
+    assert LEVELS.index(chosen) == LEVELS.index(start) + 1
+    page.keyboard.press("2")
+    page.keyboard.press("t")
+    page.keyboard.type('=a "strange" spot, j')
+    page.keyboard.press("Enter")
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("a")
+    page.fill("#reader", "AB")
+    page.reload()
+    page.wait_for_selector(".cases .done")
+    assert "2 verdicts kept" in page.inner_text("#kept")
+    page.fill("#reader", "AB")
+    with page.expect_download() as download:
+        page.click("#export")
+    rows = list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text(encoding="utf-8"))))
+    said = {row["level"]: row for row in rows}
+    assert set(said) == {start, chosen} and {row["study_key"] for row in rows} == {key("s", 0)}
+    assert (said[chosen]["mc"], said[chosen]["verdict"]) == ("2", "mc2")
+    assert said[chosen]["note"] == '\'=a "strange" spot, j'
+    assert (said[start]["verdict"], said[start]["mc"], said[start]["reader"]) == ("agree", "1", "AB")
+    assert {row["blind"] for row in rows} == {"no"}
+
+
+def test_a_verdict_is_taken_back_by_giving_it_again(page: Any) -> None:
+    page.click("[data-verdict=unusable]")
+    assert "1 verdicts" in page.inner_text("#kept")
+    page.keyboard.press("u")
+    assert "0 verdicts" in page.inner_text("#kept")
+
+
+def test_a_click_that_ends_a_note_still_counts(page: Any) -> None:
+    page.focus("#cases")
+    page.keyboard.press("t")
+    page.keyboard.type("Schmorl")
+    page.click("[data-verdict=mc1]")
+    assert "on" in page.get_attribute("[data-verdict=mc1]", "class")
+    assert page.input_value("#note") == "Schmorl"
+
+
+def test_each_reader_exports_what_that_reader_said(page: Any) -> None:
+    page.fill("#reader", "AB")
+    page.click("[data-verdict=mc1]")  # the click that ends the initials counts
+    page.reload()
+    page.locator("#kept", has_text="1 verdicts of AB").wait_for()
+    assert page.input_value("#reader") == "AB"
+    page.fill("#reader", "CD")
+    page.click(".pager span")
+    assert "0 verdicts of CD" in page.inner_text("#kept") and page.query_selector(".cases .done") is None
+    page.click("[data-verdict=mc2]")
+    said = {}
+    for reader in ("CD", "AB"):
+        page.fill("#reader", reader)
+        with page.expect_download() as download:
+            page.click("#export")
+        (row,) = csv.DictReader(io.StringIO(Path(download.value.path()).read_text(encoding="utf-8")))
+        said[row["reader"]] = row["mc"]
+    assert said == {"AB": "1", "CD": "2"}
+
+
+def test_agreement_without_pictures_is_with_the_grade(page: Any) -> None:
+    for number in (40, 41):  # nothing but rows is left of them
+        page.evaluate(f"location.hash = '{key('s', number)}'")
+        page.locator(".cases h3", has_text=key("s", number)).wait_for()
+        assert "no pictures" in page.inner_text(".view")
+        for key_ in ("a", "ArrowUp", "a"):
+            page.keyboard.press(key_)
+    with page.expect_download() as download:
+        page.click("#export")
+    rows = list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text(encoding="utf-8"))))
+    graded = {(row["study_key"], row["level"]): row for number in (40, 41) for row in make_rows_of(number)}
+    assert len(rows) == 4
+    for row in rows:
+        of = graded[row["study_key"], row["level"]]
+        assert row["mc"] == str(max(range(3), key=lambda k: of[f"p_mc{k}"]) if of["mc"] is None else of["mc"])
+
+
+def test_two_pages_at_once_keep_the_verdicts_of_both(page: Any) -> None:
+    with page.expect_popup() as popup:
+        page.evaluate("void window.open(location.href)")
+    other = popup.value
+    other.locator(".cases h3").wait_for()
+    page.focus("#cases")
+    for key_ in ("j", "1"):
+        page.keyboard.press(key_)
+    other.click("[data-verdict=mc2]")
+    other.close()
+    page.reload()
+    page.locator("#kept", has_text="2 verdicts").wait_for()
+
+
+def test_the_page_is_moved_through_before_anything_was_clicked(page: Any) -> None:
+    for key_ in ("2", "j"):  # from elsewhere on the page nothing is judged
+        page.keyboard.press(key_)
+    assert page.inner_text(".cases h3") != key("s", 0) and "0 verdicts" in page.inner_text("#kept")
+    page.keyboard.press("2")
+    assert "1 verdicts" in page.inner_text("#kept")
+
+
+def test_a_link_leads_to_its_study(browser: Any, cohort: Path) -> None:
+    found = browser.new_page()
+    found.goto((cohort / "runs" / RUN / "report.html").as_uri() + f"#{key('s', 33)}")
+    found.wait_for_selector(".cases .view")
+    assert found.inner_text(".cases h3") == key("s", 33)
+    found.close()
+
+
+def test_a_list_and_the_head_of_the_page_lead_to_the_cases(page: Any) -> None:
+    page.click("nav >> text=Studies to look at")
+    page.click(f"a[href='#{key('s', 1)}'] >> nth=0")
+    page.locator(".cases h3", has_text=key("s", 1)).wait_for()
+    targets = page.eval_on_selector_all("nav a", "(all) => all.map((a) => a.getAttribute('href').slice(1))")
+    assert "cases" in targets and all(page.query_selector(f"#{name}") for name in targets)
+    page.click("nav >> text=Cases")
+    assert page.inner_text(".cases h3") == key("s", 1)
+    page.select_option("#filter-status", "excluded")  # hides it
+    for _ in range(2):  # the second time the address stays the same
+        page.click(f"a[href='#{key('s', 1)}'] >> nth=0")
+        page.locator(".cases h3", has_text=key("s", 1)).wait_for()
+        page.focus("#cases")
+        page.keyboard.press("j")
+    assert page.input_value("#filter-status") == ""
+
+
+def test_the_oldest_are_shown_as_90_or_older() -> None:
+    assert _study(study(age_years=90), [], None, [])["about"].startswith("90 y or older, ")
+    assert _study(study(age_years=89), [], None, [])["about"].startswith("89 y, ")

@@ -1,0 +1,322 @@
+"""Readers: the sample, their pages in a real browser, and what `modic validate` makes of what they send back."""
+
+import csv
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from browser import chromium, opened
+from made_cases import pictures
+from made_cohort import RUN, as_tables, key, levels, make_rows
+from modic.cli.main import main
+from modic.errors import UsageError
+from modic.reader_study.readings import read_readings, sample_path
+from modic.reader_study.sample import allocate, draw, review
+from modic.reader_study.validation import READINGS, validate
+from modic.records import LEVELS
+from modic.run.manifest import LINKS
+from modic.statistics import metric_tables
+from modic.statistics.metrics import grade_metrics, kappas
+from modic.tables.store import publish
+
+GRADED = 24
+
+
+@pytest.fixture(autouse=True)
+def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metric_tables, "DRAWS", 30)
+
+
+@pytest.fixture(scope="module")
+def drawn_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("pictures")
+    for number in range(GRADED - 1):
+        pictures(root, number)
+    return root / "runs"
+
+
+@pytest.fixture
+def cohort(tmp_path: Path, drawn_pictures: Path) -> Path:
+    """Published tables; all graded studies but the last have pictures; links as a run writes them."""
+    root = tmp_path / "cohort"
+    publish(root, as_tables(make_rows(graded=GRADED)), RUN)
+    (root / "runs").symlink_to(drawn_pictures)
+    (root / "private").mkdir()
+    links = [
+        {
+            "study_key": key("s", n),
+            "patient_key": key("p", n // 2),
+            "PatientID": f"P{n // 2}",
+            "StudyInstanceUID": f"1.2.{n}",
+        }
+        for n in range(GRADED + 3)
+    ]
+    pq.write_table(pa.Table.from_pylist(links, schema=LINKS), root / "private" / "links.parquet")
+    return root
+
+
+def said(number: int) -> list[dict[str, Any]]:
+    """The graded levels of one study."""
+    return [row for row in levels(number) if row["status"] == "graded"]
+
+
+def write_csv(path: Path, rows: list[dict[str, Any]]) -> Path:
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, names)
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def readings(
+    reader: str, grade: Callable[[dict[str, Any]], Any], studies: range = range(GRADED)
+) -> list[dict[str, Any]]:
+    return [
+        {"study_key": key("s", n), "level": row["level"], "mc": grade(row), "reader": reader}
+        for n in studies
+        for row in said(n)
+    ]
+
+
+def likely(row: dict[str, Any]) -> int:
+    return int(np.argmax([row[f"p_mc{k}"] for k in range(3)]))
+
+
+# --- the sample -------------------------------------------------------------------------------------------------------
+
+
+def test_strata_give_equally_or_all_they_have() -> None:
+    assert allocate({"a": 100, "b": 100, "c": 2}, 12) == {"a": 5, "b": 5, "c": 2}
+    assert allocate({"a": 3, "b": 1}, 99) == {"a": 3, "b": 1}
+    assert allocate({"a": 9, "b": 9}, 5) == {"a": 3, "b": 2}
+
+
+def disc(number: int, level: str, mc: int | None) -> dict[str, Any]:
+    return {"study_key": f"s_{number}", "level": level, "mc": mc}
+
+
+def test_weights_take_the_sample_back_to_the_cohort() -> None:
+    discs = [disc(n, level, 1 if n % 10 == 0 else 0) for n in range(50) for level in LEVELS]
+    sample = draw(discs, 60, ["level", "grade"], 0)
+    assert len(sample) == 60 and sum(one["weight"] for one in sample) == pytest.approx(300)
+    assert Counter(one["mc"] for one in sample) == {0: 30, 1: 30}
+    assert sum(one["weight"] for one in sample if one["mc"] == 1) == pytest.approx(30)
+    assert draw(list(reversed(discs)), 60, ["level", "grade"], 0) == sample
+    assert draw(discs, 60, ["level", "grade"], 1) != sample
+    with pytest.raises(UsageError, match="12 strata"):
+        draw(discs, 11, ["level", "grade"], 0)
+
+
+def test_the_readers_folder_says_nothing_of_the_model(cohort: Path, tmp_path: Path) -> None:
+    drawn = review(cohort, tmp_path / "out", sample=40, by=["level", "grade"], readers=2)
+    assert drawn.without_pictures == len(said(GRADED - 1))
+    assert {path.name for path in (tmp_path / "out").rglob("*.webp")} == {"t1.webp", "t2.webp", "regions.webp"}
+    assert {path.suffix for path in (tmp_path / "out").rglob("*") if path.is_file()} == {".html", ".webp"}
+    pages = [page.read_text(encoding="utf-8") for page in drawn.pages]
+    data = [json.loads(page.split('id="cases-data">')[1].split("</script>")[0]) for page in pages]
+    for one in data:
+        assert set(one) == {"mode", "levels", "reader", "sample", "studies"}
+        assert all(set(item) == {"key", "path", "size", "slices", "levels"} for item in one["studies"])
+        assert all(set(level or {}) <= {"box"} for item in one["studies"] for level in item["levels"])
+    orders = [[(item["key"], str(item["levels"])) for item in one["studies"]] for one in data]
+    assert orders[0] != orders[1] and sorted(orders[0]) == sorted(orders[1])
+    sample = pq.read_table(sample_path(cohort, drawn.sample_id), partitioning=None).to_pylist()
+    assert sum(row["weight"] for row in sample) == pytest.approx(sum(len(said(n)) for n in range(GRADED - 1)))
+    assert len(sample) == 40 and all(row["weight"] == row["n_stratum"] / row["n_drawn"] for row in sample)
+
+
+def test_a_wrong_review_is_refused_in_one_line(
+    cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "x").touch()
+    for more, message in (
+        (["--by", "vendor", "--out", str(tmp_path / "a")], "drawn by level, grade"),
+        (["--out", str(tmp_path / "full")], "not an empty folder"),
+        (["--sample", "3", "--out", str(tmp_path / "b")], "strata"),
+    ):
+        assert main(["review", str(cohort), *more]) == 2
+        assert message in capsys.readouterr().err
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def test_reading_in_a_browser_from_the_first_disc_to_the_table(cohort: Path, tmp_path: Path) -> None:
+    """Keys alone grade every disc; the export goes through `modic validate`, with the sample's weights."""
+    assert main(["review", str(cohort), "--sample", "30", "--readers", "1", "--out", str(tmp_path / "out")]) == 0
+    with chromium() as browser:
+        page, trouble = opened(browser, tmp_path / "out" / "reader-1.html")
+        assert page.locator(".items li").count() == 30
+        assert "MC" not in page.inner_text(".view h3") and page.locator(".view table").count() == 0
+        page.locator(".tiles canvas").nth(9).wait_for()
+        for number in range(30):
+            page.keyboard.press("w" if number == 3 else str(number % 3))
+        page.locator(".items .done").nth(29).wait_for()
+        with page.expect_download() as download:
+            page.click("#export")
+        download.value.save_as(tmp_path / "reader-1.csv")
+        assert trouble == []
+    assert main(["validate", str(cohort), "--labels", str(tmp_path / "reader-1.csv")]) == 0
+    rows = pq.read_table(cohort / "validation" / "readings.parquet", partitioning=None).to_pylist()
+    assert len(rows) == 30 and all(row["blind"] for row in rows) and {row["reader"] for row in rows} == {"reader-1"}
+    assert sum(row["weight"] for row in rows) == pytest.approx(sum(len(said(n)) for n in range(GRADED - 1)))
+    assert [row["verdict"] for row in rows if row["truth"] is None] == ["wrong level"]
+
+
+# --- labels -----------------------------------------------------------------------------------------------------------
+
+
+def test_studies_are_found_by_key_uid_or_patient(cohort: Path, tmp_path: Path) -> None:
+    by_uid = write_csv(tmp_path / "uid.csv", [{"study_uid": "1.2.4", "level": "L5S1", "mc": 1}])
+    (found,) = read_readings(cohort, [by_uid]).rows
+    assert (found.study_key, found.level, found.reader, found.weight) == (key("s", 4), "L5/S1", "uid", 1.0)
+    last = write_csv(tmp_path / "id.csv", [{"patient_id": "P12", "level": "L4/5", "mc": 1}, *readings("x", likely)[:1]])
+    assert read_readings(cohort, [last]).not_graded == 1  # its studies are not graded
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"study_key": "s_none", "level": "L4/L5", "mc": 0}, "line 2: .* has no study of this study_key"),
+        ({"study_key": key("s", 1), "level": "L4", "mc": 0}, "line 2: level 'L4' is none"),
+        ({"study_key": key("s", 1), "level": "L4/L5", "mc": 4}, "line 2: mc is 4; give 0, 1, 2, 3 or blank"),
+        ({"study_key": key("s", 1), "level": "L4/L5", "mc": "two"}, "line 2: mc is 'two'"),
+        ({"patient_id": "P3", "level": "L4/L5", "mc": 0}, "2 graded studies; tell them apart by study_uid"),
+        ({"study_uid": "9.9", "level": "L4/L5", "mc": 0}, "no study of this study_uid"),
+        ({"study_key": key("s", 1), "level": "L4/L5", "mc": 0, "sample_id": "../x"}, "knows no sample"),
+        ({"study_key": key("s", 1), "level": "L4/L5", "mc": 3}, "no graded disc of this cohort has a grade"),
+        ({"study_key": "", "level": "L4/L5", "mc": 3}, "none of study_key, study_uid, patient_id is given"),
+        ({"study_key": key("s", 1), "level": "L4/L5", "modic": 0}, "labels.csv has no column mc"),
+        ({"level": "L4/L5", "mc": 0}, "needs the columns study_key or study_uid or patient_id"),
+    ],
+)
+def test_what_is_wrong_in_a_label_is_named(cohort: Path, tmp_path: Path, row: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        read_readings(cohort, [write_csv(tmp_path / "labels.csv", [row])])
+
+
+def test_a_reader_reads_a_disc_once(cohort: Path, tmp_path: Path) -> None:
+    row = {"study_key": key("s", 1), "level": "L4/L5", "mc": 0, "reader": "A"}
+    files = [write_csv(tmp_path / name, [row]) for name in ("a.csv", "b.csv")]
+    with pytest.raises(UsageError, match=r"b.csv line 2 and .*a.csv line 2 are both L4/L5"):
+        read_readings(cohort, files)
+
+
+# --- numbers ----------------------------------------------------------------------------------------------------------
+
+
+def numbers(folder: Path, group: str, condition: str) -> dict[tuple[str, str], tuple[float, float, float, int]]:
+    rows = pq.read_table(folder / "metrics.parquet", partitioning=None).to_pylist()
+    return {
+        (row["metric"], row["which"]): (row["value"], row["low"], row["high"], row["n"])
+        for row in rows
+        if (row["group"], row["condition"]) == (group, condition)
+    }
+
+
+def test_a_reader_who_says_what_the_model_says_is_the_model(cohort: Path, tmp_path: Path) -> None:
+    validate(cohort, [write_csv(tmp_path / "a.csv", readings("A", likely))], tmp_path / "out")
+    found = numbers(tmp_path / "out", "all readers", "most probable grade")
+    for metric in (("sensitivity", "MC1"), ("specificity", "MC2"), ("balanced accuracy", "all"), ("F1", "macro"),
+                   ("Cohen's kappa", "all"), ("Cohen's kappa", "quadratic weights")):  # fmt: skip
+        assert found[metric][:3] == (1.0, 1.0, 1.0)
+    discs = [row for n in range(GRADED) for row in said(n)]
+    assert found["abstained", "all"][0] == pytest.approx(np.mean([row["abstained"] for row in discs]))
+    assert found["calibration error", "all"][0] == pytest.approx(0.2, abs=1e-6)  # it says 0.8 and is always right
+    text = (tmp_path / "out" / "validation.md").read_text(encoding="utf-8")
+    assert "F1 of a type is 2 TP / (2 TP + FP + FN)" in text and f"only {GRADED // 2} patients" in text
+
+
+def test_numbers_are_those_of_the_confusion_matrix_with_its_weights(cohort: Path, tmp_path: Path) -> None:
+    drawn = review(cohort, tmp_path / "pages", sample=60, by=["grade"], readers=1)
+    sample = pq.read_table(sample_path(cohort, drawn.sample_id), partitioning=None).to_pylist()
+    rng = np.random.default_rng(0)
+    rows = [
+        {"study_key": s["study_key"], "level": s["level"], "mc": int(rng.integers(3)), "sample_id": drawn.sample_id}
+        for s in sample
+    ]
+    validate(cohort, [write_csv(tmp_path / "r.csv", rows)], tmp_path / "out")
+    cells = pq.read_table(tmp_path / "out" / "confusion.parquet", partitioning=None).to_pylist()
+    table = {(cell["truth"], cell["predicted"]): cell for cell in cells}
+    assert len(cells) == 12 and sum(cell["n"] for cell in cells) == 60
+    assert sum(cell["weight"] for cell in cells) == pytest.approx(sum(len(said(n)) for n in range(GRADED - 1)))
+    decided = {k: sum(table[k, predicted]["weight"] for predicted in range(3)) for k in range(3)}
+    found = numbers(tmp_path / "out", "all readers", "where a grade was given")
+    for k in range(3):
+        assert found["sensitivity", f"MC{k}"][0] == pytest.approx(table[k, k]["weight"] / decided[k])
+        assert (
+            found["sensitivity", f"MC{k}"][1] <= found["sensitivity", f"MC{k}"][0] <= found["sensitivity", f"MC{k}"][2]
+        )
+    every = numbers(tmp_path / "out", "all readers", "most probable grade")
+    assert every["sensitivity", "MC1"][0] != pytest.approx(
+        sum(row["mc"] == 1 and s["stratum"] == "MC1" for row, s in zip(rows, sample, strict=True))
+        / sum(row["mc"] == 1 for row in rows)
+    )
+
+
+def test_two_readers_share_a_disc_and_are_compared(cohort: Path, tmp_path: Path) -> None:
+    second = readings("B", lambda row: 2 if row["level"] == "L4/L5" else likely(row), range(12))
+    files = [write_csv(tmp_path / "a.csv", readings("A", likely)), write_csv(tmp_path / "b.csv", second)]
+    validate(cohort, files, tmp_path / "out")
+    a, b = (
+        np.array([f(row) for n in range(12) for row in said(n)])
+        for f in (likely, lambda r: 2 if r["level"] == "L4/L5" else likely(r))
+    )
+    found = numbers(tmp_path / "out", "readers A and B", "between readers")
+    for name, value in kappas(a, b).items():
+        assert found[name][0] == pytest.approx(value)
+    assert found["same grade", "all"][0] == pytest.approx((a == b).mean()) and found["same grade", "all"][3] == len(a)
+    agreed = numbers(tmp_path / "out", "discs on which all readers agree", "most probable grade")
+    assert agreed["sensitivity", "MC2"][0] == 1.0
+    both = numbers(tmp_path / "out", "all readers", "most probable grade")
+    assert numbers(tmp_path / "out", "reader A", "most probable grade")["F1", "macro"][0] == 1.0
+    assert numbers(tmp_path / "out", "reader B", "most probable grade")["F1", "macro"][0] < both["F1", "macro"][0] < 1.0
+    cells = pq.read_table(tmp_path / "out" / "confusion.parquet", partitioning=None).to_pylist()
+    assert sum(cell["n"] for cell in cells) == len(readings("A", likely)) + len(second)
+    assert sum(cell["weight"] for cell in cells) == pytest.approx(len(readings("A", likely)))
+
+
+def test_what_was_read_with_the_grade_in_sight_is_said(cohort: Path, tmp_path: Path) -> None:
+    rows = [row | {"blind": "no", "verdict": "agree"} for row in readings("A", likely)]
+    validate(cohort, [write_csv(tmp_path / "v.csv", rows)], tmp_path / "out")
+    assert "model's grade in sight" in (tmp_path / "out" / "validation.md").read_text(encoding="utf-8")
+
+
+def test_the_command_prints_what_it_found_and_where(cohort: Path, tmp_path: Path, capsys: Any) -> None:
+    labels = write_csv(tmp_path / "a.csv", readings("A", likely))
+    assert main(["validate", str(cohort), "--labels", str(labels)]) == 0
+    out = capsys.readouterr().out
+    assert "all readers: most probable grade" in out and "validation.md" in out
+    assert "wrong level" not in out  # nobody was asked
+    assert (cohort / "validation" / "confusion.parquet").is_file()
+
+
+def test_every_column_of_the_readings_is_described(cohort: Path, tmp_path: Path) -> None:
+    rows = readings("A", likely)
+    rows = [row | {"verdict": f"mc{row['mc']}"} for row in rows]
+    rows[0] |= {"mc": "", "verdict": "unusable"}
+    validate(cohort, [write_csv(tmp_path / "v.csv", rows)], tmp_path / "out")
+    table = pq.read_table(tmp_path / "out" / "readings.parquet", partitioning=None)
+    assert table.column_names == list(READINGS) and all(field.metadata[b"description"] for field in table.schema)
+    assert table["truth"].null_count == 1
+    assert table["predicted"].null_count == sum(row["abstained"] for n in range(GRADED) for row in said(n))
+    assert numbers(tmp_path / "out", "all readers", "verdicts")["unusable", "all"][0] == pytest.approx(1 / len(rows))
+
+
+def test_a_weight_of_two_is_a_disc_read_twice() -> None:
+    rng = np.random.default_rng(1)
+    labels, p = rng.integers(0, 3, 40), rng.dirichlet(np.ones(3), 40)
+    weights = rng.integers(1, 4, 40)
+    weighted, repeated = grade_metrics(p, labels, weights), grade_metrics(p.repeat(weights, 0), labels.repeat(weights))
+    assert weighted.keys() == repeated.keys()
+    for name, value in weighted.items():
+        assert value == pytest.approx(repeated[name])

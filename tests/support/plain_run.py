@@ -1,0 +1,32 @@
+"""A whole run in one process, without Prefect, Dask, networks and report: the steps of flows/nightly.py in turn."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fake_worker import without_networks
+from modic.run import plan, prepare, publish, survey, worker
+
+
+def plain_run(
+    archive: Path, cohort: Path, *, config: str = "", meanwhile: Callable[[prepare.Run], None] | None = None
+) -> publish.Summary:
+    """One run; `meanwhile` is called once the shards are cut and before they are graded."""
+    run = prepare.prepare(str(archive), str(cohort), config=config, device="cpu")
+    with run.cohort.lock():
+        found = survey.find_studies(run)
+        shards = plan.cut_shards(run, found, workers=2)
+        if meanwhile:
+            meanwhile(run)
+        for shard in shards:
+            worker.grade_shard(str(run.cohort.root), run.run_id, shard.id, run.device)
+        return publish.publish(run, found)
+
+
+def in_process(ready: Any, *arguments: str) -> None:
+    """Target of a process that a test kills: says when it begins, since starting takes longer than the work."""
+    without_networks()
+    ready.set()
+    plain_run(Path(arguments[0]), Path(arguments[1]), config=arguments[2])
+    os._exit(0)

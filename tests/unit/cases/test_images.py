@@ -1,0 +1,239 @@
+"""Pictures for people: what they show, where the classifier saw its grade, and that they cost no grade."""
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from lesions import MIDDLE, Spine, spine
+from modic import pipeline
+from modic.cases import images
+from modic.cases.images import MAP_TILE, MOST_BYTES, TILE, shares, spine_direction, write_case
+from modic.grading.classify import grade_regions
+from modic.grading.saliency import Evidence, explain, seen_by
+from modic.imaging.normalize import normalize
+from modic.imaging.regions import cut_regions
+from modic.imaging.volume import Volume
+from modic.models.classifier import build_classifier
+from modic.models.weights import Model, load_classifier
+from modic.records import LEVELS, Grade, Region
+
+FILES = ["case.json", "maps.webp", "regions.webp", "t1.webp", "t2.webp"]
+DOWN = np.array([0.0, 1.0])
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Model:
+    return load_classifier()
+
+
+def cut(one: Spine, model: Model) -> tuple[list[Any], list[Region]]:
+    """Regions as cut, and normalized."""
+    preprocessing = model.card["preprocessing"]
+    regions = cut_regions(one.t1, one.t2, one.levels, preprocessing=preprocessing)
+    return regions, [normalize(r, method=preprocessing["normalization"]) for r in regions if isinstance(r, Region)]
+
+
+def draw(folder: Path, one: Spine, model: Model) -> dict[str, Any]:
+    raw, regions = cut(one, model)
+    evidence = explain(regions, grade_regions(regions, classifier=model), classifier=model)
+    return json.loads(write_case(folder, one.t1, one.t2, one.levels, raw, evidence, region_scale=1.25).read_bytes())
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory: pytest.TempPathFactory, shipped: Model) -> tuple[Path, dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("case") / "s_1"
+    return folder, draw(folder, spine(7003), shipped)
+
+
+def test_a_study_is_small_and_complete_and_the_same_bytes_again(
+    case: tuple[Path, dict[str, Any]], shipped: Model, tmp_path: Path
+) -> None:
+    folder, said = case
+    assert sorted(path.name for path in folder.iterdir()) == FILES
+    assert sum(path.stat().st_size for path in folder.iterdir()) <= MOST_BYTES
+    assert draw(tmp_path, spine(7003), shipped) == said
+    for name in FILES:
+        assert (folder / name).read_bytes() == (tmp_path / name).read_bytes()
+
+
+def chunks(data: bytes) -> set[bytes]:
+    """Names of a WebP file's chunks (RIFF)."""
+    assert data[:4] == b"RIFF" and data[8:12] == b"WEBP"
+    names, at = set(), 12
+    while at < len(data):
+        names.add(data[at : at + 4])
+        at += 8 + (size := struct.unpack("<I", data[at + 4 : at + 8])[0]) + size % 2
+    return names
+
+
+def test_a_picture_is_pixels_and_nothing_else(case: tuple[Path, dict[str, Any]]) -> None:
+    for path in case[0].glob("*.webp"):
+        assert chunks(path.read_bytes()) <= {b"VP8 ", b"VP8L", b"VP8X", b"ALPH"}
+
+
+def test_noise_that_hardly_compresses_is_still_small() -> None:
+    rng = np.random.default_rng(0)
+
+    def noise(*size: int) -> np.ndarray:
+        return np.clip(128 + rng.normal(0, 30, size), 0, 255).astype(np.uint8)
+
+    maps = np.repeat(np.repeat(noise(6 * MAP_TILE // 7, 10 * MAP_TILE // 7, 4), 7, 0), 7, 1)
+    files = images._small_enough([noise(448, 448), noise(448, 448), noise(6 * TILE, 10 * TILE), maps])
+    assert sum(map(len, files.values())) <= MOST_BYTES
+    assert cv2.imdecode(np.frombuffer(files["maps.webp"], np.uint8), -1).shape == maps.shape
+
+
+def test_boxes_lie_on_the_discs_of_the_picture(case: tuple[Path, dict[str, Any]]) -> None:
+    folder, said = case
+    assert cv2.imread(str(folder / "t2.webp")).shape[1::-1] == tuple(said["size"])
+    one = spine(7003)
+    scale = said["size"][0] / one.t2.voxels.shape[2]
+    for found in one.levels.boxes:
+        box = np.array(said["levels"][found.level]["box"])
+        assert box == pytest.approx((np.array(found.box) + 0.5) * scale, abs=0.06)
+    t2 = cv2.imread(str(folder / "t2.webp"), cv2.IMREAD_GRAYSCALE)
+    plane = one.t2.voxels[MIDDLE]
+    assert (
+        np.corrcoef(cv2.resize(t2, plane.shape[::-1], interpolation=cv2.INTER_AREA).ravel(), plane.ravel())[0, 1] > 0.97
+    )
+
+
+def test_a_volume_on_its_side_is_shown_upright(shipped: Model, tmp_path: Path) -> None:
+    """Rows and columns swapped and slices reversed: another file order, the same patient, the same pictures."""
+    one = spine(7003)
+    swap = np.array([[0, 1, 0, 0], [1, 0, 0, 0], [0, 0, -1, one.t2.voxels.shape[0] - 1], [0, 0, 0, 1.0]])
+    turned = Volume(np.ascontiguousarray(one.t2.voxels[::-1].transpose(0, 2, 1)), one.t2.affine @ swap)
+    index = turned.to_index(one.t2.to_mm(np.array([[10.0, 20.0, 1.0]])))
+    assert index[0] == pytest.approx([20, 10, 3])
+    boxes = tuple(
+        type(b)(b.level, (b.box[1], b.box[0], b.box[3], b.box[2]), 4 - b.slice_index, b.score) for b in one.levels.boxes
+    )
+    levels = type(one.levels)(boxes, "ok", 1.0)
+    assert draw(tmp_path / "a", Spine(one.t1, turned, levels, {}, {}), shipped) == draw(tmp_path / "b", one, shipped)
+    assert (tmp_path / "a" / "t1.webp").read_bytes() == (tmp_path / "b" / "t1.webp").read_bytes()
+
+
+def test_the_map_of_an_oedema_lies_at_its_endplate(shipped: Model) -> None:
+    """The shipped network on synthetic MC1 of one endplate, where it is sure of MC1."""
+    right, on_side = 0, []
+    for seed in (7001, 7003, 7004, 7005, 7008, 7012):
+        one = spine(seed)
+        _, regions = cut(one, shipped)
+        grades = grade_regions(regions, classifier=shipped)
+        boxes = {found.level: found.box for found in one.levels.boxes}
+        for grade, seen in zip(grades, explain(regions, grades, classifier=shipped), strict=True):
+            if one.grades[grade.level] == 1 and grade.p[1] > 0.5 and len(one.sides[grade.level]) == 1:
+                (side,) = one.sides[grade.level]
+                found = shares(seen.maps, spine_direction(grade.level, boxes, (1.0, 1.0)), 1.25)
+                on_side.append(found[side] / (found["upper"] + found["lower"]))
+                flat = seen.maps.sum((0, 1))
+                right += (np.unravel_index(flat.argmax(), flat.shape)[0] < flat.shape[0] / 2) == (side == "upper")
+    assert len(on_side) >= 5
+    assert right >= len(on_side) - 1
+    assert np.mean(on_side) > 0.7
+
+
+def test_the_maps_are_of_what_was_seen_while_grading(shipped: Model) -> None:
+    _, regions = cut(spine(7003), shipped)
+    with seen_by(shipped) as watched:
+        grades = grade_regions(regions, classifier=shipped)
+    seen = explain(regions, grades, classifier=shipped, seen=watched)[2]
+    looked_again = explain(regions, grades, classifier=shipped)[2]
+    assert np.array_equal(seen.maps, looked_again.maps)
+
+
+def spots(n: int, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """Regions of noise; class 0 as they are, 1 with a bright spot on T2 above or below the middle, 2 with one on T1."""
+    x = rng.normal(0, 0.3, (n, 2, 5, 32, 32)).astype(np.float32)
+    y = rng.integers(0, 3, n)
+    for one, label in zip(x, y, strict=True):
+        row = rng.choice([6, 22])
+        if label:
+            one[2 - label, :, row : row + 5, 12:20] += 3
+    return torch.from_numpy(x), torch.from_numpy(y)
+
+
+@pytest.fixture(scope="module")
+def resnet() -> Model:
+    """A small one of the paper's kind, taught to tell the spots."""
+    torch.manual_seed(0)
+    rng = np.random.default_rng(0)
+    net = build_classifier({"depth": 10, "widths": [8, 8, 16, 16], "dropout": 0.0})
+    optimizer = torch.optim.Adam(net.parameters(), 0.01)
+    for _ in range(30):
+        x, y = spots(24, rng)
+        loss = torch.nn.functional.cross_entropy(net(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return Model(net.eval(), {"calibration": {"temperature": 1.0, "conformal_q": [0.9] * 3}}, "0" * 12, "cpu")
+
+
+def test_the_papers_networks_are_explained_too(resnet: Model) -> None:
+    x, y = spots(24, np.random.default_rng(1))
+    regions = [Region("L4/L5", one[0].numpy(), one[1].numpy()) for one in x]
+    grades = grade_regions(regions, classifier=resnet)
+    assert sum(int(np.argmax(g.p)) == label for g, label in zip(grades, y.tolist(), strict=True)) >= 20
+    hits, contrasts = [], []
+    for region, label, seen in zip(regions, y.tolist(), explain(regions, grades, classifier=resnet), strict=True):
+        assert seen.maps.shape == (2, 5, 32, 32) and seen.maps.min() >= 0
+        if label and seen.grade.shown == label:
+            bright = (region.t2 if label == 1 else region.t1).mean(0)
+            flat = seen.maps.sum((0, 1))
+            hits.append((flat.argmax() // 32 < 16) == (bright.argmax() // 32 < 16))
+            contrasts.append(shares(seen.maps, DOWN, 1.0)["t1"] > 0.5)
+            assert contrasts[-1] == (label == 2)
+    assert len(hits) >= 8 and np.mean(hits) >= 0.9
+    assert any(p.requires_grad for p in resnet.net.parameters())
+    assert all(p.grad is None or not p.grad.isnan().any() for p in resnet.net.parameters())
+
+
+def test_shares_follow_the_tilt_of_the_disc() -> None:
+    maps = np.zeros((2, 1, 64, 64), np.float32)
+    maps[1, 0, 20, 45] = 1  # above the middle row, and behind
+    assert shares(maps, DOWN, 1.25) == {"upper": 1.0, "lower": 0.0, "t1": 0.0}
+    tilted = np.array([1.0, 1.0]) / np.sqrt(2)  # the spine runs down and back: the disc's back end is higher
+    assert shares(maps, tilted, 1.25)["lower"] == 1.0
+    maps[0, 0, 20, 63] = 1  # behind the box: in the canal
+    assert shares(maps, DOWN, 1.25) == {"upper": 0.5, "lower": 0.0, "t1": 0.5}
+    assert shares(np.zeros_like(maps), DOWN, 1.25) == {}
+
+
+def test_the_spine_runs_from_the_disc_above_to_the_disc_below() -> None:
+    boxes = {"L3/L4": (0.0, 0.0, 2.0, 2.0), "L4/L5": (0.0, 50.0, 2.0, 52.0), "L5/S1": (30.0, 90.0, 32.0, 92.0)}
+    assert spine_direction("L4/L5", boxes, (1.0, 1.0)) == pytest.approx(np.array([30, 90]) / np.hypot(30, 90))
+    assert spine_direction("L5/S1", boxes, (1.0, 1.0)) == pytest.approx([0.6, 0.8])
+    assert spine_direction("L5/S1", boxes, (2.0, 1.0)) == pytest.approx(np.array([60, 40]) / np.hypot(60, 40))
+    assert spine_direction("L3/L4", {"L3/L4": boxes["L3/L4"]}, (1.0, 1.0)) == pytest.approx([0, 1])
+
+
+def test_the_sheets_hold_each_level_in_its_row(case: tuple[Path, dict[str, Any]]) -> None:
+    regions = [Region("L1/L2", *(np.full((5, 8, 8), v, np.float32) for v in (0.0, 2.0))),
+               Region("L5/S1", *(np.full((5, 8, 8), v, np.float32) for v in (1.0, 4.0)))]  # fmt: skip
+    sheet = images._regions_sheet(regions)
+    assert sheet.shape == (6 * TILE, 10 * TILE)
+    centres = sheet[TILE // 2 :: TILE, TILE // 2 :: TILE]
+    assert centres.tolist() == [[0] * 10] * 1 + [[0] * 10] + [[0] * 10] * 3 + [[255] * 10]
+    maps = np.zeros((2, 5, 8, 8), np.float32)
+    maps[1, 3] = 0.2
+    grade = Grade("L2/L3", (0.8, 0.1, 0.1), (0,), 0, False, ((0.8, 0.1, 0.1),) * 5)
+    coloured = images._maps_sheet([Evidence(grade, maps)])
+    alpha = coloured[MAP_TILE // 2 :: MAP_TILE, MAP_TILE // 2 :: MAP_TILE, 3]
+    assert np.argwhere(alpha).tolist() == [[LEVELS.index("L2/L3"), 8]] and alpha.max() == 255
+    assert cv2.imread(str(case[0] / "maps.webp"), -1).shape == (6 * MAP_TILE, 10 * MAP_TILE, 4)
+
+
+def test_a_failing_picture_costs_no_grade_and_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any, **__: Any) -> None:
+        raise MemoryError("Doe^John")
+
+    monkeypatch.setattr(pipeline, "explain", fails)
+    said = pipeline._draw(tmp_path / "s", None, [], [], [], None)  # type: ignore[arg-type]
+    assert len(said) == 1 and said[0].startswith("no pictures: MemoryError") and "Doe" not in said[0]
+    assert not (tmp_path / "s").exists()

@@ -1,0 +1,99 @@
+"""What can happen between the crawl and the moment the pixels are read. (Geometry:
+tests/unit/series/test_identify.py.)"""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydicom.uid import JPEG2000Lossless, RLELossless
+
+import dicoms
+from modic.archive.crawl import crawl
+from modic.config import IdentifyOptions
+from modic.errors import Reason, Rejected
+from modic.imaging.load import load_volume
+from modic.imaging.volume import Volume
+from modic.records import Series
+from modic.series.identify import identify
+
+OPTIONS = IdentifyOptions()
+
+
+def identified(archive: Path) -> Series:
+    (found,) = identify(crawl(archive, index=None).headers, options=OPTIONS)
+    return found
+
+
+@pytest.mark.parametrize("happens", ["gone", "grown", "replaced"])
+def test_files_that_changed_since_the_crawl(happens: str, tmp_path: Path) -> None:
+    paths = dicoms.write(dicoms.series(n=6), tmp_path)
+    found = identified(tmp_path)
+    if happens == "gone":
+        paths[3].unlink()
+    elif happens == "grown":
+        paths[3].write_bytes(paths[3].read_bytes() + b"\0\0")
+    else:
+        found = replace(found, sop_uids=(*found.sop_uids[:3], "1.2.3", *found.sop_uids[4:]))
+    refused = load_volume(found, options=OPTIONS)
+    assert isinstance(refused, Rejected)
+    assert refused.reason == Reason.STUDY_FILES_CHANGED
+    assert str(tmp_path) not in refused.detail
+
+
+@pytest.mark.parametrize(
+    "name", [b"M\xfcller", "Müller".encode(), "\uf7fc\uf6ff".encode(), b"\xef\x9f\xbc\xff", b"a\nb"]
+)
+def test_files_of_any_name_are_read_and_known_again(name: bytes, tmp_path: Path) -> None:
+    """Latin-1 as archives of the nineties have it, and what our own way of writing that down looks like."""
+    folder = tmp_path / "archive" / os.fsdecode(name)
+    paths = dicoms.write(dicoms.series(n=6), folder)
+    for path in paths[:3]:
+        path.rename(folder / os.fsdecode(os.fsencode(path.name) + name))
+    volume = load_volume(identified(tmp_path / "archive"), options=OPTIONS)
+    assert isinstance(volume, Volume)
+    assert volume.voxels[:, 1, 0].tolist() == [1, 101, 201, 301, 401, 501]
+    for _ in range(2):
+        again = crawl(tmp_path / "archive", index=tmp_path / "index.parquet").counts
+    assert (again["files_unchanged"], again["files_gone"], again["files_seen"]) == (6, 0, 6)
+
+
+@pytest.mark.parametrize("syntax", [RLELossless, JPEG2000Lossless])
+def test_compressed_pixels(syntax: str, tmp_path: Path) -> None:
+    slices = dicoms.series(n=6, rows=64, columns=64)
+    for slice_ in slices:
+        slice_.compress(syntax, encoding_plugin="pylibjpeg" if syntax == JPEG2000Lossless else "pydicom")
+    dicoms.write(slices, tmp_path)
+    volume = load_volume(identified(tmp_path), options=OPTIONS)
+    assert isinstance(volume, Volume)
+    assert volume.voxels[:, 1, 0].tolist() == [1, 101, 201, 301, 401, 501]
+
+
+def test_pixels_that_cannot_be_decoded(tmp_path: Path) -> None:
+    slices = dicoms.series(n=6, rows=64, columns=64)
+    for slice_ in slices:
+        slice_.compress(JPEG2000Lossless, encoding_plugin="pylibjpeg")
+    data = bytearray(slices[2].PixelData)
+    data[20:60] = bytes(40)
+    slices[2].PixelData = bytes(data)
+    dicoms.write(slices, tmp_path)
+    refused = load_volume(identified(tmp_path), options=OPTIONS)
+    assert isinstance(refused, Rejected)
+    assert refused.reason == Reason.STUDY_PIXELS_UNREADABLE
+
+
+def test_a_refused_series_stays_refused(tmp_path: Path) -> None:
+    dicoms.write(dicoms.series(n=3), tmp_path)
+    found = identified(tmp_path)
+    assert load_volume(found, options=OPTIONS) == found.rejected
+
+
+def test_the_frames_of_an_enhanced_image(shared_data: Path) -> None:
+    archive = shared_data / "dicom-corpus" / "dcm_qa_enh" / "In" / "Philips"
+    first, *_ = identify(crawl(archive, index=None).headers, options=OPTIONS)
+    volume = load_volume(replace(first, rejected=None), options=OPTIONS)
+    assert isinstance(volume, Volume)
+    assert volume.voxels.shape == (32, 64, 64)
+    assert np.ptp(volume.voxels) > 0
+    np.testing.assert_allclose(volume.spacing_mm, 4.0, rtol=1e-4)

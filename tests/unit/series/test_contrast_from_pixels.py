@@ -1,0 +1,213 @@
+"""Where no header tells a contrast, pixels do, or nobody does; never a T1 for a T2 or the other way round."""
+
+import os
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pydicom
+import pytest
+
+import dicoms
+from modic.archive.crawl import COLUMNS, crawl
+from modic.config import Config, IdentifyOptions, RunOptions
+from modic.imaging.volume import Volume
+from modic.phantom.archive import write_archive
+from modic.records import Series
+from modic.run import unclear_contrast
+from modic.series.contrast import RoleFound, find_role, told_by_pixels
+from modic.series.contrast_from_pixels import look
+from modic.series.identify import identify, is_untold
+from modic.tables.store import read_table
+from plain_run import plain_run
+
+BOXES = [(50.0, 20.0 + 40 * k, 100.0, 40.0 + 40 * k) for k in range(6)]
+PHYSICS = [
+    "RepetitionTime",
+    "EchoTime",
+    "InversionTime",
+    "EchoTrainLength",
+    "ScanningSequence",
+    "SequenceVariant",
+    "SequenceName",
+    "SeriesDescription",
+    "ProtocolName",
+]
+
+
+def spine(marrow: float, canal: float, fat: float, disc: float) -> np.ndarray:
+    """A slice (260, 200): bodies with discs, the canal from column 93 to 107, muscle, and fat from 145 to 170."""
+    image = np.full((260, 200), 2.0)
+    image[:, 50:93], image[:, 93:108], image[:, 108:145], image[:, 145:170] = marrow, canal, 30, fat
+    for _, top, _, bottom in BOXES:
+        image[int(top) + 5 : int(bottom) - 4, 50:93] = disc
+    return image
+
+
+T1, T2, STIR = spine(100, 40, 220, 55), spine(100, 200, 180, 50), spine(40, 200, 20, 60)
+BESIDE = T1.copy()  # the canal of a T1: pedicles, and the fat of the foramina between them
+for _, top, _, bottom in BOXES:
+    BESIDE[int(top) - 5 : int(bottom) + 5, 93:108] = 180
+    BESIDE[int(bottom) + 5 : int(bottom) + 15, 93:108] = 100
+WATER, DENSITY = spine(60, 40, 20, 90), spine(100, 100, 200, 90)
+
+
+def seen(*slices: np.ndarray, boxes: int = 6) -> str:
+    volume = Volume(np.stack(slices).astype(np.float32), np.diag([1.0, 1, 1, 1]))
+    return look(volume, BOXES[:boxes], range(len(slices))).role
+
+
+@pytest.mark.parametrize(
+    "slices, role",
+    [
+        ([T1, T1, T1], "t1"),
+        ([T2, T2, T2], "t2"),
+        ([STIR, STIR, STIR], "stir"),
+        ([T2 * 40 + 1000] * 3, "t2"),
+        ([T1], "t1"),
+        ([WATER] * 3, "unknown"),  # T1-weighted, fat suppressed
+        ([DENSITY] * 3, "unknown"),
+        ([T1, T1, T2], "unknown"),
+        ([STIR, T2, T2], "unknown"),
+        ([DENSITY, T1, DENSITY], "unknown"),
+        ([BESIDE] * 3, "unknown"),  # bright as the fluid of a T2
+        ([BESIDE, T1, T1, BESIDE], "t1"),
+        ([DENSITY, T1, T1], "t1"),
+        ([spine(100, 200, 20, 50)] * 3, "unknown"),  # bright fluid, and no fat in view
+        ([np.zeros_like(T1)] * 3, "unknown"),
+        ([T1[::-1, ::-1]] * 3, "unknown"),
+    ],
+)
+def test_a_contrast_is_told_by_canal_marrow_fat_and_discs(slices: list[np.ndarray], role: str) -> None:
+    assert seen(*slices) == role
+
+
+def test_few_discs_tell_nothing() -> None:
+    assert seen(T2, T2, boxes=4) == "t2"
+    assert seen(T2, T2, boxes=3) == seen(T2, T2, boxes=0) == "unknown"
+
+
+@pytest.mark.parametrize(
+    "values, pixels, role",
+    [
+        ({}, "t1", "t1"),
+        ({}, "t2", "t2"),
+        ({}, "stir", "stir"),
+        ({}, "unknown", "unknown"),
+        ({"RepetitionTime": 3000.0}, "t1", "unknown"),
+        ({"RepetitionTime": 600.0}, "t1", "t1"),
+        ({"RepetitionTime": 600.0}, "t2", "unknown"),
+        ({"EchoTime": 12.0}, "t2", "unknown"),
+        ({"EchoTime": 12.0}, "t1", "t1"),
+        ({"SeriesDescription": "SAG T2 TSE"}, "t1", "unknown"),
+        ({"SeriesDescription": "SAG T2 FS"}, "t2", "unknown"),
+        ({"SeriesDescription": "SAG T2 TSE"}, "t2", "t2"),
+        ({"ContrastBolusAgent": "Gadovist"}, "t1", "t1_post_contrast"),
+        ({"ScanOptions": "FS"}, "t2", "t2_fat_suppressed"),
+    ],
+)
+def test_what_the_header_says_must_allow_it(values: dict[str, Any], pixels: Any, role: str) -> None:
+    header = {**dict.fromkeys(COLUMNS), "SOPClassUID": "1.2.840.10008.5.1.4.1.1.4", **values}
+    assert find_role(header).role == "unknown"
+    assert told_by_pixels(header, RoleFound(pixels, "pixels")).role == role
+
+
+@pytest.mark.parametrize(
+    "values", [dicoms.t2(EchoTime=50), dicoms.t1(), {"ScanningSequence": "GR"}, {"ScanningSequence": "IR"}]
+)
+def test_nobody_looks_where_the_header_has_spoken(values: dict[str, Any], tmp_path: Path) -> None:
+    assert not any(map(is_untold, series_of(dicoms.series(values, n=6), tmp_path)))
+
+
+def series_of(slices: list[Any], folder: Path) -> list[Series]:
+    dicoms.write(slices, folder)
+    return identify(crawl(folder, index=None).headers, options=IdentifyOptions())
+
+
+def test_studies_without_physics_give_the_right_pairs_by_their_pixels(tmp_path: Path) -> None:
+    """The whole path with the shipped networks: a plain study, and one with a STIR. The second night opens nothing."""
+    archive, cohort, config = tmp_path / "archive", tmp_path / "cohort", tmp_path / "cohort.toml"
+    config.write_text("[run]\npictures = false\n")
+    write_archive(archive, patients=2, seed=3, broken=False)
+    expected = {(one.study_uid, one.series_uid): one.role for one in sagittal(archive)}
+    files = [path for path in archive.rglob("*") if path.is_file()]
+    for path in files:
+        dataset = pydicom.dcmread(path)
+        for keyword in PHYSICS:
+            dataset.pop(keyword, None)
+        dataset.save_as(path)
+    assert {one.role for one in sagittal(archive)} == {"unknown", "gradient_echo"}
+    plain_run(archive, cohort, config=str(config))
+    links = {row["series_key"]: row for row in pq.read_table(cohort / "private" / "links.parquet").to_pylist()}
+    told = []
+    for row in read_table(cohort, "series").to_pylist():
+        link = links[row["series_key"]]
+        if row["plane"] == "sagittal" and row["role"] not in ("gradient_echo", "unknown"):
+            told.append(row["role"])
+            assert row["role"] == expected[link["StudyInstanceUID"], link["SeriesInstanceUID"]]
+            assert "of marrow → " in row["role_evidence"]
+    assert sorted(told) == ["stir", "t1", "t1", "t2", "t2"]
+    assert read_table(cohort, "studies")["status"].to_pylist() == ["graded"] * 2
+    for path in files:
+        path.chmod(0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(unclear_contrast._Looker, "ask", None)
+        assert plain_run(archive, cohort, config=str(config)).graded_now == 0
+
+
+def sagittal(archive: Path) -> list[Series]:
+    """The sagittal stacks of an archive."""
+    found = identify(crawl(archive, index=None).headers, options=IdentifyOptions())
+    return [one for one in found if one.plane == "sagittal"]
+
+
+def answer(pipe: Connection, *_: Any) -> None:
+    """In place of networks: patients whose name says what happens. After a bug this process can do nothing any more."""
+    lost = False
+    pipe.send("ready")
+    while True:
+        patient = pipe.recv().patient_id
+        lost = lost or patient.startswith("bug")
+        if patient.startswith("kill") and not lost:
+            os._exit(1)
+        if patient.startswith("hang") and not lost:
+            time.sleep(100)
+        pipe.send("bug" if lost else RoleFound("t2", "pixels"))
+
+
+def test_a_series_that_kills_or_hangs_stays_unsure_alone_and_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unclear_contrast, "_answer", answer)
+    patients = ("ann", "bug", "hang", "kill", "zoe")
+    slices = [one for who in patients for one in dicoms.series({}, patient=who, study=who, n=6)]
+    stacks = sorted(series_of(slices, tmp_path / "archive"), key=lambda one: one.patient_id)
+    asked: list[str] = []
+    ask = unclear_contrast._Looker.ask
+    monkeypatch.setattr(
+        unclear_contrast._Looker, "ask", lambda self, one: (asked.append(one.patient_id), ask(self, one))[1]
+    )
+    options = {
+        "memory": tmp_path / "looked_at.json",
+        "config": Config(run=RunOptions(study_time_limit_s=3.0)),
+        "device": "cpu",
+        "detector_id": "d",
+    }
+    told = unclear_contrast.tell_roles(stacks, **options)
+    assert [one.role for one in told] == ["t2", "unknown", "unknown", "unknown", "t2"]
+    assert [one.rejected is None for one in told] == [True, False, False, False, True]
+    assert [one.role_evidence.split("; ")[1].split(" →")[0] for one in told] == [
+        "pixels",
+        "pixels: bug",
+        "pixels: time limit",
+        "pixels: the process that looked at them died",
+        "pixels",
+    ]
+    assert asked == [*patients]
+    unclear_contrast.tell_roles(stacks, **options)
+    assert asked == [*patients, "bug", "hang", "kill"]
+    unclear_contrast.tell_roles(stacks[:1], **{**options, "detector_id": "other"})
+    assert asked[-1] == "ann"

@@ -1,0 +1,243 @@
+"""One result for every study: the pair to grade, or the row of the decision table that excluded it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydicom.dataset import Dataset
+
+import dicoms
+from adversaries import changed, turned
+from modic.archive.crawl import crawl
+from modic.config import IdentifyOptions, PairOptions
+from modic.errors import Reason
+from modic.records import Excluded, Pair
+from modic.series.identify import identify
+from modic.series.pair import pair
+
+
+def pairs_of(slices: list[Dataset], folder: Path) -> list[Pair | Excluded]:
+    dicoms.write(slices, folder / "archive")
+    found = identify(crawl(folder / "archive", index=None).headers, options=IdentifyOptions())
+    assert pair(found[::-1], options=PairOptions()) == pair(found, options=PairOptions())
+    return pair(found, options=PairOptions())
+
+
+def chosen(slices: list[Dataset], folder: Path) -> Pair:
+    (found,) = pairs_of(slices, folder)
+    assert isinstance(found, Pair), found
+    return found
+
+
+def test_the_plain_study(tmp_path: Path) -> None:
+    found = chosen(dicoms.study(), tmp_path)
+    assert (found.t1.role, found.t2.role, found.rule, found.overlap_fraction) == ("t1", "t2", "P7", 1.0)
+
+
+T1, T2, STIR = dicoms.t1(), dicoms.t2(), dicoms.stir()
+TURNED = turned((5, 2))
+RULES = {
+    Reason.STUDY_PATIENT_CONFLICT: "P1",
+    Reason.STUDY_NO_SAGITTAL_T1_NOR_T2: "P2",
+    Reason.STUDY_NO_SAGITTAL_T1: "P3",
+    Reason.STUDY_NO_SAGITTAL_T2: "P4",
+    Reason.STUDY_FRAMES_DIFFER: "P5",
+    Reason.STUDY_LITTLE_OVERLAP: "P6",
+}
+
+
+@pytest.mark.parametrize(
+    "t1, t2, changes, reason",
+    [
+        (T1, STIR, {}, Reason.STUDY_NO_SAGITTAL_T2),
+        (STIR, T2, {}, Reason.STUDY_NO_SAGITTAL_T1),
+        (STIR, STIR, {}, Reason.STUDY_NO_SAGITTAL_T1_NOR_T2),
+        (T1, T2, {"FrameOfReferenceUID": "1.2.3", "ImageOrientationPatient": TURNED}, Reason.STUDY_FRAMES_DIFFER),
+        (T1, T2, {"FrameOfReferenceUID": None, "ImageOrientationPatient": TURNED}, Reason.STUDY_FRAMES_DIFFER),
+        (T1, T2, {"PatientID": "somebody else"}, Reason.STUDY_PATIENT_CONFLICT),
+    ],
+)
+def test_excluded_by_name(
+    t1: dict[str, Any], t2: dict[str, Any], changes: dict[str, Any], reason: Reason, tmp_path: Path
+) -> None:
+    second = changed(dicoms.series(t2, name="b"), **changes)
+    (found,) = pairs_of(dicoms.series(t1, name="a") + second, tmp_path)
+    assert isinstance(found, Excluded)
+    assert (found.rejected.reason, found.rule) == (reason, RULES[reason])
+    assert "somebody" not in found.rejected.detail
+
+
+@pytest.mark.parametrize("shift_mm, accepted", [(0.0, True), (4.5, True), (9.0, False), (80.0, False)])
+def test_overlap_is_measured_in_patient_millimetres(shift_mm: float, accepted: bool, tmp_path: Path) -> None:
+    origin = (-22.5 + shift_mm, -5.5, 7.5)
+    slices = dicoms.series(T1, name="a", origin=origin) + dicoms.series(T2, name="b")
+    (found,) = pairs_of(slices, tmp_path)
+    if accepted:
+        assert isinstance(found, Pair)
+        assert found.overlap_fraction == pytest.approx(1 - shift_mm / 4.5 / 11)
+    else:
+        assert isinstance(found, Excluded)
+        assert (found.rejected.reason, found.rule) == (Reason.STUDY_LITTLE_OVERLAP, "P6")
+
+
+@pytest.mark.parametrize(
+    "better, worse",
+    [
+        ({}, {"values": {"SeriesDescription": "SAG T1"}}),
+        ({}, {"values": {"ContrastBolusAgent": "Gd"}}),
+        ({}, {"values": {"ScanOptions": "FS"}}),
+        ({}, {"values": {"MRAcquisitionType": "3D"}}),
+        ({"spacing": (0.5, 0.5), "rows": 32, "columns": 24}, {}),
+        ({"n": 11}, {"n": 9}),
+        ({"values": {"AcquisitionTime": "110000"}}, {"values": {"AcquisitionTime": "100000"}}),
+    ],
+)
+def test_the_best_of_several_is_chosen(better: dict[str, Any], worse: dict[str, Any], tmp_path: Path) -> None:
+    slices = dicoms.series(T1, name="t1")
+    for name, options in (("better", better), ("worse", worse)):
+        rest = {key: value for key, value in options.items() if key != "values"}
+        slices += dicoms.series(dicoms.t2(**options.get("values", {})), name=name, **rest)
+    found = chosen(slices, tmp_path)
+    assert found.t2.series_uid == dicoms.uid("patient-1", "study", "better")
+
+
+def test_the_others_follow_in_their_order(tmp_path: Path) -> None:
+    slices = dicoms.study() + [s for n in (6, 9, 7) for s in dicoms.series(T2, name=f"t2 of {n}", n=n)]
+    found = chosen(slices, tmp_path)
+    assert [one.t2.n_slices for one in found.choices] == [11, 9, 7, 6]
+    assert [one.rule for one in found.choices] == ["P8", *["P8, P10"] * 3]
+    assert all(one.t1 == found.t1 for one in found.others)
+
+
+@pytest.mark.parametrize("uids", [(None, None), (None, "1.2.3"), ("1.2.4", "1.2.3")])
+def test_frames_of_reference_that_the_headers_do_not_vouch_for(uids: tuple[str | None, ...], tmp_path: Path) -> None:
+    slices = [
+        s
+        for uid, v in zip(uids, (T1, T2), strict=True)
+        for s in changed(dicoms.series(v, name=v["EchoTime"]), FrameOfReferenceUID=uid)
+    ]
+    found = chosen(slices, tmp_path)
+    assert (found.overlap_fraction, found.rule, found.check_images) == (1.0, "P9", True)
+
+
+@pytest.mark.parametrize("day, rule", [("20200102", "P7"), ("", "P7"), ("20210102", "P9")])
+def test_a_frame_of_reference_holds_for_one_day(day: str, rule: str, tmp_path: Path) -> None:
+    slices = dicoms.series(T1, name="t1") + changed(dicoms.series(T2, name="t2"), StudyDate=day)
+    found = chosen(slices, tmp_path)
+    assert (found.rule, found.check_images) == (rule, rule == "P9")
+
+
+def test_a_pair_in_one_frame_of_reference_goes_before_one_that_must_be_checked(tmp_path: Path) -> None:
+    finer = dicoms.series(T2, name="finer", spacing=(0.5, 0.5), rows=32, columns=24)
+    found = chosen(dicoms.study() + changed(finer, FrameOfReferenceUID="1.2.3"), tmp_path)
+    assert (found.rule, found.check_images) == ("P7", False)
+    assert found.t2.series_uid == dicoms.uid("patient-1", "study", "t2")
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR")  # what old scanners wrote
+@pytest.mark.parametrize("agent_at, usable", [("090000", False), ("09:00:00", False), ("110000", True), ("", True)])
+def test_a_t1_after_the_contrast_agent_is_not_used_whatever_its_own_header_says(
+    agent_at: str, usable: bool, tmp_path: Path
+) -> None:
+    axial = dicoms.series(dicoms.t1(ContrastBolusAgent="Gadovist"), name="axial", orientation=dicoms.AXIAL, n=6)
+    slices = changed(dicoms.study(), AcquisitionTime="10:00:00.5") + changed(axial, AcquisitionTime=agent_at)
+    (found,) = pairs_of(slices, tmp_path)
+    if usable:
+        assert isinstance(found, Pair)
+    else:
+        assert isinstance(found, Excluded)
+        assert (found.rejected.reason, found.rule) == (Reason.STUDY_NO_SAGITTAL_T1, "P3")
+        assert "t1 after ContrastBolusAgent 1" in found.rejected.detail
+
+
+@pytest.mark.parametrize("number, usable", [(3, False), (9, True), (None, True)])
+def test_without_times_the_numbers_of_series_tell_what_came_after_the_agent(
+    number: int | None, usable: bool, tmp_path: Path
+) -> None:
+    axial = dicoms.series(dicoms.t1(ContrastBolusAgent="Gadovist"), name="axial", orientation=dicoms.AXIAL, n=6)
+    slices = changed(dicoms.study(), AcquisitionTime="", SeriesTime="", SeriesNumber=5)
+    (found,) = pairs_of(slices + changed(axial, AcquisitionTime="100000", SeriesNumber=number), tmp_path)
+    assert isinstance(found, Pair) == usable
+
+
+def test_of_two_t1_the_one_before_the_contrast_agent_is_chosen(tmp_path: Path) -> None:
+    agent = changed(dicoms.series(dicoms.t1(ContrastBolusAgent="Gd"), name="agent"), AcquisitionTime="100000")
+    later = changed(dicoms.series(T1, name="later"), AcquisitionTime="110000")  # would win: a repeat
+    found = chosen(changed(dicoms.study(), AcquisitionTime="090000") + agent + later, tmp_path)
+    assert found.t1.series_uid == dicoms.uid("patient-1", "study", "t1")
+
+
+def test_one_patient_id_with_two_birth_dates_is_said(tmp_path: Path) -> None:
+    slices = changed(dicoms.study(study=1, n=6), PatientBirthDate="19500101")
+    slices += changed(dicoms.study(study=2, n=6), PatientBirthDate="19800101")
+    slices += dicoms.study(study=3, patient="somebody else", n=6)
+    found = {one.study_uid: one.warnings for one in pairs_of(slices, tmp_path) if isinstance(one, Pair)}
+    said = ("PatientID under several PatientBirthDate or PatientSex",)
+    assert [found[slices[index].StudyInstanceUID] for index in (0, 12, -1)] == [said, said, ()]
+
+
+@pytest.mark.parametrize(
+    "changes", [{"PatientBirthDate": "19330101"}, {"PatientSex": "M"}, {"PatientID": "somebody else"}]
+)
+def test_one_slice_of_another_patient_excludes_the_study(changes: dict[str, Any], tmp_path: Path) -> None:
+    slices = changed(dicoms.study(), PatientBirthDate="19610203", PatientSex="F")
+    (found,) = pairs_of(changed(slices, [16], **changes), tmp_path)
+    assert isinstance(found, Excluded)
+    assert (found.rejected.reason, found.rule) == (Reason.STUDY_PATIENT_CONFLICT, "P1")
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR")  # what old scanners wrote
+def test_one_patient_written_in_two_ways_is_one(tmp_path: Path) -> None:
+    slices = changed(dicoms.study(), PatientBirthDate="19610203", PatientSex="F")
+    changed(slices, slice(0, 11), PatientBirthDate="1961.02.03", PatientSex="f")  # as ACR-NEMA wrote dates
+    changed(slices, slice(11, 14), PatientBirthDate="00000000", PatientSex="", PatientID="")
+    found = chosen(slices, tmp_path)
+    assert (found.t1.n_slices, found.t2.n_slices, found.patient_id) == (11, 11, "patient-1")
+
+
+@pytest.mark.parametrize("nameless", [slice(0, 11), slice(11, 22), slice(16, 22)])
+def test_images_that_name_no_patient_are_of_the_only_one_of_their_study(nameless: slice, tmp_path: Path) -> None:
+    found = chosen(changed(dicoms.study(), nameless, PatientID=""), tmp_path)
+    assert (found.t1.n_slices, found.t2.n_slices) == (11, 11)
+    assert {found.patient_id, found.t1.patient_id, found.t2.patient_id} == {"patient-1"}
+
+
+def test_half_a_series_whose_other_half_lies_in_another_study_is_refused(tmp_path: Path) -> None:
+    slices = changed(dicoms.study(), slice(16, None), StudyInstanceUID="1.2.3")
+    found = pairs_of(slices, tmp_path)
+    assert [one.rejected.reason for one in found if isinstance(one, Excluded)] == [
+        Reason.STUDY_NO_SAGITTAL_T1_NOR_T2,
+        Reason.STUDY_NO_SAGITTAL_T2,
+    ]
+    assert all("series.missing_slice" in one.rejected.detail for one in found if isinstance(one, Excluded))
+
+
+def test_half_a_series_whose_other_half_has_another_series_uid_is_refused(tmp_path: Path) -> None:
+    (found,) = pairs_of(changed(dicoms.study(), slice(16, None), SeriesInstanceUID="1.2.3"), tmp_path)
+    assert isinstance(found, Excluded)
+    assert "t2 refused series.missing_slice 2" in found.rejected.detail
+
+
+def test_a_series_run_twice_a_little_aside_is_two(tmp_path: Path) -> None:
+    aside = dicoms.series(T2, name="again", origin=(-22.5 + 2.25, -5.5, 7.5))
+    assert len(chosen(dicoms.study() + aside, tmp_path).choices) == 2
+
+
+def test_whole_series_of_one_uid_in_two_studies_are_two(tmp_path: Path) -> None:
+    again = changed(dicoms.study(), StudyInstanceUID="1.2.3")
+    assert all(isinstance(one, Pair) for one in pairs_of(dicoms.study() + again, tmp_path))
+
+
+def test_one_result_a_study(tmp_path: Path) -> None:
+    slices = [s for number in range(3) for s in dicoms.study(study=number, patient=f"p{number}", n=6)]
+    slices += dicoms.series(T1, study="lonely", n=6)
+    found = pairs_of(slices, tmp_path)
+    assert [type(one).__name__ for one in found].count("Pair") == 3
+    assert len({one.study_uid for one in found}) == len(found) == 4
+
+
+def test_hitachi_study_is_paired(shared_data: Path) -> None:
+    found = identify(crawl(shared_data / "hitachi-lspine", index=None).headers, options=IdentifyOptions())
+    (pair_,) = pair(found, options=PairOptions())
+    assert isinstance(pair_, Pair)
+    assert (pair_.t1.echo_time_ms, pair_.t2.echo_time_ms, pair_.overlap_fraction) == (25, 110, 1.0)
