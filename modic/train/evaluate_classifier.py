@@ -9,6 +9,7 @@ lie on each other, or the stack is thin (modic/train/augment/regions.py, `Stress
 
 import argparse
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from modic.statistics.metrics import (
     set_metrics,
 )
 from modic.tables.described import Columns
+from modic.train.audit import audit, audit_tables
 from modic.train.augment.regions import Example, Stress
 from modic.train.classifier import read_sources
 from modic.train.inference import predict
@@ -71,6 +73,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=(1, 3, 5),
         help="show so many different slices of a disc; the others repeat the nearest (default: %(default)s)",
     )
+    parser.add_argument(
+        "--audit", type=Path, metavar="GRADES.csv",
+        help="what the grader adds to degeneration: Pfirrmann grades and more of the discs; see below",
+    )  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
@@ -97,6 +103,11 @@ def run(args: argparse.Namespace) -> int:
     flat = [row for numbers in metrics.values() for row in numbers]
     _picture(args, examples, logits, temperature, groups)
     facts = _facts(args, model.id, examples, stress)
+    if args.audit:
+        audited, more = audit(
+            args.audit, examples, logits, model, options, condition=condition(stress), note=""
+        )
+        tables, flat, facts = [*tables, *audit_tables(audited)], [*flat, *audited], [*facts, *more]
     publish(args.out, "Evaluation of the classifier", facts, tables, flat, rows, PREDICTIONS)
     return 0
 

@@ -13,12 +13,12 @@ from modic.train.data.disc_geometry import DiscGeometry
 
 def paint(t1: np.ndarray, t2: np.ndarray, kind: int, disc: DiscGeometry, rng: np.random.Generator) -> None:
     """Paint Modic type `kind` (1 or 2) beside one or both endplates, in place, on float32 (slices, n, n)."""
-    u, v = _disc_frame(t1.shape[-1], disc)
+    u, v = disc_frame(t1.shape[-1], disc)
     sides = ((-1,), (1,), (-1, 1))[rng.choice(3, p=(0.25, 0.25, 0.5))]
     mask = np.zeros(t1.shape, np.float32)
     for side in sides:
         mask = np.maximum(mask, _blob(t1.shape, u, side * v - disc.thickness / 2, rng))
-    mask *= _marrow(t1, u, v, disc)
+    mask *= marrow_mask(t1, u, v, disc)
     if kind == 1:
         _scale(t1, mask, -rng.uniform(0.3, 0.65))
         _scale(t2, mask, rng.uniform(0.35, 1.3))
@@ -29,16 +29,16 @@ def paint(t1: np.ndarray, t2: np.ndarray, kind: int, disc: DiscGeometry, rng: np
 
 def paint_distractor(t1: np.ndarray, t2: np.ndarray, disc: DiscGeometry, rng: np.random.Generator) -> None:
     """A haemangioma-like round spot, bright on both, inside a vertebral body and away from the endplates; in place."""
-    u, v = _disc_frame(t1.shape[-1], disc)
+    u, v = disc_frame(t1.shape[-1], disc)
     u0, v0, radius = rng.uniform(-0.3, 0.3), rng.choice((-1, 1)) * rng.uniform(0.42, 0.6), rng.uniform(0.06, 0.13)
     z = np.arange(t1.shape[0])[:, None, None] - rng.integers(t1.shape[0])
     r = np.sqrt(((u - u0) / radius) ** 2 + ((v - v0) / radius) ** 2 + (z / 1.5) ** 2)
-    mask = _sigmoid((1 - r) / 0.2) * _marrow(t1, u, v, disc)
+    mask = _sigmoid((1 - r) / 0.2) * marrow_mask(t1, u, v, disc)
     _scale(t1, mask, rng.uniform(0.2, 0.6))
     _scale(t2, mask, rng.uniform(0.3, 1.0))
 
 
-def _disc_frame(n: int, disc: DiscGeometry) -> tuple[np.ndarray, np.ndarray]:
+def disc_frame(n: int, disc: DiscGeometry) -> tuple[np.ndarray, np.ndarray]:
     """Along (front to back) and across (head to foot) the disc, in disc widths, float32 (n, n)."""
     y, x = (np.mgrid[:n, :n].astype(np.float32) - (n - 1) / 2) / np.float32(disc.width)
     c, s = np.float32(np.cos(disc.tilt)), np.float32(np.sin(disc.tilt))
@@ -58,7 +58,7 @@ def _blob(shape: tuple[int, ...], u: np.ndarray, d: np.ndarray, rng: np.random.G
     return _sigmoid((1 - r - uneven) / soft) * _sigmoid((d + 0.05) / 0.02)
 
 
-def _marrow(t1: np.ndarray, u: np.ndarray, v: np.ndarray, disc: DiscGeometry) -> np.ndarray:
+def marrow_mask(t1: np.ndarray, u: np.ndarray, v: np.ndarray, disc: DiscGeometry) -> np.ndarray:
     """0..1: marrow rather than disc, cortex or canal, by its brightness on T1; float32 (slices, n, n)."""
     bodies = (np.abs(u) < 0.35) & (np.abs(v) > disc.thickness / 2 + 0.1) & (np.abs(v) < disc.thickness / 2 + 0.35)
     typical = max(float(np.median(t1[:, bodies])), 1e-6)
