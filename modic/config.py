@@ -52,6 +52,16 @@ class LevelOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class GradingOptions:
+    """When a grade is sure (modic/grading/classify.py). The classifier's card holds the thresholds for each risk."""
+
+    alpha: float = _option(
+        0.0, "how often a prediction set may miss the true type: 0.05 gives fewer and surer grades, 0.2 more; "
+        "0: as the classifier's card says", 0, 0.5,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
 class RunOptions:
     """How a run is cut up. None of this changes a grade."""
 
@@ -73,17 +83,23 @@ class Config:
     identify: IdentifyOptions = IdentifyOptions()
     pair: PairOptions = PairOptions()
     levels: LevelOptions = LevelOptions()
+    grading: GradingOptions = GradingOptions()
     run: RunOptions = RunOptions()
     detector: str = _option("detector", "shipped weights, or a path to NAME.safetensors with NAME.json beside it")
     classifier: str = _option("classifier", "as above")
 
     def grading_hash(self) -> str:
-        """First 12 hex digits of the SHA-256 of every option that can change a row."""
+        """First 12 hex digits of the SHA-256 of every option that can change a row.
+
+        `[grading]` came later: with its defaults it is not in it, so that studies graded before stay graded.
+        """
         values = {k: v for k, v in asdict(self).items() if k in GRADING_SECTIONS}
+        if self.grading == GradingOptions():
+            del values["grading"]
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
 
-GRADING_SECTIONS = ("identify", "pair", "levels")
+GRADING_SECTIONS = ("identify", "pair", "levels", "grading")
 
 
 def load_config(path: Path | None) -> Config:

@@ -2,8 +2,6 @@
 
 from enum import StrEnum
 
-
-
 CLASSES = 3
 
 

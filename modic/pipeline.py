@@ -53,7 +53,7 @@ def grade_study(pair: Pair, *, models: Models, config: Config, pictures: Path | 
     with _timed(seconds, "normalize"):
         regions = [normalize(one, method=preprocessing["normalization"]) for one in cut if isinstance(one, Region)]
     with _timed(seconds, "grade"), seen_by(models.classifier, wanted=pictures is not None) as seen:
-        grades = grade_regions(regions, classifier=models.classifier)
+        grades = grade_regions(regions, classifier=models.classifier, alpha=config.grading.alpha)
     trouble: tuple[str, ...] = ()
     if pictures is not None:
         with _timed(seconds, "pictures"):

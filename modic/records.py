@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 
 from modic.errors import Rejected
+from modic.grades import AbstainedReason
 
 LEVELS = ("T12/L1", "L1/L2", "L2/L3", "L3/L4", "L4/L5", "L5/S1")
 """The six graded levels from head to foot; a detector's class is the index here plus one (0 is background)."""
@@ -130,8 +131,9 @@ class Grade:
     p: tuple[float, float, float]  # P(MC0), P(MC1), P(MC2), sum 1
     prediction_set: tuple[int, ...]  # classes that the conformal threshold admits
     mc: int | None  # arg max of p; None where abstained
-    abstained: bool  # the prediction set is not a single class
+    abstained: bool  # the prediction set is not a single class, or its grade contradicts the marrow
     alone: tuple[tuple[float, float, float], ...]  # the same probabilities of each slice graded alone, right to left
+    abstained_reason: AbstainedReason | None = None  # set where it abstained
 
     @property
     def shown(self) -> int:

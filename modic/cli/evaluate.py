@@ -26,9 +26,8 @@ def add(commands: Any, wanted: bool) -> None:
     if not wanted:
         return
     from modic.train import evaluate_classifier, evaluate_detector
-    from modic.train.data import COCO_HELP, DATA_HELP
-
     from modic.train.audit import AUDIT_HELP
+    from modic.train.data import COCO_HELP, DATA_HELP
 
     modules = {"detector": evaluate_detector, "classifier": evaluate_classifier}
     about = {

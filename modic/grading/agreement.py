@@ -1,6 +1,6 @@
-"""A sure grade that contradicts the measured marrow is taken back: the level abstains, and `abstained_reason` says why.
+"""A sure grade that contradicts the measured marrow is taken back: the level abstains, `abstained_reason` says why.
 
-What a type is, is defined by marrow signal (Modic 1988): type 1 is dark on T1 and bright on T2, type 2 bright on T1. The
+Marrow signal defines the types (Modic 1988): type 1 is dark on T1 and bright on T2, type 2 bright on T1. The
 classifier has seen no real type 1 in training, the measurement (modic/grading/marrow.py) needs no training: where they
 contradict each other, nobody is sure. Rows are tried from above; the first that applies decides.
 
@@ -14,7 +14,7 @@ contradict each other, nobody is sure. Rows are tried from above; the first that
 | any   | otherwise                                                | the grade stands                     |
 
 *Dark* and *bright*: the signal of the marrow over the same vertebra's own marrow, or over the patient's, is at most
-`dark` or at least `bright`; one of the two references is enough, since a change may fill a whole vertebra. *No band*: the
+`dark` or at least `bright`; one of the two references is enough, since a change may fill a vertebra. *No band*: the
 measured extent is 0 at all endplates that are measured. The limits are those at which modic/grading/marrow.py calls
 marrow unlike; no labelled disc was used to choose them.
 """
@@ -61,9 +61,7 @@ def contradiction(
     return None
 
 
-def _signal(
-    marrow: Mapping[str, float | None], contrast: str, side: str, options: AgreementOptions
-) -> int:
+def _signal(marrow: Mapping[str, float | None], contrast: str, side: str, options: AgreementOptions) -> int:
     """-1 dark, 1 bright, 0 neither, both or not measured."""
     ratios = [marrow.get(f"{contrast}_{reference}_{side}") for reference in ("ratio", "patient_ratio")]
     known = [ratio for ratio in ratios if ratio is not None]

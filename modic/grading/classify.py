@@ -9,6 +9,8 @@ prediction set where 1 - p_k <= q_k, with q_k the quantile of 1 - p_k over calib
 | one class          | `mc` is the arg max of p        |
 | none, two or three | abstained, `mc` is None         |
 
+A grade that contradicts the marrow measured beside the endplates is taken back (modic/grading/agreement.py).
+
 Each slice is also graded alone, with the same temperature: where slices disagree, what was seen may lie in one slice
 only, or be no more than a vessel or an artefact.
 """
@@ -23,15 +25,17 @@ from modic.records import Grade, Region
 
 if TYPE_CHECKING:
     import torch
-from modic.grades import CLASSES
+from modic.grades import AbstainedReason
+from modic.grading.thresholds import quantiles_at
 
 
-def grade_regions(regions: list[Region], *, classifier: Model) -> list[Grade]:
+def grade_regions(regions: list[Region], *, classifier: Model, alpha: float = 0.0) -> list[Grade]:
     """Grade normalized regions of one study, in their order, in one batch. Same input and threads: same output.
 
+    `alpha`: how often a prediction set may miss the true type; 0: as the card says (modic/grading/thresholds.py).
     Raises WeightsError where the card's calibration is missing or malformed.
     """
-    temperature, quantiles = _calibration(classifier.card)
+    temperature, quantiles = _calibration(classifier.card, alpha)
     if not regions:
         return []
     p, alone = (softmax(values / temperature) for values in logits(regions, classifier))
@@ -83,7 +87,8 @@ def prediction_set(p: np.ndarray, quantiles: np.ndarray) -> tuple[int, ...]:
 def _grade(level: str, p: np.ndarray, alone: np.ndarray, quantiles: np.ndarray) -> Grade:
     classes = prediction_set(p, quantiles)
     mc = int(np.argmax(p)) if len(classes) == 1 else None
-    return Grade(level, _three(p), classes, mc, mc is None, tuple(map(_three, alone)))
+    reason = None if mc is not None else AbstainedReason.SEVERAL_TYPES if classes else AbstainedReason.NO_TYPE
+    return Grade(level, _three(p), classes, mc, mc is None, tuple(map(_three, alone)), reason)
 
 
 def _three(p: np.ndarray) -> tuple[float, float, float]:
@@ -91,12 +96,11 @@ def _three(p: np.ndarray) -> tuple[float, float, float]:
     return p0, p1, p2
 
 
-def _calibration(card: dict[str, Any]) -> tuple[float, np.ndarray]:
+def _calibration(card: dict[str, Any], alpha: float) -> tuple[float, np.ndarray]:
     try:
         temperature = float(card["calibration"]["temperature"])
-        quantiles = np.array(card["calibration"]["conformal_q"], float)
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"the classifier's card has no usable `calibration`: {error!r}") from error
-    if not temperature > 0 or quantiles.shape != (CLASSES,) or not np.isfinite(quantiles).all():
-        raise WeightsError("the classifier's card needs a positive `temperature` and three finite `conformal_q`")
-    return temperature, quantiles
+    if not temperature > 0:
+        raise WeightsError("the classifier's card needs a positive `temperature` in its `calibration`")
+    return temperature, quantiles_at(card["calibration"], alpha)

@@ -30,11 +30,15 @@ def quantiles_at(calibration: dict[str, Any], alpha: float = 0.0) -> np.ndarray:
         return _finite(calibration.get("conformal_q"), "three finite `conformal_q`")
     table = calibration.get("thresholds")
     if not isinstance(table, dict) or not table.get("alpha"):
-        raise WeightsError("the classifier's card has no `thresholds` by alpha: leave [grading] alpha out of cohort.toml")
+        raise WeightsError(
+            "the classifier's card has no `thresholds` by alpha: leave [grading] alpha out of cohort.toml"
+        )
     grid = np.asarray(table["alpha"], float)
     below = np.flatnonzero(grid <= alpha + SLACK)
     if not len(below):
-        raise WeightsError(f"[grading] alpha {alpha:g} is below {grid.min():g}, the smallest that the card has thresholds for")
+        raise WeightsError(
+            f"[grading] alpha {alpha:g} is below {grid.min():g}, the smallest that the card has thresholds for"
+        )
     return _finite(table["q"][int(below[np.argmax(grid[below])])], "three finite numbers in each row of `thresholds`")
 
 

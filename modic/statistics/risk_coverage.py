@@ -5,8 +5,8 @@ scores 1 - p_k, a step function of alpha for each type; a card holds them on a g
 alpha needs no new training. Between two points of the grid the smaller alpha serves: its sets cover at least as much.
 
 Risk and coverage as in El-Yaniv & Wiener, J. Mach. Learn. Res. 11 (2010) 1605-1641: *coverage* is the share of levels
-with a sure grade (here `sure`, as coverage also names the property of conformal sets), *risk* the share of these that are
-wrong.
+with a sure grade (here `sure`, as coverage also names the property of conformal sets), *risk* the share of these that
+are wrong.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from modic.grades import CLASSES
 from modic.grading.classify import prediction_set, softmax
 from modic.statistics.calibration import conformal_quantiles, fit_scaling
 
@@ -78,7 +77,7 @@ def held_out_curve(
 
     Args:
         logits: float (n, 3), out of fold.
-        counted: bool (n,), which levels are counted; all calibrate. Painted lesions calibrate type 1, but are no levels.
+        counted: bool (n,), which levels are counted. All calibrate: painted lesions type 1, though they are no levels.
     """
     names, rng, drawn = sorted(set(patients)), np.random.default_rng(0), []
     for _ in range(draws):

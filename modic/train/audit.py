@@ -75,7 +75,9 @@ def read_grades(path: Path) -> dict[tuple[str, str], DiscGrades]:
         raise UsageError(f"--audit {path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
     grades = {}
     for line, row in enumerate(rows, 2):
-        value = {name: _number(row[column], column, path, line) for name, column in columns.items() if name != "patient"}
+        value = {
+            name: _number(row[column], column, path, line) for name, column in columns.items() if name != "patient"
+        }
         disc, pfirrmann = value["disc"], value["pfirrmann"]
         if disc is not None and 1 <= disc <= len(LEVELS) and pfirrmann in range(1, 6):
             key = (row[columns["patient"]].strip(), LEVELS[-disc])
@@ -137,7 +139,10 @@ def measure_audit(audited: Audited, **shared: str) -> list[dict[str, Any]]:
 def audit_tables(rows: list[dict[str, Any]]) -> list[Table]:
     """What is told from degeneration, and what happens to discs without a change by their grade."""
     overall = [
-        (metric if which in ("all", "MC1") else f"{metric}, {which}", cell(rows, metric, which), count(rows, metric, which))
+        (
+            metric if which in ("all", "MC1") else f"{metric}, {which}",
+            cell(rows, metric, which), count(rows, metric, which),
+        )
         for metric, which in (
             ("ROC AUC", "MC0 vs MC2"), WITHIN, BASE, JOINED, ADDED, SHORT_CUT, ON_ENDPLATES,
             ("levels surely graded", "all"), ("sure grades that are right", "all"),
@@ -180,7 +185,8 @@ def share_on_endplates(maps: np.ndarray, disc: DiscGeometry) -> float:
 
 
 def measure_maps(
-    examples: list[Example], rows: list[int], p: np.ndarray, model: "Model", options: "ClassifierTraining", **shared: str
+    examples: list[Example], rows: list[int], p: np.ndarray, model: "Model", options: "ClassifierTraining",
+    **shared: str,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """The share of the maps of discs of type 2 that are called type 2 on the endplates, with its interval."""
     from modic.grading.saliency import explain
@@ -209,7 +215,8 @@ def measure_maps(
 
 
 def audit(
-    path: Path, examples: list[Example], logits: np.ndarray, model: "Model", options: "ClassifierTraining", **shared: str
+    path: Path, examples: list[Example], logits: np.ndarray, model: "Model", options: "ClassifierTraining",
+    **shared: str,
 ) -> tuple[list[dict[str, Any]], list[str]]:  # fmt: skip
     """Rows of metrics and facts of the audit of an evaluation."""
     grades, calibration = read_grades(path), model.card["calibration"]

@@ -104,9 +104,7 @@ def run(args: argparse.Namespace) -> int:
     _picture(args, examples, logits, temperature, groups)
     facts = _facts(args, model.id, examples, stress)
     if args.audit:
-        audited, more = audit(
-            args.audit, examples, logits, model, options, condition=condition(stress), note=""
-        )
+        audited, more = audit(args.audit, examples, logits, model, options, condition=condition(stress), note="")
         tables, flat, facts = [*tables, *audit_tables(audited)], [*flat, *audited], [*facts, *more]
     publish(args.out, "Evaluation of the classifier", facts, tables, flat, rows, PREDICTIONS)
     return 0

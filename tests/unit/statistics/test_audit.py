@@ -1,5 +1,7 @@
 """The audit tells a grader that reads the marrow from one that reads the disc."""
 
+from dataclasses import fields, replace
+
 import numpy as np
 import pytest
 
@@ -67,7 +69,7 @@ def test_only_discs_of_equal_grade_are_compared() -> None:
 def test_numbers_without_a_value_are_nan() -> None:
     assert np.isnan(spearman(np.ones(5), np.arange(5)))
     few = made("disc")
-    few = Audited(few.p[:6], few.labels[:6], few.pfirrmann[:6], few.narrowing[:6], LEVELS, few.patients[:6], few.sure[:6])
+    few = Audited(**{f.name: getattr(few, f.name)[:6] for f in fields(few)})
     assert nested_scores(few) is None
     assert np.isnan(numbers(few)["MC1 surely called MC2", "MC1"])
 
@@ -76,7 +78,7 @@ def test_type_1_is_in_no_comparison_of_0_and_2() -> None:
     audited = made("marrow")
     labels = audited.labels.copy()
     labels[:60] = 1
-    with1 = Audited(audited.p, labels, audited.pfirrmann, audited.narrowing, audited.levels, audited.patients, audited.sure)
+    with1 = replace(audited, labels=labels)
     base, joined = nested_scores(with1) or (np.zeros(0),) * 2
     assert np.isnan(base[:60]).all()
     assert np.isfinite(joined[60:]).all()

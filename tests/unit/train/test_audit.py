@@ -73,7 +73,9 @@ def test_a_map_on_the_endplates_is_told_from_one_on_the_disc() -> None:
     assert np.isnan(share_on_endplates(np.zeros_like(maps), GEOMETRY))
 
 
-def test_the_command_audits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_audits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(metric_tables, "DRAWS", 20)
     torch.manual_seed(0)
     architecture = {"depth": 10, "widths": [4, 4, 8, 8]}
