@@ -10,13 +10,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from modic.cases.images import write_case
 from modic.config import Config
 from modic.errors import Reason, Rejected, where
+from modic.grading.agreement import agreed
 from modic.grading.classify import grade_regions
+from modic.grading.marrow import MarrowMeasurements, measure_marrow
+from modic.grading.marrow_features import marrow_features
 from modic.grading.saliency import explain, seen_by
+from modic.imaging.endplates import find_endplates
 from modic.imaging.load import load_volume
 from modic.imaging.normalize import normalize
 from modic.imaging.regions import box_on_t1, corners_mm, cut_regions
@@ -26,6 +32,9 @@ from modic.levels.find import find_levels
 from modic.levels.plausibility import not_lumbar
 from modic.models.weights import Model, Models
 from modic.records import LEVELS, Grade, LevelBox, LevelResult, LevelSet, Pair, Region, StudyResult
+
+if TYPE_CHECKING:
+    from modic.models.endplate_net import Segmenter
 
 LOG = logging.getLogger(__name__)
 
@@ -52,8 +61,11 @@ def grade_study(pair: Pair, *, models: Models, config: Config, pictures: Path | 
         cut = cut_regions(t1, t2, levels, preprocessing=preprocessing)
     with _timed(seconds, "normalize"):
         regions = [normalize(one, method=preprocessing["normalization"]) for one in cut if isinstance(one, Region)]
+    with _timed(seconds, "marrow"):
+        marrow, features = measure(t1, t2, levels, models.segmenter)
     with _timed(seconds, "grade"), seen_by(models.classifier, wanted=pictures is not None) as seen:
-        grades = grade_regions(regions, classifier=models.classifier, alpha=config.grading.alpha)
+        grades = grade_regions(regions, classifier=models.classifier, alpha=config.grading.alpha, features=features)
+        grades = [agreed(grade, marrow[grade.level].columns()) if grade.level in marrow else grade for grade in grades]
     trouble: tuple[str, ...] = ()
     if pictures is not None:
         with _timed(seconds, "pictures"):
@@ -65,6 +77,16 @@ def grade_study(pair: Pair, *, models: Models, config: Config, pictures: Path | 
         warnings=(*_warnings(pair, t1, t2), *trouble),
         seconds=seconds,
     )
+
+
+def measure(
+    t1: Volume, t2: Volume, levels: LevelSet, segmenter: "Segmenter | None"
+) -> tuple[dict[str, MarrowMeasurements], dict[str, np.ndarray]]:
+    """The marrow beside the endplates of each level: its columns, and what the classifier decides by."""
+    if segmenter is None:
+        return {}, {}
+    contrasts, endplates = {"t1": t1, "t2": t2}, find_endplates(t2, t1, levels, segmenter=segmenter)
+    return measure_marrow(contrasts, endplates), marrow_features(contrasts, endplates)
 
 
 def _warnings(pair: Pair, t1: Volume, t2: Volume) -> tuple[str, ...]:

@@ -20,9 +20,10 @@ marrow unlike; no labelled disc was used to choose them.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from modic.grades import AbstainedReason
+from modic.records import Grade
 
 SIDES = ("upper", "lower")
 
@@ -36,6 +37,12 @@ class AgreementOptions:
 
 
 DEFAULT = AgreementOptions()
+
+
+def agreed(grade: Grade, marrow: Mapping[str, float | None], *, options: AgreementOptions = DEFAULT) -> Grade:
+    """The grade, or an abstention where it is sure and contradicts the marrow (`contradiction`)."""
+    reason = None if grade.mc is None else contradiction(grade.mc, marrow, options=options)
+    return grade if reason is None else replace(grade, mc=None, abstained=True, abstained_reason=reason)
 
 
 def contradiction(

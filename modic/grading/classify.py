@@ -15,6 +15,7 @@ Each slice is also graded alone, with the same temperature: where slices disagre
 only, or be no more than a vessel or an artefact.
 """
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,23 +26,39 @@ from modic.records import Grade, Region
 
 if TYPE_CHECKING:
     import torch
-from modic.grades import AbstainedReason
+from modic.grades import CLASSES, AbstainedReason
+from modic.grading.measured import measured_of
 from modic.grading.thresholds import quantiles_at
 
 
-def grade_regions(regions: list[Region], *, classifier: Model, alpha: float = 0.0) -> list[Grade]:
+def grade_regions(
+    regions: list[Region], *, classifier: Model, alpha: float = 0.0, features: Mapping[str, np.ndarray] | None = None
+) -> list[Grade]:
     """Grade normalized regions of one study, in their order, in one batch. Same input and threads: same output.
 
-    `alpha`: how often a prediction set may miss the true type; 0: as the card says (modic/grading/thresholds.py).
+    `features`: by level, of `modic.grading.marrow_features`, if the card decides by the marrow too; a level without
+    them is graded by its images alone. `alpha`: how often a prediction set may miss the true type; 0: as the card says
+    (modic/grading/thresholds.py).
     Raises WeightsError where the card's calibration is missing or malformed.
     """
     temperature, quantiles = _calibration(classifier.card, alpha)
     if not regions:
         return []
-    p, alone = (softmax(values / temperature) for values in logits(regions, classifier))
+    together, each = logits(regions, classifier)
+    marrow = _marrow(regions, classifier.card, features or {})
+    p, alone = softmax((together + marrow) / temperature), softmax((each + marrow[:, None]) / temperature)
     return [
         _grade(one.level, of_all, of_each, quantiles) for one, of_all, of_each in zip(regions, p, alone, strict=True)
     ]
+
+
+def _marrow(regions: list[Region], card: dict[str, Any], features: Mapping[str, np.ndarray]) -> np.ndarray:
+    """float64 (regions, 3): what the measured marrow adds to the logits; of the whole level, also for slices alone."""
+    measured = measured_of(card["calibration"])
+    if measured is None:
+        return np.zeros((len(regions), CLASSES))
+    nothing = np.full(len(measured.names), np.nan)
+    return measured.logits(np.stack([features.get(region.level, nothing) for region in regions]))
 
 
 def logits(regions: list[Region], classifier: Model) -> tuple[np.ndarray, np.ndarray]:

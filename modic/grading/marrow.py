@@ -118,8 +118,8 @@ def measure_marrow(
         contrasts: `t1` and `t2` (either may be missing), of one frame of reference with the endplates.
         endplates: of `modic.imaging.endplates.find_endplates`.
     """
-    looks = {(level, side): look for level, pair in endplates.items() for side, look in _looks(level, pair, options)}
-    relative = {name: _relative(volume, looks, options) for name, volume in contrasts.items()}
+    looks = looks_of(endplates, options)
+    relative = {name: relative_signal(volume, looks, options) for name, volume in contrasts.items()}
     result = {}
     for level, pair in endplates.items():
         sides = {
@@ -128,6 +128,11 @@ def measure_marrow(
         }
         result[level] = MarrowMeasurements(level, sides["upper"], sides["lower"])
     return result
+
+
+def looks_of(endplates: Mapping[str, Endplates], options: MarrowOptions) -> dict[Key, Look]:
+    """The looks from all endplates that can be measured, by level and side."""
+    return {(level, side): look for level, pair in endplates.items() for side, look in _looks(level, pair, options)}
 
 
 def _looks(level: str, pair: Endplates, options: MarrowOptions) -> list[tuple[str, Look]]:
@@ -151,7 +156,7 @@ def depths_of(options: MarrowOptions) -> np.ndarray:
     return np.arange(options.step_mm, options.core_mm[1] + options.step_mm / 2, options.step_mm)
 
 
-def _relative(volume: "Volume", looks: Mapping[Key, Look], options: MarrowOptions) -> dict[Key, np.ndarray]:
+def relative_signal(volume: "Volume", looks: Mapping[Key, Look], options: MarrowOptions) -> dict[Key, np.ndarray]:
     """Each look's values over the patient's marrow, float64; NaN outside of marrow or image."""
     values = {key: _read(volume, look) for key, look in looks.items()}
     marrow = _patient_marrow(values, looks, options)
@@ -253,7 +258,7 @@ def _measure(
     nothing: dict[str, float | None] = {name: None for name in relative}
     if key not in looks:
         return EndplateMarrow(nothing, dict(nothing), trouble=str(plate.trouble))
-    own = {name: _own_core(looks[key].vertebra, looks, values, options) for name, values in relative.items()}
+    own = {name: own_core(looks[key].vertebra, looks, values, options) for name, values in relative.items()}
     band = {name: _median(values[key][:, :, _is_band(options)], options) for name, values in relative.items()}
     ratio = {
         name: value / core[0] if value is not None and (core := own[name]) is not None else None
@@ -270,7 +275,7 @@ def _measure(
     return EndplateMarrow(ratio, band, focal, extent, depth_of(maps["t1"], there, options), trouble)
 
 
-def _own_core(
+def own_core(
     vertebra: str, looks: Mapping[Key, Look], values: Mapping[Key, np.ndarray], options: MarrowOptions
 ) -> tuple[float, float] | None:
     """Median of a vertebra's core, from both of its endplates, and the robust standard deviation of its logarithm."""

@@ -65,16 +65,22 @@ def build(*, dropout: float, classes: int) -> "nn.Module":
 
         def features(self, maps: torch.Tensor, depths: list[int]) -> torch.Tensor:
             """(n, POOLED), of about unit variance: what `head` decides by, from what `look` saw of n discs."""
-            pooled = adaptive_avg_pool2d(maps, GRID).reshape(-1, POOLED)
-            return self.norm(_over_slices(pooled, depths))
+            return self.norm(self.pooled(maps, depths))
+
+        def pooled(self, maps: torch.Tensor, depths: list[int]) -> torch.Tensor:
+            """(n, POOLED): means over the grid, averaged over slices, not yet of unit variance."""
+            return _over_slices(adaptive_avg_pool2d(maps, GRID).reshape(-1, POOLED), depths)
+
+        def oedema_of(self, maps: torch.Tensor, depths: list[int]) -> torch.Tensor:
+            """(n, 1): what both contrasts' maps, laid on each other, add to the logit of type 1."""
+            both = self.joint(maps.reshape(-1, 2 * WIDTH, *maps.shape[2:]))
+            joint = torch.cat([both.mean((2, 3)), both.amax((2, 3))], dim=1)  # (m, 2 * JOINT)
+            return self.oedema(self.dropout(_over_slices(joint, depths)))
 
         def decide(self, maps: torch.Tensor, depths: list[int]) -> torch.Tensor:
             """Logits (n, classes) of discs of so many slices each, from what `look` saw of them."""
-            both = self.joint(maps.reshape(-1, 2 * WIDTH, *maps.shape[2:]))
-            joint = torch.cat([both.mean((2, 3)), both.amax((2, 3))], dim=1)  # (m, 2 * JOINT)
             logits = self.head(self.dropout(self.features(maps, depths)))
-            oedema = self.oedema(self.dropout(_over_slices(joint, depths)))  # (n, 1)
-            return logits + nn.functional.pad(oedema, (1, classes - 2))
+            return logits + nn.functional.pad(self.oedema_of(maps, depths), (1, classes - 2))
 
     return SliceNet()
 

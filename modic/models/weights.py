@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from modic.models.endplate_net import Segmenter
-from modic.models.card import model_id, read_card, sha256
+from modic.models.card import SHIPPED, model_id, read_card, sha256
 
 LOG = logging.getLogger(__name__)
 
@@ -39,6 +39,7 @@ class Models:
 
     detector: Model
     classifier: Model
+    segmenter: "Segmenter | None" = None  # finds endplates; None: the marrow is not measured
 
     @property
     def identity(self) -> dict[str, str]:
@@ -66,7 +67,11 @@ class Models:
 @cache
 def load_models(detector: str, classifier: str, device: str) -> Models:
     """Both networks on `device`, loaded once a process. Raises WeightsError."""
-    return Models(load_detector(detector, device=device), load_classifier(classifier, device=device))
+    network = load_classifier(classifier, device=device)
+    segmenter = load_segmenter(device=device) if (SHIPPED / "endplates.safetensors").is_file() else None
+    if segmenter is None and "marrow" in network.card.get("calibration", {}):
+        raise WeightsError("the classifier decides by the marrow too, and the weights `endplates` are not installed")
+    return Models(load_detector(detector, device=device), network, segmenter)
 
 
 def load_detector(name: str = "detector", *, device: str = "cpu") -> Model:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import torch
 from modic.train.inference import network_batch, predict
 from modic.train.options import ClassifierTraining
+from modic.train.options import add_arguments as add_arguments
 from modic.train.sampling import draw, examples_by_part, training_pools
 
 
@@ -56,10 +57,14 @@ def train_classifier(options: ClassifierTraining) -> Path:
     if is_finished(options.out, settings):
         print(f"this training is finished; to train another one, give another --out than {options.out}")
         return options.out / "classifier.safetensors"
+    if options.views:
+        check_frozen(options)
     discs = read_sources(options)
     if {source.split("=")[0] for source in options.data} & set(KINDS):
         check_discs(discs)
     parts = examples_by_part(discs)
+    if options.views:
+        return train_frozen(parts, options, start, settings)
     unseen = None
     if options.folds:
         parts["train"] += parts.pop("calibrate")
@@ -68,6 +73,40 @@ def train_classifier(options: ClassifierTraining) -> Path:
     history = fit(net, parts, options, settings, options.out)
     _refit(net, parts["train"] + parts["stop"], options)
     path = write_classifier(net, parts, history, options, start.record or None, unseen)
+    finish(options.out, history, settings)
+    return path
+
+
+def check_frozen(options: ClassifierTraining) -> None:
+    """Raises UsageError for options that do not go with --views."""
+    if not (options.freeze_trunk and options.backbone == "efficientnet_lite0" and options.folds and options.init):
+        raise UsageError("--views needs --backbone efficientnet_lite0, --freeze-trunk, --folds and --init imagenet")
+
+
+def train_frozen(
+    parts: dict[str, list[Example]], options: ClassifierTraining, start: Start, settings: dict[str, Any]
+) -> Path:
+    """Train what follows a frozen trunk (modic/train/frozen.py), calibrate, measure, write weights and cards."""
+    from modic.train.classifier_card import write_classifier
+    from modic.train.frozen import TrunkMaps, fit_heads, record, views_of, with_marrow
+
+    parts["train"] += parts.pop("calibrate") + parts.pop("stop")
+    net = new_network(options, start).eval()
+    maps = TrunkMaps(net, options, options.out / "cache" / "maps")
+    everything = views_of(parts["train"], maps, options.views)
+    held, logits = [], []
+    for fold in range(options.folds):
+        print(f"fold {fold + 1} of {options.folds}", flush=True)
+        inside = np.array([fold_of(e.disc.patient, options.folds) == fold for e in parts["train"]])
+        measured = fit_heads(net, everything.only(~inside), options)
+        rows = [i for i in np.flatnonzero(inside) if parts["train"][i].source != "phantom"]
+        held += [parts["train"][i] for i in rows]
+        logits.append(with_marrow(everything.logits(net, rows), [parts["train"][i] for i in rows], measured))
+    measured = fit_heads(net, everything, options)
+    history = [{"epoch": 1, "steps": len(everything.maps), "best": True}]
+    path = write_classifier(
+        net, parts, history, options, start.record or None, (held, np.concatenate(logits)), record(measured)
+    )
     finish(options.out, history, settings)
     return path
 
@@ -130,13 +169,14 @@ def read_sources(options: ClassifierTraining) -> list[Disc]:
             continue
         cut = f"{options.region_scale}-{options.region_size}"
         kind = value if name == "phantom" else "boxed" if options.detector else "slices"
+        kind += "-marrow" if name == "spider" and options.segmenter else ""
         cache = options.out / "cache" / f"{name}-{kind}-{cut}.npz"
         if not (name == "spider" and value) and not (name == "phantom" and value.isdigit()):
             raise UsageError(f"--data {source}: give {KNOWN}")
         if not cache.is_file():
             spider = name == "spider"
             cut_now = (
-                spider_discs(Path(value), options.preprocessing, detector=options.detector)
+                spider_discs(Path(value), options.preprocessing, detector=options.detector, segmenter=options.segmenter)
                 if spider
                 else phantom_discs(int(value), options.preprocessing)
             )

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import torch
 
     from modic.train.options import ClassifierTraining
+from modic.train.classifier_audit import audit_markdown
 from modic.train.classifier_results import (
     cross_validation_results,
     fit_calibration,
@@ -43,6 +44,7 @@ def write_classifier(
     options: "ClassifierTraining",
     started_from: dict[str, Any] | None = None,
     out_of_fold: tuple[list[Example], np.ndarray] | None = None,
+    measured: dict[str, Any] | None = None,
 ) -> Path:
     """Calibrate, measure on `test`, write OUT/classifier.{safetensors,json,md}; returns the first.
 
@@ -55,7 +57,7 @@ def write_classifier(
     examples, logits = out_of_fold
     shift = shift_head(net, examples, logits)
     out_of_fold = examples, logits + shift
-    calibration = fit_calibration(*out_of_fold, options) | {"shift": shift.round(4).tolist()}
+    calibration = fit_calibration(*out_of_fold, options) | {"shift": shift.round(4).tolist()} | (measured or {})
     card = {
         "name": "classifier", "kind": "classifier", "architecture": options.architecture,
         "preprocessing": options.preprocessing, "calibration": calibration, "data": _data(parts),
@@ -109,6 +111,8 @@ def command(options: "ClassifierTraining", started_from: dict[str, Any] | None) 
         f"--learning-rate {options.learning_rate} --patience {options.patience} --minutes {options.minutes:g} "
         f"--alpha {options.alpha} --head-penalty {options.head_penalty:g} --folds {options.folds} --seed {options.seed}"
         + (" --freeze-trunk" if options.freeze_trunk else "")
+        + (f" --views {options.views} --overlap {options.overlap:g}" if options.views else "")
+        + (" --segmenter endplates" if options.segmenter else "")
         + (" --detector detector" if options.detector else "")
         + (f" --init {forms[started_from['init']]}" if started_from else "")
     )
@@ -145,6 +149,7 @@ def markdown(card: dict[str, Any]) -> str:
         *(_row(name, card["results"][name]) for name in GROUPS if name in card["results"]), "",
         *_folds(card["results"].get("cross_validation")),
         *_unseen(card["results"].get("auc_real_unseen")),
+        *audit_markdown(card["results"]),
         "## Data", *(f"- {text}" for text in card["data"]["sources"].values()), "",
         "| part | source | patients | MC0 | MC1 | MC2 |", "|---|---|---|---|---|---|",
         *(f"| {part} | {source} | {n['patients']} | {n['mc0']} | {n['mc1']} | {n['mc2']} |"

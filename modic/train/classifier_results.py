@@ -5,9 +5,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modic.grading.classify import softmax
+from modic.grading.measured import measured_of
 from modic.statistics.calibration import conformal_quantiles, fit_scaling, held_out_coverage
 from modic.statistics.metrics import auc_0_2, auc_interval, measure
+from modic.statistics.risk_coverage import held_out_curve, threshold_table
 from modic.train.augment.regions import Example
+from modic.train.classifier_audit import audit_results
+from modic.train.frozen import with_marrow
 
 if TYPE_CHECKING:
     import torch
@@ -15,6 +19,7 @@ if TYPE_CHECKING:
     from modic.train.options import ClassifierTraining
 
 
+CARD_ALPHAS = (0.05, 0.08, 0.1, 0.13, 0.15, 0.2, 0.25, 0.3)
 TITLES = {"spider": "real (SPIDER)", "painted": "real, type 1 painted", "phantom": "phantom"}
 
 
@@ -32,8 +37,10 @@ def shift_head(net: "torch.nn.Module", examples: list[Example], logits: np.ndarr
 def fit_calibration(real: list[Example], logits: np.ndarray, options: "ClassifierTraining") -> dict[str, Any]:
     labels = np.array([e.label for e in real])
     temperature, _ = fit_scaling(logits, labels)
-    quantiles = conformal_quantiles(softmax(logits / temperature), labels, alpha=options.alpha)
+    p = softmax(logits / temperature)
+    quantiles = conformal_quantiles(p, labels, alpha=options.alpha)
     return {
+        "thresholds": threshold_table(p, labels),
         "temperature": round(temperature, 4), "conformal_q": [round(q, 6) for q in quantiles], "alpha": options.alpha,
         "prior": [1 / 3] * 3, "folds": options.folds, "patients": len({e.disc.patient for e in real}),
         "discs": {f"mc{k}": int((labels == k).sum()) for k in range(3)},
@@ -64,7 +71,9 @@ def cross_validation_results(
                 f"mc{k}": None if share is None else round(share, 3) for k, share in enumerate(coverage)
             },
             **measure(p, labels, calibration["conformal_q"]),
-        }
+        },
+        "risk_coverage": held_out_curve(logits, labels, patients, unpainted, CARD_ALPHAS, draws=20),
+        "audit": audit_results(real, p, calibration),
     }  # fmt: skip
 
 
@@ -86,11 +95,15 @@ def test_results(
     for name, group in groups.items():
         if group:
             logits, labels = views_by_part(net, group, options)
+            logits = with_marrow(logits, group, measured_of(calibration))
             numbers = measure(softmax(logits / calibration["temperature"]), labels, calibration["conformal_q"])
             results[name] = {"patients": len({e.disc.patient for e in group}), **numbers}
+            if name.startswith("real") and "painted" not in name:
+                results["audit_test"] = audit_results(group, softmax(logits / calibration["temperature"]), calibration)
     unseen = [e for e in (*parts.get("calibrate", ()), *examples) if e.real]
     if unseen:
-        p, labels = softmax(views_by_part(net, unseen, options)[0]), np.array([e.label for e in unseen])
+        logits = with_marrow(views_by_part(net, unseen, options)[0], unseen, measured_of(calibration))
+        p, labels = softmax(logits), np.array([e.label for e in unseen])
         patients = [e.disc.patient for e in unseen]
         results["auc_real_unseen"] = {
             "why": "the weights were fitted on none of them, and calibration cannot change a rank",

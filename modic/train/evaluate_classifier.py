@@ -17,6 +17,7 @@ import numpy as np
 from modic.errors import UsageError
 from modic.grades import CLASSES
 from modic.grading.classify import prediction_set, softmax
+from modic.grading.measured import measured_of
 from modic.statistics.metric_tables import Table, cell, count, described, publish, with_intervals
 from modic.statistics.metrics import (
     OEDEMA_FOUND,
@@ -32,6 +33,7 @@ from modic.tables.described import Columns
 from modic.train.audit import audit, audit_tables
 from modic.train.augment.regions import Example, Stress
 from modic.train.classifier import read_sources
+from modic.train.frozen import with_marrow
 from modic.train.inference import predict
 from modic.train.options import ClassifierTraining, add_data_arguments
 from modic.train.options import add_evaluation_arguments as add_shared
@@ -92,6 +94,7 @@ def run(args: argparse.Namespace) -> int:
     if not examples:
         raise UsageError("no labelled patient of these data is in the test part; --part all takes all of them")
     logits = predict(model.net, examples, options, seed=1, stress=stress)
+    logits = with_marrow(logits, examples, measured_of(model.card["calibration"]))
     temperature, quantiles = (model.card["calibration"][key] for key in ("temperature", "conformal_q"))
     groups = grouped(examples)
     metrics = {

@@ -59,6 +59,9 @@ class ClassifierTraining:
     depth: int = 10  # of resnet3d
     widths: tuple[int, ...] = (16, 32, 96, 192)  # of resnet3d; fits 16 MiB in half precision
     freeze_trunk: bool = False  # of efficientnet_lite0: what ImageNet taught stays as it is
+    views: int = 0  # with freeze_trunk: what the trunk sees of so many views is kept (modic.train.frozen); 0: no
+    overlap: float = 0.0  # share of overlap weights within degeneration (modic.train.frozen.overlap_weights)
+    segmenter: str = ""  # weights that find endplates: the marrow beside them is measured and decides too
     head_penalty: float = 0.0  # factor of half the squared weights of the last layer, added to the loss
     vary_intensities: bool = True  # in training, as scanners do; the paper varied place and angle only
     average: float = AVERAGE  # of the weights, measured and kept (AVERAGE); 0: the weights as they are
@@ -126,7 +129,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--widths", type=widths, default=(16, 32, 96, 192), metavar="W,W,W,W",
         help="channels of its four stages (default: 16,32,96,192)",
     )  # fmt: skip
+    parser.add_argument(
+        "--segmenter", default="", metavar="WEIGHTS",
+        help="`endplates` (the shipped ones) or NAME.safetensors: the marrow beside the endplates decides too; --views",
+    )  # fmt: skip
     numbers = (
+        (
+            "views",
+            0,
+            "with --freeze-trunk: keep what the trunk sees of so many views of a disc, then train the rest",
+        ),
+        ("overlap", 0.0, "with --views, 0-1: weigh discs so that type goes less with degeneration"),
         ("region-scale", 1.35, "side of a region / width of the disc's box"),
         ("region-size", 64, "side of a region, px"),
         ("dropout", 0.2, "share of features left out at random in each step of training"),

@@ -17,14 +17,14 @@ PHANTOM = 0.2  # share of the examples that come from the phantom where there ar
 
 
 def examples_by_part(discs: list[Disc]) -> dict[str, list[Example]]:
-    """`train`, `stop`, `calibrate`, `test`: every disc as it is, and every healthy real disc also with a painted
-    type 1 lesion."""
+    """`train`, `stop`, `calibrate`, `test`: every disc as it is, and every real disc also with a painted type 1 lesion,
+    after its own changes were taken away: real type 1 lies on degenerate discs too."""
     parts: dict[str, list[Example]] = {"train": [], "stop": [], "calibrate": [], "test": []}
     for disc in discs:
         part = parts[part_of(disc.patient)]
         part.append(Example(disc))
-        if disc.real and disc.label == 0:
-            part.append(Example(disc, painted=1))
+        if disc.real and disc.label in (0, 2):
+            part.append(Example(disc, painted=1, healed=disc.label == 2))
     return parts
 
 
@@ -36,7 +36,7 @@ def training_pools(examples: list[Example], classes: tuple[int, ...] = (0, 1, 2)
 
     Painted lesions go to degenerate discs more often, as real ones do, so that the disc does not give them away.
     """
-    fat = [Example(e.disc, painted=2) for e in examples if e.painted]
+    fat = [Example(e.disc, painted=2, healed=e.healed) for e in examples if e.painted]
     pools: Pools = []
     for label in classes:
         groups = [

@@ -7,6 +7,7 @@ import numpy as np
 
 from modic.imaging.normalize import Method, normalize
 from modic.records import Region
+from modic.train.augment.healing import take_away
 from modic.train.augment.lesions import paint, paint_distractor
 from modic.train.data.disc_geometry import DiscGeometry
 from modic.train.data.discs import Disc
@@ -21,25 +22,30 @@ BOX_MM = 35.0  # width of a disc's box taken for converting mm to px: the slices
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """A disc as one class: `painted` 0 as it is, 1 or 2 with a lesion of this type painted into it."""
+    """A disc as one class: `painted` 0 as it is, 1 or 2 with a lesion of this type painted into it.
+
+    `healed`: its own changes are taken away first (modic/train/augment/healing.py); it is then of type 0 but as
+    degenerate as it was.
+    """
 
     disc: Disc
     painted: int = 0
+    healed: bool = False
 
     @property
     def label(self) -> int:
         """Modic type 0, 1, 2."""
-        return self.painted or self.disc.label
+        return self.painted or (0 if self.healed else self.disc.label)
 
     @property
     def source(self) -> str:
         """The disc's source (`spider`, `phantom`, `archive`, …), or `painted` for one with a painted lesion."""
-        return "painted" if self.painted else self.disc.source
+        return "painted" if self.painted or self.healed else self.disc.source
 
     @property
     def real(self) -> bool:
         """Of a patient and as it is."""
-        return self.disc.real and not self.painted
+        return self.disc.real and not self.painted and not self.healed
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +117,8 @@ def shown(depth: int, different: int) -> np.ndarray:
 def _painted(example: Example, rng: np.random.Generator, repeats: int) -> tuple[np.ndarray, np.ndarray]:
     times = repeats if len(example.disc.t1) == 1 else 1
     t1, t2 = example.disc.t1.repeat(times, axis=0), example.disc.t2.repeat(times, axis=0)
+    if example.healed:
+        take_away(t1, t2, example.disc.geometry)
     if example.painted:
         paint(t1, t2, example.painted, example.disc.geometry, rng)
     return t1, t2

@@ -20,6 +20,7 @@ from modic.imaging.regions import cut_regions
 from modic.imaging.volume import Volume
 from modic.records import LEVELS, LevelBox, LevelSet, Region
 from modic.train.data.disc_geometry import DiscGeometry, disc_geometry
+from modic.train.data.disc_marrow import disc_marrow
 from modic.train.data.spider_slices import boxed_by, slice_volume, split_of, trusted
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class Disc:
     geometry: DiscGeometry
     degeneration: int  # Pfirrmann grade 1-5, 0 unknown
     scanner: str = ""  # `scanner_name`; empty where unknown
+    marrow: np.ndarray | None = None  # float64 (modic.grading.marrow_features.FEATURES,); None: not measured
 
     @property
     def real(self) -> bool:
@@ -75,9 +77,10 @@ def wide(preprocessing: dict[str, Any]) -> dict[str, Any]:
 
 def cut_discs(
     t1: Volume, t2: Volume, boxes: list[LevelBox], labels: dict[str, tuple[int, int]], *, patient: str, source: str,
-    preprocessing: dict[str, Any], scanner: str = "",
+    preprocessing: dict[str, Any], scanner: str = "", marrow: dict[str, np.ndarray] | None = None,
 ) -> Iterator[Disc]:  # fmt: skip
-    """Discs of one patient that can be cut; `labels` holds (Modic type, Pfirrmann grade) by level name."""
+    """Discs of one patient that can be cut; `labels` holds (Modic type, Pfirrmann grade) by level name, `marrow` what
+    was measured (modic.train.data.disc_marrow)."""
     larger = wide(preprocessing)
     parts = cut_regions(t1, t2, LevelSet(tuple(boxes), "ok", 1.0), preprocessing=larger)
     for found, part in zip(boxes, parts, strict=True):
@@ -85,17 +88,21 @@ def cut_discs(
             width = larger["region_size"] / larger["region_scale"]
             shape = disc_geometry(found.box, front_down=found.level in LEVELS[-2:], width_px=width)
             label, degeneration = labels[found.level]
-            yield Disc(part.t1, part.t2, label, found.level, patient, source, shape, degeneration, scanner)
+            numbers = (marrow or {}).get(found.level)
+            yield Disc(part.t1, part.t2, label, found.level, patient, source, shape, degeneration, scanner, numbers)
 
 
-def spider_discs(folder: Path, preprocessing: dict[str, Any], *, detector: str = "") -> list[Disc]:
+def spider_discs(
+    folder: Path, preprocessing: dict[str, Any], *, detector: str = "", segmenter: str = ""
+) -> list[Disc]:  # fmt: skip
     """Discs of SPIDER patients with upright mid-sagittal T1 and T2 slices, disc boxes and grades 0 to 2.
 
-    `detector` names weights that box the slices without trusted boxes (`boxed_by`).
+    `detector` names weights that box the slices without trusted boxes (`boxed_by`); `segmenter` weights that find the
+    endplates, beside which the marrow is measured.
 
     One slice per series, so discs have one. T1 and T2 of one size register to a pixel; others
-    are placed by the boxes of both. The four discs of type 1 are left out: too few to learn or to judge by. Raises
-    UsageError where the files are missing.
+    are placed by the boxes of both. The two discs of type 1 among these slices (patients 50 and 154) are of test
+    patients; type 1 of other patients would be left out (`for_training`). Raises UsageError if the files are missing.
     """
     try:
         boxes = json.loads((folder / "disc_boxes.json").read_text(encoding="utf-8"))
@@ -111,17 +118,25 @@ def spider_discs(folder: Path, preprocessing: dict[str, Any], *, detector: str =
         pair = spider_pair(folder / "images", patient, boxes)
         if pair is not None:
             t1, t2, on_t2 = pair
-            labels = {LEVELS[-n]: grade for n, grade in grades[int(patient)].items() if n <= 6 and grade[0] in (0, 2)}
+            labels = {
+                LEVELS[-n]: grade for n, grade in grades[int(patient)].items() if n <= 6 and usable(patient, grade)
+            }
             found = [
                 LevelBox(name, box, 0, 1.0)
                 for name, box in zip(LEVELS[-len(on_t2) :], on_t2[-len(LEVELS) :], strict=True)
             ]
             one = {**preprocessing, "slices": 1}
+            marrow = disc_marrow(t1, t2, found, segmenter, scaled=True) if segmenter else None
             discs += cut_discs(
                 t1, t2, found, labels, patient=patient, source="spider", preprocessing=one,
-                scanner=scanners.get(patient, ""),
+                scanner=scanners.get(patient, ""), marrow=marrow,
             )  # fmt: skip
     return discs
+
+
+def usable(patient: str, grade: tuple[int, int]) -> bool:
+    """Types 0 and 2; and type 1, for testing only, of test patients."""
+    return grade[0] in (0, 2) or (grade[0] == 1 and split_of(patient) == "test")
 
 
 def _scanners(path: Path) -> dict[str, str]:
@@ -192,19 +207,23 @@ def save_discs(path: Path, discs: list[Disc]) -> None:
     images = np.stack([np.stack([_unit(d.t1), _unit(d.t2)]).astype(np.float16) for d in discs])
     rows = [(d.label, d.level, d.patient, d.source, d.degeneration, d.scanner) for d in discs]
     shapes = np.array([(d.geometry.width, d.geometry.thickness, d.geometry.tilt) for d in discs])
+    nothing = np.full(max((len(d.marrow) for d in discs if d.marrow is not None), default=0), np.nan)
+    marrow = np.array([nothing if d.marrow is None else d.marrow for d in discs])
     path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(path, images=images, rows=np.array(json.dumps(rows)), shapes=shapes)
+    np.savez(path, images=images, rows=np.array(json.dumps(rows)), shapes=shapes, marrow=marrow)
 
 
 def load_discs(path: Path) -> list[Disc]:
     """What `save_discs` wrote."""
     with np.load(path) as file:
         images, rows, shapes = file["images"], json.loads(str(file["rows"])), file["shapes"]
+        marrow = file["marrow"] if "marrow" in file else np.zeros((len(rows), 0))
     discs = []
-    for (t1, t2), row, shape in zip(images, rows, shapes, strict=True):
+    for (t1, t2), row, shape, measured in zip(images, rows, shapes, marrow, strict=True):
         label, level, patient, source, degeneration, scanner = row
         pair, geometry = (t1.astype(np.float32), t2.astype(np.float32)), DiscGeometry(*map(float, shape))
-        discs.append(Disc(*pair, label, level, patient, source, geometry, degeneration, scanner))
+        numbers = measured if len(measured) else None
+        discs.append(Disc(*pair, label, level, patient, source, geometry, degeneration, scanner, numbers))
     return discs
 
 
