@@ -89,6 +89,8 @@ def run(args: argparse.Namespace) -> int:
     stress = stress_of(args)
     model = load_classifier(args.weights, device=prepare(args.device, seed=0, threads=args.threads))
     options = _options(args, model.card["preprocessing"], model.device)
+    if "marrow" in model.card["calibration"]:
+        options = replace(options, segmenter=args.segmenter or "endplates")
     parts = examples_by_part(read_sources(options))
     examples = parts["test"] if args.part == "test" else [e for part in parts.values() for e in part]
     if not examples:

@@ -129,10 +129,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--widths", type=widths, default=(16, 32, 96, 192), metavar="W,W,W,W",
         help="channels of its four stages (default: 16,32,96,192)",
     )  # fmt: skip
-    parser.add_argument(
-        "--segmenter", default="", metavar="WEIGHTS",
-        help="`endplates` (the shipped ones) or NAME.safetensors: the marrow beside the endplates decides too; --views",
-    )  # fmt: skip
     numbers = (
         (
             "views",
@@ -168,6 +164,10 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--detector", default="", metavar="WEIGHTS",
         help="`detector` (the shipped one) or NAME.safetensors: boxes the discs that come without boxes",
+    )  # fmt: skip
+    parser.add_argument(
+        "--segmenter", default="", metavar="WEIGHTS",
+        help="`endplates` (the shipped ones) or NAME.safetensors: the marrow beside the endplates decides too",
     )  # fmt: skip
 
 

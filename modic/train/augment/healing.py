@@ -1,8 +1,8 @@
-"""Modic-like changes taken away from real regions: the marrow beside the endplates becomes like the core of its body.
+"""Fatty changes (type 2) taken away from real regions: the marrow beside the endplates becomes like the core of its body.
 
 In labelled data the degenerate discs carry the lesions, so a network that learns from them may read the disc instead of
 the marrow. A disc whose lesion is taken away stays as degenerate as it was; it is shown as type 0, and with a painted
-lesion as any type. Discs without a lesion are evened out alike, so that even marrow alone does not say which it was.
+lesion as any type. What is darker on T1 than marrow ever is (type 1 and 3) is not seen as marrow, and stays.
 """
 
 import cv2
