@@ -164,7 +164,13 @@ def read_sources(options: ClassifierTraining) -> list[Disc]:
         name, _, value = source.partition("=")
         if name in KINDS and value:
             discs += classifier_discs(
-                name, value, options.labels, options.preprocessing, detector=options.detector, device=options.device
+                name,
+                value,
+                options.labels,
+                options.preprocessing,
+                detector=options.detector,
+                device=options.device,
+                segmenter=options.segmenter,
             )
             continue
         cut = f"{options.region_scale}-{options.region_size}"

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from modic.train.options import ClassifierTraining
 
 CHUNK = 32  # examples a file of maps
-STEPS, BATCH, RATE = 300, 48, 1e-3  # of the layer that sees both contrasts
+STEPS, BATCH, RATE = 150, 48, 2e-3  # of the layer that sees both contrasts
 SHARES = {"type 1": 0.45, "real": 0.35, "other": 0.2}  # of a batch: type 1; real discs of other types; the rest
 MARROW_STRENGTH = 0.03  # scikit-learn's C of the regression on the marrow, features of unit variance
 FIRST_SEED = 2  # of the views; predictions out of fold take 1

@@ -1,4 +1,4 @@
-"""Fatty changes (type 2) taken away from real regions: the marrow beside the endplates becomes like the core of its body.
+"""Fatty changes (type 2) taken away from real regions: marrow beside the endplates becomes like the core of its body.
 
 In labelled data the degenerate discs carry the lesions, so a network that learns from them may read the disc instead of
 the marrow. A disc whose lesion is taken away stays as degenerate as it was; it is shown as type 0, and with a painted

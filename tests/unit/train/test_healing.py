@@ -33,7 +33,7 @@ def test_the_disc_and_the_core_stay() -> None:
     t1, t2, _ = region()
     before = t1.copy()
     take_away(t1, t2, GEOMETRY)
-    u, v = disc_frame(200, GEOMETRY)
+    _, v = disc_frame(200, GEOMETRY)
     untouched = (np.abs(v) < GEOMETRY.thickness / 2 - 0.05) | (np.abs(v) - GEOMETRY.thickness / 2 > 0.36)
     assert np.array_equal(t1[0][untouched], before[0][untouched])
 
