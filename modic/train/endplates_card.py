@@ -134,7 +134,8 @@ def _spine(sample: StripSample, probabilities: np.ndarray) -> SpineStrips:
     strip = Strip(np.stack([columns, rows], -1), sample.rhythm, STEP_MM)
     volume = Volume(_inner(sample.image)[None].astype(np.float32), np.eye(4))
     inside = np.ones((1, *columns.shape), bool)
-    return SpineStrips(strip, (0,), tuple(range(len(LEVELS))), volume, probabilities, inside)
+    bodies = probabilities[None, :, CLASSES.index("vertebra")] >= 0.5
+    return SpineStrips(strip, (0,), tuple(range(len(LEVELS))), volume, probabilities, inside, bodies)
 
 
 def markdown(card: dict[str, Any]) -> str:

@@ -82,7 +82,7 @@ def test_dark_on_both_contrasts_is_no_modic_change_of_type_1_or_2():
 
 def test_gain_and_coil_profile_change_nothing():
     def through_a_coil(image, gain, along, across):
-        slices, rows, columns = image.voxels.shape
+        _, rows, columns = image.voxels.shape
         field = gain * np.exp(along * np.linspace(-1, 1, rows)[:, None] + across * np.linspace(-1, 1, columns))
         return Volume((image.voxels * field).astype(np.float32), image.affine)
 

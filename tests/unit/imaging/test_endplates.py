@@ -105,6 +105,15 @@ def test_a_disc_at_the_border_of_the_image_is_outside(study, segmenter):
     assert pairs["L3/L4"].lower.trouble is None
 
 
+def test_a_patient_who_moved_between_the_contrasts_is_not_measured(study, segmenter):
+    t1, t2, levels = study
+    affine = t1.affine.copy()
+    affine[2, 3] += 4.0
+    moved = find_endplates(t2, Volume(t1.voxels, affine), levels, segmenter=segmenter)
+    troubles = [pair.upper.trouble for pair in moved.values()]
+    assert troubles.count(EndplateTrouble.CONTRASTS_APART) >= 5
+
+
 def test_t2_alone_serves_and_no_level_gives_nothing(study, segmenter):
     _, t2, levels = study
     alone = find_endplates(t2, None, levels, segmenter=segmenter)
