@@ -157,7 +157,7 @@ the marrow is measured along them (modic/grading/marrow.py).
 ## Results on test patients
 Median Dice over slices; endplates: share found, mean distance in mm, share of points within 1 mm.
 
-| slices | patients | slices | vertebra | disc | canal | endplates found | mm | within 1 mm |
+| images | patients | slices | vertebra | disc | canal | endplates found | mm | within 1 mm |
 |---|---|---|---|---|---|---|---|---|
 {chr(10).join(rows)}
 
