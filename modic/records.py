@@ -186,6 +186,7 @@ class EndplateTrouble(StrEnum):
     OUTSIDE_IMAGE = "endplate.outside_image"
     NO_DISC = "endplate.no_disc"  # no disc is seen where its box is
     CONTRADICTS_BOX = "endplate.contradicts_box"  # a disc is seen, but beside its box
+    CONTRASTS_APART = "endplate.contrasts_apart"  # the bodies end elsewhere on T1 than on T2: the patient moved
     NO_VERTEBRA = "endplate.no_vertebra"  # no vertebral body begins beside the disc, or only a part of one
     UNEVEN = "endplate.uneven"  # the edge of the body is no line
     IMPLAUSIBLE_DISC = (

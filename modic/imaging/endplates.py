@@ -10,6 +10,7 @@ endplate is where that body begins below the L5/S1 disc.
 | outside_image    | a part of the disc's neighbourhood lies outside of T2 or T1                                  |
 | no_disc          | under `disc_px` pixels of disc where the box is                                              |
 | contradicts_box  | the disc's middle is more than `off_box` of a level's height from the box's                  |
+| contrasts_apart  | the bodies on T1 and on T2 end more than `apart_mm` from each other: the patient moved        |
 | no_vertebra      | the body begins on fewer columns than `shortest` of the disc's width, or is too thin there   |
 | uneven           | its edge leaves a smooth curve by more than `uneven_mm` (root mean square)                   |
 | implausible_disc | the endplates are nearer than `disc_mm[0]` or farther than `disc_mm[1]` from each other      |
@@ -45,6 +46,9 @@ class EndplateOptions:
     reach_mm: float = field(default=20.0, metadata={"help": "farthest look into a body, mm; lumbar bodies are 26-30"})
     disc_px: int = field(default=50, metadata={"help": "smallest disc, pixels; a narrow disc of 2 mm has 100"})
     off_box: float = field(default=0.22, metadata={"help": "of a level's height, disc to box: 8 mm"})
+    apart_mm: float = field(
+        default=1.8, metadata={"help": "between the edges of bodies on T1 and T2; pixels are 0.5-1 mm"}
+    )
     shortest: float = field(default=0.5, metadata={"help": "shortest endplate, share of the disc's width"})
     body_px: int = field(default=8, metadata={"help": "a body goes on for this many pixels"})
     uneven_mm: float = field(default=1.6, metadata={"help": "root mean square distance from a smooth curve"})
@@ -58,8 +62,10 @@ DEFAULT = EndplateOptions()
 class SpineStrips:
     """The segmented strips of a study.
 
-    `probabilities` float32 (slices, classes, rows, columns); `inside` bool (slices, rows, columns): within all volumes;
-    `t2` the canonical volume in whose slices (`slices`) the strip lies; `levels` the index in LEVELS of its discs.
+    `probabilities` float32 (slices, classes, rows, columns), the mean of both contrasts; `inside` bool (slices, rows,
+    columns): within all volumes; `bodies` bool (contrasts, slices, rows, columns): vertebral bodies of each contrast
+    alone; `t2` the canonical volume in whose slices (`slices`) the strip lies; `levels` the index in LEVELS of its
+    discs.
     """
 
     strip: Strip  # in mm of a slice of `t2`: column and row index times their spacing
@@ -68,6 +74,7 @@ class SpineStrips:
     t2: Volume
     probabilities: np.ndarray
     inside: np.ndarray
+    bodies: np.ndarray
 
     def to_mm(self, rows: np.ndarray, columns: np.ndarray, slice_: int) -> np.ndarray:
         """LPS mm (n, 3) of places (fractional rows and columns of the strip) on a canonical T2 slice."""
@@ -102,13 +109,13 @@ def segment_spine(
     strip = lay_strip(centres, indices, width)
     slices = _slices(middle, canonical, options)
     points = np.stack([_plane_mm(strip, canonical, index) for index in slices])  # (slices, rows, columns, 3)
-    probabilities, inside = [], np.ones(points.shape[:3], bool)
-    for volume in (canonical, t1.canonical() if t1 is not None else None):
-        if volume is not None:
-            values, within = sample(volume, points)
-            probabilities.append(segmenter.probabilities(values, strip.rhythm))
-            inside &= within
-    return SpineStrips(strip, slices, tuple(indices), canonical, np.mean(probabilities, axis=0), inside)
+    seen, inside = [], np.ones(points.shape[:3], bool)
+    for volume in [canonical] if t1 is None else [canonical, t1.canonical()]:
+        values, within = sample(volume, points)
+        seen.append(segmenter.probabilities(values, strip.rhythm))
+        inside &= within
+    bodies = np.stack([one[:, VERTEBRA] >= 0.5 for one in seen])
+    return SpineStrips(strip, slices, tuple(indices), canonical, np.mean(seen, axis=0), inside, bodies)
 
 
 def sample(volume: Volume, points_mm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -120,7 +127,7 @@ def sample(volume: Volume, points_mm: np.ndarray) -> tuple[np.ndarray, np.ndarra
     last = np.array(volume.voxels.shape[::-1]) - 1
     within = ((index >= -0.5) & (index <= last + 0.5)).all(-1)
     values = np.stack([_read_slice(volume.voxels, one) for one in index])
-    return np.where(within, values, 0), within
+    return np.where(within, values, 0), np.asarray(within)
 
 
 def _read_slice(voxels: np.ndarray, index: np.ndarray) -> np.ndarray:
@@ -196,6 +203,8 @@ def find_edges(
     axis = _disc_axis(spine, level, number, options)
     if isinstance(axis, EndplateTrouble):
         return axis, axis
+    if contrasts_apart_mm(spine, level, number) > options.apart_mm:
+        return EndplateTrouble.CONTRASTS_APART, EndplateTrouble.CONTRASTS_APART
     half = (spine.strip.row_of(level + 0.5) - spine.strip.row_of(level - 0.5)) / 2
     body = uniform_filter1d(spine.probabilities[number, VERTEBRA], 3, axis=1)
     upper, lower = (_edge(body, axis, direction, round(1.1 * half), spine.strip.step, options) for direction in (-1, 1))
@@ -219,6 +228,16 @@ def _disc_axis(spine: SpineStrips, level: int, number: int, options: EndplateOpt
     if abs(middle - row) > options.off_box * height:
         return EndplateTrouble.CONTRADICTS_BOX
     return middle + slope * (np.arange(COLUMNS) - CENTRE)
+
+
+def contrasts_apart_mm(spine: SpineStrips, level: int, number: int) -> float:
+    """How far the edges of the bodies beside a disc lie apart on T1 and T2: the area between them over their length."""
+    if len(spine.bodies) < 2:
+        return 0.0
+    top, end = (int(spine.strip.row_of(level + shift)) for shift in (-0.5, 0.5))
+    half = 0.3 * WIDTH_PX
+    there = spine.bodies[:, number, max(top, 0) : end, round(CENTRE - half) : round(CENTRE + half)]
+    return float((there[0] != there[1]).sum() / (2 * there.shape[2]) * spine.strip.step)
 
 
 def _edge(
@@ -303,7 +322,8 @@ def _line(
     normal = direction * np.stack([slope[:, 1], -slope[:, 0]], 1)
     normal /= np.linalg.norm(normal, axis=1, keepdims=True)
     slice_ = spine.slices[number]
-    points, beyond = (spine.to_mm(*(at + shift * normal).T, slice_) for shift in (0, 2))
+    points = spine.to_mm(at[:, 0], at[:, 1], slice_)
+    beyond = spine.to_mm(at[:, 0] + 2 * normal[:, 0], at[:, 1] + 2 * normal[:, 1], slice_)
     inward = (beyond - points) / np.linalg.norm(beyond - points, axis=1, keepdims=True)
     reach = _reach(spine, number, at, normal, options)
     if (reach >= 5.0).mean() < 0.5:

@@ -177,9 +177,8 @@ def _validation_loss(net: "torch.nn.Module", samples: list[StripSample], options
     """Mean loss over patients kept apart, the same views each time."""
     import torch
 
-    rng, by_source = np.random.default_rng(12345), {s.source: [] for s in samples}  # type: dict[str, list[StripSample]]
-    for sample in samples:
-        by_source[sample.source].append(sample)
+    rng = np.random.default_rng(12345)
+    by_source = {name: [s for s in samples if s.source == name] for name in dict.fromkeys(s.source for s in samples)}
     net.eval()
     with torch.no_grad():
         return float(

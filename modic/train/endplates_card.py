@@ -134,7 +134,8 @@ def _spine(sample: StripSample, probabilities: np.ndarray) -> SpineStrips:
     strip = Strip(np.stack([columns, rows], -1), sample.rhythm, STEP_MM)
     volume = Volume(_inner(sample.image)[None].astype(np.float32), np.eye(4))
     inside = np.ones((1, *columns.shape), bool)
-    return SpineStrips(strip, (0,), tuple(range(len(LEVELS))), volume, probabilities, inside)
+    bodies = probabilities[None, :, CLASSES.index("vertebra")] >= 0.5
+    return SpineStrips(strip, (0,), tuple(range(len(LEVELS))), volume, probabilities, inside, bodies)
 
 
 def markdown(card: dict[str, Any]) -> str:
@@ -156,7 +157,7 @@ the marrow is measured along them (modic/grading/marrow.py).
 ## Results on test patients
 Median Dice over slices; endplates: share found, mean distance in mm, share of points within 1 mm.
 
-| slices | patients | slices | vertebra | disc | canal | endplates found | mm | within 1 mm |
+| images | patients | slices | vertebra | disc | canal | endplates found | mm | within 1 mm |
 |---|---|---|---|---|---|---|---|---|
 {chr(10).join(rows)}
 

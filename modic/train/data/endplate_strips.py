@@ -30,7 +30,7 @@ WIDE = COLUMNS + 32  # columns with a margin for augmentation
 SPACE_MM = 0.47  # pixels of SPIDER's T2 SPACE
 SPACE_LABELS = {76: BODY, 29: DISC, 150: CANAL}
 SMALLEST_DISC_MM2 = 60.0  # what is smaller is a crumb of a mask
-DISCS_APART_MM = 17.0  # between the centres of neighbours, at least
+DISCS_APART_MM = 12.0  # between the heights of neighbours' centres, at least
 BODY_HALF = 0.46  # of a box's width from a disc's centre: no vertebral body reaches farther back
 
 
@@ -65,7 +65,7 @@ def _space_patient(path: Path) -> Iterator[StripSample]:
         labels = np.zeros(mask.shape, np.uint8)
         for value, meaning in SPACE_LABELS.items():
             labels[mask == value] = meaning
-        there = _bodies_only(sampled(labels, strip, nearest=True))
+        there = bodies_only(sampled(labels, strip, nearest=True))
         there[(strip.rhythm > len(LEVELS) - 1 + 0.05)[:, None] & (there == 0)] = UNKNOWN  # the sacrum has no mask
         if (there == CANAL).any(1).mean() > 0.3:
             yield StripSample(_unit(sampled(image, strip)), there, strip.rhythm, path.stem, "t2", "space")
@@ -91,7 +91,7 @@ def disc_boxes_of(disc: np.ndarray, pixel_mm: float) -> np.ndarray:
         box = np.array([columns.min(), rows.min(), columns.max(), rows.max()], float)
         if len(rows) * pixel_mm**2 < SMALLEST_DISC_MM2:
             continue
-        if boxes and np.hypot(*(box[:2] + box[2:] - boxes[-1][:2] - boxes[-1][2:]) / 2) * pixel_mm < DISCS_APART_MM:
+        if boxes and (box[1] + box[3] - boxes[-1][1] - boxes[-1][3]) / 2 * pixel_mm < DISCS_APART_MM:
             last = boxes.pop()
             box = np.concatenate([np.minimum(box[:2], last[:2]), np.maximum(box[2:], last[2:])])
         boxes.append(box)
@@ -117,7 +117,7 @@ def _unit(values: np.ndarray) -> np.ndarray:
     return (values / max(float(np.percentile(values, 99.8)), 1e-6)).clip(0, 1).astype(np.float32)
 
 
-def _bodies_only(labels: np.ndarray) -> np.ndarray:
+def bodies_only(labels: np.ndarray) -> np.ndarray:
     """Without the posterior elements of the vertebrae, which SPIDER's masks include: what lies behind the middle of
     the canal. Where the canal is not seen, what may be pedicle is UNKNOWN."""
     columns = np.arange(labels.shape[1])
@@ -142,7 +142,7 @@ def phantom_strips(patients: int, *, seed: int, cache: Path) -> list[StripSample
         made = on_all_cores(_phantom_patient, range(seed * 1_000_000 + 500_000, seed * 1_000_000 + 500_000 + patients))
         samples = [sample for group in made for sample in group]
         cache.mkdir(parents=True, exist_ok=True)
-        arrays = {}
+        arrays: dict[str, np.ndarray] = {}
         for index, s in enumerate(samples):
             name = f"{index}_{s.patient}_{s.contrast}"
             arrays |= {f"{name}_image": (255 * s.image).astype(np.uint8), f"{name}_labels": s.labels}
