@@ -5,16 +5,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from modic.analysis.cohort_data import Opened
+    from modic.analysis.cohort_data import CohortData
 
 
-def open(cohort: "str | Path") -> "Opened":
+def open(cohort: "str | Path") -> "CohortData":
     """The tables of a cohort as pandas, and answers with intervals: `modic.open("lumbar-2026").prevalence("level")`.
 
     Raises modic.errors.UsageError where `cohort` is none, or no run has finished in it.
     """
     from pathlib import Path
 
-    from modic.analysis.cohort_data import Opened
+    from modic.analysis.cohort_data import CohortData
 
-    return Opened.of(Path(cohort))
+    return CohortData.of(Path(cohort))

@@ -7,16 +7,24 @@ configuration hash, and so decides what must be graded again; the rest (shards, 
 import hashlib
 import json
 import tomllib
-from dataclasses import Field, asdict, dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from modic.errors import UsageError
 
 
-def _option(default: Any, help: str, least: float = 0, most: float = 1) -> Any:
-    """`least`, `most`: what a number must lie between."""
-    return field(default=default, metadata={"help": help, "least": least, "most": most})
+def _option(default: Any, help: str, least: float = 0, most: float = 1, *, later: bool = False) -> Any:
+    """An option of a section.
+
+    Args:
+        default: its value if `cohort.toml` does not give it.
+        help: what it means, with its unit.
+        least, most: what a number must lie between.
+        later: the option was a constant of the code until it became one; at its default it is no part of the
+            configuration hash, so that studies graded before need not be graded again.
+    """
+    return field(default=default, metadata={"help": help, "least": least, "most": most, "later": later})
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +57,50 @@ class LevelOptions:
     slices: int = _option(3, "central T2 slices shown to the detector", 1, 1000)
     score_min: float = _option(0.05, "candidate boxes below this detector score are ignored")
     numbering_min: float = _option(0.96, "probability that all names are right: `uncertain` below")
+    apart_low_warn_mm: float = _option(
+        23.0, "median distance between neighbouring discs: warn below; at the limit of refusal it never does", 0, 200,
+        later=True,
+    )  # fmt: skip
+    apart_low_reject_mm: float = _option(
+        23.0, "as above: refuse below; cervical discs lie 15-20 mm apart, thoracic 20-25, lumbar 28-45", 0, 200,
+        later=True,
+    )  # fmt: skip
+    apart_high_warn_mm: float = _option(52.0, "as above: warn above", 0, 200, later=True)
+    apart_high_reject_mm: float = _option(
+        52.0, "as above: refuse above; a PixelSpacing that is wrong by a factor of two shows here", 0, 200, later=True
+    )
+    lumbar_score_warn: float = _option(0.5, "mean detector score of the named discs: warn below", later=True)
+    lumbar_score_reject: float = _option(
+        0.5, "as above: refuse below; 164 real lumbar images scored 0.62 and more", later=True
+    )
+    height_warn_mm: float = _option(550.0, "height of the T2 image without padding: warn above", 0, 5000, later=True)
+    height_reject_mm: float = _option(
+        550.0, "as above: refuse above; lumbar images are 250-450 mm high, whole spines 600 and more", 0, 5000,
+        later=True,
+    )  # fmt: skip
+    width_warn_mm: float = _option(
+        12.0, "width of a disc's box from front to back: warn below; adult lumbar discs have 30-45 mm", 0, 100,
+        later=True,
+    )  # fmt: skip
+    width_reject_mm: float = _option(12.0, "as above: the level is unreadable below", 0, 100, later=True)
+    width_warn_px: float = _option(8.0, "the same width in T2 pixels: warn below", 0, 1000, later=True)
+    width_reject_px: float = _option(8.0, "as above: the level is unreadable below", 0, 1000, later=True)
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrationOptions:
+    """Comparison of T1 and T2 whose headers name no common frame of reference (modic/imaging/registration.py).
+
+    A pair that passes is always graded with a warning.
+    """
+
+    shift_reject_mm: float = _option(
+        3.0, "shift of T1 that agrees best with T2: refuse above; an endplate region is about 10 mm high", 0, 100,
+        later=True,
+    )  # fmt: skip
+    clarity_reject: float = _option(
+        0.10, "share of the agreement that a shift by 6 mm or more must cost: refuse below", later=True
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +109,7 @@ class GradingOptions:
 
     alpha: float = _option(
         0.0, "how often a prediction set may miss the true type: 0.05 gives fewer and surer grades, 0.2 more; "
-        "0: as the classifier's card says", 0, 0.5,
+        "0: as the classifier's card says", 0, 0.5, later=True,
     )  # fmt: skip
 
 
@@ -83,23 +135,26 @@ class Config:
     identify: IdentifyOptions = IdentifyOptions()
     pair: PairOptions = PairOptions()
     levels: LevelOptions = LevelOptions()
+    registration: RegistrationOptions = RegistrationOptions()
     grading: GradingOptions = GradingOptions()
     run: RunOptions = RunOptions()
     detector: str = _option("detector", "shipped weights, or a path to NAME.safetensors with NAME.json beside it")
     classifier: str = _option("classifier", "as above")
 
     def grading_hash(self) -> str:
-        """First 12 hex digits of the SHA-256 of every option that can change a row.
-
-        `[grading]` came later: with its defaults it is not in it, so that studies graded before stay graded.
-        """
-        values = {k: v for k, v in asdict(self).items() if k in GRADING_SECTIONS}
-        if self.grading == GradingOptions():
-            del values["grading"]
+        """First 12 hex digits of the SHA-256 of every option that can change a row."""
+        sections = {name: _hashed(getattr(self, name)) for name in GRADING_SECTIONS}
+        values = {name: options for name, options in sections.items() if options}
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
 
-GRADING_SECTIONS = ("identify", "pair", "levels", "grading")
+GRADING_SECTIONS = ("identify", "pair", "levels", "registration", "grading")
+
+
+def _hashed(section: Any) -> dict[str, Any]:
+    """The options of a section that enter the configuration hash: all but `later` ones at their default."""
+    values = {option: getattr(section, option.name) for option in fields(section)}
+    return {o.name: value for o, value in values.items() if not o.metadata["later"] or value != o.default}
 
 
 def load_config(path: Path | None) -> Config:

@@ -47,6 +47,7 @@ class Reason(StrEnum):
     STUDY_NO_SAGITTAL_T1 = "study.no_sagittal_t1"
     STUDY_NO_SAGITTAL_T2 = "study.no_sagittal_t2"
     STUDY_NO_SAGITTAL_T1_NOR_T2 = "study.no_sagittal_t1_nor_t2"
+    STUDY_NO_OTHER_CONTRAST = "study.no_other_contrast"
     STUDY_FRAMES_DIFFER = "study.frames_of_reference_differ"
     STUDY_LITTLE_OVERLAP = "study.little_overlap"
     STUDY_PATIENT_CONFLICT = "study.patient_conflict"
@@ -62,6 +63,7 @@ class Reason(StrEnum):
     # levels
     LEVEL_NOT_DETECTED = "level.not_detected"
     LEVEL_OUTSIDE_T1 = "level.outside_t1"
+    LEVEL_OUTSIDE_CONTRAST = "level.outside_contrast"
     LEVEL_TOO_SMALL = "level.too_small"
 
 

@@ -1,15 +1,27 @@
-"""The Modic types, once: their names, their columns, their count."""
+"""The Modic types: how many, their names, their columns. Everything that counts or names types takes them from here.
+
+A further type is a name in `GRADES`; then a classifier whose card says `classes` and has a `conformal_q` for each; and
+the columns of modic/tables/schema.py that name types. Parts of the report and of the exports that describe each type in
+words (modic/export/sr.py, modic/templates) follow by hand.
+"""
 
 from enum import StrEnum
 
-CLASSES = 3
-
-
 GRADES = ("MC0", "MC1", "MC2")
-PARTS = {**{grade: (k,) for k, grade in enumerate(GRADES)}, "MC1 or MC2": (1, 2)}
-"""What a prevalence is of → the grades that count."""
+"""The names for people. The index is the value in the columns `mc`, `prediction_set` and in labels: MC0 is no Modic
+change, MC1 oedema and inflammation, MC2 fatty marrow (Modic 1988)."""
 
-P = ["p_mc0", "p_mc1", "p_mc2"]
+CLASSES = len(GRADES)
+"""The number of types, and of a classifier's outputs."""
+
+TYPES = tuple(range(CLASSES))
+"""The types as numbers: 0, 1, 2."""
+
+P = [f"p_{name.lower()}" for name in GRADES]
+"""The columns of the calibrated probabilities, in the order of the types."""
+
+PARTS = {**{name: (k,) for k, name in enumerate(GRADES)}, "MC1 or MC2": (1, 2)}
+"""What a prevalence may be of → the types that count."""
 
 
 class AbstainedReason(StrEnum):

@@ -17,32 +17,70 @@ from modic.grades import AbstainedReason
 LEVELS = ("T12/L1", "L1/L2", "L2/L3", "L3/L4", "L4/L5", "L5/S1")
 """The six graded levels from head to foot; a detector's class is the index here plus one (0 is background)."""
 
-Role = Literal[
+Contrast = Literal[
     "t1", "t2", "stir", "t1_fat_suppressed", "t2_fat_suppressed", "t1_post_contrast",
     "proton_density", "diffusion", "gradient_echo", "dixon", "localizer", "derived", "unknown",
 ]  # fmt: skip
+"""What a series shows (modic/series/contrast.py); the column `role` of the table `series`."""
 Plane = Literal["sagittal", "axial", "coronal", "oblique", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)
-class Series:
-    """One stack of images of one series that share geometry and echo, as the headers tell.
+class ImageReference:
+    """Where one image of a series lies, and the state in which the crawl read it.
 
-    A DICOM series that holds several stacks gives several of these. `files` are absolute paths (`frames` the
-    zero-based frame of each, all 0 for classic files), ordered by position along `normal`, towards the
-    patient's left for a sagittal series. `rejected` is set where the series cannot serve as a T1 or T2.
+    modic.imaging.load refuses an image whose size, modification time or SOPInstanceUID is no longer this one.
+    """
+
+    path: str  # as its source lists it (modic/archive/source.py)
+    member: str | None  # name within the container at `path`, such as a zip file; None for a plain file
+    frame: int  # of a multi-frame file, counted from 0; 0 for a classic file
+    sop_uid: str
+    size: int  # bytes
+    mtime_ns: int  # modification time
+
+
+class WarningKind(StrEnum):
+    """What a series was accepted in spite of. The value is the text in the tables, with a place for the detail."""
+
+    SLICE_SPACING_VARIES = "slice spacing varies by {}"
+    SLICES_THINNED_OUT = "slices {}"
+    NOT_QUITE_SAGITTAL = "slice normal {} degrees from the left-right axis"
+    ORIENTATION_DIFFERS = "ImageOrientationPatient differs by {}"
+    POSITION_INFERRED = "ImagePositionPatient inferred from InstanceNumber for {} slices"
+    DUPLICATE_SLICES = "{} duplicate slices"
+    DESCRIPTION_DISAGREES = "SeriesDescription disagrees with TR, TE and TI"
+    CONTRAST_AGENT = "T2 after ContrastBolusAgent"
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesWarning:
+    """A warning about a series; compare its `kind`, show its text."""
+
+    kind: WarningKind
+    detail: str = ""  # fills the place in the text of the kind
+
+    def __str__(self) -> str:
+        return self.kind.format(self.detail)
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One stack of images of one series that share geometry and contrast, as the headers describe it.
+
+    A DICOM series that holds several stacks gives several of these. `images` are ordered by position along the slice
+    normal, towards the patient's left for a sagittal series. `rejected` says why the series cannot be graded.
     """
 
     study_uid: str
     series_uid: str
     stack: int  # 0 for the only or first stack of the series
     patient_id: str
-    files: tuple[str, ...]
-    frames: tuple[int, ...]
-    role: Role
-    role_evidence: str  # the physics that decided, e.g. "SE TR=500 TE=12 → t1"; no free text from the header
+    images: tuple[ImageReference, ...]
+    contrast: Contrast
+    contrast_evidence: str  # the physics that decided, e.g. "SE TR=500 TE=12 → t1"; no free text from the header
     plane: Plane
-    header: dict  # values of the first slice by DICOM keyword (modic.archive.crawl.COLUMNS)
+    header: dict  # values of the first slice by DICOM keyword (modic.archive.headers.COLUMNS)
     repetition_time_ms: float | None
     echo_time_ms: float | None
     inversion_time_ms: float | None
@@ -52,28 +90,51 @@ class Series:
     n_slices: int
     frame_of_reference_uid: str | None
     rejected: Rejected | None = None
-    warnings: tuple[str, ...] = ()
-    # one entry a slice; modic.imaging.load refuses files that are no longer what the crawl saw
-    positions_mm: tuple[tuple[float, float, float], ...] = ()  # ImagePositionPatient, LPS; empty where one is unknown
-    sop_uids: tuple[str, ...] = ()
-    sizes: tuple[int, ...] = ()  # bytes
-    mtimes_ns: tuple[int, ...] = ()
-    duplicates: tuple[tuple[int, str, int], ...] = ()  # (slice, file, frame) with an equal header; pixels must be equal
+    warnings: tuple[SeriesWarning, ...] = ()
+    positions_mm: tuple[tuple[float, float, float], ...] = ()  # of each image, LPS; empty if one is unknown
+    duplicates: tuple[tuple[int, ImageReference], ...] = ()  # (index in `images`, image with an equal header)
+
+    @property
+    def image_state(self) -> tuple[tuple[str, ...], tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+        """SOP UIDs, frames, sizes and modification times of the images. Differs if the pixels may differ.
+
+        Fingerprints of studies are made of it: a change here would grade every study again.
+        """
+        images = self.images
+        return (
+            tuple(image.sop_uid for image in images),
+            tuple(image.frame for image in images),
+            tuple(image.size for image in images),
+            tuple(image.mtime_ns for image in images),
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """The sagittal T1 and T2 of one study that will be graded together."""
+    """The sagittal series of one study that will be graded together, one for each contrast.
+
+    `contrasts` maps the name of a contrast ("t1", "t2", and what else the classifier asks for, such as "stir") to the
+    series that shows it; it always holds "t1" and "t2".
+    """
 
     study_uid: str
     patient_id: str
-    t1: Series
-    t2: Series
+    contrasts: dict[str, Series]
     overlap_fraction: float  # share of the T2 stack's extent that the T1 stack also covers, 0-1
     rule: str  # the row of the decision table in modic/series/pair.py that chose
     check_images: bool = False  # the headers do not vouch for one frame of reference: the images must (P9)
     warnings: tuple[str, ...] = ()
-    others: tuple["Pair", ...] = ()  # of the study, best first: for where the images of this one do not serve (P10)
+    others: tuple["Pair", ...] = ()  # of the study, best first: tried if the images of this one do not serve (P10)
+
+    @property
+    def t1(self) -> Series:
+        """The T1-weighted series."""
+        return self.contrasts["t1"]
+
+    @property
+    def t2(self) -> Series:
+        """The T2-weighted series."""
+        return self.contrasts["t2"]
 
     @property
     def choices(self) -> tuple["Pair", ...]:
@@ -93,7 +154,11 @@ class Excluded:
 
 @dataclass(frozen=True, slots=True)
 class LevelBox:
-    """One disc found on a T2 volume. `box` is in native pixels of slice `slice_index`."""
+    """One disc found on a T2 volume.
+
+    `box` is in native pixels: those of the stored images, whatever axes the volume was brought to when it was loaded;
+    so is `slice_index`, counted from 0 in the order of `Series.files`.
+    """
 
     level: str  # one of LEVELS
     box: tuple[float, float, float, float]
@@ -103,7 +168,7 @@ class LevelBox:
 
 @dataclass(frozen=True, slots=True)
 class LevelSet:
-    """What `modic.levels.find.find_levels` returns: at most one box per level, in anatomical order."""
+    """The levels of one study: at most one box per level, from head to foot (modic.levels.find)."""
 
     boxes: tuple[LevelBox, ...]
     numbering: Literal["ok", "uncertain"]
@@ -112,37 +177,36 @@ class LevelSet:
 
 @dataclass(frozen=True, eq=False)
 class Region:
-    """One level cut from both contrasts on one grid of patient millimetres.
+    """One level cut from every contrast on one grid of patient millimetres.
 
-    `t1`, `t2`: float32 (5, size, size), slices from the patient's right to left, rows head to foot, columns
-    anterior to posterior. Slices outside the volume repeat the nearest one.
+    `contrasts` maps the name of a contrast ("t1", "t2", …) to float32 (slices, size, size): slices from the patient's
+    right to left, rows head to foot, columns anterior to posterior. Slices outside the volume repeat the nearest one.
     """
 
     level: str
-    t1: np.ndarray
-    t2: np.ndarray
+    contrasts: dict[str, np.ndarray]
 
 
 @dataclass(frozen=True, slots=True)
 class Grade:
-    """Calibrated grade of one level."""
+    """Calibrated grade of one level. Types are numbers, the indices of modic.grades.GRADES."""
 
     level: str
-    p: tuple[float, float, float]  # P(MC0), P(MC1), P(MC2), sum 1
-    prediction_set: tuple[int, ...]  # classes that the conformal threshold admits
-    mc: int | None  # arg max of p; None where abstained
-    abstained: bool  # the prediction set is not a single class, or its grade contradicts the marrow
-    alone: tuple[tuple[float, float, float], ...]  # the same probabilities of each slice graded alone, right to left
-    abstained_reason: AbstainedReason | None = None  # set where it abstained
+    p: tuple[float, ...]  # probability of each type, sum 1
+    prediction_set: tuple[int, ...]  # types that the conformal threshold admits, ascending
+    mc: int | None  # arg max of p; None if abstained
+    abstained: bool  # the prediction set is not a single type, or its type contradicts the marrow
+    alone: tuple[tuple[float, ...], ...]  # `p` of each slice graded alone, slices from right to left
+    abstained_reason: AbstainedReason | None = None  # set if it abstained
 
     @property
     def shown(self) -> int:
-        """The most probable class; `mc` where it did not abstain."""
+        """The most probable type; the same as `mc` unless the level abstained."""
         return self.p.index(max(self.p))
 
     @property
     def confidence(self) -> float:
-        """Calibrated probability of the most probable class."""
+        """Calibrated probability of the most probable type, 0-1."""
         return max(self.p)
 
     @property
@@ -154,30 +218,45 @@ class Grade:
 
 @dataclass(frozen=True, slots=True)
 class LevelResult:
-    """One row of `levels` before keys are added. Boxes are (x0, y0, x1, y1); mm boxes are two LPS corners."""
+    """One row of `levels` before keys are added. Boxes are (x0, y0, x1, y1) in native pixels, as in `LevelBox`."""
 
     level: str
     status: Literal["graded", "not_found", "unreadable"]
-    rejected: Rejected | None = None
-    found: LevelBox | None = None
+    rejected: Rejected | None = None  # why it was not graded
+    found: LevelBox | None = None  # on T2
     t1_box: tuple[float, float, float, float] | None = None
     t1_slice: int | None = None
-    corner0_mm: tuple[float, float, float] | None = None  # T2 box corner (x0, y0) on its slice, LPS
-    corner1_mm: tuple[float, float, float] | None = None  # T2 box corner (x1, y1)
+    corner0_mm: tuple[float, float, float] | None = None  # corner (x0, y0) of the T2 box on its slice, LPS
+    corner1_mm: tuple[float, float, float] | None = None  # corner (x1, y1) of the same
     grade: Grade | None = None
+
+
+class StudyWarning(StrEnum):
+    """What went wrong with a study that was graded all the same. Its value begins the text in `studies.warnings`."""
+
+    NO_IMAGES = "no pictures"  # write_case failed: the report cannot show the study
+
+    def text(self, detail: str) -> str:
+        """The warning as it stands in the table."""
+        return f"{self}: {detail}"
+
+    @classmethod
+    def of(cls, text: str) -> "StudyWarning | None":
+        """Which warning a text of the table is; None for all others."""
+        return next((warning for warning in cls if text.startswith(warning)), None)
 
 
 @dataclass(frozen=True, slots=True)
 class StudyResult:
-    """What `modic.pipeline.grade_study` returns for every pair; `rejected` is set where it was not graded."""
+    """What `modic.pipeline.grade_study` returns for every pair; `rejected` is set if it was not graded."""
 
-    levels: tuple[LevelResult, ...] = ()
-    numbering: str | None = None
+    levels: tuple[LevelResult, ...] = ()  # one for each of LEVELS, in their order
+    numbering: str | None = None  # of LevelSet
     p_numbering: float | None = None
     rejected: Rejected | None = None
     warnings: tuple[str, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)  # by stage
-    choice: int = 0  # which of Pair.choices this is about
+    choice: int = 0  # index in Pair.choices of the pair that this is about
 
 
 class EndplateTrouble(StrEnum):

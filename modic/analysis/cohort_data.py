@@ -1,7 +1,7 @@
-"""`modic.open(COHORT)`: a cohort's tables as pandas, and answers with intervals.
+"""`modic.open(COHORT)`: the tables of a cohort as pandas, and answers with intervals.
 
-Every answer is about graded levels. Those not found or unreadable, and abstentions, are never dropped silently: each
-answer counts them.
+Every answer is about graded levels. Abstentions, and levels that were not found or unreadable, are never dropped
+silently: each answer counts them.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from modic.analysis.corrected import (
     read_validation,
 )
 from modic.errors import UsageError
-from modic.grades import PARTS
+from modic.grades import CLASSES, PARTS
 from modic.records import LEVELS
 from modic.statistics.intervals import clustered_share
 from modic.statistics.odds_ratios import odds_ratios
@@ -32,15 +32,15 @@ from modic.tables.schema import OLDEST
 
 
 @dataclass(frozen=True)
-class Opened:
+class CohortData:
     """The tables of one finished run. Get one from `modic.open`."""
 
     root: Path
     folder: Path
 
     @classmethod
-    def of(cls, cohort: Path) -> "Opened":
-        """Raises UsageError where `cohort` is none, or no run has finished in it."""
+    def of(cls, cohort: Path) -> "CohortData":
+        """Raises UsageError if `cohort` is no cohort, or no run has finished in it."""
         return cls(cohort, published(cohort))
 
     @cached_property
@@ -70,7 +70,8 @@ class Opened:
     def sql(self, query: str) -> duckdb.DuckDBPyRelation:
         """The answer to a query over studies, series, levels, runs and the views of sql/views, as a DuckDB relation.
 
-        Nothing is read before it is asked for: `.df()`, `.arrow()`, `.fetchall()`; for tables too large for pandas.
+        A relation reads nothing until you ask for rows (`.df()`, `.arrow()`, `.fetchall()`), so it also serves for
+        tables too large for pandas.
         """
         return self._connection.sql(query)
 
@@ -79,20 +80,20 @@ class Opened:
         return connect(self.root)
 
     def graded(self, *, visits: str = "first", sure_numbering: bool = False) -> pd.DataFrame:
-        """One row a graded level (a grade or an abstention) with what is known of its study, and columns to model.
+        """One row a graded level (a grade or an abstention) with the columns of its study, and columns to model with.
 
         Args:
-            visits: `first`: of every patient's first graded study; `all`: of all.
+            visits: `first` takes every patient's first graded study, `all` takes every graded study.
             sure_numbering: leave out studies whose level names may be shifted.
 
-        Added: age_band (decades: `40-49`, up to `90+`), mc0, mc1, mc2, any_mc (0, 1, null where abstained),
-        level_status.
+        Added columns: age_band (decades: `40-49`, up to `90+`), mc0, mc1, mc2, any_mc (0 or 1; null if the model
+        abstained), level_status.
         """
         frame = self._six_levels(visits, sure_numbering)
         return frame[frame["level_status"] == "graded"].reset_index(drop=True)
 
     def _six_levels(self, visits: str, sure_numbering: bool) -> pd.DataFrame:
-        """The rows of `graded` and those of levels that were not."""
+        """The rows of `graded`, and those of levels that were not found or unreadable."""
         if visits not in ("first", "all"):
             raise UsageError(f"visits is first or all, not {visits!r}")
         studies = self.studies[self.studies["status"] == "graded"]
@@ -102,12 +103,12 @@ class Opened:
         if sure_numbering:
             studies = studies[studies["level_numbering"] == "ok"]
         own = self.levels.rename(columns={"status": "level_status", "reason": "level_reason"})
-        about = studies.drop(columns=["patient_key", "status", "reason", "detail", "run_id"])
-        frame = own.merge(about, on="study_key", how="inner")
+        of_study = studies.drop(columns=["patient_key", "status", "reason", "detail", "run_id"])
+        frame = own.merge(of_study, on="study_key", how="inner")
         decade = frame["age_years"] // 10 * 10
         band = decade.astype("string") + "-" + (decade + 9).astype("string")
         frame["age_band"] = band.where(decade.isna() | (decade < OLDEST), f"{OLDEST}+")
-        for k in range(3):
+        for k in range(CLASSES):
             frame[f"mc{k}"] = (frame["mc"] == k).astype("Int8")
         frame["any_mc"] = (frame["mc"] > 0).astype("Int8")
         return frame
@@ -120,25 +121,24 @@ class Opened:
         visits: str = "first",
         sure_numbering: bool = False,
     ) -> pd.DataFrame:
-        """How frequent each grade is as the model says it: not yet the truth, see `corrected_prevalence`.
+        """How frequent each grade is as graded, not corrected for the model's errors (see `corrected_prevalence`).
 
         Args:
-            by: columns of `graded` whose values make groups: `level`, `sex`, `age_band`, `study_year`, ….
-            unit: `levels`, or `patients`: who have the grade at one level or more.
+            by: columns of `graded` that make groups: `level`, `sex`, `age_band`, `study_year`, ….
+            unit: `levels`, or `patients` (with the grade at one level or more).
             visits, sure_numbering: as in `graded`.
 
-        One row a group and grade. `share` is of the n that have a grade (`n_hit` of them this one), with a 95 %
-        interval for patients as clusters. Abstentions are not in n: `share_at_least` and `share_at_most` say what the
-        share would be if none, or all, of the `n_abstained` were of this grade. `n_not_graded`: not found or
-        unreadable.
+        One row a group and grade. `share` is n_hit / n, of the n levels with a grade, and has a 95 % interval with
+        patients as clusters. Abstentions are not in n: `share_at_least` and `share_at_most` are the shares if none, or
+        all, of the n_abstained had this grade. n_not_graded counts levels that were not found or unreadable.
         """
         if unit not in ("levels", "patients"):
             raise UsageError(f"unit is levels or patients, not {unit!r}")
         frame = self._six_levels(visits, sure_numbering)
         rows = []
-        for group, some in _groups(frame, by):
-            for grade, counted in PARTS.items():
-                rows.append({**group, "grade": grade, **_counted(some, counted, unit)})
+        for group, members in _groups(frame, by):
+            for grade, types in PARTS.items():
+                rows.append({**group, "grade": grade, **_share(members, types, unit)})
         return _typed(pd.DataFrame(rows), frame, by)
 
     def corrected_prevalence(
@@ -150,50 +150,50 @@ class Opened:
         visits: str = "first",
         sure_numbering: bool = False,
     ) -> pd.DataFrame:
-        """How frequent each grade is, corrected for the model's errors, with 95 % intervals that hold theirs too.
+        """How frequent each grade is, corrected for the model's errors; 95 % intervals include the correction's own.
 
         Args:
             by, visits, sure_numbering: as in `prevalence`.
-            method: `rogan-gladen`: with the model's confusion matrix, taken to be the same in every group;
-                `prediction-powered`: with the levels of this cohort that readers read;
-                `by-group`: so in each group of which a sample of `modic review` has OWN_READ levels or more, and
-                Rogan-Gladen in the others. The column `method` says which.
-            validation: what `modic validate` wrote (default: COHORT/validation); a confusion matrix (3, 3) or, with
-                abstentions, (3, 4), true grades as rows; a frame of cells (truth, predicted, n) or of readings
-                (truth, predicted, and patient_key, study_key, level, reader, weight, blind where there are). Readings
-                that were not blind are left out.
+            method: `rogan-gladen` uses the model's confusion matrix and takes it to be the same in every group;
+                `prediction-powered` uses the levels of this cohort that readers read;
+                `by-group` is prediction-powered in each group of which a sample of `modic review` holds OWN_READ levels
+                or more, and Rogan-Gladen in the others. The column `method` says which.
+            validation: the folder that `modic validate` wrote (default: COHORT/validation); or a confusion matrix,
+                float (3, 3) or with abstentions (3, 4), true grades as rows; or a frame of its cells (truth,
+                predicted, n); or a frame of readings (truth, predicted, and if known patient_key, study_key, level,
+                reader, weight, blind). Readings that were not blind are left out.
 
-        An abstention is a fourth thing that the model can say, in the cohort as in the validation, so that none is
-        dropped; null in `predicted` means it. One row a group and grade: share, low, high, method, n, n_patients,
-        n_read, n_abstained, n_not_graded. Raises UsageError where the validation cannot answer.
+        An abstention (null in `predicted`) is a fourth answer of the model, in the cohort as in the validation, so none
+        is dropped. One row a group and grade: share, low, high, method, n, n_patients, n_read, n_abstained,
+        n_not_graded. Raises UsageError if the validation cannot correct these numbers.
         """
         if method not in METHODS:
             raise UsageError(f"method is one of {', '.join(sorted(METHODS))}, not {method!r}")
         frame = self._six_levels(visits, sure_numbering)
         known = self._validation(validation)
         rows = []
-        for group, some in _groups(frame, by):
-            graded = some[some["level_status"] == "graded"].reset_index(drop=True)
+        for group, members in _groups(frame, by):
+            graded = members[members["level_status"] == "graded"].reset_index(drop=True)
             if graded.empty:
                 continue
-            counts = {"n_abstained": int(graded["mc"].isna().sum()), "n_not_graded": len(some) - len(graded)}
+            counts = {"n_abstained": int(graded["mc"].isna().sum()), "n_not_graded": len(members) - len(graded)}
             try:
-                found = corrected_prevalence(method, graded, known)
+                corrected = corrected_prevalence(method, graded, known)
             except ValueError as error:
                 raise UsageError(f"{method} {group or ''}: {error}") from error
-            rows += [{**group, **row, **counts} for row in corrected_rows(found)]
+            rows += [{**group, **row, **counts} for row in corrected_rows(corrected)]
         return _typed(pd.DataFrame(rows), frame, by)
 
     def association(self, formula: str, *, visits: str = "first", sure_numbering: bool = False) -> pd.DataFrame:
-        """Odds ratios of `formula` over the columns of `graded`, with the patient as cluster:
-        `modic.statistics.odds_ratios`.
+        """Odds ratios of a `formula` over the columns of `graded`, with patients as clusters.
 
-        `cohort.association("mc2 ~ age_years + sex + C(level)")`. Abstentions are left out, and counted.
+        Example: `cohort.association("mc2 ~ age_years + sex + C(level)")`. Abstentions are left out and counted. Method,
+        columns and errors: `modic.statistics.odds_ratios.odds_ratios`.
         """
         return odds_ratios(self.graded(visits=visits, sure_numbering=sure_numbering), formula)
 
     def _validation(self, given: Path | pd.DataFrame | np.ndarray | None) -> pd.DataFrame | np.ndarray:
-        """Readings, with what this cohort's model says of levels that are its own; or a confusion matrix."""
+        """Readings, or a confusion matrix. Readings of this cohort's levels get the grades that it holds now."""
         if isinstance(given, np.ndarray):
             return given
         known = given if isinstance(given, pd.DataFrame) else read_validation(Path(given or self.root / "validation"))
@@ -207,12 +207,13 @@ class Opened:
                 level=self.levels["level"].astype("string")
             )
             joined = readings.merge(own, on=["study_key", "level"], how="left")
-            here = (joined["status"] == "graded").to_numpy(bool, na_value=False)
-            readings["predicted"] = joined["mc"].where(here, joined["predicted"]).astype("Int8")
+            graded = (joined["status"] == "graded").to_numpy(bool, na_value=False)
+            readings["predicted"] = joined["mc"].where(graded, joined["predicted"]).astype("Int8")
         return readings
 
 
 def _groups(frame: pd.DataFrame, by: str | Sequence[str]) -> list[tuple[dict[str, Any], pd.DataFrame]]:
+    """Values of the columns `by` → their rows; one group of all rows without `by`."""
     names = [by] if isinstance(by, str) else list(by)
     if wrong := [name for name in names if name not in frame.columns]:
         raise UsageError(f"there is no column {', '.join(wrong)}; there are {', '.join(frame.columns)}")
@@ -222,33 +223,43 @@ def _groups(frame: pd.DataFrame, by: str | Sequence[str]) -> list[tuple[dict[str
     return [(dict(zip(names, key, strict=True)), part) for key, part in parts]
 
 
-def _typed(found: pd.DataFrame, frame: pd.DataFrame, by: str | Sequence[str]) -> pd.DataFrame:
-    """Columns of `by` with the types that they have in `frame`."""
+def _typed(answer: pd.DataFrame, frame: pd.DataFrame, by: str | Sequence[str]) -> pd.DataFrame:
+    """`answer` whose columns `by` have the types that they have in `frame`."""
     names = [by] if isinstance(by, str) else list(by)
-    return found.astype({name: frame[name].dtype for name in names if name in found})
+    return answer.astype({name: frame[name].dtype for name in names if name in answer})
 
 
-def _counted(some: pd.DataFrame, counted: tuple[int, ...], unit: str) -> dict[str, Any]:
-    graded = some[some["level_status"] == "graded"]
-    hit = graded["mc"].isin(counted)
-    table = pd.DataFrame({"patient": graded["patient_key"], "hit": hit, "unsure": graded["mc"].isna()})
-    not_graded = len(some) - len(graded)
-    if unit == "patients":  # one row a patient; who has no hit may have one where the model abstained
-        of_patient = table.groupby("patient")
-        decided = of_patient["unsure"].apply(lambda unsure: not unsure.all())
-        table = of_patient["hit"].any().to_frame().assign(maybe=of_patient["unsure"].any(), decided=decided)
-        table = table.assign(unsure=table["maybe"] & ~table["hit"], patient=table.index)
-        not_graded = some["patient_key"].nunique() - len(table)
-        sure = table[table["decided"]]
-    else:
-        sure = table[~table["unsure"]]
-    n_hit, n_all, n_unsure = int(table["hit"].sum()), len(table), int(table["unsure"].sum())
-    row: dict[str, Any] = {"n": len(sure), "n_hit": n_hit, "n_patients": sure["patient"].nunique()}
-    found = clustered_share(sure["hit"].to_numpy(), sure["patient"].to_numpy()) if len(sure) else None
-    row |= {end: getattr(found, what) if found else np.nan for end, what in _ENDS.items()}
-    row |= {"n_abstained": n_unsure, "n_not_graded": not_graded}
-    bounds = {"share_at_least": n_hit, "share_at_most": n_hit + n_unsure}
-    return row | {name: k / n_all if n_all else np.nan for name, k in bounds.items()}
+def _share(members: pd.DataFrame, types: tuple[int, ...], unit: str) -> dict[str, Any]:
+    """Share of levels (or patients) of one group with a grade of `types`, its interval, its bounds and its counts."""
+    graded = members[members["level_status"] == "graded"]
+    units = pd.DataFrame(
+        {"patient": graded["patient_key"], "hit": graded["mc"].isin(types), "unsure": graded["mc"].isna()}
+    ).assign(decided=graded["mc"].notna())
+    n_not_graded = len(members) - len(graded)
+    if unit == "patients":
+        units = _of_patients(units)
+        n_not_graded = members["patient_key"].nunique() - len(units)
+    decided = units[units["decided"]]
+    n_hit, n_all, n_unsure = int(units["hit"].sum()), len(units), int(units["unsure"].sum())
+    share = clustered_share(decided["hit"].to_numpy(), decided["patient"].to_numpy()) if len(decided) else None
+    return {
+        "n": len(decided),
+        "n_hit": n_hit,
+        "n_patients": decided["patient"].nunique(),
+        "share": share.value if share else np.nan,
+        "low": share.low if share else np.nan,
+        "high": share.high if share else np.nan,
+        "n_abstained": n_unsure,
+        "n_not_graded": n_not_graded,
+        "share_at_least": n_hit / n_all if n_all else np.nan,
+        "share_at_most": (n_hit + n_unsure) / n_all if n_all else np.nan,
+    }
 
 
-_ENDS = {"share": "value", "low": "low", "high": "high"}
+def _of_patients(levels: pd.DataFrame) -> pd.DataFrame:
+    """One row a patient. A patient without a hit is unsure if the model abstained at a level: it may be one."""
+    of_patient = levels.groupby("patient")
+    hit, abstained = of_patient["hit"].any(), of_patient["unsure"].any()
+    return pd.DataFrame(
+        {"patient": hit.index, "hit": hit, "unsure": abstained & ~hit, "decided": of_patient["decided"].any()}
+    )

@@ -1,4 +1,8 @@
-"""Prevalence corrected for the errors of the model, from the readings of `modic validate`."""
+"""Prevalence of a cohort, corrected for the model's errors with the readings of `modic validate`.
+
+Tables in, `modic.statistics.prevalence` behind. `graded` is always a frame of graded levels (study_key, level,
+patient_key, mc, p_mc…); `known` a frame of readings (truth, predicted, …) or a confusion matrix.
+"""
 
 from dataclasses import replace
 from pathlib import Path
@@ -8,32 +12,32 @@ import numpy as np
 import pandas as pd
 
 from modic.errors import UsageError
-from modic.grades import GRADES, P
+from modic.grades import CLASSES, GRADES, PARTS, P
 from modic.statistics.prevalence import ABSTAINED, Corrected, confusion_of, prediction_powered, rogan_gladen
 
 METHODS = {"rogan-gladen", "prediction-powered", "by-group"}
 OWN_READ = 50
-"""Read levels from which a group is corrected by its own readings: intervals from 50 drawn by grade covered 94-97 % of
-simulated cohorts with 5 or 0.5 % of MC1; from 50 drawn without regard to the grade 90 % of the latter."""
+"""Fewest read levels with which a group is corrected by its own readings. In simulated cohorts with 5 or 0.5 % of MC1,
+intervals from 50 levels drawn by grade covered 94-97 %; from 50 drawn at random they covered 90 % at 0.5 %."""
 
 
 def blind_readings(readings: pd.DataFrame) -> pd.DataFrame:
-    """Without those that were given with the model's grade in sight: they hide its errors."""
+    """The readings made without seeing the model's grade; others hide its errors. Raises UsageError if none is left."""
     if "blind" not in readings.columns or readings.empty:
         return readings
     blind = readings[readings["blind"].astype("boolean").fillna(True).to_numpy(bool)]
     if blind.empty:
-        raise UsageError("every reading was made with the model's grade in sight; modic review draws blind ones")
+        raise UsageError("every reading was made with the model's grade in sight; modic review makes blind readings")
     return blind
 
 
-def _said(graded: pd.DataFrame, column: str = "mc") -> np.ndarray:
-    """What the model says of each level: 0-2, or ABSTAINED."""
+def _answers(graded: pd.DataFrame, column: str = "mc") -> np.ndarray:
+    """The model's answer for each level, int (n,): a grade or ABSTAINED."""
     return graded[column].astype("Int8").fillna(ABSTAINED).to_numpy(int)
 
 
 def _weights(readings: pd.DataFrame) -> np.ndarray:
-    """Of each reading: the level's weight, shared among its readers."""
+    """Weight of each reading (n,): that of its level, shared among the readers of the level."""
     weights = readings["weight"].to_numpy(float) if "weight" in readings else np.ones(len(readings))
     if not {"study_key", "level"} <= set(readings.columns):
         return weights
@@ -42,6 +46,7 @@ def _weights(readings: pd.DataFrame) -> np.ndarray:
 
 
 def corrected_prevalence(method: str, graded: pd.DataFrame, known: pd.DataFrame | np.ndarray) -> Corrected:
+    """By one of METHODS; `by-group` takes `graded` as one group. Raises ValueError if `known` cannot correct it."""
     if method == "rogan-gladen":
         return _invert(graded, known)
     if method == "prediction-powered":
@@ -52,7 +57,7 @@ def corrected_prevalence(method: str, graded: pd.DataFrame, known: pd.DataFrame 
 
 
 def _drawn(known: pd.DataFrame | np.ndarray) -> pd.DataFrame:
-    """Readings of the one sample of `modic review` that has most: weights of two samples do not add up."""
+    """Readings of the sample of `modic review` with the most readings; weights of two samples do not add up."""
     if not isinstance(known, pd.DataFrame) or not {"sample_id", "study_key", "level"} <= set(known.columns):
         return pd.DataFrame({"study_key": [], "level": []}, dtype="string")
     drawn = known[known["sample_id"].fillna("") != ""]
@@ -60,40 +65,48 @@ def _drawn(known: pd.DataFrame | np.ndarray) -> pd.DataFrame:
 
 
 def _invert(graded: pd.DataFrame, known: pd.DataFrame | np.ndarray) -> Corrected:
-    said, patients = _said(graded), graded["patient_key"].to_numpy()
+    """Rogan-Gladen."""
+    answers, patients = _answers(graded), graded["patient_key"].to_numpy()
     if isinstance(known, np.ndarray):
-        return rogan_gladen(said, patients, known)
+        return rogan_gladen(answers, patients, known)
     readers = known["patient_key"].to_numpy() if "patient_key" in known else np.arange(len(known))
-    table = confusion_of(known["truth"].to_numpy(int), _said(known, "predicted"), readers, _weights(known))
-    return replace(rogan_gladen(said, patients, table), n_read=len(known))
+    table = confusion_of(known["truth"].to_numpy(int), _answers(known, "predicted"), readers, _weights(known))
+    return replace(rogan_gladen(answers, patients, table), n_read=len(known))
 
 
 def _power(graded: pd.DataFrame, known: pd.DataFrame | np.ndarray) -> Corrected:
+    """Prediction-powered inference."""
     if not isinstance(known, pd.DataFrame) or not {"study_key", "level"} <= set(known.columns):
         raise ValueError("needs readings of this cohort's levels: study_key, level, truth")
     known = known.assign(w=known.get("weight", 1.0))
-    shares = [known["truth"].eq(k).groupby([known["study_key"], known["level"]]).mean() for k in range(3)]
+    shares = [known["truth"].eq(k).groupby([known["study_key"], known["level"]]).mean() for k in range(CLASSES)]
     weight = known.groupby(["study_key", "level"])["w"].first()
     place = graded.assign(level=graded["level"].astype("string"), place=np.arange(len(graded)))
     read = pd.concat([*shares, weight], axis=1, keys=[*GRADES, "w"]).reset_index()
     read = read.assign(level=read["level"].astype("string")).merge(place[["study_key", "level", "place"]])
     if read.empty:
-        raise ValueError("none of these levels was read")
+        raise ValueError("no reader read one of these levels")
     return prediction_powered(
         graded[P].to_numpy(float), graded["patient_key"].to_numpy(), read=read["place"].to_numpy(int),
         truth=read[list(GRADES)].to_numpy(float), weights=read["w"].to_numpy(float),
     )  # fmt: skip
 
 
-def corrected_rows(found: Corrected) -> list[dict[str, Any]]:
-    """Of each grade, and of MC1 or MC2, which is all that is not MC0."""
-    about = {"method": found.method, "n": found.n, "n_patients": found.n_patients, "n_read": found.n_read}
-    ends = [*zip(GRADES, found.share, found.low, found.high, strict=True)]
-    ends.append(("MC1 or MC2", 1 - found.share[0], 1 - found.high[0], 1 - found.low[0]))
-    return [{"grade": grade, "share": share, "low": low, "high": high, **about} for grade, share, low, high in ends]
+def corrected_rows(result: Corrected) -> list[dict[str, Any]]:
+    """One row of each grade, and one of any Modic change (all that is not MC0)."""
+    about = {
+        "method": result.method.value,
+        "n": result.n,
+        "n_patients": result.n_patients,
+        "n_read": result.n_read,
+    }
+    shares = [*zip(GRADES, result.share, result.low, result.high, strict=True)]
+    shares.append((list(PARTS)[-1], 1 - result.share[0], 1 - result.high[0], 1 - result.low[0]))
+    return [{"grade": grade, "share": share, "low": low, "high": high, **about} for grade, share, low, high in shares]
 
 
 def read_validation(folder: Path) -> pd.DataFrame:
+    """Readings that `modic validate` wrote, or else its confusion matrix. Raises UsageError if there is neither."""
     for name in ("readings.parquet", "confusion.parquet"):
         if (folder / name).is_file():
             return pd.read_parquet(folder / name, dtype_backend="numpy_nullable", partitioning=None)
@@ -101,13 +114,13 @@ def read_validation(folder: Path) -> pd.DataFrame:
 
 
 def confusion_matrix(cells: pd.DataFrame) -> np.ndarray:
-    """(3, 4) of cells (truth, predicted, n and, where the sample was weighted, weight).
+    """(classes, classes + 1) of cells (truth, predicted, n and, if the sample was weighted, weight).
 
-    Rows keep their weighted shares and their number of readings.
+    Each row keeps its weighted shares and its number of readings.
     """
-    table, weighted = np.zeros((3, 4)), np.zeros((3, 4))
+    table, weighted = np.zeros((2, CLASSES, CLASSES + 1))
     sure = cells[cells["truth"].notna()]
-    at = (sure["truth"].to_numpy(int), _said(sure, "predicted"))
+    at = (sure["truth"].to_numpy(int), _answers(sure, "predicted"))
     np.add.at(table, at, sure["n"].to_numpy(float))
     np.add.at(weighted, at, sure["weight" if "weight" in sure else "n"].to_numpy(float))
     totals = np.maximum(weighted.sum(1, keepdims=True), 1e-12)

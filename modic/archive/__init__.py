@@ -1,1 +1,1 @@
-"""Files of an archive to header rows: walk the folders, read each header, say whose it is."""
+"""Files of an archive → header rows: list a source, read each header, and tell patients apart."""

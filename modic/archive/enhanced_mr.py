@@ -1,11 +1,12 @@
-"""Enhanced multi-frame MR: what the functional groups say of each frame, under the keywords of a classic header."""
+"""Enhanced multi-frame MR: the functional groups of each frame → a row with the keywords of a classic header."""
 
 from collections.abc import Iterator
 from typing import Any
 
 from pydicom import Dataset
 
-Row = dict[str, Any]
+from modic.archive.source import Row
+
 REALS = (
     ("PixelMeasuresSequence", "PixelSpacing"),
     ("PlaneOrientationSequence", "ImageOrientationPatient"),
@@ -31,7 +32,7 @@ PULSE = {"SPIN": "SE", "GRADIENT": "GR", "BOTH": "SE\\GR"}
 def frame_rows(row: Row, dataset: Dataset) -> list[Row]:
     """One row a frame: `row` (the values outside the functional groups) completed from shared and per-frame groups.
 
-    Where the per-frame groups do not count as many frames as NumberOfFrames says, frames have no position.
+    Frames have no position if there are not as many per-frame groups as NumberOfFrames says.
     """
     shared = next(iter(dataset.get("SharedFunctionalGroupsSequence") or ()), None)
     frames = list(dataset.get("PerFrameFunctionalGroupsSequence") or ())
@@ -43,31 +44,32 @@ def frame_rows(row: Row, dataset: Dataset) -> list[Row]:
 
 
 def _pulse(dataset: Dataset) -> Row:
-    """ScanningSequence and SequenceName from their Enhanced MR counterparts, where the classic ones are absent."""
-    found: Row = {}
+    """ScanningSequence and SequenceName from their Enhanced MR counterparts, as far as the file has these."""
+    values: Row = {}
     pulse = PULSE.get(str(dataset.get("EchoPulseSequence", "")), "")
     if dataset.get("InversionRecovery") == "YES":
         pulse = "\\".join(filter(None, (pulse, "IR")))
     if pulse:
-        found["ScanningSequence"] = pulse
+        values["ScanningSequence"] = pulse
     if dataset.get("PulseSequenceName"):
-        found["SequenceName"] = str(dataset.PulseSequenceName)
-    return found
+        values["SequenceName"] = str(dataset.PulseSequenceName)
+    return values
 
 
 def _values(shared: Dataset | None, frame: Dataset) -> Row:
-    found: Row = {}
+    """What the functional groups of one frame, or else the shared ones, say under classic keywords."""
+    values: Row = {}
     for sequence, keyword in REALS:
         value = _find(shared, frame, sequence, keyword)
         if value is not None:
-            found[keyword] = [float(number) for number in value]
+            values[keyword] = [float(number) for number in value]
     for sequence, keyword, classic in NUMBERS:
         value = _find(shared, frame, sequence, keyword)
         if value is not None:
             number = float(value if not hasattr(value, "__len__") else value[0])
-            found[classic] = int(number) if classic in WHOLE else number
-    found.update(_texts(shared, frame))
-    return found
+            values[classic] = int(number) if classic in WHOLE else number
+    values.update(_texts(shared, frame))
+    return values
 
 
 def _texts(shared: Dataset | None, frame: Dataset) -> Iterator[tuple[str, str]]:
@@ -80,12 +82,12 @@ def _texts(shared: Dataset | None, frame: Dataset) -> Iterator[tuple[str, str]]:
     if _find(shared, frame, "MRModifierSequence", "SpectrallySelectedSuppression") in ("FAT", "FAT_AND_WATER"):
         yield "ScanOptions", "FS"
     administered = _find(shared, frame, "ContrastBolusUsageSequence", "ContrastBolusAgentAdministered")
-    if administered is not None:  # YES or NO, whatever agent the file names
+    if administered is not None:  # YES or NO, and overrides the agent that the file names
         yield "ContrastBolusAgent", str(administered)
 
 
 def _find(shared: Dataset | None, frame: Dataset, sequence: str, keyword: str) -> Any:
-    """The value of a keyword in a functional group of the frame, else of the shared ones; None where empty."""
+    """The value of a keyword in a functional group of the frame, else of the shared ones; None if it is empty."""
     for groups in (frame, shared):
         for item in (groups.get(sequence) or ()) if groups is not None else ():
             value = item.get(keyword)

@@ -1,13 +1,11 @@
 """A short reader of explicit-little-endian DICOM headers, several times as fast as a general one.
 
-It understands only what nearly every scanner writes and raises `Unusual` at everything else, which
-modic.archive.headers then gives to pydicom. It reads 16 KiB, and more only where long elements push PixelData further
-back.
+It understands only what nearly every scanner writes. It raises `Unusual` at everything else, and modic.archive.headers
+then lets pydicom read the file. It reads 16 KiB, and more only if long elements push PixelData further back.
 """
 
-import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 CHUNK = 16_384
 LONG = frozenset({b"OB", b"OW", b"OF", b"OD", b"OL", b"OV", b"SQ", b"UC", b"UN", b"UR", b"UT", b"SV", b"UV"})
@@ -22,31 +20,32 @@ MAX_VALUE = 1024
 _HEAD = struct.Struct("<HH2sH").unpack_from
 _LENGTH = struct.Struct("<I").unpack_from
 
-Found = tuple[str, dict[int, tuple[str, bytes]], int | None]
+ReadAt = Callable[[int, int], bytes]
+"""(size, offset) → bytes of a file, fewer at its end."""
 
 
 class Unusual(Exception):
     """The file needs a reader that knows all of DICOM."""
 
 
-def quick_elements(descriptor: int, wanted: Mapping[int, str]) -> Found:
-    """Transfer syntax, wanted top-level elements (tag → VR, value), and where PixelData begins (None: not there).
+def fast_elements(read_at: ReadAt, wanted: Mapping[int, str]) -> tuple[str, dict[int, tuple[str, bytes]], int | None]:
+    """Transfer syntax, wanted top-level elements (tag → VR, value), and the byte where PixelData begins (None: absent).
 
-    Raises `Unusual`, and struct.error where the file ends within an element's head.
+    Raises `Unusual`, and struct.error if the file ends within an element's head.
     """
-    buffer, base, at, depth = os.pread(descriptor, CHUNK, 0), 0, 132, 0  # depth counts open sequences
+    buffer, base, at, depth = read_at(CHUNK, 0), 0, 132, 0  # depth counts open sequences
     if buffer[128:132] != b"DICM":
         raise Unusual
-    found: dict[int, tuple[str, bytes]] = {}
+    elements: dict[int, tuple[str, bytes]] = {}
     while True:
         if at + 12 > base + len(buffer):
-            buffer, base = os.pread(descriptor, CHUNK, at), at
+            buffer, base = read_at(CHUNK, at), at
             if not buffer and not depth:
-                return _explicit(found), found, None
+                return _transfer_syntax(elements), elements, None
         group, element, vr, length = _HEAD(buffer, at - base)
         tag = group << 16 | element
         if depth == 0 and tag == PIXEL_DATA:
-            return _explicit(found), found, at
+            return _transfer_syntax(elements), elements, at
         if group == 0xFFFE:
             depth -= _closes(tag, depth)
             at += 8
@@ -60,12 +59,13 @@ def quick_elements(descriptor: int, wanted: Mapping[int, str]) -> Found:
         at = start + length
         if depth == 0 and (tag in wanted or tag == TRANSFER_SYNTAX):
             value = buffer[start - base : at - base]
-            found[tag] = (vr.decode("ascii"), value if len(value) == length else _reread(descriptor, length, start))
+            whole = value if len(value) == length else _long_value(read_at, length, start)
+            elements[tag] = (vr.decode("ascii"), whole)
 
 
-def _reread(descriptor: int, length: int, start: int) -> bytes:
+def _long_value(read_at: ReadAt, length: int, start: int) -> bytes:
     """A value that the buffer holds only in part."""
-    value = os.pread(descriptor, min(length, MAX_VALUE), start)
+    value = read_at(min(length, MAX_VALUE), start)
     if len(value) != length:
         raise Unusual
     return value
@@ -79,14 +79,15 @@ def _opens(tag: int, vr: bytes, length: int) -> bool:
 
 
 def _closes(tag: int, depth: int) -> bool:
-    """Whether a delimiter ends a sequence; behind an item's head its elements follow like any other."""
+    """Whether a delimiter ends a sequence. The elements of an item follow its head like any other elements."""
     if not depth or tag not in (ITEM, ITEM_END, SEQUENCE_END):
         raise Unusual
     return tag == SEQUENCE_END
 
 
-def _explicit(found: dict[int, tuple[str, bytes]]) -> str:
-    syntax = found.pop(TRANSFER_SYNTAX, ("UI", b""))[1].rstrip(b" \0")
+def _transfer_syntax(elements: dict[int, tuple[str, bytes]]) -> str:
+    """Takes the transfer syntax out of `elements`. Raises `Unusual` if it is not explicit and little-endian."""
+    syntax = elements.pop(TRANSFER_SYNTAX, ("UI", b""))[1].rstrip(b" \0")
     if not syntax or syntax in NOT_EXPLICIT_LITTLE:
         raise Unusual
     return syntax.decode("ascii", "replace")

@@ -1,4 +1,6 @@
-"""One DICOM file → its header rows, or the reason why it has none. Nothing but the values of `COLUMNS` is kept.
+"""One DICOM file → its header rows, or the reason why it has none. Only the values of `COLUMNS` are kept.
+
+The first row that holds decides:
 
 | order | condition                                                              | outcome            |
 |-------|------------------------------------------------------------------------|--------------------|
@@ -10,8 +12,9 @@
 | 6     | a side over `MAX_SIDE`, over `MAX_FRAMES` frames, over `MAX_BYTES`     | file.absurd_size   |
 | 7     | fewer bytes of PixelData in the file than the header promises          | file.truncated     |
 | 8     | so many more that a row, a column or a frame is not counted            | file.size_mismatch |
-| 9     | otherwise                                                              | one row a frame;   |
-|       | without ImagePositionPatient where a classic image has several frames  |                    |
+| 9     | otherwise                                                              | one row a frame    |
+
+The frames of a classic (not Enhanced) image get no ImagePositionPatient, because its header has one for all of them.
 """
 
 import io
@@ -20,7 +23,7 @@ import struct
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, BinaryIO
 
 import pyarrow as pa
@@ -33,7 +36,8 @@ from pydicom.filereader import read_dataset
 from pydicom.tag import Tag
 
 from modic.archive.enhanced_mr import frame_rows
-from modic.archive.fast_headers import AGENT_CODES, CHUNK, PIXEL_DATA, Unusual, quick_elements
+from modic.archive.fast_headers import AGENT_CODES, CHUNK, PIXEL_DATA, ReadAt, Unusual, fast_elements
+from modic.archive.source import Row
 from modic.errors import Reason
 from modic.resources import memory_limit
 
@@ -59,8 +63,8 @@ COLUMNS: dict[str, pa.DataType] = {
     for keyword in keywords.split()
 }
 """DICOM keyword → Arrow type. Several values of one text element are joined by a backslash, as the file holds them;
-of several numbers of REAL and WHOLE the first is kept. What is empty or cannot be parsed is null. An agent that a code
-alone names (Enhanced MR) has the keyword of that code, `CODED`, as its ContrastBolusAgent."""
+of several numbers of REAL and WHOLE the first is kept. A value that is empty or cannot be parsed is null. If only a
+code names the contrast agent (Enhanced MR), ContrastBolusAgent holds the keyword of that code, `CODED`."""
 
 CODED = "ContrastBolusAgentSequence"
 EXPLICIT_PIXELS = (b"OB", b"OW", b"UN")  # no length can look like one: as numbers they are odd
@@ -75,52 +79,56 @@ MAX_BYTES = 2**31
 MR_IMAGE = "1.2.840.10008.5.1.4.1.1.4"
 ENHANCED = frozenset({f"{MR_IMAGE}.1", f"{MR_IMAGE}.4"})  # Enhanced MR, Legacy Converted Enhanced MR
 MR_CLASSES = ENHANCED | {MR_IMAGE}
+"""SOP classes of MR images."""
 DEFLATED = "1.2.840.10008.1.2.1.99"
 UNCOMPRESSED = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", DEFLATED})
 MAX_INFLATED = 2**28
 SLOW_MIB = 1024  # of memory that pydicom may take for one header, whatever lengths the file claims
 META_MOST = 2048  # bytes in which the file meta information names the transfer syntax
-Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """The bytes of a file, or of a deflated data set once inflated."""
+
+    read_at: ReadAt
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
 class Elements:
-    """Elements of a data set as the file holds them, and where PixelData begins (None where there is none)."""
+    """Elements of a data set as the file holds them, and where PixelData begins (None if there is none)."""
 
+    content: Content
     transfer_syntax: str
     raw: Mapping[int, tuple[str, bytes]]  # tag → (VR, value)
-    pixels_at: int | None
+    pixels_at: int | None  # byte of `content`
     little_endian: bool = True
-    inflated: bytes | None = None  # a deflated data set
-
-    def read(self, descriptor: int, size: int, at: int) -> bytes:
-        """Bytes of the data set; `at` counts as `pixels_at` does."""
-        return os.pread(descriptor, size, at) if self.inflated is None else self.inflated[at : at + size]
 
 
-def read_rows(path: str) -> list[Row] | Reason:
-    """One row a frame (`frame`, then COLUMNS) of the MR image file at `path`, or why not.
+def read_rows(file: BinaryIO) -> list[Row] | Reason:
+    """One row a frame (`frame`, then COLUMNS) of an MR image, or the reason why there is none.
 
-    Raises OSError where the file cannot be opened, which says nothing about its content.
+    `file` is open for reading and can be sought; an unbuffered one (io.FileIO) is read fastest.
     """
-    with open(path, "rb", buffering=0) as file:  # noqa: PTH123  (a Path for each of a million files is slow)
-        try:
-            return _read(file)
-        except InvalidDicomError:
-            return Reason.FILE_NOT_DICOM
-        except Exception:  # noqa: BLE001  (what pydicom meets in broken files: RecursionError, struct.error, KeyError, …)
-            return Reason.FILE_UNREADABLE
-
-
-def _read(file: BinaryIO) -> list[Row] | Reason:
     try:
-        elements = Elements(*quick_elements(file.fileno(), TAGS))
+        return _rows(file)
+    except InvalidDicomError:
+        return Reason.FILE_NOT_DICOM
+    except Exception:  # noqa: BLE001  (what pydicom meets in broken files: RecursionError, struct.error, KeyError, …)
+        return Reason.FILE_UNREADABLE
+
+
+def _rows(file: BinaryIO) -> list[Row] | Reason:
+    content = _content(file)
+    try:
+        elements = Elements(content, *fast_elements(content.read_at, TAGS))
         row = _row(elements, convert_ascii)
     except (Unusual, struct.error):
         with memory_limit(SLOW_MIB):
-            elements = slow_elements(file)
+            elements = _pydicom_elements(file, content)
         row = _row(elements, _converter(elements))
-    reason = _refusal(row, elements, file)
+    reason = _refusal(row, elements)
     if reason is not None:
         return reason
     if row["SOPClassUID"] in ENHANCED:
@@ -132,7 +140,18 @@ def _read(file: BinaryIO) -> list[Row] | Reason:
     return [row]
 
 
-def slow_elements(file: BinaryIO) -> "Elements":
+def _content(file: BinaryIO) -> Content:
+    if isinstance(file, io.FileIO):
+        return Content(partial(os.pread, file.fileno()), os.fstat(file.fileno()).st_size)
+
+    def read_at(size: int, at: int) -> bytes:
+        file.seek(at)
+        return file.read(size)
+
+    return Content(read_at, file.seek(0, os.SEEK_END))
+
+
+def _pydicom_elements(file: BinaryIO, content: Content) -> Elements:
     """The elements of `TAGS` by pydicom, which knows every transfer syntax. Raises what pydicom raises."""
     file.seek(0)
     head = file.read(CHUNK)
@@ -142,36 +161,40 @@ def slow_elements(file: BinaryIO) -> "Elements":
     if DEFLATED.encode() in head[:META_MOST]:
         return _inflated_elements(file)
     file.seek(0)
-    with os.fdopen(os.dup(file.fileno()), "rb") as buffered:
-        dataset = pydicom.dcmread(buffered, stop_before_pixels=True, force=bare, specific_tags=WANTED)
-        at = buffered.tell()
+    buffered = io.BufferedReader(file) if isinstance(file, io.FileIO) else file
+    dataset = pydicom.dcmread(buffered, stop_before_pixels=True, force=bare, specific_tags=WANTED)
+    at = buffered.tell()
+    if isinstance(buffered, io.BufferedReader) and buffered is not file:
+        buffered.detach()  # it would close the file
     syntax = str(dataset.file_meta.get("TransferSyntaxUID", "")) if hasattr(dataset, "file_meta") else ""
     implicit, little = dataset.original_encoding
     syntax = syntax or ("1.2.840.10008.1.2" if implicit else "1.2.840.10008.1.2.1" if little else "1.2.840.10008.1.2.2")
     if bare and not len(dataset):
         raise ValueError("empty")
     order = "<HH" if little else ">HH"
-    tag = os.pread(file.fileno(), 4, at)
-    found = len(tag) == 4 and struct.unpack(order, tag) == (0x7FE0, 0x0010)
-    return Elements(syntax, _all_raw(dataset), at if found else None, bool(little))
+    tag = content.read_at(4, at)
+    has_pixels = len(tag) == 4 and struct.unpack(order, tag) == (0x7FE0, 0x0010)
+    return Elements(content, syntax, _raw_elements(dataset), at if has_pixels else None, bool(little))
 
 
-def _inflated_elements(file: BinaryIO) -> "Elements":
-    """The elements of a deflated data set, which may hold at most `MAX_INFLATED` bytes (a few may inflate to many)."""
+def _inflated_elements(file: BinaryIO) -> Elements:
+    """The elements of a deflated data set of at most `MAX_INFLATED` bytes (a few bytes may inflate to gigabytes)."""
     file.seek(0)
-    content = file.read(MAX_INFLATED)
-    (length,) = struct.unpack_from("<I", content, 140)  # (0002,0000) File Meta Information Group Length
+    deflated = file.read(MAX_INFLATED)
+    (length,) = struct.unpack_from("<I", deflated, 140)  # (0002,0000) File Meta Information Group Length
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    inflated = inflater.decompress(content[144 + length :], MAX_INFLATED)
+    inflated = inflater.decompress(deflated[144 + length :], MAX_INFLATED)
     if not inflater.eof:
         raise ValueError("cut off, or larger than can be")
     buffer = io.BytesIO(inflated)
     dataset = read_dataset(buffer, False, True, stop_when=lambda tag, *_: tag == PIXEL_DATA, specific_tags=WANTED)
     at = buffer.tell()
-    return Elements(DEFLATED, _all_raw(dataset), at if at + 12 < len(inflated) else None, True, inflated)
+    content = Content(lambda size, at: inflated[at : at + size], len(inflated))
+    return Elements(content, DEFLATED, _raw_elements(dataset), at if at + 12 < len(inflated) else None)
 
 
-def _all_raw(dataset: pydicom.Dataset) -> dict[int, tuple[str, bytes]]:
+def _raw_elements(dataset: pydicom.Dataset) -> dict[int, tuple[str, bytes]]:
+    """Tag → (VR, value) of all elements that pydicom read."""
     tags = {int(key) for key in dataset.keys()}  # noqa: SIM118  (a Dataset is no dict)
     raw = {tag: _raw(dataset, tag) for tag in tags - {AGENT_CODES}}
     if AGENT_CODES in tags and dataset.get_item(AGENT_CODES).value and not raw.get(AGENT, ("", b""))[1].strip():
@@ -188,8 +211,8 @@ def _raw(dataset: pydicom.Dataset, tag: int) -> tuple[str, bytes]:
     return dictionary_VR(tag) if known else str(element.VR), element.value or b""
 
 
-def _decoder(elements: "Elements") -> Callable[[bytes], str]:
-    """How text is decoded under the file's SpecificCharacterSet; what it cannot tell becomes a replacement mark."""
+def _decoder(elements: Elements) -> Callable[[bytes], str]:
+    """Decodes text under the file's SpecificCharacterSet; bytes it does not define become a replacement mark."""
     names = elements.raw.get(CHARSET, ("CS", b""))[1].decode("ascii", "replace").split("\\")
     try:
         encodings = convert_encodings(names)
@@ -207,7 +230,7 @@ def _decoder(elements: "Elements") -> Callable[[bytes], str]:
     return decode
 
 
-def _row(elements: "Elements", convert_one: Callable[[str, str, bytes], Any]) -> Row:
+def _row(elements: Elements, convert_one: Callable[[str, str, bytes], Any]) -> Row:
     row = dict(EMPTY_ROW)
     row["TransferSyntaxUID"] = elements.transfer_syntax or None
     for tag, (vr, value) in elements.raw.items():
@@ -219,14 +242,17 @@ def _row(elements: "Elements", convert_one: Callable[[str, str, bytes], Any]) ->
 
 @lru_cache(maxsize=10_000)
 def convert_ascii(keyword: str, vr: str, value: bytes) -> Any:
-    """The value of a little-endian ASCII element; slices of a series share most. Raises `Unusual` for other text."""
+    """The value of a little-endian ASCII element. Cached, because the slices of a series share most values.
+
+    Raises `Unusual` for other text.
+    """
     if vr not in BINARY and (not value.isascii() or b"\x1b" in value):
         raise Unusual
     return convert(COLUMNS[keyword], numbers_or_text(vr, value, True, lambda text: text.decode("ascii")))
 
 
-def _converter(elements: "Elements") -> Callable[[str, str, bytes], Any]:
-    """How one value of this file is converted, whatever its byte order and character set."""
+def _converter(elements: Elements) -> Callable[[str, str, bytes], Any]:
+    """Converts one value of this file, whatever its byte order and character set."""
     decode, little = _decoder(elements), elements.little_endian
 
     def convert_one(keyword: str, vr: str, value: bytes) -> Any:
@@ -248,7 +274,7 @@ def numbers_or_text(vr: str, value: bytes, little: bool, decode: Callable[[bytes
 
 
 def convert(kind: pa.DataType, values: list[Any]) -> Any:
-    """`values` of one element as the column's type holds them; None where empty or not to be parsed."""
+    """`values` of one element as the column's type holds them; None if they are empty or cannot be parsed."""
     if kind is TEXT:
         return "\\".join(map(str, values)) or None
     try:
@@ -273,7 +299,8 @@ def _whole(number: float) -> int:
     return int(number)
 
 
-def _refusal(row: Row, elements: "Elements", file: BinaryIO) -> Reason | None:
+def _refusal(row: Row, elements: Elements) -> Reason | None:
+    """Rows 3 to 8 of the table; None if the file is accepted."""
     if row["Modality"] != "MR" and row["SOPClassUID"] not in MR_CLASSES:
         return Reason.FILE_NOT_MR
     if not all(row[key] for key in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")):
@@ -287,32 +314,31 @@ def _refusal(row: Row, elements: "Elements", file: BinaryIO) -> Reason | None:
     size = rows * columns * frames * samples * bits // 8
     if min(size, frames, samples) < 1 or frames > MAX_FRAMES or size > MAX_BYTES or max(rows, columns) > MAX_SIDE:
         return Reason.FILE_ABSURD_SIZE
-    return _wrong_length(elements, size, columns * bits // 8, file.fileno())
+    return _wrong_length(elements, size, columns * bits // 8)
 
 
-def _wrong_length(elements: "Elements", size: int, row: int, descriptor: int) -> Reason | None:
-    """Whether PixelData is shorter than `size` bytes, or a `row` of bytes or more longer (padding is shorter)."""
-    total = os.fstat(descriptor).st_size if elements.inflated is None else len(elements.inflated)
-    at = elements.pixels_at or 0
-    head = elements.read(descriptor, 12, at)
-    start = at + (12 if head[4:6] in EXPLICIT_PIXELS else 8)  # the file's own word for its syntax may be wrong
+def _wrong_length(elements: Elements, size: int, row: int) -> Reason | None:
+    """Whether PixelData is shorter than `size` bytes, or longer by a `row` of bytes or more (padding is shorter)."""
+    content, at = elements.content, elements.pixels_at or 0
+    head = content.read_at(12, at)
+    start = at + (12 if head[4:6] in EXPLICIT_PIXELS else 8)  # the header may name the wrong transfer syntax
     if elements.transfer_syntax not in UNCOMPRESSED:
-        return None if _fragments_whole(descriptor, start, total) else Reason.FILE_TRUNCATED
+        return None if _fragments_whole(content, start) else Reason.FILE_TRUNCATED
     order = "<I" if elements.little_endian else ">I"
     (length,) = struct.unpack_from(order, head, start - at - 4)
-    if min(length, total - start) < size:
+    if min(length, content.size - start) < size:
         return Reason.FILE_TRUNCATED
     return Reason.FILE_SIZE_MISMATCH if length - size >= row else None
 
 
-def _fragments_whole(descriptor: int, at: int, total: int) -> bool:
+def _fragments_whole(content: Content, at: int) -> bool:
     """Whether every fragment of encapsulated pixel data ends within the file. A missing last delimiter is forgiven."""
     fragments = 0
-    while at + 8 <= total:
-        tag, length = struct.unpack("<II", os.pread(descriptor, 8, at))
+    while at + 8 <= content.size:
+        tag, length = struct.unpack("<II", content.read_at(8, at))
         if tag == 0xE0DDFFFE:
             break
-        if tag != 0xE000FFFE or at + 8 + length > total:
+        if tag != 0xE000FFFE or at + 8 + length > content.size:
             return False
         at, fragments = at + 8 + length, fragments + 1
     return fragments > 1  # the first is the offset table

@@ -1,7 +1,7 @@
-"""Every file of an archive once, in sorted order of folders and names, with what its folder says of it; none is opened.
+"""Every file under a folder once, in sorted order of folders and names. No file is opened.
 
-A link to a place inside the archive is passed over, since the place itself is walked; a link to a folder outside is
-followed once, unless that folder holds the archive.
+A link to a place inside the folder is skipped, because the place itself is walked. A link to a folder outside is
+followed once, unless that folder holds the one that is walked.
 """
 
 import os
@@ -9,39 +9,35 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from modic.archive.source import UNKNOWN_TIME, File
 from modic.errors import Reason, UsageError
 
-AGAIN = -1
-"""Modification time in the index of what could not be opened: permissions and mounts heal without a new one."""
-
-LONE, PRIVATE = 0xDC00, 0xF700
-"""Bytes from 0x80 on that are not UTF-8 are LONE + byte in Python's paths, which no table holds, and PRIVATE + byte (a
-private-use character) in ours. The bytes of a name that holds such a character itself become PRIVATE + byte as well."""
+UNDECODED, PRIVATE = 0xDC00, 0xF700
+"""A path may hold bytes that are not UTF-8. Python writes such a byte as the character UNDECODED + byte, which no table
+can hold; tables hold PRIVATE + byte (a private-use character) instead. A path that itself holds such a private-use
+character gets PRIVATE + byte for each of its bytes, so that no two paths look alike."""
 BYTES = range(0x80, 0x100)
-FROM_TEXT = {PRIVATE + byte: LONE + byte for byte in BYTES}
+FROM_TEXT = {PRIVATE + byte: UNDECODED + byte for byte in BYTES}
 TO_TEXT: dict[int, int | str] = {
-    **{LONE + byte: PRIVATE + byte for byte in BYTES},
-    **{PRIVATE + byte: "".join(chr(PRIVATE + one) for one in chr(PRIVATE + byte).encode()) for byte in BYTES},
+    **{UNDECODED + byte: PRIVATE + byte for byte in BYTES},
+    **{PRIVATE + byte: "".join(chr(PRIVATE + part) for part in chr(PRIVATE + byte).encode()) for byte in BYTES},
 }
 
-File = tuple[str, int, int, Reason | None]
-"""Path, size in bytes, modification time in ns, and why it cannot be opened. A tuple, since there are millions."""
 
-
-def walk(archive: Path) -> Iterator[File]:
-    """Every file under `archive`. Raises UsageError where that cannot be listed."""
-    root = archive.resolve()
+def walk(folder: Path) -> Iterator[File]:
+    """Every file under `folder`. Raises UsageError if it cannot be listed."""
+    root = folder.resolve()
     outside: set[Path] = set()
     folders = [str(root)]
     while folders:
-        folder = folders.pop()
+        path = folders.pop()
         try:
-            with os.scandir(folder) as found:
-                entries = sorted(found, key=_name)
+            with os.scandir(path) as listing:
+                entries = sorted(listing, key=_name)
         except OSError as error:
-            if folder == str(root):
-                raise UsageError(f"the archive {archive} cannot be listed: {error.strerror}") from error
-            yield _text(folder), -1, AGAIN, Reason.FILE_UNREADABLE
+            if path == str(root):
+                raise UsageError(f"the archive {folder} cannot be listed: {error.strerror}") from error
+            yield File(_text(path), -1, UNKNOWN_TIME, Reason.FILE_UNREADABLE)
             continue
         inner = []
         for entry in entries:
@@ -61,19 +57,19 @@ def _name(entry: "os.DirEntry[str]") -> str:
 def _is_folder(entry: "os.DirEntry[str]") -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # links that only lead to each other, a stale mount: described as unreadable
+    except OSError:  # links that only lead to each other, a stale mount: `_describe` calls them unreadable
         return False
 
 
 def _follow(link: Path, root: Path, outside: set[Path]) -> bool:
-    """Whether a link leads to something that is not walked anyway."""
+    """Whether a link leads to something that is not walked anyway; adds a folder to `outside`."""
     try:
         target = link.resolve(strict=True)
-    except (OSError, RuntimeError):  # broken, or a loop of links: described as unreadable
+    except (OSError, RuntimeError):  # broken, or a loop of links: `_describe` calls it unreadable
         return True
     if target.is_relative_to(root) or root.is_relative_to(target):
         return False
-    if any(target.is_relative_to(one) or one.is_relative_to(target) for one in outside):
+    if any(target.is_relative_to(folder) or folder.is_relative_to(target) for folder in outside):
         return False
     if target.is_dir():
         outside.add(target)
@@ -85,13 +81,14 @@ def _describe(entry: "os.DirEntry[str]") -> File:
     try:
         status = entry.stat()
     except OSError:
-        return path, -1, AGAIN, Reason.FILE_UNREADABLE if entry.is_symlink() else Reason.FILE_VANISHED
+        reason = Reason.FILE_UNREADABLE if entry.is_symlink() else Reason.FILE_VANISHED
+        return File(path, -1, UNKNOWN_TIME, reason)
     regular = stat.S_ISREG(status.st_mode)
-    return path, status.st_size, status.st_mtime_ns, None if regular else Reason.FILE_UNREADABLE
+    return File(path, status.st_size, status.st_mtime_ns, None if regular else Reason.FILE_UNREADABLE)
 
 
 def _text(path: str) -> str:
-    """A path that a table can hold: itself, but for bytes that are not UTF-8 (names of the time before it)."""
+    """A path as tables hold it: unchanged, but for bytes that are not UTF-8."""
     return path if path.isascii() else path.translate(TO_TEXT)
 
 

@@ -1,1 +1,1 @@
-"""Cases to look at: their images, which come first, and the viewer."""
+"""Cases to look at: images of each graded study, studies with outliers first, and the viewer for a page."""

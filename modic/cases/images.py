@@ -19,9 +19,9 @@ import numpy as np
 from scipy.ndimage import map_coordinates
 
 from modic.files import write_whole
-from modic.grading.saliency import Evidence
-from modic.imaging.regions import Box, box_on_t1
-from modic.imaging.volume import Volume
+from modic.grading.saliency import Saliency
+from modic.imaging.regions import Box, box_on
+from modic.imaging.volume import CanonicalVolume, Volume
 from modic.records import LEVELS, LevelResult, LevelSet, Region
 
 MOST_BYTES = 150_000
@@ -34,31 +34,30 @@ WINDOW, MARROW_WINDOW = (
 
 
 def write_case(
-    folder: Path, t1: Volume, t2: Volume, levels: LevelSet, cut: list[Region | LevelResult],
-    evidence: list[Evidence], *, region_scale: float,
+    folder: Path, t1: CanonicalVolume, t2: CanonicalVolume, levels: LevelSet, cut: list[Region | LevelResult],
+    saliency: list[Saliency], *, region_scale: float,
 ) -> Path:  # fmt: skip
     """Write the pictures of one study, each file whole or not at all; returns the path of `case.json`.
 
     Args:
         folder: made where it does not exist.
         cut: regions as they were cut, not yet normalized; levels that could not be cut are passed over.
-        evidence: of the regions, in their order.
+        saliency: of the regions, in their order.
         region_scale: side of a region over the width of its box, of the classifier's card.
     """
-    upright = t2.canonical()
-    on_upright = {found.level: box_on_t1(upright, t2, found) for found in levels.boxes}
+    on_upright = {found.level: box_on(t2.grid, t2.native, found) for found in levels.boxes}
     boxes = {level: box for level, (box, _) in on_upright.items()}
     slice_index = next(index for _, index in on_upright.values())
-    overview = [_overview(volume, upright, slice_index) for volume in (t1.canonical(), upright)]
+    overview = [_overview(volume, t2, slice_index) for volume in (t1, t2)]
     regions = [one for one in cut if isinstance(one, Region)]
-    files = _small_enough([*overview, _regions_sheet(regions), _maps_sheet(evidence)])
+    files = _small_enough([*overview, _regions_sheet(regions), _maps_sheet(saliency)])
     said: dict[str, dict[str, Any]] = {
-        level: {"box": _in_picture(box, upright, overview[0])} for level, box in boxes.items()
+        level: {"box": _in_picture(box, t2, overview[0])} for level, box in boxes.items()
     }
-    for one in evidence:
+    for one in saliency:
         level = one.grade.level
-        said[level] |= facts(one, spine_direction(level, boxes, upright.spacing_mm[:2]), region_scale)
-    slices = regions[0].t1.shape[0] if regions else 0
+        said[level] |= facts(one, spine_direction(level, boxes, t2.spacing_mm[:2]), region_scale)
+    slices = regions[0].contrasts["t2"].shape[0] if regions else 0
     case = {"size": overview[0].shape[::-1], "slices": slices, "levels": said}
     folder.mkdir(parents=True, exist_ok=True)
     for name, data in files.items():
@@ -66,15 +65,22 @@ def write_case(
     return write_whole(folder / "case.json", json.dumps(case, separators=(",", ":")))
 
 
-def facts(evidence: Evidence, downwards: np.ndarray, region_scale: float) -> dict[str, Any]:
+def shown_maps(saliency: Saliency) -> np.ndarray:
+    """float32 (2, slices, size, size): the maps of T1 and T2; zero for a contrast that the classifier is not shown."""
+    nothing = np.zeros_like(next(iter(saliency.maps.values())))
+    return np.stack([saliency.maps.get(name, nothing) for name in ("t1", "t2")])
+
+
+def facts(saliency: Saliency, downwards: np.ndarray, region_scale: float) -> dict[str, Any]:
     """What `case.json` says of one graded level: shares of its map, and its slices graded alone."""
-    grade, of_slice = evidence.grade, evidence.maps.sum((0, 2, 3))
+    grade, maps = saliency.grade, shown_maps(saliency)
+    of_slice = maps.sum((0, 2, 3))
     return {
         "shown": grade.shown,
         "slice": int(of_slice.argmax()),
         "alone": [round(p[grade.shown], 2) for p in grade.alone],
         "agree": sum(p.index(max(p)) == grade.shown for p in grade.alone),
-        **{name: round(share, 3) for name, share in shares(evidence.maps, downwards, region_scale).items()},
+        **{name: round(share, 3) for name, share in shares(maps, downwards, region_scale).items()},
     }
 
 
@@ -136,17 +142,17 @@ def _regions_sheet(regions: list[Region]) -> np.ndarray:
     """uint8 (6 * TILE, 2 * slices * TILE). One window a contrast for the whole study, so that levels compare."""
     rows = {}
     for contrast in ("t1", "t2"):
-        stacks = {region.level: getattr(region, contrast) for region in regions}
+        stacks = {region.level: region.contrasts[contrast] for region in regions}
         window = np.percentile(list(stacks.values()), MARROW_WINDOW) if stacks else (0.0, 1.0)
         rows[contrast] = {level: [_grey(one, *window) for one in stack] for level, stack in stacks.items()}
     return _sheet({r.level: rows["t1"][r.level] + rows["t2"][r.level] for r in regions}, TILE)
 
 
-def _maps_sheet(evidence: list[Evidence]) -> np.ndarray:
+def _maps_sheet(saliency: list[Saliency]) -> np.ndarray:
     """uint8 (6 * MAP_TILE, 2 * slices * MAP_TILE, 4), blue green red alpha: each level by its own largest value."""
     import cv2
 
-    scaled = {one.grade.level: one.maps.reshape(-1, *one.maps.shape[2:]) for one in evidence}
+    scaled = {one.grade.level: np.concatenate(shown_maps(one)) for one in saliency}
     tiles = {level: [_grey(m, 0.0, float(maps.max())) for m in maps] for level, maps in scaled.items()}
     sheet = _sheet(tiles, MAP_TILE)
     return np.dstack([cv2.applyColorMap(sheet, cv2.COLORMAP_INFERNO), sheet])

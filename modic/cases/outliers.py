@@ -1,6 +1,6 @@
-"""The cases of a report: every study with its levels as one JSON value for the page, outliers first.
+"""The studies of the report's part Cases, outliers first, as one JSON value for the viewer.
 
-A study is an outlier for the first of these that holds, and within it by how far:
+A study is an outlier for the first of these kinds that applies; within a kind the most extreme study comes first:
 
 | kind        | condition                                                                                          |
 |-------------|----------------------------------------------------------------------------------------------------|
@@ -8,141 +8,178 @@ A study is an outlier for the first of these that holds, and within it by how fa
 | abstained   | a level was left without a grade                                                                   |
 | slices      | a level's `slice_disagreement` is `DISAGREEMENT` or more: clear in one slice, unlikely in another    |
 | score       | the detector's score of a graded level is below `SCORE`                                            |
-| acquisition | a warning of the run, or a limit of `ODD` is passed                                                |
-| pictures    | a graded study without pictures                                                                    |
+| acquisition | the run warned of the study, or the acquisition passes a limit of `ODD`                            |
+| pictures    | a graded study without images to look at                                                           |
 """
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from modic.cohort import Cohort
-from modic.records import LEVELS
+from modic.config import PairOptions
+from modic.grades import P
+from modic.records import LEVELS, StudyWarning
 from modic.tables.schema import OLDEST
 
 KINDS = ("numbering", "abstained", "slices", "score", "acquisition", "pictures")
 DISAGREEMENT, SCORE = 0.7, 0.6
-ODD = (
-    ("{name} in-plane spacing {value:.2f} mm", ("pixel_spacing_row_mm", "pixel_spacing_column_mm"), 1.2, 1),
-    ("{name} slice spacing {value:.1f} mm", ("slice_spacing_mm",), 6.0, 1),
-    ("{name} only {value:.0f} slices", ("n_slices",), 9, -1),
-)
-"""What is said, of which columns of `series`, the limit, and whether above (1) or below (-1) it is odd."""
-LITTLE_OVERLAP = 0.98
-QUESTION = """
-SELECT s.*, t1: struct_pack(pixel_spacing_row_mm := a.pixel_spacing_row_mm, n_slices := a.n_slices,
-    pixel_spacing_column_mm := a.pixel_spacing_column_mm, slice_spacing_mm := a.slice_spacing_mm),
-  t2: struct_pack(pixel_spacing_row_mm := b.pixel_spacing_row_mm, n_slices := b.n_slices,
-    pixel_spacing_column_mm := b.pixel_spacing_column_mm, slice_spacing_mm := b.slice_spacing_mm)
-FROM studies s LEFT JOIN series a ON a.series_key = s.t1_series_key
-LEFT JOIN series b ON b.series_key = s.t2_series_key
-ORDER BY s.study_key
-"""
+LITTLE_OVERLAP = PairOptions().overlap_warn
+SEPARATOR = "; "
+"""Between two warnings in the column `warnings` of `studies`."""
 
 Row = dict[str, Any]
-LEVEL_QUESTION = f"FROM levels ORDER BY study_key, list_position({list(LEVELS)}, level)"
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """Why a study is an outlier: a kind of `KINDS`, how extreme it is (larger is more), and words for the page."""
+
+    kind: str
+    extent: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A limit of one series: the largest value of its columns, or the smallest if `below`, must not pass it."""
+
+    text: str  # format with {name} (T1 or T2) and {value}
+    columns: tuple[str, ...]  # of the table `series`
+    limit: float
+    below: bool = False
+
+    def passed_by(self, series: Row, name: str) -> str | None:
+        """The text if the series passes the limit."""
+        values = [series[column] for column in self.columns if series.get(column) is not None]
+        if not values:
+            return None
+        value = min(values) if self.below else max(values)
+        beyond = value < self.limit if self.below else value > self.limit
+        return self.text.format(name=name, value=value) if beyond else None
+
+
+ODD = (
+    Limit("{name} in-plane spacing {value:.2f} mm", ("pixel_spacing_row_mm", "pixel_spacing_column_mm"), 1.2),
+    Limit("{name} slice spacing {value:.1f} mm", ("slice_spacing_mm",), 6.0),
+    Limit("{name} only {value:.0f} slices", ("n_slices",), 9, below=True),
+)
 
 
 def gather_cases(cohort_root: Path, studies: Iterable[Row], levels: Iterable[Row]) -> Row:
-    """What the page knows of every study, outliers first.
+    """What the viewer shows of every study, outliers first.
 
     Args:
-        studies: rows of `QUESTION`.
-        levels: rows of the table `levels`, of each study from head to foot.
+        studies: rows of sql/cases/studies.sql.
+        levels: rows of sql/cases/levels.sql.
     """
-    of_study: dict[str, list[Row]] = {}
+    levels_of: dict[str, list[Row]] = {}
     for level in levels:
-        of_study.setdefault(level["study_key"], []).append(level)
-    rows = []
+        levels_of.setdefault(level["study_key"], []).append(level)
+    ranked = []
     for study in studies:
-        pictures = read_case(Cohort(cohort_root).case(study["run_id"], study["study_key"]))
-        own = of_study.get(study["study_key"], [])
-        flags = flags_of(study, own, pictures)
-        rows.append((rank(flags, study), _study(study, own, pictures, flags)))
-    rows.sort(key=lambda row: row[0])
-    return {"mode": "report", "levels": LEVELS, "kinds": KINDS, "studies": [row for _, row in rows]}
+        case = read_case(Cohort(cohort_root).case(study["run_id"], study["study_key"]))
+        own = levels_of.get(study["study_key"], [])
+        flags = flags_of(study, own, case)
+        ranked.append((rank(flags, study), study_for_page(study, own, case, flags)))
+    ranked.sort(key=lambda pair: pair[0])
+    return {"mode": "report", "levels": LEVELS, "kinds": KINDS, "studies": [shown for _, shown in ranked]}
 
 
 def read_case(folder: Path) -> Row | None:
-    """`case.json` of a study's pictures (modic/cases/images.py); None where there are none."""
+    """`case.json` of a study's images (modic/cases/images.py); None if there are none."""
     try:
-        found: Row = json.loads((folder / "case.json").read_bytes())
+        case: Row = json.loads((folder / "case.json").read_bytes())
     except (OSError, ValueError):
         return None
-    return found
+    return case
 
 
-def flags_of(study: Row, levels: list[Row], pictures: Row | None) -> list[tuple[str, float, str]]:
-    """(kind, how far, in words) of everything that makes a graded study an outlier, worst kind first."""
+def flags_of(study: Row, levels: list[Row], case: Row | None) -> list[Flag]:
+    """Everything that makes a graded study an outlier, in the order of `KINDS`; empty if it was not graded."""
     if study["status"] != "graded":
         return []
-    found: list[tuple[str, float, str]] = []
+    warnings = study["warnings"].split(SEPARATOR) if study["warnings"] else []
+    no_images = [text for text in warnings if StudyWarning.of(text) is StudyWarning.NO_IMAGES]
+    flags = [*_doubts(study, levels)]
+    if odd := [*odd_acquisition(study), *(text for text in warnings if text not in no_images)]:
+        flags.append(Flag("acquisition", len(odd), SEPARATOR.join(odd)))
+    if case is None:
+        flags.append(Flag("pictures", 1, (no_images or [str(StudyWarning.NO_IMAGES)])[0]))
+    return flags
+
+
+def _doubts(study: Row, levels: list[Row]) -> Iterable[Flag]:
+    """What the networks themselves were unsure of."""
     if study["level_numbering"] == "uncertain":
-        sure = study["level_numbering_probability"] or 0.0
-        found.append(("numbering", 1 - sure, f"level numbering uncertain ({sure:.2f})"))
-    if without := [level["level"] for level in levels if level["abstained"]]:
-        found.append(("abstained", len(without), f"no grade at {', '.join(without)}"))
-    apart = {one["level"]: one["slice_disagreement"] or 0.0 for one in levels}
-    if far := {name: by for name, by in apart.items() if by >= DISAGREEMENT}:
-        found.append(("slices", max(far.values()), f"slices disagree at {', '.join(far)}"))
-    scores = {one["level"]: one["level_score"] for one in levels if one["status"] == "graded"}
+        probability = study["level_numbering_probability"] or 0.0
+        yield Flag("numbering", 1 - probability, f"level numbering uncertain ({probability:.2f})")
+    if abstained := [level["level"] for level in levels if level["abstained"]]:
+        yield Flag("abstained", len(abstained), f"no grade at {', '.join(abstained)}")
+    disagreement = {level["level"]: level["slice_disagreement"] or 0.0 for level in levels}
+    if large := {name: value for name, value in disagreement.items() if value >= DISAGREEMENT}:
+        yield Flag("slices", max(large.values()), f"slices disagree at {', '.join(large)}")
+    scores = {level["level"]: level["level_score"] for level in levels if level["status"] == "graded"}
     if low := {name: score for name, score in scores.items() if score is not None and score < SCORE}:
-        found.append(("score", 1 - min(low.values()), f"low detection score at {', '.join(low)}"))
-    warned = study["warnings"].split("; ") if study["warnings"] else []
-    odd = [*odd_acquisition(study), *(text for text in warned if not text.startswith("no pictures"))]
-    if odd:
-        found.append(("acquisition", len(odd), "; ".join(odd)))
-    if pictures is None:
-        found.append(("pictures", 1, next((text for text in warned if text.startswith("no pictures")), "no pictures")))
-    return found
+        yield Flag("score", 1 - min(low.values()), f"low detection score at {', '.join(low)}")
 
 
 def odd_acquisition(study: Row) -> list[str]:
-    """In words, what of the two series passes a limit of `ODD`."""
-    said = []
-    for name in ("t1", "t2"):
-        for text, columns, limit, sign in ODD:
-            values = [v for column in columns if (v := (study[name] or {}).get(column)) is not None]
-            if far := [value for value in values if sign * value > sign * limit]:
-                said.append(text.format(name=name.upper(), value=max(far, key=lambda value: sign * value)))
+    """Texts of the limits that T1 or T2 of a study passes, and of a T1 that covers too little of T2."""
+    texts = [limit.passed_by(study[name] or {}, name.upper()) for name in ("t1", "t2") for limit in ODD]
     overlap = study["overlap_fraction"]
     if overlap is not None and overlap < LITTLE_OVERLAP:
-        said.append(f"T1 covers {overlap:.0%} of T2")
-    return said
+        texts.append(f"T1 covers {overlap:.0%} of T2")
+    return [text for text in texts if text]
 
 
-def rank(flags: list[tuple[str, float, str]], study: Row) -> tuple[int, float, str]:
-    """Outliers first, by their worst kind and how far; then failed, excluded and the other studies."""
+def rank(flags: list[Flag], study: Row) -> tuple[int, float, str]:
+    """What studies are sorted by: outliers by their first flag, then failed, graded and excluded studies."""
     if flags:
-        return KINDS.index(flags[0][0]), -flags[0][1], study["study_key"]
+        return KINDS.index(flags[0].kind), -flags[0].extent, study["study_key"]
     after = {"failed": 0, "graded": 1}.get(study["status"], 2)
     return len(KINDS) + after, 0.0, study["study_key"]
 
 
-def _study(study: Row, levels: list[Row], pictures: Row | None, flags: list[tuple[str, float, str]]) -> Row:
-    scanner = " ".join(str(study[name]) for name in ("manufacturer", "scanner_model") if study[name])
-    field = f"{study['field_strength_t']:g} T" if study["field_strength_t"] else ""
-    age = study["age_years"]
-    person = ["" if age is None else f"{age} y or older" if age >= OLDEST else f"{age} y", study["sex"] or ""]
+def study_for_page(study: Row, levels: list[Row], case: Row | None, flags: list[Flag]) -> Row:
+    """One study as modic/cases/viewer.js reads it."""
+    drawn = case["levels"] if case else {}
     return {
         "key": study["study_key"],
         "run": study["run_id"],
         "status": study["status"],
-        **({"why": " ".join(filter(None, (study["reason"], study["detail"])))} if study["reason"] else {}),
-        "scanner": " ".join(filter(None, (scanner, field))) or "unknown",
-        "about": ", ".join(filter(None, (*person, str(study["study_year"] or "")))),
-        "flags": [[KINDS.index(kind), text] for kind, _, text in flags],
-        **({"path": f"../{study['run_id']}/cases/{study['study_key']}"} if pictures else {}),
-        **({"size": pictures["size"], "slices": pictures["slices"]} if pictures else {}),
-        "levels": [_level(level, (pictures or {"levels": {}})["levels"].get(level["level"], {})) for level in levels],
+        **({"why": _words(study["reason"], study["detail"])} if study["reason"] else {}),
+        "scanner": _scanner(study),
+        "about": _person(study),
+        "flags": [[KINDS.index(flag.kind), flag.text] for flag in flags],
+        **({"path": f"../{study['run_id']}/cases/{study['study_key']}"} if case else {}),
+        **({"size": case["size"], "slices": case["slices"]} if case else {}),
+        "levels": [_level_for_page(level, drawn.get(level["level"], {})) for level in levels],
     }
 
 
-def _level(level: Row, drawn: Mapping[str, Any]) -> Row:
-    """Short names, since there are six a study: see modic/cases/viewer.js."""
+def _scanner(study: Row) -> str:
+    field = f"{study['field_strength_t']:g} T" if study["field_strength_t"] else ""
+    return _words(study["manufacturer"], study["scanner_model"], field) or "unknown"
+
+
+def _person(study: Row) -> str:
+    """Age, sex and year of the study."""
+    age = study["age_years"]
+    years = "" if age is None else f"{age} y or older" if age >= OLDEST else f"{age} y"
+    return ", ".join(filter(None, (years, study["sex"], str(study["study_year"] or ""))))
+
+
+def _words(*parts: str | None) -> str:
+    return " ".join(str(part) for part in parts if part)
+
+
+def _level_for_page(level: Row, drawn: Mapping[str, Any]) -> Row:
+    """One level; the names are short since there are six a study. `drawn`: its part of `case.json`."""
     if level["status"] != "graded":
         return {"why": level["reason"], **({"box": drawn["box"]} if "box" in drawn else {})}
-    p = [round(level[f"p_mc{k}"], 3) for k in range(3)]
+    p = [round(level[column], 3) for column in P]
     apart = {} if level["slice_disagreement"] is None else {"apart": round(level["slice_disagreement"], 3)}
     return {"mc": level["mc"], "p": p, "score": round(level["level_score"] or 0.0, 2), **apart, **drawn}

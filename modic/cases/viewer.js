@@ -1,8 +1,8 @@
 "use strict";
-/* The case viewer of report.html and of the reading pages of `modic review`. Nothing is fetched; pictures lie beside the
-   page. What comes from the data is set as text or attribute, never parsed as HTML. A study has `levels`, in the order of
-   data.levels: null (not to be read), {why} (not graded), or {mc, p, score, box, shown, slice, alone, agree, apart,
-   upper, lower, t1}. In a reading page `data.mode` is "reading" and levels hold no more than their box. */
+/* The case viewer of report.html and of the reading pages of `modic review`. It fetches nothing; images lie beside the
+   page. Data become text or attributes and are never parsed as HTML. A study has `levels`, in the order of data.levels:
+   null (not to be read), {why} (not graded), or {mc, p, score, box, shown, slice, alone, agree, apart, upper, lower, t1}
+   (modic/cases/outliers.py and images.py). In a reading page `data.mode` is "reading" and a level holds only its box. */
 (function () {
   const data = JSON.parse(document.getElementById("cases-data").textContent);
   const reading = data.mode === "reading", PAGE = 100, TILE = 112, MAP = 28;
@@ -24,10 +24,10 @@
   const top = (level) => level.p.indexOf(Math.max(...level.p));
   const shown = (level) => level.shown ?? level.mc ?? top(level);  // `shown` comes with the pictures
   const grade = (mc) => (mc === null ? "abstained" : "MC" + mc);
-  const study = () => data.studies[state.shown[state.at]];
-  const readable = (one) => one.levels.map((level, i) => (level && (reading || level.p) ? i : -1)).filter((i) => i >= 0);
+  const current = () => data.studies[state.shown[state.at]];
+  const readable = (study) => study.levels.map((level, i) => (level && (reading || level.p) ? i : -1)).filter((i) => i >= 0);
 
-  /* --- verdicts: in this browser until exported, each reader's by themselves ------------------------------------------ */
+  /* --- verdicts: kept in this browser until exported, separately for each reader ------------------------------------- */
   const WHO = "modic reader";
   let who = reading ? data.reader : stored(WHO) || "", verdicts = {};
   const store = () => (reading ? "modic reading " + data.sample + " " + who : "modic verdicts" + (who && " " + who));
@@ -37,23 +37,23 @@
   function put(name, value) {
     try { localStorage.setItem(name, JSON.stringify(value)); return true; } catch { return false; }
   }
-  const id = (one, level) => [one.key, one.run || "", data.levels[level]].join("|");
-  const verdict = (one, level) => verdicts[id(one, level)];
-  function keep(one, level, change) {
+  const id = (study, level) => [study.key, study.run || "", data.levels[level]].join("|");
+  const verdict = (study, level) => verdicts[id(study, level)];
+  function keep(study, level, change) {
     verdicts = { ...verdicts, ...stored(store()) };  // another page may have been open at the same time
-    const key = id(one, level), before = verdicts[key] || {};
+    const key = id(study, level), before = verdicts[key] || {};
     const after = { ...before, ...change, at: new Date().toISOString().slice(0, 19) + "Z" };
     if (!after.verdict && !after.note) delete verdicts[key];
     else verdicts[key] = after;
     counted(put(store(), verdicts));
   }
   function counted(kept) {
-    const count = Object.values(verdicts).filter((said) => said.verdict).length;
+    const count = Object.values(verdicts).filter((given) => given.verdict).length;
     const whose = !reading && who ? " of " + who : "";
     document.getElementById("kept").textContent = kept ? `${count} verdicts${whose} kept in this browser`
       : `${count} verdicts${whose}, which this browser does not keep: export before you close the page`;
   }
-  /* Other initials are another reader; what was given before anyone said who they are belongs to the first who does. */
+  /* Other initials are another reader. Verdicts given before any initials belong to the first reader who enters some. */
   function become(name) {
     if (name === who) return;
     const before = { store: store(), shown: JSON.stringify(verdicts) }, nobodys = who === "" ? verdicts : {};
@@ -62,17 +62,17 @@
     const kept = put(WHO, who) && put(store(), verdicts);
     if (kept && before.store === "modic verdicts") localStorage.removeItem(before.store);
     counted(kept);
-    if (JSON.stringify(verdicts) !== before.shown) draw();  // else the click that ended the initials must land
+    if (JSON.stringify(verdicts) !== before.shown) draw();  // a redraw would swallow the click that ended the initials
   }
   function exported() {
     const harmless = (text) => (/^[=+\-@\t]/.test(text) ? "'" + text : text);  // a spreadsheet would compute a note
     const quote = (value) => '"' + harmless(String(value === undefined || value === null ? "" : value)).replaceAll('"', '""') + '"';
     const rows = [["study_key", "level", "reader", "mc", "verdict", "note", "read_at", "blind", "sample_id"]];
-    for (const one of data.studies) for (const level of readable(one)) {
-      const said = verdict(one, level);
-      if (!said) continue;
-      const mc = said.verdict === "agree" ? shown(one.levels[level]) : /^mc\d$/.test(said.verdict || "") ? said.verdict[2] : "";
-      rows.push([one.key, data.levels[level], who, mc, said.verdict, said.note, said.at, reading ? "yes" : "no", data.sample]);
+    for (const study of data.studies) for (const level of readable(study)) {
+      const given = verdict(study, level);
+      if (!given) continue;
+      const mc = given.verdict === "agree" ? shown(study.levels[level]) : /^mc\d$/.test(given.verdict || "") ? given.verdict[2] : "";
+      rows.push([study.key, data.levels[level], who, mc, given.verdict, given.note, given.at, reading ? "yes" : "no", data.sample]);
     }
     return rows.map((row) => row.map(quote).join(",")).join("\r\n") + "\r\n";
   }
@@ -83,10 +83,10 @@
     setTimeout(() => URL.revokeObjectURL(url), 10000);
   }
 
-  /* --- pictures ----------------------------------------------------------------------------------------------------- */
+  /* --- images ------------------------------------------------------------------------------------------------------- */
   const loaded = new Map();
-  function picture(one, name) {
-    const path = one.path + "/" + name;
+  function picture(study, name) {
+    const path = study.path + "/" + name;
     if (!loaded.has(path)) {
       if (loaded.size > 60) loaded.delete(loaded.keys().next().value);
       const image = new Image();
@@ -95,14 +95,14 @@
     }
     return loaded.get(path);
   }
-  /* One place of regions.webp with the map over it: `contrast` 0 T1, 1 T2. */
-  function tile(one, level, contrast, slice, size) {
+  /* One tile of regions.webp with its saliency map on top; `contrast` is 0 for T1 and 1 for T2. */
+  function tile(study, level, contrast, slice, size) {
     const canvas = make("canvas", { width: size, height: size }), context = canvas.getContext("2d");
-    const column = contrast * one.slices + slice;
+    const column = contrast * study.slices + slice;
     function put(image, from) {
       if (image.naturalWidth) context.drawImage(image, column * from, level * from, from, from, 0, 0, size, size);
     }
-    const below = picture(one, "regions.webp"), above = reading || !state.map ? null : picture(one, "maps.webp");
+    const below = picture(study, "regions.webp"), above = reading || !state.map ? null : picture(study, "maps.webp");
     function paint() {
       context.globalAlpha = 1;
       context.clearRect(0, 0, size, size);
@@ -114,11 +114,11 @@
     paint();
     return canvas;
   }
-  function overview(one, name, title) {
-    const [width, height] = one.size;
+  function overview(study, name, title) {
+    const [width, height] = study.size;
     const svg = make("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": title });
-    svg.append(make("image", { href: one.path + "/" + name, width, height }));
-    one.levels.forEach((level, i) => {
+    svg.append(make("image", { href: study.path + "/" + name, width, height }));
+    study.levels.forEach((level, i) => {
       if (!level || !level.box) return;
       const [x0, y0, x1, y1] = level.box;
       const group = make("g", { class: i === state.level ? "on" : null, onclick: () => choose(i) });
@@ -129,16 +129,16 @@
     return make("figure", {}, svg, make("figcaption", {}, title));
   }
 
-  /* --- the study that is looked at ------------------------------------------------------------------------------------ */
-  function levelRow(one, level, i) {
+  /* --- the study in view ---------------------------------------------------------------------------------------------- */
+  function levelRow(study, level, i) {
     const name = data.levels[i];
     if (!level) return null;
     if (!level.p) return make("tr", {}, make("td", {}, name), make("td", { colspan: 7, class: "soft" }, level.why));
     const bar = make("span", { class: "bar", title: level.p.map((p, k) => `MC${k} ${percent(p)}`).join(", ") });
     level.p.forEach((p, k) => bar.append(make("i", { class: "b" + k, "data-share": p })));
     for (const part of bar.children) part.style.width = 100 * part.dataset.share + "%";
-    const seen = one.path && level.slice !== undefined;
-    const said = verdict(one, i);
+    const drawn = study.path && level.slice !== undefined;
+    const given = verdict(study, i);
     return make("tr", { class: "level" + (i === state.level ? " on" : ""), onclick: () => choose(i) },
       make("td", {}, name),
       make("td", {}, make("b", {}, grade(level.mc)), level.mc === null ? make("small", { class: "soft" }, " MC" + top(level) + "?") : null),
@@ -146,23 +146,23 @@
       make("td", {}, level.score.toFixed(2)),
       make("td", {}, (level.alone ? `${level.agree} of ${level.alone.length}; ` : "") + percent(level.apart)),
       make("td", {}, level.upper === undefined ? "–" : `${percent(level.upper)} / ${percent(level.lower)}`),
-      make("td", {}, ...(seen ? [0, 1].map((contrast) => tile(one, i, contrast, level.slice, 112)) : [])),
-      make("td", { class: "flag" }, said ? said.verdict || "note" : ""));
+      make("td", {}, ...(drawn ? [0, 1].map((contrast) => tile(study, i, contrast, level.slice, 112)) : [])),
+      make("td", { class: "flag" }, given ? given.verdict || "note" : ""));
   }
-  function levelTable(one) {
-    const heads = ["level", "grade", "P, % MC0 / 1 / 2", "score", "slices that agree; range of P", "map at upper / lower endplate", "T1, T2 with map", "verdict"];
+  function levelTable(study) {
+    const heads = ["level", "grade", "P of MC0 / 1 / 2, %", "score", "slices alone: agree; range of P", "saliency above / below", "T1, T2", "verdict"];
     return make("table", {}, make("thead", {}, make("tr", {}, ...heads.map((head) => make("th", {}, head)))),
-      make("tbody", {}, ...one.levels.map((level, i) => levelRow(one, level, i))));
+      make("tbody", {}, ...study.levels.map((level, i) => levelRow(study, level, i))));
   }
-  function tiles(one, i) {
-    const level = one.levels[i], grid = make("div", { class: "tiles" });
-    grid.style.gridTemplateColumns = `repeat(${one.slices}, minmax(0, 1fr))`;
-    grid.style.maxWidth = one.slices * 12.5 + "rem";
+  function tiles(study, i) {
+    const level = study.levels[i], grid = make("div", { class: "tiles" });
+    grid.style.gridTemplateColumns = `repeat(${study.slices}, minmax(0, 1fr))`;
+    grid.style.maxWidth = study.slices * 12.5 + "rem";
     ["T1", "T2"].forEach((name, contrast) => {
-      for (let slice = 0; slice < one.slices; slice++) {
+      for (let slice = 0; slice < study.slices; slice++) {
         const alone = level.alone && contrast ? `, alone P(MC${level.shown}) ${percent(level.alone[slice])}` : "";
         grid.append(make("figure", { class: level.slice === slice ? "on" : null },
-          tile(one, i, contrast, slice, 224), make("figcaption", {}, `${name} slice ${slice + 1}${alone}`)));
+          tile(study, i, contrast, slice, 224), make("figcaption", {}, `${name} slice ${slice + 1}${alone}`)));
       }
     });
     return grid;
@@ -174,38 +174,38 @@
     return [...first, ...grades, ...more, ["wrong level", "wrong level", "w"], ["unusable", "unusable", "u"]];
   }
   function give(value) {
-    const said = verdict(study(), state.level) || {};
-    keep(study(), state.level, { verdict: said.verdict === value ? "" : value });
+    const given = verdict(current(), state.level) || {};
+    keep(current(), state.level, { verdict: given.verdict === value ? "" : value });
     draw();
     root.focus({ preventScroll: true });
   }
-  function verdictBar(one, i) {
-    const said = verdict(one, i) || {}, bar = make("div", { class: "verdict" });
-    for (const [value, label, key] of choices(one.levels[i]))
-      bar.append(make("button", { class: said.verdict === value ? "on" : null, "data-verdict": value, onclick: () => give(value) },
+  function verdictBar(study, i) {
+    const given = verdict(study, i) || {}, bar = make("div", { class: "verdict" });
+    for (const [value, label, key] of choices(study.levels[i]))
+      bar.append(make("button", { class: given.verdict === value ? "on" : null, "data-verdict": value, onclick: () => give(value) },
         label, make("kbd", {}, key)));
-    bar.append(make("input", { id: "note", placeholder: "note (t)", maxlength: 500, value: said.note || "", "aria-label": "note",
-      onchange: (event) => keep(one, i, { note: event.target.value.trim() }) }));  // no redraw: the click that ended it must land
+    bar.append(make("input", { id: "note", placeholder: "note (t)", maxlength: 500, value: given.note || "", "aria-label": "note",
+      onchange: (event) => keep(study, i, { note: event.target.value.trim() }) }));  // no redraw: it would swallow the click that ended the note
     return bar;
   }
-  function heading(one) {
-    const what = reading ? `${state.at + 1} of ${data.studies.length}: ${data.levels[state.level]}` : one.key;
-    const facts = reading ? [] : [one.status, one.scanner, one.about, one.why].filter(Boolean);
+  function heading(study) {
+    const what = reading ? `${state.at + 1} of ${data.studies.length}: ${data.levels[state.level]}` : study.key;
+    const facts = reading ? [] : [study.status, study.scanner, study.about, study.why].filter(Boolean);
     return [make("h3", {}, make("code", {}, what)), make("div", { class: "soft" }, facts.join(" · ")),
-      ...(one.flags || []).map(([, text]) => make("div", { class: "flag" }, text))];
+      ...(study.flags || []).map(([, text]) => make("div", { class: "flag" }, text))];
   }
   function draw() {
-    const view = root.querySelector(".view"), one = study();
+    const view = root.querySelector(".view"), study = current();
     view.replaceChildren();
     drawItems();
-    if (!one) return view.append(make("p", { class: "soft" }, "No study passes the filters."));
-    view.append(...heading(one));
-    const pictures = one.path ? [overview(one, "t1.webp", "T1"), overview(one, "t2.webp", "T2")] : [];
-    view.append(make("div", { class: "top" }, ...pictures, reading || !one.levels.length ? null : levelTable(one)));
+    if (!study) return view.append(make("p", { class: "soft" }, "No study passes the filters."));
+    view.append(...heading(study));
+    const pictures = study.path ? [overview(study, "t1.webp", "T1"), overview(study, "t2.webp", "T2")] : [];
+    view.append(make("div", { class: "top" }, ...pictures, reading || !study.levels.length ? null : levelTable(study)));
     if (state.level >= 0) {
       if (!reading) view.append(make("b", {}, data.levels[state.level]));
-      view.append(verdictBar(one, state.level));
-      if (one.path && one.levels[state.level].box) view.append(tiles(one, state.level));
+      view.append(verdictBar(study, state.level));
+      if (study.path && study.levels[state.level].box) view.append(tiles(study, state.level));
     }
     const next = data.studies[state.shown[state.at + 1]];
     if (next && next.path) ["regions.webp", ...(reading ? [] : ["maps.webp"])].forEach((name) => picture(next, name));
@@ -217,22 +217,22 @@
     if (at < 0 || at >= state.shown.length) return;
     state.at = at;
     state.page = Math.floor(at / PAGE);
-    state.level = startLevel(study());
+    state.level = startLevel(current());
     draw();
     root.querySelector(".view").scrollTop = 0;
     const on = root.querySelector(".items .on");
     if (on) on.scrollIntoView({ block: "nearest" });
   }
-  /* How much a level makes its study an outlier of a kind; a study opens at the level with the most. */
+  /* How much a level contributes to each kind of outlier; a study opens at the level that contributes most. */
   const WORST = { abstained: (level) => Number(level.mc === null), slices: (level) => level.apart || 0, score: (level) => 1 - level.score };
-  function startLevel(one) {
-    const all = readable(one), passing = all.filter((i) => passes(one.levels[i], i));
-    const first = (one.flags || [])[0], worst = WORST[filters.kind || (first && data.kinds[first[0]])] || WORST.abstained;
-    const worse = (best, i) => (best < 0 || worst(one.levels[i]) > worst(one.levels[best]) ? i : best);
+  function startLevel(study) {
+    const all = readable(study), passing = all.filter((i) => passes(study.levels[i], i));
+    const first = (study.flags || [])[0], worst = WORST[filters.kind || (first && data.kinds[first[0]])] || WORST.abstained;
+    const worse = (best, i) => (best < 0 || worst(study.levels[i]) > worst(study.levels[best]) ? i : best);
     return (passing.length ? passing : all).reduce(worse, -1);
   }
   function moveLevel(by) {
-    const all = readable(study()), at = all.indexOf(state.level) + by;
+    const all = readable(current()), at = all.indexOf(state.level) + by;
     if (at >= 0 && at < all.length) choose(all[at]);
   }
   const KEYS = {
@@ -242,7 +242,7 @@
   };
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
-    if (!root.contains(event.target)) {  // from elsewhere on the page `j` and `k` lead here, and nothing is judged
+    if (!root.contains(event.target)) {  // elsewhere on the page, only `j` and `k` work: they lead here
       if (event.target !== document.body || !["j", "k"].includes(event.key)) return;
       root.scrollIntoView();
     }
@@ -250,13 +250,13 @@
       if (event.key === "Enter" || event.key === "Escape") { event.target.blur(); root.focus({ preventScroll: true }); }
       return;
     }
-    const one = study(), choice = one && state.level >= 0 && choices(one.levels[state.level]).find((c) => c[2] === event.key);
+    const study = current(), choice = study && state.level >= 0 && choices(study.levels[state.level]).find((c) => c[2] === event.key);
     if (choice) give(choice[0]);
     else if (KEYS[event.key]) KEYS[event.key]();
     else return;
     event.preventDefault();
     if (event.key !== "t") root.focus({ preventScroll: true });
-    if (choice && reading && verdict(study(), state.level)) go(state.at + 1);
+    if (choice && reading && verdict(current(), state.level)) go(state.at + 1);
   });
 
   /* --- the list ------------------------------------------------------------------------------------------------------- */
@@ -267,27 +267,27 @@
     if (filters.grade !== "" && !(graded && grade(level.mc) === filters.grade)) return false;
     return !(filters.confidence !== "" && !(graded && Math.max(...level.p) < Number(filters.confidence)));
   }
-  function passesStudy(one) {
-    if (filters.status !== "" && one.status !== filters.status) return false;
-    if (filters.scanner !== "" && one.scanner !== filters.scanner) return false;
-    if (filters.kind !== "" && !one.flags.some(([kind]) => data.kinds[kind] === filters.kind)) return false;
-    if (filters.text !== "" && !one.key.includes(filters.text)) return false;
-    const read = readable(one).some((i) => verdict(one, i));
+  function passesStudy(study) {
+    if (filters.status !== "" && study.status !== filters.status) return false;
+    if (filters.scanner !== "" && study.scanner !== filters.scanner) return false;
+    if (filters.kind !== "" && !study.flags.some(([kind]) => data.kinds[kind] === filters.kind)) return false;
+    if (filters.text !== "" && !study.key.includes(filters.text)) return false;
+    const read = readable(study).some((i) => verdict(study, i));
     if (filters.verdict !== "" && read !== (filters.verdict === "yes")) return false;
     const byLevel = filters.level !== "" || filters.grade !== "" || filters.confidence !== "";
-    return !byLevel || one.levels.some((level, i) => passes(level, i));
+    return !byLevel || study.levels.some((level, i) => passes(level, i));
   }
   function refilter() {
     state.shown = [];
-    data.studies.forEach((one, i) => { if (reading || passesStudy(one)) state.shown.push(i); });
+    data.studies.forEach((study, i) => { if (reading || passesStudy(study)) state.shown.push(i); });
     state.at = state.page = 0;
-    state.level = state.shown.length ? startLevel(study()) : -1;
+    state.level = state.shown.length ? startLevel(current()) : -1;
     draw();
   }
   function item(index, at) {
-    const one = data.studies[index], read = readable(one), done = read.filter((i) => verdict(one, i)).length;
-    const name = reading ? `${at + 1}. ${data.levels[read[0]]}` : one.key;
-    const flags = reading ? "" : (one.flags || []).map(([kind]) => data.kinds[kind]).join(", ") || one.status;
+    const study = data.studies[index], read = readable(study), done = read.filter((i) => verdict(study, i)).length;
+    const name = reading ? `${at + 1}. ${data.levels[read[0]]}` : study.key;
+    const flags = reading ? "" : (study.flags || []).map(([kind]) => data.kinds[kind]).join(", ") || study.status;
     return make("li", { class: at === state.at ? "on" : null, onclick: () => go(at) },
       done ? make("span", { class: "done" }, reading ? "✓" : `${done} read`) : null, make("code", {}, name),
       flags ? make("small", {}, flags) : null);
@@ -309,18 +309,18 @@
   }
   function same(values) { return values.map((value) => [value, value]); }
   function filterBar() {
-    const scanners = [...new Set(data.studies.map((one) => one.scanner))].sort();
+    const scanners = [...new Set(data.studies.map((study) => study.scanner))].sort();
     const kind = select("kind", "all studies, outliers first", same(data.kinds));
     kind.className = "wide2";
     return [kind, select("status", "any status", same(["graded", "excluded", "failed"])), select("level", "any level", same(data.levels)),
       select("grade", "any grade", same(["MC0", "MC1", "MC2", "abstained"])),
       select("confidence", "any confidence", [0.5, 0.6, 0.7, 0.8, 0.9].map((p) => [p, "below " + percent(p)])),
-      select("scanner", "any scanner", same(scanners)), select("verdict", "read or not", [["yes", "with a verdict"], ["no", "without"]]),
+      select("scanner", "any scanner", same(scanners)), select("verdict", "read or not", [["yes", "with a verdict"], ["no", "without a verdict"]]),
       make("input", { placeholder: "study key", "aria-label": "study key", oninput: (event) => { filters.text = event.target.value.trim(); refilter(); } }),
       make("input", { id: "reader", placeholder: "your initials", "aria-label": "your initials", maxlength: 40, value: who,
         onchange: (event) => become(event.target.value.trim()) })];
   }
-  const help = reading ? "keys: 0 1 2 o w u, t note, ← → item" : "keys: j k study, ↑ ↓ level, a 0 1 2 w u, t note, m map";
+  const help = reading ? "keys: 0 1 2 o w u grade, t note, ← → disc" : "keys: j k study, ↑ ↓ level, a 0 1 2 w u verdict, t note, m saliency";
   root.append(
     make("div", { class: "side" },
       make("div", { class: "filters" }, ...(reading ? [] : filterBar()),
@@ -335,7 +335,7 @@
   counted(true);
   function follow() {
     const key = location.hash.slice(1), place = () => state.shown.findIndex((index) => data.studies[index].key === key);
-    if (!data.studies.some((one) => one.key === key)) return;
+    if (!data.studies.some((study) => study.key === key)) return;
     if (place() < 0) {  // a filter hides it
       for (const box of root.querySelectorAll(".filters :is(select, input):not(#reader)")) box.value = "";
       for (const name of Object.keys(filters)) filters[name] = "";
@@ -346,7 +346,7 @@
     root.focus({ preventScroll: true });
   }
   window.addEventListener("hashchange", follow);
-  document.addEventListener("click", (event) => {  // the same link once more changes no hash
+  document.addEventListener("click", (event) => {  // clicking the same link again changes no hash
     const link = event.target.closest("a[href^='#']");
     if (link && link.hash === location.hash) follow();
   });

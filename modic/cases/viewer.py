@@ -1,4 +1,4 @@
-"""The viewer of cases: its script, style and data, for a page that runs no other script."""
+"""The case viewer: its script, style and data, for a page that runs no other script."""
 
 import base64
 import hashlib
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def viewer(cases: dict[str, Any]) -> dict[str, str]:
-    """What viewer.html needs, and the policy of a page that may run the viewer and no other script."""
+    """The values that viewer.html needs, and `csp`: a content security policy that allows the viewer's script alone."""
     here = Path(__file__).parent
     script, style = ((here / name).read_text(encoding="utf-8") for name in ("viewer.js", "viewer.css"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

@@ -1,4 +1,4 @@
-"""Identifiers → keyed hashes. Without the cohort's key nobody can go back, nor test a guessed patient id."""
+"""Identifiers → keyed hashes. Without the cohort's key nobody can turn a hash back, nor test a guessed patient id."""
 
 import hmac
 import os
@@ -16,19 +16,19 @@ DIGITS = 16
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Pseudonyms:
-    """HMAC-SHA256 under the cohort's own key, 16 hex digits behind a prefix that says of what.
+    """HMAC-SHA256 under the cohort's own key: 16 hex digits behind a prefix that names the kind of identifier.
 
-    The parts of an identifier are length-prefixed, so that no two lists of parts are hashed alike.
+    Each part of an identifier is hashed with its length, so that no two lists of parts have the same hash.
     """
 
     _key: bytes
 
     @classmethod
     def open(cls, private: Path) -> "Pseudonyms":
-        """The key in `private/pseudonym.key`, made (with the folder, mode 0700) where there is none.
+        """The pseudonyms of the key in `private/pseudonym.key`; makes the key (and the folder, mode 0700) if missing.
 
-        Several processes may call this at once: all get the same key. The file is mode 0600 from its first moment and
-        appears whole. Raises UsageError where the key cannot be read or made, or has not 32 bytes.
+        Several processes may call this at once: all get the same key. The file has mode 0600 from its first moment and
+        is never seen half written. Raises UsageError if the key cannot be read or made, or does not have 32 bytes.
         """
         try:
             private.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -55,11 +55,11 @@ class Pseudonyms:
         return "r_" + self._hash("series", series_uid, stack)[:DIGITS]
 
     def scanner(self, text: str) -> str:
-        """`unlisted_` and 8 hex digits, for text in place of a scanner's name (modic.deidentify.scanner_names)."""
+        """`unlisted_` and 8 hex digits, for text that is no scanner's name (modic.deidentify.scanner_names)."""
         return "unlisted_" + self._hash("scanner", text)[:8]
 
     def fingerprint(self, *parts: object) -> str:
-        """64 hex digits that change whenever a part does. Parts are text, numbers, or tuples or lists of such."""
+        """64 hex digits that change if any part changes. Parts are text, numbers, or tuples or lists of these."""
         return self._hash("fingerprint", *parts)
 
     def _hash(self, *parts: object) -> str:
@@ -75,7 +75,7 @@ def _encode(part: object) -> bytes:
 
 
 def _make_key(path: Path) -> None:
-    """Write a new key beside `path` and link it there; whoever links first wins, and the others' keys are gone."""
+    """Write a new key beside `path` and link it to `path`. The first process to link wins; the others' keys vanish."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:

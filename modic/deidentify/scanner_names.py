@@ -1,9 +1,9 @@
-"""What `studies` may say of a scanner: names that scanners have, and of anything else only that it is the same text.
+"""Which names of scanners may appear in the table `studies`.
 
-Manufacturer and ManufacturerModelName are free text, and archives hold anything in free text. A value is shown where
-every word in it is a word of a scanner's name, but for one short number (`450w`, `1.5T`); any other becomes a keyed
-hash, which still groups studies by scanner. Words: vendors and models of clinical MR scanners since 1990, as their
-public DICOM conformance statements and product pages spell them.
+Manufacturer and ManufacturerModelName are free text, in which archives hold anything, also names of patients. A value
+is shown only if each word in it is known from scanners' names; one short number (`450w`, `1.5T`) may stand beside them.
+Any other value becomes a keyed hash, which still groups studies by scanner. The words are vendors and models of
+clinical MR scanners since 1990, as their public DICOM conformance statements and product pages spell them.
 """
 
 import re
@@ -36,7 +36,7 @@ NUMBER = re.compile(r"(u?mr|t)?\d{1,3}(\.\d{1,2})?w?[a-z]?")
 
 
 def is_scanner_name(text: str) -> bool:
-    """Whether every word of `text` is a word of a scanner's name, but for one short number."""
+    """Whether every word of `text` is known from scanners' names, except for one short number at most."""
     words = [word for word in re.split(r"[^a-z0-9.]+|\.(?!\d)", text.lower()) if word]
     numbers = [word for word in words if word not in WORDS]
     return text.isascii() and text.isprintable() and len(numbers) < 2 and all(map(NUMBER.fullmatch, numbers))

@@ -1,4 +1,4 @@
-"""A cohort's tables for those whose world is not Parquet: CSV, OMOP CDM, and DICOM SR for the PACS.
+"""The tables of a cohort in other formats than Parquet: CSV, OMOP CDM, and DICOM SR for the PACS.
 
 Each format is a function (cohort, out) → lines that say what was written and what was left out.
 """
@@ -14,16 +14,17 @@ FORMATS = ("csv", "omop", "sr")
 def export(cohort: Path, out: Path, *, format: str) -> list[str]:
     """Write the cohort's current tables as `format` into `out`, a new or empty folder outside the cohort.
 
-    Returns lines that say what was written. Raises UsageError where `cohort` has no finished run, or `out` will not do.
+    Returns lines that say what was written. Raises UsageError if `cohort` has no finished run, if `out` lies inside the
+    cohort or is not empty, or if the format is unknown or needs a package that is not installed.
     """
     from modic.tables.query import published
 
     published(cohort)
     here, there = cohort.resolve(), out.resolve()
     if here == there or here in there.parents or there in here.parents:
-        raise UsageError(f"{out} must lie outside the cohort: nothing that is exported belongs beside its tables")
+        raise UsageError(f"{out} lies inside the cohort (or around it); give a folder outside the cohort")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"{out} is not empty; name a new folder")
+        raise UsageError(f"{out} is not empty; give a new folder")
     write = _writer(format)
     try:
         out.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -33,7 +34,6 @@ def export(cohort: Path, out: Path, *, format: str) -> list[str]:
 
 
 def _writer(format: str) -> Callable[[Path, Path], list[str]]:
-    """Raises UsageError where a package is missing or the format is none."""
     if format == "csv":
         from modic.export.csv import write_csv
 

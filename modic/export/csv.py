@@ -1,12 +1,12 @@
-"""The four tables as CSV that a spreadsheet opens without running anything that a scanner's header says.
+"""The four tables as CSV. A spreadsheet that opens it computes nothing of what a scanner wrote into a header.
 
-Text that begins like a formula (= + - @, tab, return, also in full width) gets an apostrophe before it, as OWASP
-advises. Null is an empty field, empty text is `""`; lists are JSON (`[0,1]`); times are UTC.
+Text that begins like a formula (= + - @, tab or return, also in full width) gets an apostrophe in front, as OWASP
+advises. Null is an empty field and empty text is `""`; lists are JSON (`[0,1]`); times are UTC.
 """
 
 from pathlib import Path
 
-import pyarrow as pa
+import duckdb
 
 from modic.tables.dictionary import MARKDOWN, dictionary
 from modic.tables.query import connect
@@ -16,34 +16,37 @@ FORMULA = r"^[=+\-@\t\r\n＝＋－＠]"
 
 
 def write_csv(cohort: Path, out: Path) -> list[str]:
-    """`<table>.csv` of every table, and the data dictionary."""
-    said = []
+    """Write `<table>.csv` of every table, and the data dictionary; returns lines that say what was written."""
     with connect(cohort) as connection:
-        for name, schema in SCHEMAS.items():
-            path = out / f"{name}.csv"
-            columns = ", ".join(_safe(field) for field in schema)
-            copy_csv(connection, f"SELECT {columns} FROM {name}", path)
-            said.append(f"{path}: {connection.sql(f'SELECT count(*) FROM {name}').fetchall()[0][0]:,} rows")
+        rows = {path: copy_csv(connection, f"FROM {path.stem}", path) for path in _files(out)}
     (out / MARKDOWN).write_text(dictionary(), encoding="utf-8")
-    return said
+    return [f"{path}: {n:,} rows" for path, n in rows.items()]
 
 
-def _safe(field: pa.Field) -> str:
-    if pa.types.is_string(field.type):
-        return safe_text(field.name)
-    if pa.types.is_list(field.type):
-        return f"to_json({field.name})::VARCHAR AS {field.name}"
-    if pa.types.is_timestamp(field.type):
-        return f"strftime({field.name} AT TIME ZONE 'UTC', '%Y-%m-%dT%H:%M:%S.%fZ') AS {field.name}"
-    return field.name
+def _files(out: Path) -> list[Path]:
+    return [out / f"{table}.csv" for table in SCHEMAS]
 
 
-def safe_text(column: str) -> str:
-    """SQL of a text column whose values no spreadsheet takes for formulas."""
-    return f"CASE WHEN regexp_matches({column}, '{FORMULA}') THEN '''' || {column} ELSE {column} END AS {column}"
+def copy_csv(connection: duckdb.DuckDBPyConnection, query: str, path: Path) -> int:
+    """Write the answer to `query` as CSV, every column as the module says; returns the number of rows."""
+    answer = connection.sql(query)
+    columns = zip(answer.columns, map(str, answer.types), strict=True)
+    return _copy(connection, answer.project(", ".join(_as_csv(name, kind) for name, kind in columns)), path)
 
 
-def copy_csv(connection: object, query: str, path: Path) -> None:
-    """Write the answer to `query` as CSV."""
+def _as_csv(name: str, kind: str) -> str:
+    """SQL of a column of the DuckDB type `kind`, as it is written."""
+    if kind == "VARCHAR":
+        return f"CASE WHEN regexp_matches({name}, '{FORMULA}') THEN '''' || {name} ELSE {name} END AS {name}"
+    if kind.endswith("[]"):
+        return f"to_json({name})::VARCHAR AS {name}"
+    if kind == "TIMESTAMP WITH TIME ZONE":
+        return f"strftime({name} AT TIME ZONE 'UTC', '%Y-%m-%dT%H:%M:%S.%fZ') AS {name}"
+    return name
+
+
+def _copy(connection: duckdb.DuckDBPyConnection, rows: duckdb.DuckDBPyRelation, path: Path) -> int:
+    """DuckDB finds `rows` by its name in the query."""
     place = str(path).replace("'", "''")
-    connection.execute(f"COPY ({query}) TO '{place}' (FORMAT csv, HEADER, NULLSTR '')")  # type: ignore[attr-defined]
+    copied = connection.execute(f"COPY (FROM rows) TO '{place}' (FORMAT csv, HEADER, NULLSTR '')").fetchone()
+    return int(copied[0]) if copied else 0

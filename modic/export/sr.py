@@ -1,8 +1,9 @@
-"""Boxes and grades as DICOM structured reports (TID 1500 Measurement Report), for those who want them in the PACS.
+"""Boxes and grades as DICOM structured reports (TID 1500 Measurement Report), to show them in the PACS.
 
-One report a graded study; one planar ROI (TID 1410) a level that was found, on the T2 slice of its box, with the grade
-and its probabilities. A report names the patient and the original UIDs, or no viewer could show it: this is the way
-back from the pseudonyms, through `private/links.parquet`, and the reports must be kept like the archive itself.
+Each graded study gives one report. Each graded level in it is a planar region of interest (TID 1410) on the T2 slice of
+its box, with the grade and its probabilities. A report names the patient and the original UIDs, since no viewer could
+show it otherwise: `private/links.parquet` leads back from the pseudonyms, and the reports must be kept as safe as the
+archive.
 
 Pixels of a report count from the corner of the first pixel (DICOM PS3.3 C.18.6), those of the tables from its centre.
 """
@@ -23,52 +24,47 @@ from pydicom.uid import generate_uid
 from modic.archive.walk import on_disk
 from modic.cohort import is_cohort
 from modic.errors import UsageError
-from modic.tables.query import connect, rows_of
+from modic.grades import GRADES, P
+from modic.records import LEVELS
+from modic.tables.query import connect, rows_of, statements
 
 SCHEME = "99MODIC"
 """Private coding scheme: no standard one has Modic's types."""
 
 MODIC_CHANGE = Code("MODIC", SCHEME, "Modic change")
-GRADES = {
-    0: Code("MC0", SCHEME, "No Modic change"),
-    1: Code("MC1", SCHEME, "Modic change type 1"),
-    2: Code("MC2", SCHEME, "Modic change type 2"),
-    None: Code("ABSTAINED", SCHEME, "No single grade"),
+MEANINGS = ("No Modic change", *(f"Modic change type {grade[-1]}" for grade in GRADES[1:]))
+GRADE_CODES: dict[int | None, Code] = {k: Code(grade, SCHEME, MEANINGS[k]) for k, grade in enumerate(GRADES)}
+GRADE_CODES[None] = Code("ABSTAINED", SCHEME, "No single grade")
+PROBABILITY_CODES = {
+    column: Code(f"P_{grade}", SCHEME, f"Probability of {grade}") for column, grade in zip(P, GRADES, strict=True)
 }
-PROBABILITIES = {f"p_mc{k}": Code(f"P_MC{k}", SCHEME, f"Probability of MC{k}") for k in range(3)}
-SITES = {
-    level: getattr(codes.SCT, f"LevelOf{level.replace('/', '')}IntervertebralDisc")
-    for level in ("T12/L1", "L1/L2", "L2/L3", "L3/L4", "L4/L5", "L5/S1")
-}
+SITES = {level: getattr(codes.SCT, f"LevelOf{level.replace('/', '')}IntervertebralDisc") for level in LEVELS}
 CORNER = 0.5
-"""From the centre of the first pixel to its corner."""
+"""Pixels from the centre of the first pixel to its corner."""
 
 UNICODE = "ISO_IR 192"
-"""Character set of the reports: names of any archive fit, and highdicom refuses some that DICOM allows."""
+"""Character set of the reports (UTF-8): it holds the names of any archive; highdicom refuses some other sets."""
 
 NEAR_MM = 0.5
-"""So near must a box's corner on a file lie to where the table says, or the file is not the slice that was graded."""
-
-STUDIES = """
-SELECT studies.study_key, studies.t2_series_key, latest_run.code_version, list(levels ORDER BY mm_z0 DESC) AS levels
-FROM studies JOIN levels USING (study_key), latest_run
-WHERE studies.status = 'graded' AND levels.status = 'graded' GROUP BY ALL ORDER BY study_key"""
+"""Largest distance between the corner of a box as a file's header places it and as the table does: beyond it, the file
+is not the slice that was graded."""
 
 
 def write_sr(cohort: Path, out: Path) -> list[str]:
-    """`<study_key>.dcm` of every graded study whose T2 files are still where they were.
+    """Write `<study_key>.dcm` of every graded study whose T2 files are still in the archive.
 
-    Raises UsageError where the cohort lacks `private/links.parquet`.
+    Returns lines that say how many were written, and how many were left out and why. Raises UsageError if the cohort
+    lacks `private/links.parquet`.
     """
     links = cohort / "private" / "links.parquet"
     if not is_cohort(cohort) or not links.is_file():
         raise UsageError(f"{cohort} has no private/links.parquet, and without it there is no way back to the images")
     files = dict(zip(*pq.read_table(links, columns=["series_key", "files"]).to_pydict().values(), strict=True))
     with connect(cohort) as connection:
-        studies = rows_of(connection, STUDIES)
+        studies = rows_of(connection, statements("sr")["studies"])
     left_out: Counter[str] = Counter()
     for study in studies:
-        report, why = _report(study, files.get(study["t2_series_key"], []))
+        report, why = make_report(study, files.get(study["t2_series_key"], []))
         if report is None:
             left_out[why] += 1
         else:
@@ -80,8 +76,13 @@ def write_sr(cohort: Path, out: Path) -> list[str]:
     ]
 
 
-def _report(study: dict[str, Any], files: list[str]) -> tuple[Dataset | None, str]:
-    """The report of one study; or None and why."""
+def make_report(study: dict[str, Any], files: list[str]) -> tuple[Dataset | None, str]:
+    """The report of one study; or None, and why there is none.
+
+    Args:
+        study: a row of sql/sr/studies.sql.
+        files: paths of its T2 images in the order of the slices.
+    """
     slices: dict[int, Dataset] = {}
     for level in study["levels"]:
         index = level["t2_slice"]
@@ -102,7 +103,7 @@ def _report(study: dict[str, Any], files: list[str]) -> tuple[Dataset | None, st
 
 
 def _is_slice(file: Dataset, level: dict[str, Any]) -> bool:
-    """Whether the corner of the box, put on this file by its own header, is where the table says in patient mm."""
+    """Whether this file's header places the corner of the box (t2_x0, t2_y0) where the table does (mm, LPS)."""
     try:
         row, column = np.array(file.ImageOrientationPatient, float).reshape(2, 3)
         down, across = (float(step) for step in file.PixelSpacing)
@@ -142,7 +143,7 @@ def _document(study: dict[str, Any], slices: dict[int, Dataset]) -> Dataset:
 
 
 def _group(level: dict[str, Any], file: Dataset, own: list[str]) -> sr.PlanarROIMeasurementsAndQualitativeEvaluations:
-    """One level: the closed outline of its box, the grade and the three probabilities."""
+    """One level: the closed outline of its box (columns, rows), the grade and the probabilities."""
     x0, y0, x1, y1 = (level[f"t2_{side}"] + CORNER for side in ("x0", "y0", "x1", "y1"))
     outline = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1], [x0, y0]])
     return sr.PlanarROIMeasurementsAndQualitativeEvaluations(
@@ -155,6 +156,8 @@ def _group(level: dict[str, Any], file: Dataset, own: list[str]) -> sr.PlanarROI
         finding_type=MODIC_CHANGE,
         finding_sites=[sr.FindingSite(SITES[level["level"]])],
         algorithm_id=sr.AlgorithmIdentification("modic", f"{level['detector_id']} {level['classifier_id']}"),
-        measurements=[sr.Measurement(code, level[name], codes.UCUM.NoUnits) for name, code in PROBABILITIES.items()],
-        qualitative_evaluations=[sr.QualitativeEvaluation(MODIC_CHANGE, GRADES[level["mc"]])],
+        measurements=[
+            sr.Measurement(code, level[name], codes.UCUM.NoUnits) for name, code in PROBABILITY_CODES.items()
+        ],
+        qualitative_evaluations=[sr.QualitativeEvaluation(MODIC_CHANGE, GRADE_CODES[level["mc"]])],
     )

@@ -1,1 +1,1 @@
-"""Regions to grades, and where in the image the classifier saw them."""
+"""Regions to grades, and the places in the image that each grade rests on."""

@@ -1,18 +1,18 @@
-"""Regions → grades: P(MC0), P(MC1), P(MC2) of each level, calibrated, and a grade only where it is clear.
+"""Regions → grades: a calibrated probability of each Modic type for each level, and a grade only if it is clear.
 
-The network's logits are divided by a temperature (Guo 2017) and turned into probabilities. Class k is in the
-prediction set where 1 - p_k <= q_k, with q_k the quantile of 1 - p_k over calibration discs whose true class is k
+The network's logits are divided by a temperature (Guo 2017) and turned into probabilities. Type k is in the
+prediction set if 1 - p_k <= q_k, with q_k the quantile of 1 - p_k over calibration discs whose true type is k
 (class-conditional split conformal prediction, Vovk 2012). Temperature and q are in the card, under `calibration`:
 
-| prediction set     | outcome                         |
-|--------------------|---------------------------------|
-| one class          | `mc` is the arg max of p        |
-| none, two or three | abstained, `mc` is None         |
+| prediction set          | outcome                         |
+|-------------------------|---------------------------------|
+| one type                | `mc` is the arg max of p        |
+| none, two or more types | abstained, `mc` is None         |
 
 A grade that contradicts the marrow measured beside the endplates is taken back (modic/grading/agreement.py).
 
-Each slice is also graded alone, with the same temperature: where slices disagree, what was seen may lie in one slice
-only, or be no more than a vessel or an artefact.
+Each slice is also graded alone, with the same temperature: if slices disagree, the finding may lie in one slice only,
+or be no more than a vessel or an artefact.
 """
 
 from collections.abc import Mapping
@@ -21,99 +21,113 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modic.errors import WeightsError
+from modic.grades import AbstainedReason
+from modic.grading.measured import measured_of
+from modic.grading.thresholds import quantiles_at
+from modic.models.card import contrasts
 from modic.models.weights import Model
 from modic.records import Grade, Region
 
 if TYPE_CHECKING:
     import torch
-from modic.grades import CLASSES, AbstainedReason
-from modic.grading.measured import measured_of
-from modic.grading.thresholds import quantiles_at
+
+    from modic.models.network import Network
+
+
+def encode_regions(regions: list[Region], *, classifier: "Model[Network]") -> Any:
+    """The network's encoding of normalized regions, from which both grading and saliency start; None of no regions."""
+    import torch
+
+    if not regions:
+        return None
+    x = network_input(regions, classifier)  # no inference tensor: saliency differentiates
+    with torch.inference_mode():
+        return classifier.net.encode(x)
 
 
 def grade_regions(
-    regions: list[Region], *, classifier: Model, alpha: float = 0.0, features: Mapping[str, np.ndarray] | None = None
-) -> list[Grade]:
+    regions: list[Region], *, classifier: "Model[Network]", encoding: Any = None, alpha: float = 0.0,
+    features: Mapping[str, np.ndarray] | None = None,
+) -> list[Grade]:  # fmt: skip
     """Grade normalized regions of one study, in their order, in one batch. Same input and threads: same output.
 
-    `features`: by level, of `modic.grading.marrow_features`, if the card decides by the marrow too; a level without
-    them is graded by its images alone. `alpha`: how often a prediction set may miss the true type; 0: as the card says
-    (modic/grading/thresholds.py).
-    Raises WeightsError where the card's calibration is missing or malformed.
+    `encoding`: of these regions, of `encode_regions`; made here if there is none. `alpha`: how often a prediction set
+    may miss the true type; 0: as the card says (modic/grading/thresholds.py). `features`: by level, of
+    modic.grading.marrow_features, if the card decides by the marrow too; a level without them is graded by its images
+    alone. Raises WeightsError if the card's calibration is missing or malformed.
     """
     temperature, quantiles = _calibration(classifier.card, alpha)
     if not regions:
         return []
-    together, each = logits(regions, classifier)
-    marrow = _marrow(regions, classifier.card, features or {})
-    p, alone = softmax((together + marrow) / temperature), softmax((each + marrow[:, None]) / temperature)
-    return [
-        _grade(one.level, of_all, of_each, quantiles) for one, of_all, of_each in zip(regions, p, alone, strict=True)
-    ]
+    if encoding is None:
+        encoding = encode_regions(regions, classifier=classifier)
+    together, each = _logits(encoding, classifier)
+    if (marrow := _marrow(regions, classifier.card, features or {})) is not None:
+        together, each = together + marrow, each + marrow[:, None]
+    levels = [region.level for region in regions]
+    p, slice_p = softmax(together / temperature), softmax(each / temperature)
+    return [_grade(*level, quantiles) for level in zip(levels, p, slice_p, strict=True)]
 
 
-def _marrow(regions: list[Region], card: dict[str, Any], features: Mapping[str, np.ndarray]) -> np.ndarray:
-    """float64 (regions, 3): what the measured marrow adds to the logits; of the whole level, also for slices alone."""
+def _marrow(regions: list[Region], card: dict[str, Any], features: Mapping[str, np.ndarray]) -> np.ndarray | None:
+    """float64 (regions, classes): what the measured marrow adds to the logits, of the level and of each of its slices.
+
+    None if the card decides by the network alone.
+    """
     measured = measured_of(card["calibration"])
     if measured is None:
-        return np.zeros((len(regions), CLASSES))
+        return None
     nothing = np.full(len(measured.names), np.nan)
     return measured.logits(np.stack([features.get(region.level, nothing) for region in regions]))
 
 
-def logits(regions: list[Region], classifier: Model) -> tuple[np.ndarray, np.ndarray]:
-    """float64 (regions, 3) of a network in evaluation mode; and of each slice alone, (regions, slices, 3)."""
+def _logits(encoding: Any, classifier: "Model[Network]") -> tuple[np.ndarray, np.ndarray]:
+    """float64: of the regions (n, classes), and of each slice alone (n, slices, classes)."""
     import torch
 
-    net: Any = classifier.net
-    x = network_input(regions).to(classifier.device)
-    n, _, depth, _, _ = x.shape
     with torch.inference_mode():
-        if hasattr(net, "look"):  # modic.models.slice_net looks at each slice once
-            seen = net.look(x)
-            together, alone = net.decide(seen, [depth] * n), net.decide(seen, [1] * (n * depth)).reshape(n, depth, -1)
-        else:  # for the dual 3D ResNet, a slice alone is a volume of that slice repeated
-            together = net(x)
-            alone = torch.stack([net(x[:, :, k : k + 1].expand_as(x)) for k in range(depth)], 1)
+        together, alone = classifier.net.logits(encoding), classifier.net.slice_logits(encoding)
     return together.double().cpu().numpy(), alone.double().cpu().numpy()
 
 
-def network_input(regions: list[Region]) -> "torch.Tensor":
-    """float32 (regions, 2, slices, size, size): T1, then T2."""
+def network_input(regions: list[Region], classifier: "Model[Network]") -> "torch.Tensor":
+    """float32 (regions, contrasts, slices, size, size) on the classifier's device, contrasts in its card's order."""
     import torch
 
-    return torch.from_numpy(np.stack([np.stack([region.t1, region.t2]) for region in regions]).astype(np.float32))
+    wanted = contrasts(classifier.card)
+    stacked = np.stack([np.stack([region.contrasts[name] for name in wanted]) for region in regions])
+    return torch.from_numpy(stacked.astype(np.float32)).to(classifier.device)
 
 
 def softmax(values: np.ndarray) -> np.ndarray:
-    """Over the last axis, float64."""
+    """Probabilities of logits (…, classes) over the last axis, float64."""
     exp = np.exp(values - values.max(-1, keepdims=True))
     return exp / exp.sum(-1, keepdims=True)
 
 
 def prediction_set(p: np.ndarray, quantiles: np.ndarray) -> tuple[int, ...]:
-    """Classes whose 1 - p_k does not exceed q_k, ascending; may be empty.
+    """The classes k with 1 - p_k <= q_k, ascending; may be empty.
 
     Quantiles differ between classes, so the only class admitted need not be the most probable one; that one is then
-    added (coverage can only grow), which makes the level abstained.
+    added (coverage can only grow), and so the level abstains.
+
+    Args:
+        p: (classes,), sum 1.
+        quantiles: (classes,), the q_k of the card.
     """
     admitted = set(np.flatnonzero(1 - p <= quantiles).tolist())
     return tuple(sorted(admitted | {int(np.argmax(p))})) if admitted else ()
 
 
-def _grade(level: str, p: np.ndarray, alone: np.ndarray, quantiles: np.ndarray) -> Grade:
+def _grade(level: str, p: np.ndarray, slice_p: np.ndarray, quantiles: np.ndarray) -> Grade:
     classes = prediction_set(p, quantiles)
     mc = int(np.argmax(p)) if len(classes) == 1 else None
     reason = None if mc is not None else AbstainedReason.SEVERAL_TYPES if classes else AbstainedReason.NO_TYPE
-    return Grade(level, _three(p), classes, mc, mc is None, tuple(map(_three, alone)), reason)
-
-
-def _three(p: np.ndarray) -> tuple[float, float, float]:
-    p0, p1, p2 = p.tolist()
-    return p0, p1, p2
+    return Grade(level, tuple(p.tolist()), classes, mc, mc is None, tuple(map(tuple, slice_p.tolist())), reason)
 
 
 def _calibration(card: dict[str, Any], alpha: float) -> tuple[float, np.ndarray]:
+    """The temperature, and the quantiles q_k (classes,). Raises WeightsError."""
     try:
         temperature = float(card["calibration"]["temperature"])
     except (KeyError, TypeError, ValueError) as error:

@@ -149,7 +149,7 @@ def _discs(t2: Volume, canonical: Volume, levels: LevelSet) -> tuple[list[int], 
     for box in boxes:
         x0, y0, x1, y1 = box.box
         ends = np.array([(x0, y0, box.slice_index), (x1, y1, box.slice_index)])
-        corners.append(canonical.to_index(t2.to_mm(ends)))
+        corners.append(canonical.to_index(canonical.native.to_mm(ends)))
     places = np.array(corners)  # (n, 2 corners, 3)
     spacing = np.array(canonical.spacing_mm[:2])
     width = float(np.median(np.abs(places[:, 1, 0] - places[:, 0, 0]))) * spacing[0]

@@ -14,7 +14,6 @@
 
 import struct
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pydicom
@@ -23,16 +22,20 @@ from pydicom.pixels.processing import apply_modality_lut
 from pydicom.pixels.utils import pixel_array
 
 from modic.archive.enhanced_mr import rescale_of
-from modic.archive.walk import on_disk
+from modic.archive.folder import FolderSource
+from modic.archive.source import Source
 from modic.config import IdentifyOptions
 from modic.errors import Reason, Rejected
-from modic.imaging.volume import Volume, affine_of
-from modic.records import Series
+from modic.imaging.volume import CanonicalVolume, Volume, affine_of
+from modic.records import ImageReference, Series
 from modic.resources import is_out_of_memory
 
 USUAL = {"SamplesPerPixel": 1, "PhotometricInterpretation": "MONOCHROME2", "PixelRepresentation": 0}
-"""What a file means that does not say it: its length fits one sample a pixel, and only small values are taken that are
-the same number signed and unsigned."""
+"""What is assumed of a file that lacks these keywords. That is safe: its length fits one sample a pixel (the crawl
+checks), and values are refused unless they are the same number signed and unsigned."""
+
+JPEG, JPEG_2000 = b"\xff\xd8", b"\xff\x4f\xff\x51"  # the first bytes of a frame
+FRAME_HEADERS = frozenset({*range(0xC0, 0xD0), 0xF7}) - {0xC4, 0xC8, 0xCC}  # SOF0 … SOF15 and JPEG-LS's
 
 
 class _Refused(Exception):
@@ -43,11 +46,15 @@ class _Refused(Exception):
         self.rejected = Rejected(reason, detail)
 
 
-def load_volume(series: Series, *, options: IdentifyOptions) -> Volume | Rejected:
-    """The voxels of a series that identify accepted, slices in the order of `series.files`.
+def load_volume(
+    series: Series, *, options: IdentifyOptions, source: Source | None = None
+) -> CanonicalVolume | Rejected:
+    """The voxels of a series that identify accepted, on canonical axes; native slices are in the order of its images.
+
+    `source` is where the crawl read the series; None for a folder.
 
     Values are RescaleSlope * stored + RescaleIntercept of each slice's own header, or its ModalityLUTSequence's.
-    MONOCHROME1 is inverted within the range of the volume. Raises only where memory is exhausted.
+    MONOCHROME1 is inverted within the range of the volume. Raises MemoryError, and nothing else.
     """
     if series.rejected is not None:
         return series.rejected
@@ -61,22 +68,23 @@ def load_volume(series: Series, *, options: IdentifyOptions) -> Volume | Rejecte
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pydicom's warnings quote values
             warnings.filterwarnings("error", "The decoded RLE segment contains")  # more than Rows × Columns
-            voxels = _voxels(series)
+            voxels = _voxels(series, source or FolderSource())
     except _Refused as refused:
         return refused.rejected
     first, last = (np.array(series.positions_mm[index]) for index in (0, -1))
     orientation = series.header["ImageOrientationPatient"]
-    return Volume(voxels, affine_of(first, last, series.n_slices, orientation, series.pixel_spacing_mm))
+    affine = affine_of(first, last, series.n_slices, orientation, series.pixel_spacing_mm)
+    return Volume(voxels, affine).canonical()
 
 
-def _voxels(series: Series) -> np.ndarray:
+def _voxels(series: Series, source: Source) -> np.ndarray:
     """(slices, rows, columns), float32."""
-    reader = _Reader()
+    reader = _Reader(series, source)
     voxels = np.empty((series.n_slices, series.header["Rows"], series.header["Columns"]), np.float32)
-    for index, (path, frame) in enumerate(zip(series.files, series.frames, strict=True)):
-        voxels[index] = reader.slice(series, index, path, frame)
-    for index, path, frame in series.duplicates:
-        if not np.array_equal(voxels[index], reader.slice(series, None, path, frame)):
+    for index, image in enumerate(series.images):
+        voxels[index] = reader.slice(image, index)
+    for index, image in series.duplicates:
+        if not np.array_equal(voxels[index], reader.slice(image, index)):
             raise _Refused(Reason.SERIES_CONFLICTING_SLICES, "duplicate slices with different pixels")
     if not np.isfinite(voxels).all():
         raise _Refused(Reason.STUDY_PIXELS_UNREADABLE, "values that are not finite")
@@ -88,74 +96,69 @@ def _voxels(series: Series) -> np.ndarray:
 
 
 def _blank_slices(voxels: np.ndarray) -> int:
-    """How many slices hold one value only, but for those at the ends of a stack that holds more (padding)."""
+    """How many slices hold one value only; those at the ends of a stack that holds more do not count (padding)."""
     blank = voxels.max((1, 2)) == voxels.min((1, 2))
-    seen = np.flatnonzero(~blank)
-    return int(blank[seen[0] : seen[-1]].sum()) if len(seen) else len(voxels)
+    filled = np.flatnonzero(~blank)
+    return int(blank[filled[0] : filled[-1]].sum()) if len(filled) else len(voxels)
 
 
 class _Reader:
-    """Reads slices; keeps the last file open for the next frame of a multi-frame one."""
+    """Reads the images of one series; keeps the last file in memory for the next frame of a multi-frame one.
 
-    def __init__(self) -> None:
-        self._path = ""
+    `index` is the slice's in the series, for messages.
+    """
+
+    def __init__(self, series: Series, source: Source) -> None:
+        self._series, self._source = series, source
+        self._opened: tuple[str, str | None] | None = None  # path and member
         self._dataset = pydicom.Dataset()
-        self._signed_or_not = False  # PixelRepresentation is not said
+        self._sign_unknown = False  # the file lacks PixelRepresentation
 
-    def slice(self, series: Series, index: int | None, path: str, frame: int) -> np.ndarray:
-        """(rows, columns) float32, rescaled. `index` is None for a duplicate, of which only the path is known."""
-        if path != self._path:
-            self._dataset, self._path = self._open(series, index, path), path
-        stored = self._decode(frame, index)
-        if stored.shape != (series.header["Rows"], series.header["Columns"]):
+    def slice(self, image: ImageReference, index: int) -> np.ndarray:
+        """(rows, columns) float32, rescaled."""
+        if (image.path, image.member) != self._opened:
+            self._dataset, self._opened = self._open(image, index), (image.path, image.member)
+        stored = self._decode(image.frame, index)
+        if stored.shape != (self._series.header["Rows"], self._series.header["Columns"]):
             samples = stored.ndim > 2
             reason = Reason.SERIES_NOT_GREYSCALE if samples else Reason.STUDY_PIXELS_UNREADABLE
             raise _Refused(reason, f"pixels of shape {stored.shape}")
-        if self._dataset.get("ModalityLUTSequence"):
-            return self._looked_up(stored, index)
-        slope, intercept = rescale_of(self._dataset, frame)
-        if not (np.isfinite((slope, intercept)).all() and slope):
-            raise _Refused(Reason.STUDY_PIXELS_UNREADABLE, f"slice {index}: RescaleSlope {slope:g}")
-        return stored.astype(np.float32) * np.float32(slope) + np.float32(intercept)
+        return self._rescale(stored, image.frame, index)
 
-    def _looked_up(self, stored: np.ndarray, index: int | None) -> np.ndarray:
+    def _open(self, image: ImageReference, index: int) -> pydicom.Dataset:
         try:
-            return apply_modality_lut(stored, self._dataset).astype(np.float32)
-        except Exception as error:  # a table that is none
-            raise _Refused(Reason.STUDY_PIXELS_UNREADABLE, f"slice {index}: ModalityLUTSequence") from error
-
-    def _open(self, series: Series, index: int | None, path: str) -> pydicom.Dataset:
-        try:
-            place = Path(on_disk(path))
-            status = place.stat()
-            dataset = pydicom.dcmread(place, force=True)
+            state = self._source.state(image.path, image.member)
+            with self._source.open(image.path, image.member) as file:
+                dataset = pydicom.dcmread(file, force=True)
             uid = str(dataset.get("SOPInstanceUID"))
-            if "TransferSyntaxUID" not in dataset.file_meta:  # a bare data set: what the crawl recognized
-                dataset.file_meta.TransferSyntaxUID = series.header["TransferSyntaxUID"]
-            self._signed_or_not = "PixelRepresentation" not in dataset
-            for keyword, usual in USUAL.items():
-                if keyword not in dataset:
-                    setattr(dataset, keyword, usual)
+            self._complete(dataset)
         except OSError as error:
             raise _Refused(Reason.STUDY_FILES_CHANGED, type(error).__name__) from error
         except MemoryError:
             raise
         except Exception as error:  # whatever pydicom meets in a file that broke since the crawl
             raise _Refused(Reason.STUDY_PIXELS_UNREADABLE, type(error).__name__) from error
-        if index is not None and series.sizes:
-            seen = (series.sizes[index], series.mtimes_ns[index], series.sop_uids[index])
-            if seen != (status.st_size, status.st_mtime_ns, uid):
-                raise _Refused(Reason.STUDY_FILES_CHANGED, f"slice {index}")
+        if (image.size, image.mtime_ns, image.sop_uid) != (*state, uid):
+            raise _Refused(Reason.STUDY_FILES_CHANGED, f"slice {index}")
         return dataset
 
-    def _decode(self, frame: int, index: int | None) -> np.ndarray:
+    def _complete(self, dataset: pydicom.Dataset) -> None:
+        """Set what the file lacks and decoding needs."""
+        if "TransferSyntaxUID" not in dataset.file_meta:  # a bare data set: what the crawl recognized
+            dataset.file_meta.TransferSyntaxUID = self._series.header["TransferSyntaxUID"]
+        self._sign_unknown = "PixelRepresentation" not in dataset
+        for keyword, usual in USUAL.items():
+            if keyword not in dataset:
+                setattr(dataset, keyword, usual)
+
+    def _decode(self, frame: int, index: int) -> np.ndarray:
         try:
             if self._dataset.get("HighBit", self._dataset.BitsStored - 1) != self._dataset.BitsStored - 1:
                 raise ValueError("HighBit")
             frames = int(self._dataset.get("NumberOfFrames") or 1)
-            self._check_size(frame, frames)
+            _check_coded_size(self._dataset, frame, frames)
             stored = pixel_array(self._dataset, index=frame if frames > 1 else None, raw=True)
-            if self._signed_or_not and stored.max() >> (self._dataset.BitsStored - 1):
+            if self._sign_unknown and stored.max() >> (self._dataset.BitsStored - 1):
                 raise ValueError("PixelRepresentation")
             return _without_overlay(np.asarray(stored), self._dataset)
         except Exception as error:  # decoders raise as they like
@@ -163,29 +166,32 @@ class _Reader:
                 raise MemoryError from None
             raise _Refused(Reason.STUDY_PIXELS_UNREADABLE, f"slice {index}: {type(error).__name__}") from error
 
-    def _check_size(self, frame: int, frames: int) -> None:
-        """Raise ValueError where a compressed frame is of another size than the header says."""
-        if not self._dataset.file_meta.TransferSyntaxUID.is_encapsulated:
-            return
-        coded = coded_size(get_frame(self._dataset.PixelData, frame, number_of_frames=frames))
-        if coded not in (None, (self._dataset.Rows, self._dataset.Columns)):
-            raise ValueError("coded size")
+    def _rescale(self, stored: np.ndarray, frame: int, index: int) -> np.ndarray:
+        if self._dataset.get("ModalityLUTSequence"):
+            try:
+                return apply_modality_lut(stored, self._dataset).astype(np.float32)
+            except Exception as error:  # a table that is none
+                raise _Refused(Reason.STUDY_PIXELS_UNREADABLE, f"slice {index}: ModalityLUTSequence") from error
+        slope, intercept = rescale_of(self._dataset, frame)
+        if not (np.isfinite((slope, intercept)).all() and slope):
+            raise _Refused(Reason.STUDY_PIXELS_UNREADABLE, f"slice {index}: RescaleSlope {slope:g}")
+        return stored.astype(np.float32) * np.float32(slope) + np.float32(intercept)
 
 
-def _without_overlay(stored: np.ndarray, dataset: pydicom.Dataset) -> np.ndarray:
-    """`stored` without the overlay that old scanners kept in the bits above BitsStored."""
-    if (0x6000, 0x0102) not in dataset or not dataset[0x6000, 0x0102].value:
-        return stored
-    spare = int(dataset.BitsAllocated) - int(dataset.BitsStored)
-    return stored << spare >> spare
-
-
-JPEG, JPEG_2000 = b"\xff\xd8", b"\xff\x4f\xff\x51"
-FRAME_HEADERS = frozenset({*range(0xC0, 0xD0), 0xF7}) - {0xC4, 0xC8, 0xCC}  # SOF0 … SOF15 and JPEG-LS's
+def _check_coded_size(dataset: pydicom.Dataset, frame: int, frames: int) -> None:
+    """Raise ValueError if a compressed frame is of another size than the header says."""
+    if not dataset.file_meta.TransferSyntaxUID.is_encapsulated:
+        return
+    size = coded_size(get_frame(dataset.PixelData, frame, number_of_frames=frames))
+    if size not in (None, (dataset.Rows, dataset.Columns)):
+        raise ValueError("coded size")
 
 
 def coded_size(frame: bytes) -> tuple[int, int] | None:
-    """(rows, columns) of a JPEG, JPEG-LS, JPEG 2000 or HTJ2K frame (ITU T.81 B.2, T.87 C, T.800 A.5); else None."""
+    """(rows, columns) that a compressed frame itself declares; None for what is no JPEG.
+
+    JPEG, JPEG-LS, JPEG 2000 and HTJ2K: ITU T.81 B.2, T.87 C, T.800 A.5.
+    """
     if frame.startswith(JPEG_2000):
         right, bottom, left, top = struct.unpack_from(">4I", frame, 8)
         return bottom - top, right - left
@@ -197,3 +203,11 @@ def coded_size(frame: bytes) -> tuple[int, int] | None:
             return rows, columns
         at += 1 if marker == 0xFF else 2 + int.from_bytes(frame[at + 2 : at + 4])
     return None
+
+
+def _without_overlay(stored: np.ndarray, dataset: pydicom.Dataset) -> np.ndarray:
+    """`stored` without the overlay that old scanners kept in the bits above BitsStored."""
+    if (0x6000, 0x0102) not in dataset or not dataset[0x6000, 0x0102].value:
+        return stored
+    spare = int(dataset.BitsAllocated) - int(dataset.BitsStored)
+    return stored << spare >> spare

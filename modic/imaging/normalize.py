@@ -1,4 +1,4 @@
-"""Region → Region: the four intensity normalizations that the paper compares, each over one region and contrast.
+"""Region → Region: the four intensity normalizations that the paper compares, each over one contrast of one region.
 
 MR values have no unit: the same tissue differs by a factor between scanners, coils and depths. Every method looks
 at the five slices of one contrast together, so that a difference between slices stays a difference. None is fitted
@@ -31,14 +31,15 @@ CLAHE_LEVELS = 255  # uint8. With uint16 a tile has fewer pixels than grey level
 
 
 def normalize(region: Region, *, method: Method) -> Region:
-    """The region with both contrasts normalized, float32, same shape. Raises WeightsError for an unknown method."""
+    """The region with every contrast normalized, float32, same shape. Raises WeightsError for an unknown method."""
     if method not in METHODS:
         raise WeightsError(f"unknown normalization `{method}`; known: {', '.join(METHODS)}")
     apply = METHODS[method]
-    return replace(region, t1=apply(_finite(region.t1)), t2=apply(_finite(region.t2)))
+    return replace(region, contrasts={name: apply(_finite(values)) for name, values in region.contrasts.items()})
 
 
 def _finite(values: np.ndarray) -> np.ndarray:
+    """float32, with 0 for what is no finite number."""
     return np.nan_to_num(values.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
 
 
@@ -61,16 +62,17 @@ def _clahe(values: np.ndarray) -> np.ndarray:
         return np.zeros_like(values)
     equalizer = cv2.createCLAHE(clipLimit=CLAHE_CLIP, tileGridSize=CLAHE_TILES)
     whole = np.round(_unit(values) * CLAHE_LEVELS).astype(np.uint8)
-    return np.stack([equalizer.apply(one) for one in whole]).astype(np.float32) / np.float32(CLAHE_LEVELS)
+    return np.stack([equalizer.apply(slice_) for slice_ in whole]).astype(np.float32) / np.float32(CLAHE_LEVELS)
 
 
 def _unit(values: np.ndarray) -> np.ndarray:
+    """Scaled to 0..1 by minimum and maximum."""
     low = values.min()
     return _divide(values - low, values.max() - low)
 
 
 def _divide(values: np.ndarray, by: Any) -> np.ndarray:
-    """Zeros where the divisor is (nearly) zero beside what float32 can tell apart."""
+    """float32; all zeros if the divisor is (nearly) zero beside what float32 can tell apart."""
     largest = float(np.abs(values).max())
     if float(by) <= EPSILON * max(largest, TINY):
         return np.zeros_like(values)

@@ -1,9 +1,16 @@
-"""Voxels with their geometry."""
+"""Voxels with their geometry.
 
-from dataclasses import dataclass
+A `Grid` says where in the patient the pixels of a stack lie; a `Volume` is a grid with its voxels. Stages work on a
+`CanonicalVolume`: axes in one fixed order, whatever way the images were stored, with the stored grid kept beside them
+so that boxes can be given in native pixels.
+"""
+
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+
+SLICE_MM = 4.0  # between the slices that are looked at together, if there are thinner ones (3D): as in 2D protocols
 
 
 def affine_of(
@@ -12,6 +19,12 @@ def affine_of(
     """(4, 4): (column, row, slice, 1) → LPS mm, from the first and last ImagePositionPatient.
 
     DICOM PS3.3 C.7.6.2.1.1: a column index runs along the row direction with the spacing between columns.
+
+    Args:
+        first, last: (3,) LPS mm, ImagePositionPatient of the outermost slices.
+        slices: how many, at least 2.
+        orientation: six numbers, ImageOrientationPatient.
+        spacing: mm between rows, between columns, as DICOM PixelSpacing.
     """
     values = np.asarray(orientation, float)
     affine = np.eye(4)
@@ -22,12 +35,49 @@ def affine_of(
     return affine
 
 
+def slice_step(spacing_mm: float) -> int:
+    """Every how many slices of a stack lie about `SLICE_MM` apart; 1 unless they are much thinner."""
+    return max(1, round(SLICE_MM / spacing_mm))
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """Where the pixels of a stack lie in the patient.
+
+    `affine` is float64 (4, 4) and maps (column, row, slice, 1), pixel centres, to LPS mm; `shape` is (slices, rows,
+    columns). Raises ValueError for an affine that is not finite or cannot be inverted.
+    """
+
+    affine: np.ndarray
+    shape: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if self.affine.shape != (4, 4) or not np.isfinite(self.affine).all():
+            raise ValueError("affine must be a finite (4, 4) matrix")
+        if abs(np.linalg.det(self.affine[:3, :3])) < 1e-6:
+            raise ValueError("affine is singular")
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Millimetres between columns, rows and slices."""
+        x, y, z = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return float(x), float(y), float(z)
+
+    def to_mm(self, points: np.ndarray) -> np.ndarray:
+        """(n, 3) of (column, row, slice) → (n, 3) LPS mm."""
+        return np.asarray(points, float) @ self.affine[:3, :3].T + self.affine[:3, 3]
+
+    def to_index(self, points_mm: np.ndarray) -> np.ndarray:
+        """(n, 3) LPS mm → (n, 3) of (column, row, slice), fractional."""
+        return (np.asarray(points_mm, float) - self.affine[:3, 3]) @ np.linalg.inv(self.affine[:3, :3]).T
+
+
 @dataclass(frozen=True, eq=False)
 class Volume:
-    """Voxels with their geometry.
+    """Voxels with their geometry, axes in any order and direction.
 
     `voxels` is float32, shape (slices, rows, columns), after RescaleSlope and RescaleIntercept, MONOCHROME1
-    inverted. `affine` is float64 (4, 4) and maps (column, row, slice, 1), pixel centres, to LPS mm.
+    inverted. `affine` is that of `Grid`. Raises ValueError for anything else.
     """
 
     voxels: np.ndarray
@@ -38,23 +88,28 @@ class Volume:
         if self.voxels.ndim != 3 or self.voxels.dtype != np.float32:
             got = f"{self.voxels.dtype} {self.voxels.shape}"
             raise ValueError(f"voxels must be float32 (slices, rows, columns), not {got}")
-        if self.affine.shape != (4, 4) or not np.isfinite(self.affine).all():
-            raise ValueError("affine must be a finite (4, 4) matrix")
-        if abs(np.linalg.det(self.affine[:3, :3])) < 1e-6:
-            raise ValueError("affine is singular")
+        Grid(self.affine, self.voxels.shape)
+
+    @property
+    def grid(self) -> Grid:
+        """Where the voxels lie."""
+        return Grid(self.affine, self.voxels.shape)
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
-        """Distance between neighbours along (column index, row index, slice index), mm."""
-        x, y, z = np.linalg.norm(self.affine[:3, :3], axis=0)
-        return float(x), float(y), float(z)
+        """Millimetres between columns, rows and slices."""
+        return self.grid.spacing_mm
 
     def to_mm(self, points: np.ndarray) -> np.ndarray:
         """(n, 3) of (column, row, slice) → (n, 3) LPS mm."""
-        return np.asarray(points, float) @ self.affine[:3, :3].T + self.affine[:3, 3]
+        return self.grid.to_mm(points)
 
-    def canonical(self) -> "Volume":
-        """The same voxels with slices right to left, rows head to foot, columns anterior to posterior.
+    def to_index(self, points_mm: np.ndarray) -> np.ndarray:
+        """(n, 3) LPS mm → (n, 3) of (column, row, slice), fractional."""
+        return self.grid.to_index(points_mm)
+
+    def canonical(self) -> "CanonicalVolume":
+        """The same voxels on canonical axes; this volume's grid becomes the native one.
 
         Axes are only swapped and flipped, nothing is resampled; patient millimetres stay what they were.
         """
@@ -71,8 +126,23 @@ class Volume:
                 affine[:3, 3] += affine[:3, axis] * (voxels.shape[axis] - 1)
                 affine[:3, axis] *= -1
                 voxels = np.flip(voxels, axis)
-        return Volume(np.ascontiguousarray(voxels.transpose(2, 1, 0)), affine, self.warnings)
+        upright = np.ascontiguousarray(voxels.transpose(2, 1, 0))
+        return CanonicalVolume(upright, affine, self.warnings, native=self.grid)
 
-    def to_index(self, points_mm: np.ndarray) -> np.ndarray:
-        """(n, 3) LPS mm → (n, 3) of (column, row, slice), fractional."""
-        return (np.asarray(points_mm, float) - self.affine[:3, 3]) @ np.linalg.inv(self.affine[:3, :3]).T
+
+@dataclass(frozen=True, eq=False)
+class CanonicalVolume(Volume):
+    """A volume with slices from the patient's right to left, rows head to foot, columns anterior to posterior.
+
+    `native` is the grid of the images as they were stored. Made by `Volume.canonical`.
+    """
+
+    native: Grid = field(kw_only=True)
+
+    def canonical(self) -> "CanonicalVolume":
+        """Itself."""
+        return self
+
+    def as_stored(self) -> "CanonicalVolume":
+        """The same volume as if the images had been stored on its axes: native pixels are its own."""
+        return replace(self, native=self.grid)

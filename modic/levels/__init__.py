@@ -1,1 +1,1 @@
-"""The six discs of a volume: found, named, and checked for plausibility."""
+"""T2 volume → the six lumbar levels: detected, named, and checked for being lumbar at all."""

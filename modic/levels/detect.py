@@ -1,4 +1,4 @@
-"""Faster R-CNN on slices, and one box a disc over several slices."""
+"""Faster R-CNN on single slices, and the boxes of one disc on several slices made one candidate."""
 
 from typing import Any
 
@@ -10,13 +10,18 @@ from modic.records import LEVELS
 
 SAME_DISC_IOU = 0.35  # boxes of one disc on neighbouring slices overlap more, boxes of neighbouring discs less
 Detections = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Of one slice: boxes (m, 4) in its pixels, scores (m,) 0-1, and the indices of their names in LEVELS (m,)."""
 
 
 def detector_image(image: np.ndarray, preprocessing: dict[str, Any]) -> tuple[np.ndarray, float]:
-    """One slice as the detector wants it: float32 (size, size) in 0..1, and the scale from its pixels to these.
+    """One slice (rows, columns) as the detector takes it: float32 (size, size) in 0..1, and its pixels per slice pixel.
 
     Intensities are clipped at two percentiles; the longer side is resized to `image_size`, the rest padded with 0
     at the right and the bottom.
+
+    Args:
+        image: of any unit.
+        preprocessing: of the detector's card: `image_size` (px), `percentiles` (two, 0-100).
     """
     import cv2
 
@@ -32,25 +37,26 @@ def detector_image(image: np.ndarray, preprocessing: dict[str, Any]) -> tuple[np
 
 
 def detect(images: np.ndarray, detector: Model) -> list[Detections]:
-    """Faster R-CNN on each slice (n, rows, columns): boxes (m, 4) in its pixels, scores (m,), name indices (m,)."""
+    """Faster R-CNN on each of the slices (n, rows, columns), one after the other."""
     import torch
 
-    found = []
+    detections = []
     for image in images:
         padded, scale = detector_image(image, detector.card["preprocessing"])
         with torch.inference_mode():
             out = detector.net([torch.from_numpy(padded).to(detector.device).expand(3, -1, -1)])[0]
         boxes, scores, labels = (out[k].cpu().numpy() for k in ("boxes", "scores", "labels"))
-        found.append(((boxes + 0.5) / scale - 0.5, scores, labels - 1))
-    return found
+        detections.append(((boxes + 0.5) / scale - 0.5, scores, labels - 1))
+    return detections
 
 
 def merge(detections: list[Detections], score_min: float) -> list[Candidate]:
-    """Boxes of all slices and names that are one disc become one candidate, from head to foot.
+    """The boxes of several slices with a score of `score_min` or more → one candidate for each disc, from head to foot.
 
-    The box is the mean of its members weighted by score, the score of a name its mean over slices (best per slice).
+    Its box is the mean of its members weighted by their squared score; its score for a name is the mean over slices of
+    the best on each.
     """
-    rows = [(s, *row) for s, found in enumerate(detections) for row in zip(*found, strict=True) if row[1] >= score_min]
+    rows = [(s, *row) for s, boxes in enumerate(detections) for row in zip(*boxes, strict=True) if row[1] >= score_min]
     rows.sort(key=lambda row: -row[2])
     groups: list[list[Any]] = []
     for row in rows:
@@ -73,7 +79,7 @@ def _candidate(group: list[Any], n_slices: int) -> Candidate:
 
 
 def iou(a: np.ndarray, b: np.ndarray) -> float:
-    """Intersection over union of two boxes."""
+    """Intersection over union of two boxes (x0, y0, x1, y1), 0-1."""
     w = min(a[2], b[2]) - max(a[0], b[0])
     h = min(a[3], b[3]) - max(a[1], b[1])
     inter = max(w, 0) * max(h, 0)

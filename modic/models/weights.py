@@ -1,33 +1,30 @@
-"""Weights as safetensors beside a JSON card; nothing is unpickled, and nothing runs that does not match its card.
-
-A card (`NAME.json`) has: `name`, `kind` (detector | classifier), `architecture` (modic.models.detector),
-`preprocessing` (what training did to a pixel and service must do again), `sha256` of `NAME.safetensors`, `data`,
-`recipe`, `results`, `limits`, `licence`, and for a classifier `calibration`. People read `NAME.md`.
-"""
+"""Weights as safetensors beside a JSON card; nothing is unpickled, and nothing runs that does not match its card
+(modic/models/card.py)."""
 
 import json
-import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from modic.errors import WeightsError
+from modic.models.card import SHIPPED, contrasts, model_id, read_card, sha256
 
 if TYPE_CHECKING:
     from torch import nn
 
     from modic.models.endplate_net import Segmenter
-from modic.models.card import SHIPPED, model_id, read_card, sha256
+    from modic.models.network import Network
 
-LOG = logging.getLogger(__name__)
+Net = TypeVar("Net")
 
 
 @dataclass(frozen=True, eq=False)
-class Model:
-    """A network in evaluation mode on its device, with its card. `id`: first 12 hex digits of the SHA-256."""
+class Model(Generic[Net]):
+    """A network in evaluation mode on its device, with its card. `id`: first 12 hex digits of the weights' SHA-256."""
 
-    net: "nn.Module"
+    net: Net
     card: dict[str, Any]
     id: str
     device: str
@@ -35,15 +32,15 @@ class Model:
 
 @dataclass(frozen=True, eq=False)
 class Models:
-    """What a worker keeps loaded."""
+    """The networks that a worker keeps loaded."""
 
-    detector: Model
-    classifier: Model
+    detector: "Model[nn.Module]"
+    classifier: "Model[Network]"
     segmenter: "Segmenter | None" = None  # finds endplates; None: the marrow is not measured
 
     @property
     def identity(self) -> dict[str, str]:
-        """The columns that say what graded a row."""
+        """The columns of a row that name what graded it."""
         return {
             "normalization": self.classifier.card["preprocessing"]["normalization"],
             "detector_id": self.detector.id,
@@ -74,34 +71,34 @@ def load_models(detector: str, classifier: str, device: str) -> Models:
     return Models(load_detector(detector, device=device), network, segmenter)
 
 
-def load_detector(name: str = "detector", *, device: str = "cpu") -> Model:
-    """Faster R-CNN named by its card, in evaluation mode. Raises WeightsError (`read_card`)."""
+def load_detector(name: str = "detector", *, device: str = "cpu") -> "Model[nn.Module]":
+    """The Faster R-CNN that a card describes, in evaluation mode. Raises WeightsError (`read_card`)."""
     from modic.models.detector import build_detector
 
-    return _load(name, "detector", build_detector, device)
+    return _load(name, "detector", lambda card: build_detector(card["architecture"]), device)
 
 
-def load_classifier(name: str = "classifier", *, device: str = "cpu") -> Model:
-    """Dual 3D ResNet named by its card, in evaluation mode. Raises WeightsError (`read_card`)."""
+def load_classifier(name: str = "classifier", *, device: str = "cpu") -> Model[Any]:
+    """The classifier that a card describes, a module and a Network, in evaluation mode. WeightsError: `read_card`."""
     from modic.models.classifier import build_classifier
 
-    return _load(name, "classifier", build_classifier, device)
+    return _load(name, "classifier", lambda card: build_classifier(card["architecture"], contrasts(card)), device)
 
 
 def load_segmenter(name: str = "endplates", *, device: str = "cpu") -> "Segmenter":
     """The network that finds endplates, named by its card, ready for service. Raises WeightsError (`read_card`)."""
     from modic.models.endplate_net import build_segmenter, segmenter_of
 
-    model = _load(name, "segmenter", build_segmenter, device)
+    model = _load(name, "segmenter", lambda card: build_segmenter(card["architecture"]), device)
     return segmenter_of(model.net, model.card, model.id, device)
 
 
-def _load(name: str, kind: str, build: Any, device: str) -> Model:
+def _load(name: str, kind: str, build: "Callable[[dict[str, Any]], nn.Module]", device: str) -> Model[Any]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     card, path = read_card(name, kind)
-    net = build(card["architecture"])
+    net = build(card)
     try:
         stored = load_file(path)
     except SafetensorError as error:

@@ -1,8 +1,8 @@
-"""One synthetic patient: the chain of vertebrae, discs, lesions and distractors, and the way from mm to spine.
+"""One synthetic patient: vertebrae, discs, lesions and distractors, and coordinates along the spine.
 
-Lengths in mm, angles in degrees. The spine is a curve in the sagittal plane. Its tangent leans by `phi` from the
-vertical (positive: backwards going up); it turns inside discs and is straight inside vertebrae, so that discs are
-wedges and endplates are flat but for their concavity. Sizes: lumbar bodies 26-30 mm high and 31-37 mm deep (Zhou 2000),
+Lengths are in mm, angles in degrees. The axis of the spine is a curve in the sagittal plane. It leans by `phi` from the
+vertical (positive: backwards going up), turns inside discs and is straight inside vertebrae: discs are wedges, and
+endplates are flat but for their concavity. Sizes: lumbar bodies 26-30 mm high and 31-37 mm deep (Zhou 2000),
 discs 7-12 mm (Frobin 1997), lordosis 40-70 degrees (Vialle 2005).
 """
 
@@ -25,7 +25,7 @@ _TURN = np.array([22, 20, 14, 4, 14, 11, 9, 7, 5, 3, 1, -1, -2, -3], float)  # c
 
 @dataclass(frozen=True, slots=True)
 class Lesion:
-    """Altered marrow at one endplate: `kind` 1 (oedema), 2 (fat), or a distractor's name."""
+    """Altered marrow at one endplate, or a distractor: something else that a grader may take for it."""
 
     kind: str  # "mc1" | "mc2" | "haemangioma" | "schmorl" | "sclerosis"
     vertebra: int  # index in VERTEBRAE
@@ -33,12 +33,12 @@ class Lesion:
     ap: tuple[float, float]  # extent front to back, fraction of the depth, -0.5..0.5
     lateral: tuple[float, float]  # extent right to left, fraction of the width
     depth_mm: float
-    strength: float  # 0-1, how completely the marrow is replaced
+    strength: float  # share of the marrow that is replaced, 0-1
 
 
 @dataclass(frozen=True, eq=False)
 class Patient:
-    """Geometry and tissue of one patient; everything follows from `seed`."""
+    """Geometry and tissue of one patient; the same seed gives the same patient."""
 
     seed: int
     age_years: int
@@ -50,20 +50,20 @@ class Patient:
     disc: np.ndarray  # (14,) disc heights
     degeneration: np.ndarray  # (14,) 0 healthy .. 1 dry
     bulge: np.ndarray  # (14,) mm beyond the posterior wall
-    low: np.ndarray  # (15,) arc length of the lower endplates
-    high: np.ndarray
+    low: np.ndarray  # (15,) arc length of the lower endplates along the axis
+    high: np.ndarray  # (15,) of the upper endplates
     axis: np.ndarray  # (n, 4) of s, y, z, phi (rad)
-    smooth: np.ndarray  # the same: the axis with its turns spread out, for canal and muscles
+    smooth: np.ndarray  # (n, 4) the same for a smoother axis, which canal and muscles follow
     scoliosis: tuple[float, float, float]  # amplitude mm, wavelength mm, phase
     concavity: float
     marrow_fat: float
     canal_mm: float
     conus_s: float
-    back_mm: float  # skin of the back behind the axis
+    back_mm: float  # distance from the axis to the skin of the back
     skin_fat_mm: float
-    front_mm: float  # abdominal wall before the axis
+    front_mm: float  # distance from the axis to the abdominal wall
     lesions: tuple[Lesion, ...]
-    grades: dict[str, int]
+    grades: dict[str, int]  # level → Modic type
     noise: np.ndarray  # (3, 24, 48, 48) smooth random fields, sampled at LPS mm
 
     @property
@@ -74,12 +74,15 @@ class Patient:
         return 0.0, float(y), float(z)
 
     def point(self, s: np.ndarray | float, a: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
-        """(y, z) of arc length `s` and offset `a` towards the back."""
+        """(y, z) in mm of arc length `s` and offset `a` towards the back (mm, scalars or arrays of one shape)."""
         y, z, phi = (np.interp(s, self.axis[:, 0], self.axis[:, i]) for i in (1, 2, 3))
         return y + a * np.cos(phi), z - a * np.sin(phi)
 
     def spine_coordinates(self, y: np.ndarray, z: np.ndarray, *, smooth: bool = False) -> tuple[np.ndarray, np.ndarray]:
-        """Arc length s and offset a (towards the back) of points of the sagittal plane."""
+        """Arc length s and offset a (towards the back), mm, of points (y, z) of the sagittal plane.
+
+        All are arrays of one shape. `smooth` uses the smoother axis. Six steps approach the nearest point of the axis.
+        """
         table = self.smooth if smooth else self.axis
         at, ys, zs, phis = table[:, 0], table[:, 1], table[:, 2], table[:, 3]
         s = np.interp(z, zs, at) if np.all(np.diff(zs) > 0) else np.full_like(y, at.mean())
@@ -93,13 +96,13 @@ class Patient:
         return s, (y - y0) * np.cos(phi) - (z - z0) * np.sin(phi)
 
     def lateral(self, z: np.ndarray | float) -> np.ndarray | float:
-        """Sideways displacement of the spine at height z, mm to the left."""
+        """Displacement of the spine to the patient's left at height z, mm: a scoliosis."""
         amplitude, wavelength, phase = self.scoliosis
         return amplitude * np.sin(2 * np.pi * np.asarray(z) / wavelength + phase)
 
 
 def make_patient(seed: int, *, p_mc1: float = 0.06, p_mc2: float = 0.16, p_transitional: float = 0.06) -> Patient:
-    """A patient from a seed. `p_mc1` and `p_mc2` are mean probabilities per level; low levels carry most."""
+    """A patient from a seed. `p_mc1` and `p_mc2` are mean probabilities of a level; lower levels have more lesions."""
     rng = np.random.default_rng([seed, 77])
     age, size = int(rng.integers(20, 86)), float(rng.normal(1, 0.07))
     transitional = bool(rng.random() < p_transitional)
@@ -127,12 +130,12 @@ def make_patient(seed: int, *, p_mc1: float = 0.06, p_mc2: float = 0.16, p_trans
 
 
 def _make_transitional(rng: np.random.Generator, disc: np.ndarray, depth: np.ndarray) -> None:
-    """In place, as often as not: a lumbarized S1 with a real disc below it, or an L5 grown onto the sacrum."""
+    """Change disc and depth in place to a lumbarized S1 with a disc below it or, as often, a sacralized L5."""
     if rng.random() < 0.5:
         disc[S1 - 1] = rng.uniform(5, 8)
         depth[S1 - 1] *= 1.25
     else:
-        disc[S1] = rng.uniform(2, 4)  # what is left of L5/S1: the lowest full disc is L4/L5
+        disc[S1] = rng.uniform(2, 4)  # a rudimentary L5/S1: the lowest full disc is L4/L5
 
 
 def _shapes(rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -140,7 +143,7 @@ def _shapes(rng: np.random.Generator) -> dict[str, np.ndarray]:
 
 
 def _degeneration(rng: np.random.Generator, age: int) -> np.ndarray:
-    """More with age and at L4/L5 and L5/S1."""
+    """(14,) 0-1, increasing with age, and higher at L4/L5 and L5/S1."""
     lowest = np.zeros(14)
     lowest[S1 : S1 + 2] = 0.25
     return np.clip(rng.beta(1.2, 1.6, 14) * (0.35 + age / 80) + lowest * rng.random(14) * 1.5, 0, 1)
@@ -155,7 +158,10 @@ def _turns(rng: np.random.Generator) -> np.ndarray:
 def _chain(
     height: np.ndarray, disc: np.ndarray, turn: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Endplates' arc lengths, and the axis integrated with L3 upright; turns spread 10 mm (exact) or 70 mm (smooth)."""
+    """Arc lengths of lower and upper endplates (15,), and exact and smooth axis (n, 4), integrated with L3 upright.
+
+    The spine turns over the height of each disc (at least 8 mm) on the exact axis, over 70 mm on the smooth one.
+    """
     low = np.concatenate([[0], np.cumsum(height[:-1] + disc)])
     high = low + height
     s = np.arange(-40, high[-1] + 40, 0.5)
@@ -199,7 +205,7 @@ def _lesions(
 
 
 def _modic(rng: np.random.Generator, grade: int, disc: int) -> list[Lesion]:
-    """One or both endplates of a disc; most lie in front or span the endplate (Kuisma 2007)."""
+    """Lesions at one or both endplates of a disc; most lie in front or span the endplate (Kuisma et al. 2007)."""
     both = rng.random()
     sides = [(disc, True)] if both < 0.2 else [(disc + 1, False)] if both < 0.4 else [(disc, True), (disc + 1, False)]
     return [_lesion(rng, f"mc{grade}", vertebra, upper=upper, depth=(4, 14)) for vertebra, upper in sides]

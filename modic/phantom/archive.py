@@ -1,7 +1,7 @@
-"""A whole synthetic archive: patients of five manufacturers, what surrounds their spine series, and broken files.
+"""A whole synthetic archive: patients on scanners of five manufacturers, with other series, and broken files.
 
 `write_archive(out)` writes DICOM under `out` and the truth beside it, in `<out>.truth/studies.csv` and `levels.csv`.
-Everything follows from the seed: the same seed gives the same bytes, on every day.
+The same seed gives the same bytes, whenever it runs.
 """
 
 import csv
@@ -30,13 +30,13 @@ from modic.phantom.headers import SCANNERS, Scanner, sequence_header
 from modic.phantom.render import Grid, disc_boxes, render
 
 STORIES = ("plain", "stir", "no_t1", "contrast", "repeat", "no_t2")
-"""What a patient's study holds besides the sagittal T1 and T2; patient i gets the story i modulo 6."""
+"""How a study differs from a plain sagittal T1 and T2; patient i gets the story i modulo 6."""
 
 FAULTS = (
     "corrupt_pixels", "missing_slice", "mixed_matrix", "frame_of_reference", "no_position", "duplicate_files",
     "transitional",
 )  # fmt: skip
-"""What `faults` may name; each adds one study with that fault. `transitional`: its levels are hard to name."""
+"""Faults to choose from; each adds one study. `transitional`: a vertebra that makes the levels hard to name."""
 
 EXPECTED = {
     "no_t1": ("excluded", "study.no_sagittal_t1"),
@@ -47,12 +47,12 @@ EXPECTED = {
     "frame_of_reference": ("excluded", "study.frames_of_reference_differ"),
     "no_position": ("excluded", "study.no_sagittal_t2"),
 }
-"""Status and reason of a study by its story; `graded` where it is not here."""
+"""Story or fault → status and reason that the study should end with; all others should be graded."""
 
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """One patient's visit while it is written."""
+    """One study of one patient."""
 
     seed: int
     index: int
@@ -63,11 +63,11 @@ class Study:
 
     @property
     def patient_id(self) -> str:
-        """As a hospital numbers people."""
+        """An id as hospitals give them."""
         return f"PHANTOM{self.seed:03d}{self.index:05d}"
 
     def uid(self, *parts: object) -> str:
-        """A UID under 2.25 that follows from the seed and the parts."""
+        """A UID under the root 2.25, the same for the same seed, study and parts."""
         return _uid(self.seed, self.index, *parts)
 
 
@@ -79,8 +79,8 @@ def write_archive(
     Args:
         out: folder to make; the truth goes to `<out>.truth`.
         faults: names from FAULTS.
-        matrix: rows and columns of the sagittal T2; small ones are quick and coarse.
-        broken: also write files that are no DICOM, cut off, or empty.
+        matrix: rows and columns of the sagittal T2; a small matrix is written faster.
+        broken: also write files that are not DICOM, cut off, or empty.
 
     Raises ValueError for an unknown fault.
     """
@@ -117,7 +117,7 @@ def _truth(study: Study, grid: Grid) -> Iterator[list[Any]]:
             yield [study.uid("study"), level, study.patient.grades[level], *(round(v, 2) for v in box), middle]
 
 
-# --- what a study holds ---------------------------------------------------------------------------------------------
+# --- the series of a study --------------------------------------------------------------------------------------------
 
 
 def _write_study(out: Path, study: Study) -> Grid:
@@ -130,14 +130,14 @@ def _write_study(out: Path, study: Study) -> Grid:
         volume = render(study.patient, grid, sequence, seed=number, snr=snr, coil=coil)
         header = sequence_header(study.scanner, sequence, grid.plane, variant=study.index // len(SCANNERS))
         header |= {"SeriesNumber": number, "SeriesTime": f"{10 + number:02d}0000", **changes}
-        if "FrameOfReferenceUID" in changes:  # got off the table and on again: what was at z is now 10 mm higher
+        if "FrameOfReferenceUID" in changes:  # the patient got up in between and now lies 10 mm higher
             grid = replace(grid, centre_mm=(*grid.centre_mm[:2], grid.centre_mm[2] + 10))
         _write_series(out, study, name, volume, grid, header)
     return t2_grid
 
 
 def _grids(study: Study, rng: np.random.Generator) -> tuple[Grid, Grid]:
-    """T2, and a T1 that may differ in matrix, field of view and number of slices."""
+    """Grids of T2, and of a T1 that may differ in matrix, field of view and number of slices."""
     _, y, z = study.patient.lumbar_centre_mm
     field_of_view = float(rng.uniform(270, 330))
     slices, spacing = int(rng.choice([11, 13, 15])), float(rng.choice([4.0, 4.4, 4.5]))
@@ -153,7 +153,7 @@ def _grids(study: Study, rng: np.random.Generator) -> tuple[Grid, Grid]:
 def _series(
     study: Study, t2: Grid, t1: Grid, rng: np.random.Generator
 ) -> Iterator[tuple[str, Grid, physics.Sequence, dict[str, Any]]]:
-    """(name, grid, sequence, header changes) of every series, as the technician ran them."""
+    """(name, grid, sequence, changed header values) of every series, in the order of acquisition."""
     field = study.scanner.MagneticFieldStrength
     t1_weighted = physics.Sequence(
         "t1", round(float(rng.uniform(450, 700))), round(float(rng.uniform(8, 14)), 1), field_t=field
@@ -174,7 +174,7 @@ def _series(
         yield "t1", t1, t1_weighted, {"FrameOfReferenceUID": study.uid("other frame")}
     elif study.story != "no_t1":
         yield "t1", t1, t1_weighted, {}
-    if study.story == "repeat":  # the patient moved: the same T2 once more, coarser
+    if study.story == "repeat":  # the patient moved, so a coarser T2 was acquired before
         yield (
             "t2-first",
             replace(t2, rows=t2.rows // 2, columns=t2.columns // 2, pixel_mm=t2.pixel_mm * 2),
@@ -199,7 +199,7 @@ def _series(
 
 
 def _write_series(out: Path, study: Study, name: str, volume: Volume, grid: Grid, header: dict[str, Any]) -> None:
-    """One file a slice, in a scrambled order of InstanceNumber where the scanner interleaves."""
+    """Write one file a slice; for every second study InstanceNumber follows an interleaved acquisition."""
     order = list(range(grid.slices))
     if study.index % 2:
         order = order[::2] + order[1::2]
@@ -258,7 +258,7 @@ def _set_pixels(image: Dataset, pixels: np.ndarray) -> None:
 
 
 def _dataset(study: Study, syntax: str) -> FileDataset:
-    """Patient and study elements; dates are fixed by the seed."""
+    """A data set with the elements of patient and study; dates follow from the seed."""
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = UID(syntax)
     meta.ImplementationClassUID = UID("2.25.1")
@@ -295,7 +295,7 @@ def _save(path: Path, image: FileDataset, study: Study, name: str) -> None:
 
 
 def _write_broken(out: Path, seed: int) -> None:
-    """What lies about in archives: notes, an empty file, noise, a cut header, cut pixels, a directory file."""
+    """Write what archives hold besides images: a note, an empty file, noise, a cut header, cut pixels, a DICOMDIR."""
     folder = out / "LOST+FOUND"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "readme.txt").write_text("Copied from the old PACS. Ask radiology before deleting.\n", encoding="utf-8")

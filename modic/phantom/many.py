@@ -1,4 +1,4 @@
-"""Many synthetic patients, imaged on all cores."""
+"""Images of many synthetic patients, made on all cores."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -7,14 +7,14 @@ from typing import TypeVar
 
 from modic.resources import cores
 
-FEW = 20  # patients that are sooner imaged than processes are started
-AT_A_TIME = 5  # patients that a process is given
+FEW = 20  # patients for which starting processes would take longer than making their images
+AT_A_TIME = 5  # patients that a process gets at a time
 
 T = TypeVar("T")
 
 
 def on_all_cores(image: Callable[[int], T], seeds: Sequence[int]) -> Iterator[T]:
-    """`image` of each seed, in their order. It must be a function of a module, or a partial of one."""
+    """`image(seed)` for each seed, in order. `image` must be a function of a module, or a partial of one (pickled)."""
     if len(seeds) <= FEW:
         yield from map(image, seeds)
         return

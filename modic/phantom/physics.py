@@ -1,4 +1,4 @@
-"""Spin-echo signal of tissues: what makes T1, T2 and STIR of one patient follow from one anatomy.
+"""Spin-echo signal of tissues, so that T1, T2 and STIR of a patient are images of one anatomy.
 
 Relaxation times at 1.5 T in ms: de Bazelaire et al., Radiology 2004 (muscle, marrow, fat); Stanisz et al., MRM 2005
 (cord, muscle); Pfirrmann-graded discs after Marinelli et al., AJNR 2010 (T2 108 ms in grade II, 53 in IV). Values
@@ -13,7 +13,7 @@ import numpy as np
 
 @dataclass(frozen=True, slots=True)
 class Tissue:
-    """Proton density (0-1), T1 and T2 in ms at 1.5 T; `fat` tissues answer to fat suppression."""
+    """Proton density (0-1), T1 and T2 in ms at 1.5 T; fat suppression acts on tissues marked `fat`."""
 
     density: float
     t1_ms: float
@@ -44,7 +44,7 @@ TISSUES = {
 
 @dataclass(frozen=True, slots=True)
 class Sequence:
-    """One acquisition's contrast. `ti_ms` makes it an inversion recovery; times in ms, field in tesla."""
+    """Parameters of one acquisition: times in ms, field in tesla. With `ti_ms` it is an inversion recovery."""
 
     name: str
     tr_ms: float
@@ -56,10 +56,10 @@ class Sequence:
 
 
 def signal(tissue: str, sequence: Sequence) -> float:
-    """Magnitude of the (inversion-recovery) spin-echo signal of a tissue, relative to density 1 fully relaxed.
+    """Magnitude of the (inversion-recovery) spin-echo signal of a tissue; 1 is fully relaxed tissue of density 1.
 
     PD (1 - e^(-TR/T1)) e^(-TE/T2), or PD |1 - 2 e^(-TI/T1) + e^(-TR/T1)| e^(-TE/T2). T1 of water grows with the field
-    as B^0.35 (Bottomley 1984), that of fat as B^0.1, that of CSF not.
+    as B^0.35 (Bottomley et al. 1984), that of fat as B^0.1, and that of CSF does not change.
     """
     t = TISSUES[tissue]
     power = 0.0 if tissue == "csf" else 0.1 if t.fat else 0.35
@@ -74,6 +74,6 @@ def signal(tissue: str, sequence: Sequence) -> float:
 
 
 def stir_null_ti(sequence: Sequence) -> float:
-    """The inversion time, ms, at which fat vanishes for this repetition time and field."""
+    """Inversion time in ms that nulls fat at this repetition time and field."""
     t1 = TISSUES["fat"].t1_ms * (sequence.field_t / 1.5) ** 0.1
     return float(t1 * np.log(2 / (1 + np.exp(-sequence.tr_ms / t1))))

@@ -1,6 +1,7 @@
-"""A patient, a grid and a sequence → a Volume as a scanner would give it, and where its discs are.
+"""Volumes of a patient as a scanner would image it, and the boxes of its discs.
 
-Coil fall-off, bias field, partial volume across the slice, in-plane point spread, chemical shift and Rician noise.
+Images have coil fall-off, a bias field, partial volume across the slice, in-plane point spread, chemical shift and
+Rician noise.
 """
 
 from dataclasses import dataclass
@@ -18,15 +19,15 @@ _AXES = {  # column, row and slice directions, LPS
     "coronal": ((1, 0, 0), (0, 0, -1), (0, 1, 0)),
     "axial": ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
 }
-SCALE = 1000.0  # stored value of a signal of 1
+SCALE = 1000.0  # value of a voxel with signal 1
 BOX_MARGIN_MM = (5.5, 5.0)
-"""How far a box reaches beyond its disc, across and along the spine. SPIDER's boxes do, and synthetic and real training
-boxes must mean the same; fitted to SPIDER's ratio of height to width."""
+"""Margin of a box around its disc, across and along the spine. SPIDER's boxes have one, and synthetic and real training
+boxes must mean the same; fitted to the ratio of height to width of SPIDER's boxes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """Where the slices lie. `centre_mm` is the middle of the stack, LPS; `tilt_deg` turns it about the patient's x."""
+    """Geometry of a stack. `centre_mm` is its middle, LPS; `tilt_deg` turns it about the patient's x axis."""
 
     plane: str
     rows: int
@@ -40,7 +41,7 @@ class Grid:
 
     @property
     def affine(self) -> np.ndarray:
-        """(column, row, slice, 1) → LPS mm."""
+        """(4, 4) from (column, row, slice, 1) to LPS mm."""
         angle = np.deg2rad(self.tilt_deg)
         turn = np.array([[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]])
         steps = np.array([self.pixel_mm, self.pixel_mm, self.spacing_mm])
@@ -54,14 +55,20 @@ class Grid:
 def render(
     patient: Patient, grid: Grid, sequence: Sequence, *, seed: int, snr: float = 25.0, coil: float = 0.3
 ) -> Volume:
-    """One series. `snr`: of fully recovered water at the coil's centre; `coil`: 0 even, 1 strong fall-off."""
+    """Image of one sequence.
+
+    Args:
+        seed: of noise and receive field.
+        snr: signal to noise of fully relaxed water near the coil.
+        coil: fall-off of the receive field, from 0 (none) to 1 (strong).
+    """
     return render_many(patient, grid, [sequence], seed=seed, snr=snr, coil=coil)[0]
 
 
 def render_many(
     patient: Patient, grid: Grid, sequences: list[Sequence], *, seed: int, snr: float = 25.0, coil: float = 0.3
 ) -> list[Volume]:
-    """Several sequences on one grid; the anatomy is computed once. Values are float32, about 0..1000, ≥ 0."""
+    """Images of several sequences on one grid, whose anatomy is computed once. Voxels are float32, 0 to about 1000."""
     affine = grid.affine
     stacks: list[list[np.ndarray]] = [[] for _ in sequences]
     shared = spine_coordinates(patient, *_positions(grid, affine, 0)[1:]) if grid.plane == "sagittal" else None
@@ -76,7 +83,7 @@ def render_many(
 
 
 def _offsets(grid: Grid) -> np.ndarray:
-    """Where in the slice's thickness to sample, mm: two points for thick slices, one for thin."""
+    """Offsets across the slice at which it is sampled, mm: two for thick slices, one for thin ones."""
     return np.array([-0.25, 0.25]) * grid.thickness_mm if grid.thickness_mm > 2 else np.zeros(1)
 
 
@@ -94,7 +101,7 @@ def _paint(
 
 
 def _image(painted: list[Layer], sequence: Sequence) -> np.ndarray:
-    """Water plus fat, the fat moved along the rows by the chemical shift (about a pixel)."""
+    """Water plus fat (rows, columns); fat is shifted by half a pixel at 1.5 T, in proportion to the field."""
     values = {name: signal(name, sequence) for name in TISSUES}
     water = {name: 0.0 if tissue.fat else values[name] for name, tissue in TISSUES.items()}
     fat = {name: values[name] if tissue.fat else 0.0 for name, tissue in TISSUES.items()}
@@ -105,7 +112,7 @@ def _image(painted: list[Layer], sequence: Sequence) -> np.ndarray:
 def _receive_field(
     patient: Patient, grid: Grid, affine: np.ndarray, rng: np.random.Generator, coil: float
 ) -> np.ndarray:
-    """(slices, rows, columns): a surface coil behind the back, and a slow random variation."""
+    """Sensitivity (slices, rows, columns) of a surface coil behind the back, with a smooth random variation."""
     z0 = patient.lumbar_centre_mm[2] + rng.normal(0, 20)
     reach = rng.uniform(90, 150)
     slow = rng.normal(0, 0.12, 3)
@@ -125,9 +132,9 @@ def _degrade(images: np.ndarray, field: np.ndarray, rng: np.random.Generator, sn
 
 
 def disc_boxes(patient: Patient, grid: Grid, slice_index: int) -> list[tuple[str, tuple[float, float, float, float]]]:
-    """Boxes of the discs on a sagittal slice, top to bottom: level name ("" above T12/L1) and (x0, y0, x1, y1) px.
+    """Level (empty above T12/L1) and box (x0, y0, x1, y1), px, of each disc on a sagittal slice, from the top down.
 
-    The tight box around the disc between its two endplates, enlarged by BOX_MARGIN_MM, as real training boxes are.
+    A box is tight around the disc between its two endplates, then enlarged by BOX_MARGIN_MM as real training boxes are.
     Discs whose centre is outside the image are left out.
     """
     names = {index: level for level, index in DISC_OF_LEVEL.items()}

@@ -1,7 +1,8 @@
-"""Points of a patient → layers of tissue, painted one over the other with soft edges.
+"""Layers of tissue at points of a patient, painted over each other with soft edges.
 
-A layer is a mask in 0..1 and the tissues in it (fractions, numbers or arrays). Masks do not depend on the sequence, so
-T1, T2 and STIR of a patient are composed from the same layers. All distances in mm; edges are `edge` mm wide.
+A layer is a mask (0-1) and the fractions of the tissues in it (numbers or arrays of the same shape). Masks do not
+depend on the sequence, so T1, T2 and STIR of a patient are composed from the same layers. All distances are in mm;
+edges are `edge` mm wide.
 """
 
 from collections.abc import Mapping
@@ -18,20 +19,20 @@ Layer = tuple[np.ndarray, Mixture]
 
 @dataclass(frozen=True, eq=False)
 class Points:
-    """Points to paint, any shape, LPS mm, and where they lie on the spine."""
+    """Points to paint, arrays of one shape: LPS mm, and coordinates along the spine."""
 
     x: np.ndarray  # from the spine's own midline, mm to the left
     y: np.ndarray
     z: np.ndarray
-    s: np.ndarray  # along the axis
-    a: np.ndarray  # behind the axis
-    s_soft: np.ndarray  # the same for canal and muscles
+    s: np.ndarray  # arc length along the axis
+    a: np.ndarray  # offset behind the axis
+    s_soft: np.ndarray  # the same along the smooth axis, for canal and muscles
     a_soft: np.ndarray
     vertebra: np.ndarray  # index of the nearest vertebra
     edge: float
 
     def soft(self, distance: np.ndarray) -> np.ndarray:
-        """Signed distance (positive inside) → coverage."""
+        """Coverage (0-1) from signed distance in mm, positive inside."""
         return np.clip(distance / self.edge + 0.5, 0, 1)
 
 
@@ -39,18 +40,18 @@ Coordinates = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
 def spine_coordinates(patient: Patient, y: np.ndarray, z: np.ndarray) -> Coordinates:
-    """s and a, exact and smooth, of points of the sagittal plane: costly, and the same for every sagittal slice."""
+    """s and a, exact and smooth, of points of the sagittal plane. Slow, but the same for all sagittal slices."""
     return *patient.spine_coordinates(y, z), *patient.spine_coordinates(y, z, smooth=True)
 
 
 def locate(patient: Patient, x: np.ndarray, y: np.ndarray, z: np.ndarray, edge: float, on_spine: Coordinates) -> Points:
-    """LPS points with their spine coordinates."""
+    """Points in LPS mm with their coordinates along the spine."""
     borders = (patient.high[:-1] + patient.low[1:]) / 2
     return Points(x - patient.lateral(z), y, z, *on_spine, np.searchsorted(borders, on_spine[0]), edge)
 
 
 def layers(patient: Patient, p: Points) -> list[Layer]:
-    """From the air to the smallest lesion."""
+    """All layers, from the air to the smallest lesion."""
     rough = [_noise(patient, p, 0, 5.0), _noise(patient, p, 1, 9.0), _noise(patient, p, 2, 30.0)]
     painted = _soft_tissue(patient, p, rough)
     painted += _posterior_elements(patient, p, rough)
@@ -65,7 +66,7 @@ def _noise(patient: Patient, p: Points, field: int, scale: float) -> np.ndarray:
 
 
 def _soft_tissue(patient: Patient, p: Points, rough: list[np.ndarray]) -> list[Layer]:
-    """Skin fat, abdominal wall, retroperitoneal fat and bowel in front, muscle with fat streaks behind."""
+    """Skin fat, abdominal wall, retroperitoneal fat and bowel in front; muscle with streaks of fat behind."""
     behind = patient.back_mm - p.a_soft + 6 * np.sin(p.s_soft / 60)
     before = p.a_soft + patient.front_mm
     inside = np.minimum(behind, before)
@@ -93,7 +94,7 @@ def _soft_tissue(patient: Patient, p: Points, rough: list[np.ndarray]) -> list[L
 
 
 def _posterior_elements(patient: Patient, p: Points, rough: list[np.ndarray]) -> list[Layer]:
-    """Spinous processes near the midline, laminae, articular and pedicle bone beside it, foramina with fat between."""
+    """Spinous processes near the midline; laminae, facets and pedicles beside it; foramina with fat in between."""
     k = p.vertebra
     middle = (patient.low[k] + patient.high[k]) / 2
     half = patient.depth[k] / 2
@@ -160,7 +161,7 @@ def _canal(patient: Patient, p: Points, rough: list[np.ndarray]) -> list[Layer]:
 
 
 def _spine(patient: Patient, p: Points, rough: list[np.ndarray]) -> list[Layer]:
-    """Discs, then vertebral bodies over them, then what lies in the marrow."""
+    """Discs, then vertebral bodies over them, then lesions in the marrow."""
     k = p.vertebra
     half, width = patient.depth[k] / 2, patient.width[k] / 2
     up, down = patient.high[k] - p.s, p.s - patient.low[k]
@@ -216,7 +217,7 @@ _REPLACED: dict[str, Mixture] = {
 
 
 def _lesion(patient: Patient, p: Points, rough: list[np.ndarray], lesion: Lesion, marrow: np.ndarray) -> list[Layer]:
-    """A lesion's layer(s). Borders are irregular and soft; a Schmorl's node has a dark rim."""
+    """Layers of one lesion. Borders are irregular and soft; a Schmorl's node has a dark rim."""
     v = lesion.vertebra
     depth, width = patient.depth[v], patient.width[v]
     from_plate = patient.high[v] - p.s if lesion.upper else p.s - patient.low[v]
@@ -243,7 +244,7 @@ def _lesion(patient: Patient, p: Points, rough: list[np.ndarray], lesion: Lesion
 def compose(
     painted: list[Layer], signals: dict[str, float], fat_signals: dict[str, float]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Water and fat images from layers and the signal of each tissue (0 for the tissues of the other image)."""
+    """Images of water and of fat from layers and the signal of each tissue (0 for tissues of the other image)."""
     water = np.zeros_like(painted[0][0])
     fat = np.zeros_like(water)
     for mask, mixture in painted:

@@ -2,18 +2,19 @@
 
 | column                                 | meaning                                                              |
 |----------------------------------------|----------------------------------------------------------------------|
-| `study_key`, `study_uid`, `patient_id` | who; one of the three; a patient_id must have one graded study       |
+| `study_key`, `study_uid`, `patient_id` | which study; one of the three; a patient_id needs a single graded study |
 | `level`                                | T12/L1 … L5/S1 (`L5S1`, `L4/5` are read too)                         |
 | `mc`                                   | 0, 1, 2; blank or 3: no grade to compare, counted                    |
-| `reader`                               | who read; blank: the name of the file                                |
-| `verdict`                              | `wrong level`, `unusable`: why `mc` is blank; counted                |
+| `reader`                               | name of the reader; blank: the name of the file                      |
+| `verdict`                              | a value of `Verdict` says why `mc` is blank; counted                 |
 | `blind`                                | `no` where the model's grade was in sight (verdicts of the report)   |
 | `sample_id`                            | of `modic review`: gives each disc its sampling weight               |
 
-The files that `modic review` pages and the report export are of this form. Other columns are ignored.
+The pages of `modic review` and the report export this form. Other columns are ignored.
 """
 
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +23,27 @@ import pyarrow.parquet as pq
 
 from modic.cohort import Cohort
 from modic.errors import UsageError
+from modic.grades import CLASSES, P
 from modic.labels.table import Row, csv_rows, level_rank, modic_type
 from modic.records import LEVELS
 from modic.tables.query import published
 
 WHO = ("study_key", "study_uid", "patient_id")
 LINKED = {"study_uid": "StudyInstanceUID", "patient_id": "PatientID"}
-MODEL = ("patient_key", "status", "mc", "p_mc0", "p_mc1", "p_mc2", "prediction_set", "abstained")
+MODEL = ("patient_key", "status", "mc", *P, "prediction_set", "abstained")
 Disc = tuple[str, str]  # study_key, level
+
+
+class Verdict(StrEnum):
+    """What a reader may say instead of a grade; the values of the column `verdict`, also in cases/viewer.js."""
+
+    WRONG_LEVEL = "wrong level"
+    UNUSABLE = "unusable"
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One reader's word on one disc that the model graded; `truth` is None where it is no grade of 0-2."""
+    """What one reader gave for one disc that the model graded; `truth` is None if it is none of the model's types."""
 
     study_key: str
     level: str
@@ -43,28 +52,28 @@ class Reading:
     verdict: str
     blind: bool
     sample_id: str
-    weight: float  # how many graded discs of the cohort the disc stands for; 1 where it was not sampled
+    weight: float  # how many graded discs of the cohort the disc stands for; 1 if it was not sampled
     model: dict[str, Any]  # columns MODEL of `levels`
 
 
 @dataclass(frozen=True, slots=True)
 class Readings:
-    """All readings of graded discs; `not_graded`: readings of discs without a grade or abstention to compare with."""
+    """All readings of discs that the model graded, and how many others the files held."""
 
     rows: tuple[Reading, ...]
-    not_graded: int
+    not_graded: int  # readings of discs without a grade or abstention to compare with
     other_levels: int  # readings of discs outside T12/L1 to L5/S1
 
 
 def sample_path(cohort_root: Path, sample_id: str) -> Path:
-    """What `modic review` remembers of a sample: strata and weights, which readers must not see."""
+    """The file with the strata and weights of a sample of `modic review`, which readers must not see."""
     return cohort_root / "validation" / "samples" / f"{sample_id}.parquet"
 
 
 def read_readings(cohort_root: Path, files: list[Path]) -> Readings:
-    """Read and check all files. Raises UsageError naming the file, the line and the cure."""
-    cohort = _Known(cohort_root)
-    found: dict[tuple[str, str, str], tuple[str, Reading]] = {}
+    """Read and check all files. Raises UsageError that names the file, the line and the cure."""
+    cohort = _CohortDiscs(cohort_root)
+    places: dict[tuple[str, str, str], tuple[str, Reading]] = {}
     not_graded = other = 0
     for path in files:
         rows, columns = csv_rows(path, WHO)
@@ -81,15 +90,16 @@ def read_readings(cohort_root: Path, files: list[Path]) -> Readings:
                 not_graded += 1
                 continue
             key = (reading.study_key, reading.level, reading.reader)
-            if key in found:
-                raise UsageError(f"{where} and {found[key][0]} are both {key[1]} of one study by one reader; keep one")
-            found[key] = where, reading
-    if not any(reading.truth is not None for _, reading in found.values()):
+            if key in places:
+                raise UsageError(f"{where} and {places[key][0]} are both {key[1]} of one study by one reader; keep one")
+            places[key] = where, reading
+    if not any(reading.truth is not None for _, reading in places.values()):
         raise UsageError(f"{', '.join(map(str, files))}: no graded disc of this cohort has a grade by a reader")
-    return Readings(tuple(reading for _, reading in found.values()), not_graded, other)
+    return Readings(tuple(reading for _, reading in places.values()), not_graded, other)
 
 
-def _reading(row: Row, level: str, default: str, cohort: "_Known", where: str) -> Reading | None:
+def _reading(row: Row, level: str, default: str, cohort: "_CohortDiscs", where: str) -> Reading | None:
+    """The reading of one row; None if the model has no grade to compare it with. `default`: name of the reader."""
     mc = modic_type(row, where)
     study_key = cohort.study(row, where)
     model = cohort.discs.get((study_key, level))
@@ -98,13 +108,13 @@ def _reading(row: Row, level: str, default: str, cohort: "_Known", where: str) -
     sample_id = row.get("sample_id", "")
     weight = cohort.weight(sample_id, (study_key, level), where) if sample_id else 1.0
     blind = row.get("blind", "").lower() not in ("no", "false", "0")
-    truth = mc if mc in (0, 1, 2) else None
+    truth = mc if mc in range(CLASSES) else None
     reader = row.get("reader", "") or default
     return Reading(study_key, level, reader, truth, row.get("verdict", ""), blind, sample_id, weight, model)
 
 
-class _Known:
-    """What the cohort knows of studies, discs and samples, read when it is first asked for."""
+class _CohortDiscs:
+    """Studies, discs and samples of a cohort; links and samples are read when a row first needs them."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -117,11 +127,11 @@ class _Known:
         self._samples: dict[str, dict[Disc, float]] = {}
 
     def study(self, row: Row, where: str) -> str:
-        """The study that a row is about."""
+        """The key of the study that a row is about."""
         name = next((name for name in WHO if row.get(name)), None)
         if name is None:
             raise UsageError(f"{where}: none of {', '.join(WHO)} is given")
-        keys = {row[name]} if name == "study_key" else self.links[name].get(row[name], set())
+        keys = {row[name]} if name == "study_key" else self._links_by(name).get(row[name], set())
         keys = {key for key in keys if key in self._studies}
         if not keys:
             raise UsageError(f"{where}: {self._root} has no study of this {name}")
@@ -130,27 +140,28 @@ class _Known:
             raise UsageError(f"{where}: this patient_id has {len(graded)} graded studies; tell them apart by study_uid")
         return min(graded or keys)
 
-    @property
-    def links(self) -> dict[str, dict[str, set[str]]]:
-        """study_uid and patient_id → values → study keys, from the cohort's private folder."""
+    def _links_by(self, name: str) -> dict[str, set[str]]:
+        """Values of study_uid or patient_id → study keys, from the cohort's private folder."""
         if self._links is None:
             path = Cohort(self._root).private / "links.parquet"
             try:
                 table = pq.read_table(path, partitioning=None, columns=["study_key", *LINKED.values()])
             except (OSError, pa.ArrowInvalid) as error:
                 raise UsageError(f"{path} cannot be read: give study_key instead of study_uid or patient_id") from error
-            self._links = {name: {} for name in LINKED}
+            self._links = {identifier: {} for identifier in LINKED}
             for row in table.to_pylist():
-                for name, column in LINKED.items():
-                    self._links[name].setdefault(row[column], set()).add(row["study_key"])
-        return self._links
+                for identifier, column in LINKED.items():
+                    self._links[identifier].setdefault(row[column], set()).add(row["study_key"])
+        return self._links[name]
 
     def weight(self, sample_id: str, disc: Disc, where: str) -> float:
-        """Of one disc of a sample that `modic review` drew."""
+        """How many discs of the cohort one disc of a sample of `modic review` stands for."""
         if sample_id not in self._samples:
             path = sample_path(self._root, sample_id)
             if not sample_id.replace("-", "").isalnum() or not path.is_file():
-                raise UsageError(f"{where}: {self._root} knows no sample {sample_id[:40]!r}; was it drawn elsewhere?")
+                raise UsageError(
+                    f"{where}: {self._root} knows no sample {sample_id[:40]!r}; was it drawn from another cohort?"
+                )
             rows = pq.read_table(path, partitioning=None).to_pylist()
             self._samples[sample_id] = {(row["study_key"], row["level"]): row["weight"] for row in rows}
         if disc not in self._samples[sample_id]:

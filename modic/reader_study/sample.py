@@ -1,9 +1,10 @@
 """A sample of discs for readers, and the pages on which they read: `modic review COHORT --sample 200 --by level,grade`.
 
-The sample is stratified: every stratum (say, L4/L5 graded MC1) gives as many discs as the others, or all it has, so
-that rare grades are read often enough; `weight`, the size of a stratum over what was drawn of it, takes the numbers of
-`modic validate` back to the cohort. Weights and grades stay in the cohort, in `validation/samples/<sample_id>.parquet`:
-pages and pictures hold nothing of what the model said, and each reader has another order.
+The sample is stratified: every stratum (say, L4/L5 graded MC1) gives as many discs as the others, or all that it has,
+so that rare grades are read often enough. The weight of a disc is the size of its stratum over the number drawn of it;
+with weights the numbers of `modic validate` are about the whole cohort. Weights and grades stay in the cohort, in
+`validation/samples/<sample_id>.parquet`. Pages and images hold nothing of the model's answers, and each reader reads in
+another order.
 """
 
 import random
@@ -37,14 +38,16 @@ STRATA: dict[str, Callable[[Disc], str]] = {
     "numbering": lambda disc: disc["level_numbering"],
 }
 """What a sample may be stratified by."""
-SHOWN = ("t1.webp", "t2.webp", "regions.webp")  # not the maps: they are of the model
+SHOWN = ("t1.webp", "t2.webp", "regions.webp")
+"""Images that readers see: not the maps, which show what the model saw."""
+
 SAMPLE: Columns = {
     "study_key": ("string", "pseudonym of the study"),
     "patient_key": ("string", "pseudonym of the patient"),
     "level": ("string", "level of the disc"),
-    "stratum": ("string", "what it was drawn from, by the model's grades of then"),
-    "n_stratum": ("int64", "discs with pictures in the stratum"),
-    "n_drawn": ("int64", "discs drawn from it"),
+    "stratum": ("string", "stratum that it was drawn from, by the model's grade when it was drawn"),
+    "n_stratum": ("int64", "discs with images in the stratum"),
+    "n_drawn": ("int64", "discs drawn from the stratum"),
     "weight": ("float64", "n_stratum / n_drawn: how many discs of the cohort this one stands for"),
     "run_id": ("string", "the run that graded it"),
     "classifier_id": ("string", "the classifier that graded it"),
@@ -53,7 +56,7 @@ SAMPLE: Columns = {
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """A sample that was written. `strata`: name → (discs in it, discs drawn)."""
+    """A sample that was written. `strata`: name → (discs in the stratum, discs drawn)."""
 
     sample_id: str
     pages: list[Path]
@@ -62,29 +65,32 @@ class Drawn:
 
 
 def review(cohort_root: Path, out: Path, *, sample: int, by: list[str], readers: int, seed: int = 0) -> Drawn:
-    """Draw discs, remember them in the cohort, and write the pages to `out`, which must be new or empty."""
+    """Draw discs, keep the sample in the cohort, and write the pages to `out`, which must be new or empty.
+
+    Raises UsageError that names a wrong argument and the cure.
+    """
     if unknown := [name for name in by if name not in STRATA]:
         raise UsageError(f"--by {unknown[0]}: a sample is drawn by {', '.join(STRATA)}")
     if sample < 1 or readers < 1:
-        raise UsageError("give at least one disc and one reader")
+        raise UsageError("--sample and --readers must be at least 1")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} is not an empty folder; name a new one for the readers' pages")
     discs = graded_discs(cohort_root)
-    shown = [disc for disc in discs if disc["case"] is not None]
-    if not shown:
-        raise UsageError(f"{cohort_root} has no graded disc with pictures; grade with `pictures = true` in [run]")
-    drawn = draw(shown, sample, by, seed)
+    readable = [disc for disc in discs if disc["case"] is not None]
+    if not readable:
+        raise UsageError(f"{cohort_root} has no graded disc with images to read; grade with `pictures = true` in [run]")
+    drawn = draw(readable, sample, by, seed)
     sample_id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
     rows = [{name: disc[name] for name in SAMPLE} for disc in drawn]
     path = sample_path(cohort_root, sample_id)
     pages = write_pages(cohort_root, out, drawn, sample_id, readers, seed)
     write_rows(path, rows, SAMPLE)
     strata = {disc["stratum"]: (disc["n_stratum"], disc["n_drawn"]) for disc in drawn}
-    return Drawn(sample_id, pages, dict(sorted(strata.items())), len(discs) - len(shown))
+    return Drawn(sample_id, pages, dict(sorted(strata.items())), len(discs) - len(readable))
 
 
 def graded_discs(cohort_root: Path) -> list[Disc]:
-    """Graded levels with their study's columns; `case`: of their pictures, None where there are none."""
+    """Graded levels with the columns of their study, and its case.json as `case` (None without images of the disc)."""
     folder = published(cohort_root)
     studies = {row["study_key"]: row for row in _rows(folder / "studies.parquet")}
     levels = [row for row in _rows(folder / "levels.parquet") if row["status"] == "graded"]
@@ -106,16 +112,16 @@ def _has_box(disc: Disc) -> bool:
 
 
 def draw(discs: list[Disc], sample: int, by: list[str], seed: int) -> list[Disc]:
-    """At most `sample` discs with `stratum`, `n_stratum`, `n_drawn`, `weight`; the same seed draws the same.
+    """At most `sample` discs with `stratum`, `n_stratum`, `n_drawn`, `weight`; the same seed draws the same discs.
 
-    Raises UsageError where there are more strata than discs to draw: some would then stand for nothing.
+    Raises UsageError if there are more strata than discs to draw: no disc would stand for some strata.
     """
     strata: dict[str, list[Disc]] = {}
     for disc in sorted(discs, key=lambda disc: (disc["study_key"], LEVELS.index(disc["level"]))):
         strata.setdefault(" ".join(STRATA[name](disc) for name in by) or "all", []).append(disc)
     if len(strata) > sample:
         raise UsageError(f"--sample {sample}: there are {len(strata)} strata; draw as many discs or more")
-    counts = allocate({name: len(some) for name, some in strata.items()}, sample)
+    counts = allocate({name: len(members) for name, members in strata.items()}, sample)
     drawn = []
     for name, n in sorted(counts.items()):
         about = {"stratum": name, "n_stratum": len(strata[name]), "n_drawn": n, "weight": len(strata[name]) / n}
@@ -124,7 +130,7 @@ def draw(discs: list[Disc], sample: int, by: list[str], seed: int) -> list[Disc]
 
 
 def allocate(sizes: dict[str, int], sample: int) -> dict[str, int]:
-    """Discs to draw of each stratum: equally many, or all where a stratum has fewer; what is left goes round."""
+    """Number of discs to draw from each stratum: equally many, or all if a stratum has fewer."""
     counts = dict.fromkeys(sorted(sizes), 0)
     left = min(sample, sum(sizes.values()))
     while left:
@@ -136,7 +142,7 @@ def allocate(sizes: dict[str, int], sample: int) -> dict[str, int]:
 
 
 def write_pages(cohort_root: Path, out: Path, drawn: list[Disc], sample_id: str, readers: int, seed: int) -> list[Path]:
-    """The pictures, and a page for each reader; returns the pages."""
+    """Copy the images and write a page for each reader; returns the pages."""
     for study_key, run_id in sorted({(disc["study_key"], disc["run_id"]) for disc in drawn}):
         folder = out / "pictures" / study_key
         folder.mkdir(parents=True)
@@ -154,7 +160,7 @@ def write_pages(cohort_root: Path, out: Path, drawn: list[Disc], sample_id: str,
 
 
 def _item(disc: Disc) -> dict[str, Any]:
-    """What a reader sees of one disc: nothing that the model said."""
+    """One disc as a reader's page holds it: nothing of the model's answer."""
     case, key = disc["case"], disc["study_key"]
     box = {"box": case["levels"][disc["level"]]["box"]}
     levels = [box if level == disc["level"] else None for level in LEVELS]

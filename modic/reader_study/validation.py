@@ -1,18 +1,18 @@
 """The model against readers: `modic validate COHORT --labels FILE.csv`, the external validation of any site.
 
-Every reading counts: where several readers read a disc, they share its weight, so that their disagreement is not hidden
-in a consensus; each reader alone, and the discs on which all agree, are shown beside. Weights are those of the sample
-(`modic review`), so that rare grades may be read more often and the numbers are still about the whole cohort.
+Every reading counts: if several readers read a disc, they share its weight, so that no consensus hides their
+disagreement. Each reader alone, and the discs on which all agree, are shown as well. Weights are those of the sample
+(`modic review`): rare grades may be read more often, and the numbers are still about the whole cohort.
 
 Written to COHORT/validation (or --out):
 
-| file              | one row is                                                                                    |
-|-------------------|-----------------------------------------------------------------------------------------------|
-| readings.parquet  | one reader's word on one disc, with what the model said (`predicted` null: it abstained)      |
-| confusion.parquet | one cell of the confusion matrix: truth, predicted, n readings, weight                        |
-| metrics.parquet   | one number with its interval                                                                  |
-| calibration.parquet | one bin of the reliability diagram                                                          |
-| validation.md     | all of it to read                                                                             |
+| file                | one row is                                                                         |
+|---------------------|------------------------------------------------------------------------------------|
+| readings.parquet    | one reading of one disc, with the model's answer (`predicted` null: it abstained)  |
+| confusion.parquet   | one cell of the confusion matrix: truth, predicted, n readings, weight             |
+| metrics.parquet     | one number with its interval                                                       |
+| calibration.parquet | one bin of the reliability diagram                                                 |
+| validation.md       | the same numbers as text                                                           |
 """
 
 from collections import Counter
@@ -23,7 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from modic.reader_study.readings import Reading, Readings, read_readings
+from modic.grades import CLASSES, GRADES, P
+from modic.reader_study.readings import Disc, Reading, Readings, Verdict, read_readings
 from modic.statistics.metric_tables import METRICS, Table, cell, count, with_intervals
 from modic.statistics.metrics import (
     DRAWS,
@@ -32,7 +33,6 @@ from modic.statistics.metrics import (
     counted,
     grade_metrics,
     kappas,
-    mc,
     probability_metrics,
     reliability,
 )
@@ -45,36 +45,36 @@ READINGS: Columns = {
     "study_key": ("string", "pseudonym of the study"),
     "patient_key": ("string", "pseudonym of the patient"),
     "level": ("string", "level of the disc"),
-    "reader": ("string", "who read it"),
-    "truth": ("int64", "the reader's Modic type, 0-2; null where the reader gave none"),
-    "verdict": ("string", "what the reader said besides or instead"),
-    "predicted": ("int64", "the model's grade (levels.mc); null where it abstained"),
-    **{f"p_mc{k}": ("float64", f"the model's calibrated probability of type {k}") for k in range(3)},
-    "weight": ("float64", "graded discs of the cohort that the disc stands for; 1 where it was not sampled"),
-    "blind": ("bool", "whether the reader did not see the model's grade"),
-    "sample_id": ("string", "sample of modic review; blank where there was none"),
+    "reader": ("string", "name of the reader"),
+    "truth": ("int64", "the reader's Modic type, 0-2; null if the reader gave none"),
+    "verdict": ("string", "the reader's verdict beside or instead of a grade"),
+    "predicted": ("int64", "the model's grade (levels.mc); null if it abstained"),
+    **{column: ("float64", f"the model's calibrated probability of type {k}") for k, column in enumerate(P)},
+    "weight": ("float64", "number of graded discs of the cohort that the disc stands for; 1 if it was not sampled"),
+    "blind": ("bool", "true if the reader did not see the model's grade"),
+    "sample_id": ("string", "sample of modic review; blank if the disc was not sampled"),
 }
 CONFUSION: Columns = {
     "truth": ("int64", "the reader's Modic type"),
-    "predicted": ("int64", "the model's grade; null where it abstained"),
-    "n": ("int64", "readings"),
-    "weight": ("float64", "graded discs of the cohort they stand for; readers of one disc share its weight"),
+    "predicted": ("int64", "the model's grade; null if it abstained"),
+    "n": ("int64", "number of readings"),
+    "weight": ("float64", "number of graded discs of the cohort that they stand for; readers share a disc's weight"),
 }
 CALIBRATION: Columns = {
-    "which": ("string", "most probable: the probability of the grade; MC0-MC2: of that type"),
-    "mean_p": ("float64", "mean probability that the model gave"),
-    "share": ("float64", "share of readings that said so"),
-    "weight": ("float64", "graded discs of the cohort in this bin"),
+    "which": ("string", "most probable: of the model's most probable grade; MC0-MC2: of that type"),
+    "mean_p": ("float64", "mean probability that the model gave, 0-1"),
+    "share": ("float64", "share of readings that gave this type, 0-1"),
+    "weight": ("float64", "number of graded discs of the cohort in this bin"),
 }
 
 
 def validate(cohort_root: Path, files: list[Path], out: Path) -> list[Table]:
-    """Measure, write everything to `out`, and return the tables to print. Raises UsageError as `read_readings`."""
+    """Measure, write everything to `out`, and return the tables to print. Raises UsageError as `read_readings` does."""
     readings = read_readings(cohort_root, files)
-    judged = Judged([one for one in readings.rows if one.truth is not None])
+    judged = Judged([reading for reading in readings.rows if reading.truth is not None])
     metrics = [*against_model(judged), *between_readers(judged), *about_images(readings)]
     tables = tables_of(metrics, judged)
-    write_rows(out / "readings.parquet", [_row(one) for one in readings.rows], READINGS)
+    write_rows(out / "readings.parquet", [_row(reading) for reading in readings.rows], READINGS)
     write_rows(out / "confusion.parquet", confusion(judged), CONFUSION)
     write_rows(out / "metrics.parquet", metrics, METRICS)
     write_rows(out / "calibration.parquet", calibration(judged), CALIBRATION)
@@ -84,30 +84,30 @@ def validate(cohort_root: Path, files: list[Path], out: Path) -> list[Table]:
 
 
 class Judged:
-    """Readings that gave a grade, as arrays (n,)."""
+    """Readings that gave a grade, as arrays (n,); `p` is (n, classes), `predicted` is -1 if the model abstained."""
 
     def __init__(self, rows: list[Reading]) -> None:
         self.rows = rows
-        readers = Counter((one.study_key, one.level) for one in rows)
-        self.truth = np.array([one.truth for one in rows], int)
-        self.p = np.array([[one.model[f"p_mc{k}"] for k in range(3)] for one in rows], float).reshape(-1, 3)
-        self.predicted = np.array([-1 if one.model["mc"] is None else one.model["mc"] for one in rows], int)
-        self.covered = np.array([one.truth in (one.model["prediction_set"] or ()) for one in rows], bool)
-        self.weight = np.array([one.weight / readers[one.study_key, one.level] for one in rows])
-        self.patient = [one.model["patient_key"] for one in rows]
-        self.reader = np.array([one.reader for one in rows])
+        readers = Counter((reading.study_key, reading.level) for reading in rows)
+        self.truth = np.array([reading.truth for reading in rows], int)
+        self.p = np.array([[reading.model[column] for column in P] for reading in rows], float).reshape(-1, CLASSES)
+        self.predicted = np.array([-1 if reading.model["mc"] is None else reading.model["mc"] for reading in rows], int)
+        self.covered = np.array([reading.truth in (reading.model["prediction_set"] or ()) for reading in rows], bool)
+        self.weight = np.array([reading.weight / readers[reading.study_key, reading.level] for reading in rows])
+        self.patient = [reading.model["patient_key"] for reading in rows]
+        self.reader = np.array([reading.reader for reading in rows])
 
     def readers(self) -> list[str]:
-        """In order of name."""
+        """Names of the readers, sorted."""
         return sorted(set(self.reader.tolist()))
 
     def some(self, keep: np.ndarray) -> "Judged":
-        """The readings of a mask; readers who remain share weights anew."""
-        return Judged([one for one, kept in zip(self.rows, keep, strict=True) if kept])
+        """The readings of a mask (bool, n); the readers who remain share the weight of a disc anew."""
+        return Judged([reading for reading, kept in zip(self.rows, keep, strict=True) if kept])
 
 
 def against_model(judged: Judged) -> list[dict[str, Any]]:
-    """Rows of METRICS: all readers, each alone, and where they agree."""
+    """Rows of METRICS: all readers, each reader alone, and the discs on which they agree."""
     groups = {ALL: judged}
     if len(judged.readers()) > 1:
         groups |= {f"reader {name}": judged.some(judged.reader == name) for name in judged.readers()}
@@ -137,9 +137,9 @@ def _group(name: str, judged: Judged) -> list[dict[str, Any]]:
 
 
 def _sets(judged: Judged, rows: np.ndarray) -> Numbers:
-    """Share of discs on which the model abstained, and whose prediction set holds the reader's grade."""
+    """Share of discs on which the model abstained, and of discs whose prediction set holds the reader's grade."""
     numbers: Numbers = {}
-    for name, of in (("all", rows), *((mc(k), rows[judged.truth[rows] == k]) for k in range(3))):
+    for name, of in (("all", rows), *((GRADES[k], rows[judged.truth[rows] == k]) for k in range(CLASSES))):
         for what, values in (("abstained", judged.predicted < 0), ("coverage", judged.covered)):
             numbers[what, name] = float(np.average(values[of], weights=judged.weight[of])) if len(of) else float("nan")
     return numbers
@@ -151,33 +151,31 @@ def _measured(statistic: Callable[[np.ndarray], Numbers], judged: Judged, **shar
 
 def _agreed(judged: Judged) -> np.ndarray:
     """Readings of discs that several readers read and all graded alike (bool mask)."""
-    said: dict[tuple[str, str], list[int | None]] = {}
-    for one in judged.rows:
-        said.setdefault((one.study_key, one.level), []).append(one.truth)
-    alike = {disc for disc, grades in said.items() if len(grades) > 1 and len(set(grades)) == 1}
-    return np.array([(one.study_key, one.level) in alike for one in judged.rows], bool)
+    grades_of: dict[Disc, list[int | None]] = {}
+    for reading in judged.rows:
+        grades_of.setdefault((reading.study_key, reading.level), []).append(reading.truth)
+    alike = {disc for disc, grades in grades_of.items() if len(grades) > 1 and len(set(grades)) == 1}
+    return np.array([(reading.study_key, reading.level) in alike for reading in judged.rows], bool)
 
 
 def between_readers(judged: Judged) -> list[dict[str, Any]]:
     """Rows of METRICS: κ of every two readers over the discs that both graded."""
-    of: dict[str, dict[tuple[str, str], Reading]] = {name: {} for name in judged.readers()}
-    for one in judged.rows:
-        of[one.reader][one.study_key, one.level] = one
+    of: dict[str, dict[Disc, Reading]] = {name: {} for name in judged.readers()}
+    for reading in judged.rows:
+        of[reading.reader][reading.study_key, reading.level] = reading
     pairs = combinations(judged.readers(), 2)
     return [row for first, second in pairs for row in _two(first, second, of[first], of[second])]
 
 
-def _two(
-    first: str, second: str, a: dict[tuple[str, str], Reading], b: dict[tuple[str, str], Reading]
-) -> list[dict[str, Any]]:
+def _two(first: str, second: str, a: dict[Disc, Reading], b: dict[Disc, Reading]) -> list[dict[str, Any]]:
     both = sorted(a.keys() & b.keys())
     if not both:
         return []
-    first_said, second_said = (np.array([of[disc].truth for disc in both], int) for of in (a, b))
+    of_first, of_second = (np.array([of[disc].truth for disc in both], int) for of in (a, b))
     weight, every = np.array([a[disc].weight for disc in both]), np.ones(len(both), bool)
     patients = [a[disc].model["patient_key"] for disc in both]
     shared = {"group": f"readers {first} and {second}", "condition": "between readers"}
-    return with_intervals(_kappas(first_said, second_said, weight), patients, lambda key: every, **shared)
+    return with_intervals(_kappas(of_first, of_second, weight), patients, lambda key: every, **shared)
 
 
 def _kappas(a: np.ndarray, b: np.ndarray, weight: np.ndarray) -> Callable[[np.ndarray], Numbers]:
@@ -189,26 +187,27 @@ def _kappas(a: np.ndarray, b: np.ndarray, weight: np.ndarray) -> Callable[[np.nd
 
 
 def about_images(readings: Readings) -> list[dict[str, Any]]:
-    """Rows of METRICS: how often readers said that the level is wrong, or the images unusable."""
-    rows = [one for one in readings.rows if one.verdict or one.sample_id]  # other files may have had no such question
+    """Rows of METRICS: how often readers found the level wrong or the images unusable."""
+    rows = [reading for reading in readings.rows if reading.verdict or reading.sample_id]  # others had no such question
     if not rows:
         return []
-    weight = np.array([one.weight for one in rows])
-    said = {what: np.array([one.verdict == what for one in rows]) for what in ("wrong level", "unusable")}
+    weight = np.array([reading.weight for reading in rows])
+    given = {what: np.array([reading.verdict == what for reading in rows]) for what in Verdict}
 
-    def statistic(some: np.ndarray) -> Numbers:
-        return {(what, "all"): float(np.average(hit[some], weights=weight[some])) for what, hit in said.items()}
+    def statistic(drawn: np.ndarray) -> Numbers:
+        shares = {what: np.average(hit[drawn], weights=weight[drawn]) for what, hit in given.items()}
+        return {(what.value, "all"): float(share) for what, share in shares.items()}
 
-    patients = [one.model["patient_key"] for one in rows]
+    patients = [reading.model["patient_key"] for reading in rows]
     every = np.ones(len(rows), bool)
     return with_intervals(statistic, patients, lambda key: every, group=ALL, condition="verdicts")
 
 
 def confusion(judged: Judged) -> list[dict[str, Any]]:
-    """Rows of CONFUSION, all twelve cells."""
+    """Rows of CONFUSION: every true grade by every answer of the model."""
     cells = []
-    for truth in range(3):
-        for predicted in (0, 1, 2, -1):
+    for truth in range(CLASSES):
+        for predicted in (*range(CLASSES), -1):
             of = (judged.truth == truth) & (judged.predicted == predicted)
             shown = None if predicted < 0 else predicted
             n, weight = int(of.sum()), float(judged.weight[of].sum())
@@ -219,47 +218,49 @@ def confusion(judged: Judged) -> list[dict[str, Any]]:
 def calibration(judged: Judged) -> list[dict[str, Any]]:
     """Rows of CALIBRATION."""
     curves = [("most probable", judged.p.max(1), judged.p.argmax(1) == judged.truth)]
-    curves += [(mc(k), judged.p[:, k], judged.truth == k) for k in range(3)]
+    curves += [(GRADES[k], judged.p[:, k], judged.truth == k) for k in range(CLASSES)]
     return [
         {"which": name, "mean_p": mean, "share": share, "weight": weight}
-        for name, said, happened in curves
-        for mean, share, weight in reliability(said, happened, judged.weight)
+        for name, predicted, happened in curves
+        for mean, share, weight in reliability(predicted, happened, judged.weight)
     ]
 
 
 def facts(readings: Readings, judged: Judged) -> list[str]:
-    """What must be known to read the numbers."""
-    discs = {(one.study_key, one.level): one for one in judged.rows}
+    """What one must know to interpret the numbers, as lines of text."""
+    discs = {(reading.study_key, reading.level): reading for reading in judged.rows}
     patients = len(set(judged.patient))
     types = Counter(judged.truth.tolist())
-    weighted = sum(bool(one.sample_id) for one in judged.rows)
-    seen = sum(not one.blind for one in judged.rows)
+    by_type = ", ".join(f"{grade} {types[k]}" for k, grade in enumerate(GRADES))
+    weighted = sum(bool(reading.sample_id) for reading in judged.rows)
+    in_sight = sum(not reading.blind for reading in judged.rows)
     no_grade = len(readings.rows) - len(judged.rows)
     return [
         f"{len(judged.rows)} readings of {len(discs)} discs of {patients} patients, readers: "
-        f"{', '.join(judged.readers())}; readings by type: {', '.join(f'MC{k} {types[k]}' for k in range(3))}",
+        f"{', '.join(judged.readers())}; readings by type: {by_type}",
         f"left out: {no_grade} readings without a grade of 0-2, {readings.not_graded} of discs that the model did not "
         f"find or could not grade, {readings.other_levels} of other levels",
         f"weighted by a sample of modic review: {weighted} of {len(judged.rows)} readings"
         + (
-            "" if weighted else "; the discs stand for themselves, not for the cohort, unless they were drawn at random"
+            "" if weighted else "; unless the discs were drawn at random, the numbers are about them and not the cohort"
         ),
-        *([f"{seen} readings were given with the model's grade in sight: agreement is overestimated"] if seen else []),
+        *([f"{in_sight} readings made with the model's grade in sight overestimate agreement"] if in_sight else []),
         *([f"only {patients} patients: the intervals are too narrow"] if patients < FEW_PATIENTS else []),
-        f"intervals: 95 %, from {DRAWS} draws of patients with all their discs; 0.00–0.00 and 1.00–1.00 say that these "
-        "discs had no exception, not that there is none",
-        "F1 of a type is 2 TP / (2 TP + FP + FN); macro: the mean over types that readers saw, weighted: by frequency",
-        "the model's probabilities assume the three types equally frequent: calibration in a cohort is off by that",
+        f"intervals: 95 %, from {DRAWS} draws of patients with all their discs; 0.00–0.00 and 1.00–1.00 mean that "
+        "these discs had no exception, not that there is none",
+        "F1 of a type is 2 TP / (2 TP + FP + FN); macro: mean over the types that readers gave; weighted: by frequency",
+        "the model's probabilities assume that the types are equally frequent; calibration in a cohort is off by that",
     ]
 
 
 def tables_of(metrics: list[dict[str, Any]], judged: Judged) -> list[Table]:
-    """What is printed and in validation.md."""
-    names = ("abstained", *(mc(k) for k in range(3)))
+    """The tables that are printed and that validation.md holds."""
+    names = (*GRADES, "abstained")
+    cells = confusion(judged)
     body = [
-        (mc(k), *(str(row["n"]) for row in confusion(judged)[4 * k : 4 * k + 4])) for k in range(3)
+        (grade, *(str(cell["n"]) for cell in cells if cell["truth"] == k)) for k, grade in enumerate(GRADES)
     ]  # fmt: skip
-    found = [Table("Confusion (readings, not weighted)", ("reader", *names[1:], names[0]), body)]
+    found = [Table("Confusion (readings, not weighted)", ("reader", *names), body)]
     for group, condition in dict.fromkeys((row["group"], row["condition"]) for row in metrics):
         rows = [row for row in metrics if (row["group"], row["condition"]) == (group, condition)]
         found += _by_class(f"{group}: {condition}", rows) + _overall(f"{group}: {condition}", rows)
@@ -270,24 +271,23 @@ def _by_class(title: str, rows: list[dict[str, Any]]) -> list[Table]:
     what = ("sensitivity", "specificity", "F1", "abstained", "coverage")
     shown = [metric for metric in what if any(row["metric"] == metric for row in rows)]
     body = [
-        (mc(k), count(rows, "sensitivity", mc(k)), *(cell(rows, metric, mc(k)) for metric in shown))
-        for k in range(3)
-        if count(rows, "sensitivity", mc(k)) != "0"
+        (grade, count(rows, "sensitivity", grade), *(cell(rows, metric, grade) for metric in shown))
+        for grade in GRADES
+        if count(rows, "sensitivity", grade) != "0"
     ]
     return [Table(title, ("type", "readings", *shown), body)] if body else []
 
 
 def _overall(title: str, rows: list[dict[str, Any]]) -> list[Table]:
-    types = {mc(k) for k in range(3)}
     body = [
-        (f"{r['metric']}, {r['which']}", cell(rows, r["metric"], r["which"])) for r in rows if r["which"] not in types
+        (f"{r['metric']}, {r['which']}", cell(rows, r["metric"], r["which"])) for r in rows if r["which"] not in GRADES
     ]
     return [Table(f"{title}, overall", ("number", "value (95 % interval)"), body)] if body else []
 
 
-def _row(one: Reading) -> dict[str, Any]:
-    model = {"predicted": one.model["mc"], **{f"p_mc{k}": one.model[f"p_mc{k}"] for k in range(3)}}
-    said = {
-        name: getattr(one, name) for name in ("study_key", "level", "reader", "truth", "verdict", "weight", "blind")
+def _row(reading: Reading) -> dict[str, Any]:
+    model = {"predicted": reading.model["mc"], **{column: reading.model[column] for column in P}}
+    own = {
+        name: getattr(reading, name) for name in ("study_key", "level", "reader", "truth", "verdict", "weight", "blind")
     }
-    return {**said, **model, "patient_key": one.model["patient_key"], "sample_id": one.sample_id}
+    return {**own, **model, "patient_key": reading.model["patient_key"], "sample_id": reading.sample_id}

@@ -1,19 +1,22 @@
-"""The STROBE flow diagram: boxes from files to grades, laid out for an SVG, from the rows of the view `strobe_flow`.
+"""The STROBE flow diagram: boxes from files to grades, laid out for an SVG.
 
-What is left out stands to the right of where it leaves; what remains goes down. Every number is a sum of those rows,
-so the diagram adds up exactly where the tables do.
+Files, studies or levels that leave stand to the right; those that remain go down. Every number is a sum of rows of the
+view `strobe_flow`, so the diagram adds up if the tables do.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
+from modic.grades import CLASSES, GRADES
+
 MAIN_X, MAIN_W, SIDE_X, SIDE_W = 0.5, 360, 430, 380
 LINE, PAD, GAP = 18, 12, 26
+"""Places, widths and heights in SVG units."""
 
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """One box: a head with its number, and lines of (what, how many) below it that sum to it or to a part."""
+    """One box: a head with its number, and lines (what, number) below it that sum to it or to a part of it."""
 
     head: str
     n: int
@@ -27,7 +30,7 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What remains, and the boxes that leave after it."""
+    """A box of what remains, and the boxes of what leaves below it."""
 
     main: Box
     out: tuple[Box, ...] = ()
@@ -35,7 +38,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A box with its corner and width, SVG units."""
+    """A box with its upper left corner and its width in SVG units."""
 
     box: Box
     x: float
@@ -46,7 +49,7 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """Everything the template draws. `arrows`: (x0, y0, x1, y1)."""
+    """Everything that the template draws, in SVG units; an arrow is (x0, y0, x1, y1)."""
 
     boxes: list[Placed]
     arrows: list[tuple[float, float, float, float]]
@@ -55,7 +58,7 @@ class Chart:
 
 
 def steps(flow: list[dict[str, Any]], patients: int) -> list[Step]:
-    """The rows of `strobe_flow` as steps; `patients`: how many the studies are of."""
+    """The rows of `strobe_flow` as steps; `patients` is the number of patients of all studies."""
 
     def count(unit: str, *outcomes: str) -> int:
         return sum(row["n"] for row in flow if row["unit"] == unit and row["outcome"] in outcomes)
@@ -67,12 +70,12 @@ def steps(flow: list[dict[str, Any]], patients: int) -> list[Step]:
         )
         return Box(head, count(unit, *outcomes), tuple(lines))
 
-    grades = ("mc0", "mc1", "mc2")
+    grades = [f"mc{k}" for k in range(CLASSES)]
     files = (
         ("header read in this run", count("files", "read")),
         ("unchanged since an earlier run", count("files", "unchanged")),
     )
-    left = [
+    remaining = [
         Step(Box("Files in the archive", count("files", "all")), (out("Files rejected", "files", "rejected"),)),
         Step(Box("MR image files", count("files", "read", "unchanged"), files)),
         Step(
@@ -86,27 +89,27 @@ def steps(flow: list[dict[str, Any]], patients: int) -> list[Step]:
         ),
         Step(
             Box("Levels graded", count("levels", *grades, "abstained")),
-            (Box("Abstained: no single grade", count("levels", "abstained")),),
+            (Box("Abstained (no single grade)", count("levels", "abstained")),),
         ),
     ]
-    decided = tuple((name.upper(), count("levels", name)) for name in grades)
-    return [*left, Step(Box("Levels with a grade", count("levels", *grades), decided))]
+    decided = tuple((name, count("levels", grade)) for name, grade in zip(GRADES, grades, strict=True))
+    return [*remaining, Step(Box("Levels with a grade", count("levels", *grades), decided))]
 
 
-def lay_out(found: list[Step]) -> Chart:
-    """Place every box and arrow, top down."""
+def lay_out(flow: list[Step]) -> Chart:
+    """Place every box and arrow, from the top down."""
     boxes: list[Placed] = []
     arrows: list[tuple[float, float, float, float]] = []
     x, y = MAIN_X + MAIN_W / 2, 0.5
-    for index, step in enumerate(found):
+    for index, step in enumerate(flow):
         boxes.append(Placed(step.main, MAIN_X, y, MAIN_W, "main"))
         bottom = y + step.main.height
         y = bottom + GAP
-        for box in (one for one in step.out if one.n):
+        for box in (leaving for leaving in step.out if leaving.n):
             boxes.append(Placed(box, SIDE_X, y - GAP / 2, SIDE_W, "out"))
             middle = y - GAP / 2 + box.height / 2
             arrows.append((x, middle, SIDE_X, middle))
             y += box.height + GAP / 2
-        if index < len(found) - 1:
+        if index < len(flow) - 1:
             arrows.append((x, bottom, x, y))
     return Chart(boxes, arrows, SIDE_X + SIDE_W + 1, y - GAP + 1)

@@ -1,6 +1,6 @@
-"""What the report's front page answers: prevalence, raw and corrected, by level, age and sex, beside the literature.
+"""What the report answers first: prevalence as graded and corrected, by level, age and sex, beside the literature.
 
-Shares of few people are not shown: with age, sex and a scanner's place they could point at one.
+Shares of few patients are not shown: age, sex and the place of a scanner could point at a person.
 """
 
 from dataclasses import dataclass
@@ -10,41 +10,45 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from modic.analysis.cohort_data import Opened
+from modic.analysis.cohort_data import CohortData
 from modic.analysis.corrected import OWN_READ
 from modic.errors import UsageError
-from modic.grades import P
+from modic.grades import PARTS, P
+from modic.statistics.prevalence import Method
 
 FEWEST = 5
-"""Patients in a cell of age and sex that is shown."""
+"""Fewest patients of one age and sex whose share is shown."""
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 640, 260, 60, 34, 12
 SEXES = {"F": "women", "M": "men"}
+ANY_CHANGE = list(PARTS)[-1]
 
+REVIEW = "Jensen et al., Eur Spine J 2008; 17:1407-1422"
+CHINA = "Sheng-yun et al., PLoS One 2014; 9:e114993"
 PUBLISHED = (
     {
         "population": "Patients with non-specific low back pain or sciatica: median of a systematic review",
         "definition": "any type, by each study's own definition",
         "share": 0.43,
-        "source": "Jensen et al., Eur Spine J 2008; 17:1407-1422",
+        "source": REVIEW,
     },
     {
         "population": "Non-clinical samples: median of the same review",
         "definition": "the same",
         "share": 0.06,
-        "source": "Jensen et al., Eur Spine J 2008; 17:1407-1422",
+        "source": REVIEW,
     },
     {
         "population": "1,720 patients with low back pain, China",
         "definition": "types 1 to 3, lumbar spine",
         "share": 0.210,
-        "source": "Sheng-yun et al., PLoS One 2014; 9:e114993",
+        "source": CHINA,
     },
     {
         "population": "304 people without symptoms, China",
         "definition": "types 1 to 3, lumbar spine",
         "share": 0.105,
-        "source": "Sheng-yun et al., PLoS One 2014; 9:e114993",
+        "source": CHINA,
     },
     {
         "population": "2,449 volunteers of the population, southern China",
@@ -61,77 +65,88 @@ PUBLISHED = (
 )
 """Share of people with Modic change at one level or more, as the abstracts of these papers give it."""
 
+Row = dict[str, Any]
+NOTHING: Row = {
+    "overall": [], "curves": None, "corrected": {}, "calibration": [], "why": "", "own_read": 0, "fewest": FEWEST,
+    "published": (),
+}  # fmt: skip
+"""The answers of a cohort without a graded level."""
+
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """One sex: (x, y, y of the interval's ends, text) of each decade of age, SVG units; decades of few are gaps."""
+    """Shares of one sex by decade of age. A point is (x, y, y of both ends of the interval, text), in SVG units."""
 
     sex: str
     points: list[tuple[float, float, float, float, str]]
-    lines: list[str]  # `points` of polylines, broken at gaps
+    lines: list[str]  # `points` of polylines; a decade with too few patients interrupts the line
 
 
-def answers(cohort_root: Path) -> dict[str, Any]:
-    """Everything of the front page that is more than a count; {} of each where nothing was graded."""
-    opened = Opened.of(cohort_root)
-    if opened.graded().empty:
-        return {
-            "overall": [],
-            "curves": None,
-            "corrected": {},
-            "calibration": [],
-            "why": "",
-            "own_read": 0,
-            "published": (),
-        }
-    corrected, why = _corrected(opened)
-    levels, patients = (opened.prevalence(unit=unit).to_dict("records") for unit in ("levels", "patients"))
+def answers(cohort_root: Path) -> Row:
+    """The part of the report that statistics fill in; `NOTHING` if no level was graded."""
+    cohort = CohortData.of(cohort_root)
+    if cohort.graded().empty:
+        return NOTHING
+    corrected, why = _corrected(cohort)
+    levels, patients = (cohort.prevalence(unit=unit).to_dict("records") for unit in ("levels", "patients"))
     overall = [
-        {"grade": of["grade"], "levels": of, "patients": have, "corrected": corrected.get(("all", of["grade"]))}
-        for of, have in zip(levels, patients, strict=True)
-    ]
+        {"grade": level["grade"], "levels": level, "patients": patient,
+         "corrected": corrected.get(("all", level["grade"]))}
+        for level, patient in zip(levels, patients, strict=True)
+    ]  # fmt: skip
     return {
         "overall": overall,
         "corrected": corrected,
         "why": why,
         "own_read": OWN_READ,
-        "curves": curves(opened.prevalence(["age_band", "sex"], unit="patients")),
-        "calibration": calibration(opened) if corrected else [],
+        "fewest": FEWEST,
+        "curves": curves(cohort.prevalence(["age_band", "sex"], unit="patients")),
+        "calibration": calibration(cohort) if corrected else [],
         "published": PUBLISHED,
     }
 
 
-def _corrected(opened: Opened) -> tuple[dict[tuple[str, str], dict[str, Any]], str]:
-    """(level or `all`, grade) → share, low, high, method; and, where there is none, why."""
-    if not (opened.root / "validation").is_dir():
-        return {}, "No validation by readers lies in this cohort (modic validate writes it): nothing can be corrected."
+def _corrected(cohort: CohortData) -> tuple[dict[tuple[str, str], Row], str]:
+    """(level or `all`, grade) → share, low, high and what they rest on; and why shares are missing."""
+    if not (cohort.root / "validation").is_dir():
+        return {}, "No reader has validated this cohort yet (modic validate), so nothing can be corrected."
     try:
-        rows = opened.corrected_prevalence(method="by-group").assign(level="all").to_dict("records")
+        rows = cohort.corrected_prevalence(method="by-group").assign(level="all").to_dict("records")
     except UsageError as error:
         return {}, f"The validation in this cohort cannot correct these numbers: {error}."
     why = ""
     try:
-        rows += opened.corrected_prevalence("level", method="by-group").to_dict("records")
+        rows += cohort.corrected_prevalence("level", method="by-group").to_dict("records")
     except UsageError as error:
         why = f"Single levels cannot be corrected: {error}."
-    return {(str(row["level"]), str(row["grade"])): row for row in rows}, why
+    own = Method.PREDICTION_POWERED
+    return {(str(row["level"]), str(row["grade"])): row | {"by_own": row["method"] == own} for row in rows}, why
 
 
-def curves(by_age_and_sex: pd.DataFrame) -> dict[str, Any] | None:
-    """Share of patients with MC1 or MC2 by decade of age, women and men; None where no cell has FEWEST patients."""
-    any_mc = by_age_and_sex[(by_age_and_sex["grade"] == "MC1 or MC2") & by_age_and_sex["sex"].isin(list(SEXES))]
+def curves(by_age_and_sex: pd.DataFrame) -> Row | None:
+    """Share of patients with MC1 or MC2 by decade of age, women and men; None if no group has FEWEST patients.
+
+    `by_age_and_sex`: prevalence by age_band and sex, of patients.
+    """
+    any_mc = by_age_and_sex[(by_age_and_sex["grade"] == ANY_CHANGE) & by_age_and_sex["sex"].isin(list(SEXES))]
     any_mc = any_mc[any_mc["age_band"].notna()]
     shown = any_mc[any_mc["n"] >= FEWEST]
     if shown.empty:
         return None
-    bands = sorted(shown["age_band"].unique(), key=lambda band: int(band[:2].strip("-+")))
+    bands = sorted(shown["age_band"].unique())  # 0-9, 10-19, …, 90+
     top = min(1.0, np.ceil(float(shown["high"].max()) * 10) / 10)
     x = {band: LEFT + (i + 0.5) * (WIDTH - LEFT) / len(bands) for i, band in enumerate(bands)}
-    found = [_curve(sex, shown[shown["sex"] == sex], bands, x, top) for sex in SEXES]
     marks = [(share, _y(share, top)) for share in np.linspace(0, top, 6)]
-    left_out = int(any_mc.loc[any_mc["n"] < FEWEST, "n"].sum())
-    return {"curves": found, "x": x, "marks": marks, "left_out": left_out, "width": WIDTH, "height": HEIGHT,
-            "left": LEFT, "fewest": FEWEST}  # fmt: skip
+    return {
+        "curves": [_curve(sex, shown[shown["sex"] == sex], bands, x, top) for sex in SEXES],
+        "x": x,
+        "marks": marks,
+        "left_out": int(any_mc.loc[any_mc["n"] < FEWEST, "n"].sum()),
+        "width": WIDTH,
+        "height": HEIGHT,
+        "left": LEFT,
+        "fewest": FEWEST,
+    }
 
 
 def _y(share: float, top: float) -> float:
@@ -139,41 +154,44 @@ def _y(share: float, top: float) -> float:
 
 
 def _curve(sex: str, rows: pd.DataFrame, bands: list[str], x: dict[str, float], top: float) -> Curve:
-    known = {row["age_band"]: row for row in rows.to_dict("records")}
-    shift = 4 if sex == "M" else -4
+    of_band = {row["age_band"]: row for row in rows.to_dict("records")}
+    shift = 4 if sex == "M" else -4  # so that the bars of women and men do not cover each other
     points: list[tuple[float, float, float, float, str]] = []
-    lines: list[str] = []
-    line: list[str] = []
-    for band in [*bands, None]:
-        row = known.get(band)
+    lines: list[list[str]] = [[]]
+    for band in bands:
+        row = of_band.get(band)
         if row is None:
-            lines, line = [*lines, " ".join(line)] if line else lines, []
+            lines.append([])
             continue
-        at = round(x[str(band)] + shift, 2)
+        at = round(x[band] + shift, 2)
         share, low, high = (_y(float(row[end]), top) for end in ("share", "low", "high"))
         text = f"{SEXES[sex]} of {band} years: {100 * row['share']:.1f} % of {row['n']:,} patients"
         points.append((at, share, low, high, text))
-        line.append(f"{at},{share}")
-    return Curve(SEXES[sex], points, lines)
+        lines[-1].append(f"{at},{share}")
+    return Curve(SEXES[sex], points, [" ".join(line) for line in lines if line])
 
 
-def calibration(opened: Opened) -> list[dict[str, Any]]:
-    """Confidence of levels that readers read against how often readers agree; [] where no reading is of this cohort."""
-    path = opened.root / "validation" / "readings.parquet"
+def calibration(cohort: CohortData) -> list[Row]:
+    """Confidence of levels that readers read, and how often readers agree, by tenths of confidence.
+
+    Empty if no reading is of a graded level of this cohort.
+    """
+    path = cohort.root / "validation" / "readings.parquet"
     if not path.is_file():
         return []
     readings = pd.read_parquet(path, dtype_backend="numpy_nullable", partitioning=None)
     if not {"study_key", "level", "truth"} <= set(readings.columns):
         return []
-    own = opened.levels.astype({"level": "string"})[["study_key", "level", "status", *P]]
+    own = cohort.levels.astype({"level": "string"})[["study_key", "level", "status", *P]]
     read = readings[["study_key", "level", "truth"]].merge(own[own["status"] == "graded"], on=["study_key", "level"])
     read = read[read["truth"].notna()]
     p = read[P].to_numpy(float)
     if not len(p):
         return []
-    confidence, right = p.max(1), p.argmax(1) == read["truth"].to_numpy(int)
-    bins = np.minimum((confidence * 10).astype(int), 9)
+    confidence, agrees = p.max(1), p.argmax(1) == read["truth"].to_numpy(int)
+    tenth = np.minimum((confidence * 10).astype(int), 9)
+    inside = {lowest / 10: tenth == lowest for lowest in np.unique(tenth)}
     return [
-        {"from": b / 10, "n": int((bins == b).sum()), "said": float(confidence[bins == b].mean()),
-         "right": float(right[bins == b].mean())} for b in np.unique(bins)
+        {"from": lowest, "n": int(of.sum()), "confidence": float(confidence[of].mean()),
+         "agreement": float(agrees[of].mean())} for lowest, of in inside.items()
     ]  # fmt: skip

@@ -70,7 +70,7 @@ def links(survey: Survey) -> pa.Table:
                 "StudyInstanceUID": one.study_uid,
                 "SeriesInstanceUID": one.series_uid,
                 "stack": one.stack,
-                "files": list(one.files),
+                "files": [image.path for image in one.images],
             }
             for one in survey.series
         ],

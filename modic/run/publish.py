@@ -81,7 +81,7 @@ def _tables(run: Run, survey: Survey, graded: pa.Table, old: dict[str, pa.Table]
     entries = {entry["study_key"]: entry for entry in graded.to_pylist()}
     studies = rows.table("studies", rows.study_rows(found, entries, keys, run.run_id))
     chosen = [rows.graded_pair(one.pair, entries[one.study_key]) for one in survey.work]
-    used = {rows.series_key(one, keys) for pair in chosen for one in (pair.t1, pair.t2)}
+    used = {rows.series_key(one, keys) for pair in chosen for one in pair.contrasts.values()}
     series = rows.table("series", rows.series_rows(survey.series, used, keys, run.run_id))
     patients = dict(zip(studies["study_key"].to_pylist(), studies["patient_key"].to_pylist(), strict=True))
     return {

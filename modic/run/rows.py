@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from modic.archive.patient_identity import day, said
+from modic.archive.patient_identity import dicom_date, identity_value
 from modic.deidentify.pseudonyms import Pseudonyms
 from modic.deidentify.scanner_names import is_scanner_name
 from modic.errors import Reason, Rejected
@@ -30,7 +30,7 @@ def attributes(series: Series, keys: Pseudonyms) -> dict[str, Any]:
     return {
         "study_year": then.year if then else None,
         "age_years": age_years(header),
-        "sex": said(header, "PatientSex"),
+        "sex": identity_value(header, "PatientSex"),
         "manufacturer": _scanner(header.get("Manufacturer"), keys),
         "scanner_model": _scanner(header.get("ManufacturerModelName"), keys),
         "field_strength_t": _number(header.get("MagneticFieldStrength")),
@@ -39,7 +39,7 @@ def attributes(series: Series, keys: Pseudonyms) -> dict[str, Any]:
 
 def study_date(header: dict[str, Any]) -> date | None:
     """DICOM StudyDate, None where blank or no date."""
-    return day(header.get("StudyDate"))
+    return dicom_date(header.get("StudyDate"))
 
 
 def age_years(header: dict[str, Any]) -> int | None:
@@ -49,7 +49,7 @@ def age_years(header: dict[str, Any]) -> int | None:
 
 
 def _completed_years(header: dict[str, Any]) -> int | None:
-    born, then = day(header.get("PatientBirthDate")), study_date(header)
+    born, then = dicom_date(header.get("PatientBirthDate")), study_date(header)
     if born and then and born <= then:
         return then.year - born.year - ((then.month, then.day) < (born.month, born.day))
     text = str(header.get("PatientAge") or "").strip().upper()
@@ -146,8 +146,8 @@ def _series_row(series: Series, used: set[str], keys: Pseudonyms, run_id: str) -
     return {
         "series_key": key,
         "study_key": keys.study(series.study_uid),
-        "role": series.role,
-        "role_evidence": series.role_evidence or None,
+        "role": series.contrast,
+        "role_evidence": series.contrast_evidence or None,
         "plane": series.plane,
         "repetition_time_ms": series.repetition_time_ms,
         "echo_time_ms": series.echo_time_ms,
@@ -160,7 +160,7 @@ def _series_row(series: Series, used: set[str], keys: Pseudonyms, run_id: str) -
         "status": "used" if key in used else "not_used",
         "reason": None if key in used else str(reason),
         "detail": (series.rejected.detail or None) if series.rejected else None,
-        "warnings": "; ".join(series.warnings) or None,
+        "warnings": "; ".join(map(str, series.warnings)) or None,
         "run_id": run_id,
     }
 

@@ -15,7 +15,7 @@ from modic.cohort import Cohort
 from modic.config import Config, config_from
 from modic.errors import Reason, Rejected
 from modic.files import write_json
-from modic.records import Pair, Series
+from modic.records import ImageReference, Pair, Series, SeriesWarning, WarningKind
 
 LOG = logging.getLogger(__name__)
 
@@ -70,16 +70,21 @@ def read_input(cohort: Cohort, run_id: str, shard_id: str) -> tuple[list[Work], 
 
 
 def _pair(values: dict[str, Any]) -> Pair:
-    both = {name: _series(values[name]) for name in ("t1", "t2")}
+    contrasts = {name: _series(series) for name, series in values["contrasts"].items()}
     others = tuple(map(_pair, values["others"]))
-    return Pair(**{**values, **both, "warnings": tuple(values["warnings"]), "others": others})
+    return Pair(**{**values, "contrasts": contrasts, "warnings": tuple(values["warnings"]), "others": others})
 
 
 def _series(values: dict[str, Any]) -> Series:
     """JSON knows no tuples: every list outside the header was one."""
     refused = values["rejected"]
-    rejected = Rejected(Reason(refused["reason"]), refused["detail"]) if refused else None
-    return Series(**{k: v if k == "header" else _tuples(v) for k, v in values.items()} | {"rejected": rejected})
+    records = {
+        "rejected": Rejected(Reason(refused["reason"]), refused["detail"]) if refused else None,
+        "images": tuple(ImageReference(**image) for image in values["images"]),
+        "duplicates": tuple((index, ImageReference(**image)) for index, image in values["duplicates"]),
+        "warnings": tuple(SeriesWarning(WarningKind(one["kind"]), one["detail"]) for one in values["warnings"]),
+    }
+    return Series(**{k: v if k == "header" else _tuples(v) for k, v in values.items()} | records)
 
 
 def _tuples(value: Any) -> Any:

@@ -13,7 +13,7 @@ from modic.records import Excluded, Pair, Series
 from modic.resources import cores
 from modic.run.prepare import Run, discreet
 from modic.run.shards import Work
-from modic.run.unclear_contrast import tell_roles
+from modic.run.unclear_contrast import find_unclear_contrasts
 from modic.series.identify import identify
 from modic.series.pair import pair
 
@@ -46,7 +46,7 @@ def find_studies(run: Run, *, on_progress: Callable[[int], None] | None = None) 
     found = crawl(run.archive, index=run.cohort.header_index, on_progress=on_progress, processes=cores())
     LOG.info("files: %s", json.dumps(found.counts))
     series = identify(found.headers, options=run.config.identify)
-    series = _with_roles_told(run, series)
+    series = _with_unclear_contrasts(run, series)
     outcomes = pair(series, options=run.config.pair)
     keys = Pseudonyms.open(run.cohort.private)
     work = [_work(run, one, keys) for one in outcomes if isinstance(one, Pair)]
@@ -54,9 +54,11 @@ def find_studies(run: Run, *, on_progress: Callable[[int], None] | None = None) 
     return Survey(found.counts, series, outcomes, keys, work, time.monotonic() - began)
 
 
-def _with_roles_told(run: Run, series: list[Series]) -> list[Series]:
+def _with_unclear_contrasts(run: Run, series: list[Series]) -> list[Series]:
     memory = run.cohort.private / "looked_at.json"
-    return tell_roles(series, memory=memory, config=run.config, device=run.device, detector_id=run.detector_id)
+    return find_unclear_contrasts(
+        series, memory=memory, config=run.config, device=run.device, detector_id=run.detector_id
+    )
 
 
 def _work(run: Run, one: Pair, keys: Pseudonyms) -> Work:
@@ -65,6 +67,5 @@ def _work(run: Run, one: Pair, keys: Pseudonyms) -> Work:
 
 
 def _fingerprint(run: Run, pairs: Iterable[Pair], keys: Pseudonyms) -> str:
-    both = [series for pair in pairs for series in (pair.t1, pair.t2)]
-    files = [(series.sop_uids, series.frames, series.sizes, series.mtimes_ns) for series in both]
-    return keys.fingerprint(run.models, run.config.grading_hash(), *files)
+    both = [series for pair in pairs for series in pair.contrasts.values()]
+    return keys.fingerprint(run.models, run.config.grading_hash(), *(series.image_state for series in both))

@@ -1,16 +1,15 @@
-"""Series whose header tells no role are looked at (modic/series/contrast_from_pixels.py), each once, in a process of
-its own.
+"""Finds the contrast of series whose header does not give it, from their pixels (modic/series/contrast_from_pixels.py).
 
-What a broken file does to a decoder (a crash, a hang, all memory taken) so costs its own series alone, which stays
-unsure and is looked at again the next night. What was seen is remembered in the cohort's private folder, by the UID,
-size and time of every image, the detector, and the options and table that decided.
+The pixels are read in another process. A broken file that crashes a decoder, stalls it or takes all memory therefore
+costs its own series alone, which stays unclear and is tried again in the next run. Results are remembered in the
+cohort's private folder, by the UID, size and time of every image, the detector, the options and the version of the
+decision table.
 """
 
 import hashlib
 import json
-import logging
 import multiprocessing
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection
@@ -27,71 +26,91 @@ from modic.models.weights import Model, load_detector
 from modic.records import Series
 from modic.resources import is_out_of_memory, memory_limit
 from modic.series import contrast_from_pixels
-from modic.series.contrast import RoleFound
-from modic.series.contrast_from_pixels import look
-from modic.series.identify import is_untold, with_role
+from modic.series.contrast import ContrastFinding
+from modic.series.contrast_from_pixels import contrast_of_pixels
+from modic.series.identify import T1_AND_T2, is_unclear, with_contrast
 
-Seen = RoleFound | str
-"""A role that the pixels told or did not, or what kept them from being looked at."""
+N_SLICES = 9  # around the middle of the stack, about 36 mm; the canal is 20 to 25 mm wide
+Reading = ContrastFinding | str
+"""The contrast that the pixels show, known or unknown, or the trouble that kept them from being read."""
 
 
-def tell_roles(series: list[Series], *, memory: Path, config: Config, device: str, detector_id: str) -> list[Series]:
-    """`series`, with the role of each that `is_untold` as its pixels tell it; `memory`: JSON file to remember in."""
-    keys = {index: _key(one, config, detector_id) for index, one in enumerate(series) if is_untold(one)}
+def find_unclear_contrasts(
+    series: list[Series],
+    *,
+    memory: Path,
+    config: Config,
+    device: str,
+    detector_id: str,
+    contrasts: Collection[str] = T1_AND_T2,
+) -> list[Series]:
+    """`series`, in which each that `is_unclear` has the contrast that its pixels show.
+
+    Args:
+        series: what modic.series.identify returns.
+        memory: JSON file of earlier results; written anew if there are new ones.
+        config: options of loading and detection, and the limits of time and memory.
+        device: of the run, `auto`, `cpu` or `cuda`.
+        detector_id: id of the detector's weights; results of another detector do not count.
+        contrasts: contrasts that the classifier grades.
+    """
+    keys = {index: _key(stack, config, detector_id) for index, stack in enumerate(series) if is_unclear(stack)}
     if not keys:
         return series
     known = _remembered(memory)
-    looker = _Looker(config, device)
+    reader = PixelReader(config, device)
     try:
-        seen = {key: known.get(key) or looker.ask(series[index]) for index, key in keys.items()}
+        readings = {key: known.get(key) or reader.read(series[index]) for index, key in keys.items()}
     finally:
-        looker.stop()
-    if seen != known:
-        _remember(memory, seen)
-    told = {index: _found(seen[key]) for index, key in keys.items()}
-    return [with_role(one, told[index]) if index in told else one for index, one in enumerate(series)]
+        reader.stop()
+    if readings != known:
+        _remember(memory, readings)
+    results = list(series)
+    for index, key in keys.items():
+        results[index] = with_contrast(series[index], _finding(readings[key]), contrasts)
+    return results
 
 
 def _key(series: Series, config: Config, detector_id: str) -> str:
-    images = (series.sop_uids, series.frames, series.sizes, series.mtimes_ns)
-    text = json.dumps([contrast_from_pixels.VERSION, config.grading_hash(), detector_id, series.series_uid, *images])
-    return hashlib.sha256(text.encode()).hexdigest()
+    parts = [contrast_from_pixels.VERSION, config.grading_hash(), detector_id, series.series_uid, *series.image_state]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _found(seen: Seen) -> RoleFound:
-    return seen if isinstance(seen, RoleFound) else RoleFound("unknown", f"pixels: {seen}")
+def _finding(reading: Reading) -> ContrastFinding:
+    return reading if isinstance(reading, ContrastFinding) else ContrastFinding("unknown", f"pixels: {reading}")
 
 
-def _remembered(memory: Path) -> dict[str, Seen]:
-    """Nothing where the file is missing or damaged: then all are looked at again."""
+def _remembered(memory: Path) -> dict[str, Reading]:
+    """Earlier results by key; none if the file is missing or damaged, so that all series are read again."""
     with suppress(OSError, ValueError, TypeError):
-        return {key: RoleFound(*found) for key, found in json.loads(memory.read_bytes()).items()}
+        return {key: ContrastFinding(*finding) for key, finding in json.loads(memory.read_bytes()).items()}
     return {}
 
 
-def _remember(memory: Path, seen: Mapping[str, Seen]) -> None:
-    found = {key: [one.role, one.evidence] for key, one in seen.items() if isinstance(one, RoleFound)}
-    write_json(memory, found)
+def _remember(memory: Path, readings: Mapping[str, Reading]) -> None:
+    """Write the results; series that met trouble are left out, so that they are tried again."""
+    findings = {key: reading for key, reading in readings.items() if isinstance(reading, ContrastFinding)}
+    write_json(memory, {key: [finding.contrast, finding.evidence] for key, finding in findings.items()})
 
 
-class _Looker:
-    """A process that looks at one series at a time, started when it is first asked and after each one that ended it."""
+class PixelReader:
+    """Another process that reads one series at a time. Started when first needed, and anew after it had to be ended."""
 
     def __init__(self, config: Config, device: str) -> None:
         self._config, self._device = config, device
         self._process: multiprocessing.process.BaseProcess | None = None
         self._pipe: Connection | None = None
 
-    def ask(self, series: Series) -> Seen:
-        """What its pixels tell, within the limits of a study."""
+    def read(self, series: Series) -> Reading:
+        """The contrast that the pixels show, within the time limit of a study."""
         try:
             pipe = self._pipe or self._start()
             pipe.send(series)
             if pipe.poll(self._config.run.study_time_limit_s):
-                seen: Seen = pipe.recv()
-                if isinstance(seen, str):
-                    self.stop()  # a GPU may be lost to it
-                return seen
+                reading: Reading = pipe.recv()
+                if isinstance(reading, str):
+                    self.stop()  # the trouble may have cost it the GPU
+                return reading
             trouble = "time limit"
         except (EOFError, OSError):
             trouble = "the process that looked at them died"
@@ -101,9 +120,9 @@ class _Looker:
     def _start(self) -> Connection:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_answer, args=(theirs, self._config, self._device), daemon=True)
+        self._process = context.Process(target=serve, args=(theirs, self._config, self._device), daemon=True)
         self._process.start()
-        theirs.close()  # so that the end of either is seen by the other
+        theirs.close()  # so that each side notices if the other ends
         self._pipe.recv()
         return self._pipe
 
@@ -116,36 +135,31 @@ class _Looker:
         self._pipe = self._process = None
 
 
-def _answer(pipe: Connection, config: Config, device: str) -> None:
-    """What the process does until nobody asks any more."""
+def serve(pipe: Connection, config: Config, device: str) -> None:
+    """What the other process does: answers "ready", then each series with its Reading, until the pipe is closed."""
     here = "auto" if device == "cuda" else device  # the GPUs may be those of the workers
     detector = load_detector(config.detector, device=resolve_device(here))
     pipe.send("ready")
     with suppress(EOFError):
         while True:
-            pipe.send(_look(pipe.recv(), detector, config))
+            pipe.send(_read_or_trouble(pipe.recv(), detector, config))
 
 
-def _look(series: Series, detector: Model, config: Config) -> Seen:
+def _read_or_trouble(series: Series, detector: Model, config: Config) -> Reading:
     try:
         with memory_limit(config.run.study_memory_limit_mb):
-            return look_at(series, detector=detector, config=config)
+            return read_contrast(series, detector=detector, config=config)
     except Exception as error:  # noqa: BLE001  (a bad series costs only itself)
         return "out of memory" if is_out_of_memory(error) else where(error)
 
 
-LOG = logging.getLogger(__name__)
-
-
-LOOK_SLICES = 9  # around the middle of the stack, about 36 mm; the canal is 20 to 25 mm wide
-
-
-def look_at(series: Series, *, detector: Model, config: Config) -> RoleFound:
-    """The role of a series that modic.series.identify could not tell (`is_untold`): load → levels → look."""
+def read_contrast(series: Series, *, detector: Model, config: Config) -> ContrastFinding:
+    """The contrast that the pixels of a series show: load → find levels → measure the tissues between them."""
     volume = load_volume(replace(series, rejected=None), options=config.identify)
     if isinstance(volume, Rejected):
-        return RoleFound("unknown", f"pixels: {volume.reason} {volume.detail}".rstrip())
-    volume = volume.canonical()
+        return ContrastFinding("unknown", f"pixels: {volume.reason} {volume.detail}".rstrip())
+    volume = volume.as_stored()  # boxes in its own pixels
     levels = find_levels(volume, detector=detector, options=config.levels)
-    n = len(volume.voxels)  # the midline that is found is that of a bright canal, which a T1 has not
-    return look(volume, [box.box for box in levels.boxes], slices_around(n // 2, LOOK_SLICES, n, volume.spacing_mm[2]))
+    n = len(volume.voxels)
+    slices = slices_around(n // 2, N_SLICES, n, volume.spacing_mm[2])  # find_midline needs the bright canal of a T2
+    return contrast_of_pixels(volume, [level.box for level in levels.boxes], slices)

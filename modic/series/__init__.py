@@ -1,1 +1,1 @@
-"""Header rows to series and pairs: contrast, stacks, geometry, and the T1 and T2 of each study."""
+"""Header rows → series and pairs: contrast, stacks, geometry, and the T1 and T2 of each study."""

@@ -1,8 +1,8 @@
-"""What contrast a series has, from its physics. The series' description only breaks ties.
+"""The contrast of a series, from its physics. The series' description only breaks ties.
 
 Rows are tried in order, the first that holds decides. TR, TE, TI in ms; "echo train" is EchoTrainLength.
 
-| row | condition                                                                       | role              |
+| row | condition                                                                       | contrast          |
 |-----|---------------------------------------------------------------------------------|-------------------|
 | R1  | ImageType says LOCALIZER or SCOUT                                               | localizer         |
 | R2  | SOPClassUID is no MR image; ImageType says map, projection, difference or phase | derived           |
@@ -12,34 +12,35 @@ Rows are tried in order, the first that holds decides. TR, TE, TI in ms; "echo t
 | R6  | inversion (IR or TI > 0), TI 50-350                                             | stir              |
 | R7  | inversion, TI 351-1300, TE <= 40: T1 FLAIR                                      | t1, then R13-R15  |
 | R8  | inversion, no TI: TE > 40                                                       | stir              |
-| R9  | inversion otherwise                                                             | unsure            |
+| R9  | inversion otherwise                                                             | unknown           |
 | R10 | TE 60-200, and TR >= 1500 or an echo train of 20 or more or no TR               | t2, then R13-R15  |
 | R11 | TE <= 35, TR <= 1200                                                            | t1, then R13-R15  |
 | R12 | TE <= 45, TR >= 1800                                                            | proton_density    |
-| R13 | a T1 with ContrastBolusAgent (other than "off", "none", …), its code, or,       | t1_post_contrast  |
-|     | where that is empty, ContrastBolusVolume or ContrastBolusTotalDose above 0      |                   |
+| R13 | a T1 with ContrastBolusAgent (other than "off", "none", …) or its code; if the  | t1_post_contrast  |
+|     | agent is empty, with ContrastBolusVolume or ContrastBolusTotalDose above 0      |                   |
 | R14 | a T1 or T2 with fat suppression in ScanOptions                                  | …_fat_suppressed  |
 | R15 | a T1 or T2 otherwise                                                            | t1, t2            |
-| R16 | a tie: TE 45-60 with TR >= 1500, or TE <= 35 with TR 1200-1800: the description | t1, t2            |
-|     | names exactly one of T1 and T2                                                  |                   |
+| R16 | a tie (TE 45-60 with TR >= 1500, or TE <= 35 with TR 1200-1800), and the        | t1, t2, then      |
+|     | description names exactly one of T1 and T2                                      | R13-R15           |
 | R17 | otherwise                                                                       | unknown           |
-| R18 | R17 for want of TR or TE, and the pixels tell (contrast_from_pixels.py) a role that the   | t1, t2, then      |
-|     | other of the two, and the description, allow                                    | R13-R14; or stir  |
-| R19 | R15 of times that are no spin echo's in ms: TE under 2 or TR under 100; or the  | unknown           |
-|     | description, without denying it, names fat suppression, STIR or, for a T1, a    |                   |
-|     | contrast agent, of which the physics says nothing                               |                   |
+| R18 | R17 because TR or TE is missing, but the pixels show a T1, T2 or STIR           | t1, t2, then      |
+|     | (contrast_from_pixels.py), and neither the other of TR and TE nor the           | R13-R14; or stir  |
+|     | description speaks against it                                                   |                   |
+| R19 | R15 by a TE under 2 or a TR under 100, which are no times of a spin echo in ms; | unknown           |
+|     | or the description names fat suppression, STIR or, for a T1, a contrast agent   |                   |
+|     | ("without fat suppression" does not), and the physics does not                  |                   |
 
-DERIVED and SECONDARY in ImageType decide nothing: whole hospitals export their primary images so.
+DERIVED and SECONDARY in ImageType decide nothing, because whole hospitals export their primary images so.
 """
 
 import re
 from dataclasses import dataclass
 from typing import Any
 
-from modic.records import Role
+from modic.archive.headers import MR_CLASSES
+from modic.records import Contrast
 
 Header = dict[str, Any]
-MR_CLASSES = frozenset(f"1.2.840.10008.5.1.4.1.1.4{end}" for end in ("", ".1", ".4"))
 MAPS = frozenset({
     "ADC", "FA", "TRACEW", "MIP", "MINIP", "PROJECTION_IMAGE", "SUBTRACTION", "SUBTRACT", "SUB", "DIFFERENCE", "P",
     "PHASE", "COLLAGE", "MOSAIC", "SCREEN_SAVE", "SCREENSAVE", "CSA_REPORT", "VELOCITY", "CURVED", "CPR",
@@ -49,8 +50,8 @@ DIXON = frozenset(
 )
 FAT_SUPPRESSION = frozenset(["FS", "FATSAT", "FAT_SAT", "FSAT", "SPIR", "SPAIR", "CHESS", "WE", "FAT_SUPPRESSION"])
 NO_AGENT = frozenset(["", "OFF", "NO", "NONE", "N", "0", "FALSE", "NULL", "WITHOUT", "NATIVE", "UNKNOWN"])
-LEAST_TE_MS, LEAST_TR_MS = 2.0, 100.0
-HINTED = {"agent": "an agent", "fs": "fat suppression", "stir": "STIR"}
+MIN_TE_MS, MIN_TR_MS = 2.0, 100.0
+HINT_NAMES = {"agent": "an agent", "fs": "fat suppression", "stir": "STIR"}
 PULSES = ("SE", "IR", "GR", "EP")
 TEXT_HINTS: dict[str, str] = {
     "t1": r"(?<![a-z0-9])t1(?![0-9])",
@@ -67,64 +68,68 @@ DENIED = (
 
 
 @dataclass(frozen=True, slots=True)
-class RoleFound:
-    """A role, the physics and the row that decided, and whether the description says something else."""
+class ContrastFinding:
+    """A contrast, the physics and the row that decided, and whether the description says something else."""
 
-    role: Role
+    contrast: Contrast
     evidence: str
     contradicted: bool = False
 
 
-def find_role(header: Header) -> RoleFound:
-    """The role of a stack from its header values (modic.archive.headers.COLUMNS)."""
-    row, role = _first_row(header)
-    if role in ("t1", "t2"):
-        row, role = _modified(header, row, role)
-    if doubt := _doubt(header, role):
-        row, role = f"{row}, R19, {doubt}", "unknown"
-    return RoleFound(role, f"{_physics(header)} → {role} ({row})", _contradicts(role, _hints(header)))
+def find_contrast(header: Header) -> ContrastFinding:
+    """The contrast of a stack from its header values (modic.archive.headers.COLUMNS)."""
+    row, contrast = _first_row(header)
+    if contrast in ("t1", "t2"):
+        row, contrast = _modified(header, row, contrast)
+    if doubt := _doubt(header, contrast):
+        row, contrast = f"{row}, R19, {doubt}", "unknown"
+    contradicted = _contradicts(contrast, _hints(header))
+    return ContrastFinding(contrast, f"{_physics(header)} → {contrast} ({row})", contradicted)
 
 
-def _doubt(header: Header, role: Role) -> str:
-    """Why a plain T1 or T2 may be none (R19); empty where nothing says so."""
-    if role not in ("t1", "t2"):
+def _doubt(header: Header, contrast: Contrast) -> str:
+    """Why a plain T1 or T2 may be none (R19); empty if nothing says so."""
+    if contrast not in ("t1", "t2"):
         return ""
-    if 0 < (header["EchoTime"] or 0) < LEAST_TE_MS or 0 < (header["RepetitionTime"] or 0) < LEAST_TR_MS:
+    if 0 < (header["EchoTime"] or 0) < MIN_TE_MS or 0 < (header["RepetitionTime"] or 0) < MIN_TR_MS:
         return "TR and TE are no milliseconds"
-    named = _hints(header) & ({"stir", "fs", "agent"} if role == "t1" else {"stir", "fs"})
-    return f"the description alone names {', '.join(HINTED[one] for one in sorted(named))}" if named else ""
+    named = _hints(header) & ({"stir", "fs", "agent"} if contrast == "t1" else {"stir", "fs"})
+    return f"the description alone names {', '.join(HINT_NAMES[hint] for hint in sorted(named))}" if named else ""
 
 
-def is_untold(header: Header) -> bool:
-    """Whether a stack of unknown role (R17) lacks TR or TE, so that its pixels may tell."""
-    return _first_row(header) == ("R17", "unknown") and not all(
-        _positive(header, one) for one in ("EchoTime", "RepetitionTime")
-    )
+def lacks_times(header: Header) -> bool:
+    """Whether the contrast is unknown (R17) because TR or TE is missing, so that the pixels may show it."""
+    row, _ = _first_row(header)
+    return row == "R17" and not (_positive(header, "EchoTime") and _positive(header, "RepetitionTime"))
 
 
-def told_by_pixels(header: Header, seen: RoleFound) -> RoleFound:
-    """R18: the role of a stack that `is_untold`, when its pixels were `seen` so."""
-    row, role = "R18", seen.role
-    te, tr = (
-        header["EchoTime"] if _positive(header, "EchoTime") else None,
-        header["RepetitionTime"] if _positive(header, "RepetitionTime") else None,
-    )
-    against = {
-        "t1": (te is not None and te > 40) or (tr is not None and tr > 1300),
-        "t2": (te is not None and te < 45) or (tr is not None and tr < 1500),
-    }.get(role, False)
-    if against or _contradicts(role, _hints(header)) or _doubt(header, role):
-        row, role = "R17, what the header says is against it", "unknown"
-    elif role in ("t1", "t2"):
-        row, role = _modified(header, row, role)
-    return RoleFound(role, f"{_physics(header)}; {seen.evidence} → {role} ({row})")
+def accept_from_pixels(header: Header, from_pixels: ContrastFinding) -> ContrastFinding:
+    """R18: the contrast of a stack whose header `lacks_times`, given what its pixels show."""
+    row, contrast = "R18", from_pixels.contrast
+    if _times_speak_against(header, contrast) or _contradicts(contrast, _hints(header)) or _doubt(header, contrast):
+        row, contrast = "R17, what the header says is against it", "unknown"
+    elif contrast in ("t1", "t2"):
+        row, contrast = _modified(header, row, contrast)
+    return ContrastFinding(contrast, f"{_physics(header)}; {from_pixels.evidence} → {contrast} ({row})")
+
+
+def _times_speak_against(header: Header, contrast: Contrast) -> bool:
+    """Whether TE or TR, as far as the header has them, rules out a T1 or T2."""
+    te = header["EchoTime"] if _positive(header, "EchoTime") else None
+    tr = header["RepetitionTime"] if _positive(header, "RepetitionTime") else None
+    if contrast == "t1":
+        return (te is not None and te > 40) or (tr is not None and tr > 1300)
+    if contrast == "t2":
+        return (te is not None and te < 45) or (tr is not None and tr < 1500)
+    return False
 
 
 def _positive(header: Header, keyword: str) -> bool:
     return (header[keyword] or 0) > 0
 
 
-def _first_row(header: Header) -> tuple[str, Role]:
+def _first_row(header: Header) -> tuple[str, Contrast]:
+    """The row of R1 to R12, R16 or R17 that holds, and its contrast."""
     kinds = words(header["ImageType"])
     pulse = set(PULSES) & words(header["ScanningSequence"])
     if kinds & {"LOCALIZER", "SCOUT"}:
@@ -144,11 +149,11 @@ def _first_row(header: Header) -> tuple[str, Role]:
 
 
 def _is_map(kind: str) -> bool:
-    """Whether a value of ImageType names values other than a signal's: `T2_STAR MAP`, `SUB`, …"""
+    """Whether a value of ImageType says that pixels are no signal: `T2_STAR MAP`, `SUB`, …"""
     return kind.replace(" ", "_") in MAPS or kind.endswith(("_MAP", " MAP"))
 
 
-def _inverted(ti: float, te: float | None) -> tuple[str, Role]:
+def _inverted(ti: float, te: float | None) -> tuple[str, Contrast]:
     if 50 <= ti <= 350:
         return "R6", "stir"
     if 350 < ti <= 1300 and te is not None and te <= 40:
@@ -158,7 +163,7 @@ def _inverted(ti: float, te: float | None) -> tuple[str, Role]:
     return "R9", "unknown"
 
 
-def _spin_echo(header: Header) -> tuple[str, Role]:
+def _spin_echo(header: Header) -> tuple[str, Contrast]:
     tr, te, train = header["RepetitionTime"], header["EchoTime"], header["EchoTrainLength"] or 1
     if te is None or te <= 0 or (tr is not None and tr <= 0):
         return "R17", "unknown"
@@ -176,16 +181,17 @@ def _spin_echo(header: Header) -> tuple[str, Role]:
     return "R17", "unknown"
 
 
-def _modified(header: Header, row: str, role: Role) -> tuple[str, Role]:
-    if role == "t1" and has_contrast_agent(header):
+def _modified(header: Header, row: str, contrast: Contrast) -> tuple[str, Contrast]:
+    """A T1 or T2 with its contrast agent or fat suppression (R13, R14), else unchanged (R15)."""
+    if contrast == "t1" and has_contrast_agent(header):
         return f"{row}, R13", "t1_post_contrast"
     if has_fat_suppression(header):
-        return f"{row}, R14", "t1_fat_suppressed" if role == "t1" else "t2_fat_suppressed"
-    return row, role
+        return f"{row}, R14", "t1_fat_suppressed" if contrast == "t1" else "t2_fat_suppressed"
+    return row, contrast
 
 
 def has_contrast_agent(header: Header) -> bool:
-    """Whether ContrastBolusAgent names one or, where it is empty, a volume or dose was given."""
+    """Whether ContrastBolusAgent names an agent or, if it is empty, a volume or dose was given."""
     named = str(header["ContrastBolusAgent"] or "").strip().upper()
     if not named:
         return _positive(header, "ContrastBolusVolume") or _positive(header, "ContrastBolusTotalDose")
@@ -193,7 +199,7 @@ def has_contrast_agent(header: Header) -> bool:
 
 
 def has_fat_suppression(header: Header) -> bool:
-    """Whether ScanOptions name it."""
+    """Whether ScanOptions name fat suppression."""
     return bool(words(header["ScanOptions"]) & FAT_SUPPRESSION)
 
 
@@ -203,17 +209,18 @@ def words(value: str | None) -> set[str]:
 
 
 def _hints(header: Header) -> set[str]:
+    """Which of TEXT_HINTS the description names and does not deny."""
     text = re.sub(DENIED, " ", str(header["SeriesDescription"] or "").lower())
     return {name for name, pattern in TEXT_HINTS.items() if re.search(pattern, text)}
 
 
-def _contradicts(role: Role, hints: set[str]) -> bool:
-    """Whether the description of what physics calls a plain T1 or T2 names the other."""
-    return role in ("t1", "t2") and bool(hints & {"t1", "t2"}) and role not in hints
+def _contradicts(contrast: Contrast, hints: set[str]) -> bool:
+    """Whether the description names T2 for what is a plain T1 by its physics, or T1 for a T2."""
+    return contrast in ("t1", "t2") and bool(hints & {"t1", "t2"}) and contrast not in hints
 
 
 def _physics(header: Header) -> str:
-    """Enumerated values and numbers only."""
+    """Sequence, times and contrast agent as text. Enumerated values and numbers only, no free text of the header."""
     parts = ["+".join(p for p in PULSES if p in words(header["ScanningSequence"])) or "unnamed sequence"]
     names = {"TR": "RepetitionTime", "TE": "EchoTime", "TI": "InversionTime", "train": "EchoTrainLength"}
     parts += [f"{short}={header[long]:g}" for short, long in names.items() if header[long]]

@@ -1,21 +1,22 @@
-"""Volume + discs → the contrast of a sagittal lumbar stack, where the header does not say it
-(modic/series/contrast.py).
+"""Volume + discs → the contrast of a sagittal lumbar stack whose header does not give it (modic/series/contrast.py).
 
-Between neighbouring discs four tissues are measured on each slice, less the air: the marrow of the body, the canal
-behind it (cerebrospinal fluid), the fat behind the canal, and the discs themselves. A slice tells
+Between neighbouring discs, the signal of four tissues is measured on each slice, less that of the air: marrow of the
+vertebral body, canal behind it (cerebrospinal fluid), fat behind the canal, and the discs themselves. Each slice shows
 
-| row | condition                                                                               | role    |
-|-----|-----------------------------------------------------------------------------------------|---------|
-| L1  | what should be the canal varies by over `STEADY` along a body: pedicles and foramina    | unknown |
-| L2  | canal <= 0.65 marrow, disc <= 0.95 marrow, fat >= 1.5 canal                             | t1      |
-| L3  | canal >= 1.1 marrow and >= 1.5 disc, disc <= 1.25 marrow, fat >= 0.3 canal              | t2      |
-| L4  | canal >= 2 marrow, disc >= 1.2 marrow, fat <= 0.15 canal: fat is suppressed             | stir    |
-| L5  | otherwise                                                                               | unknown |
+| row | condition                                                                               | contrast |
+|-----|-----------------------------------------------------------------------------------------|----------|
+| L1  | the canal's signal varies by over `MAX_CANAL_VARIATION` along a body: the slice shows   | unknown  |
+|     | pedicles and foramina instead of the canal                                              |          |
+| L2  | canal <= 0.65 marrow, disc <= 0.95 marrow, fat >= 1.5 canal                             | t1       |
+| L3  | canal >= 1.1 marrow and >= 1.5 disc, disc <= 1.25 marrow, fat >= 0.3 canal              | t2       |
+| L4  | canal >= 2 marrow, disc >= 1.2 marrow, fat <= 0.15 canal: fat is suppressed             | stir     |
+| L5  | otherwise                                                                               | unknown  |
 
-and a stack with `MIN_DISCS` discs what two of its slices tell, or its only one, if none tells another. L1 matters: the
-fat of the foramina makes a slice beside the canal of a T1 look like a T2. Thresholds were chosen on SPIDER's training
-patients, wide apart: a T1 for a T2 is worse than no answer. What the pixels cannot tell: a T1 after a contrast agent
-from one before it, a gradient echo with bright fluid and fat from a T2, STIR from another fat-suppressed T2.
+A stack with at least `MIN_DISCS` discs has the contrast that two of its slices show (or its only slice), if no slice
+shows another. L1 matters because the fat of the foramina makes a slice beside the canal of a T1 look like a T2. The
+thresholds were chosen on SPIDER's training patients, wide apart: a T1 taken for a T2 is worse than no answer. The
+pixels cannot distinguish a T1 after a contrast agent from one before it, a gradient echo with bright fluid and fat from
+a T2, or STIR from another fat-suppressed T2.
 """
 
 from collections import Counter
@@ -25,60 +26,64 @@ from dataclasses import dataclass
 import numpy as np
 
 from modic.imaging.volume import Volume
-from modic.records import Role
-from modic.series.contrast import RoleFound
+from modic.records import Contrast
+from modic.series.contrast import ContrastFinding
 
 Box = tuple[float, float, float, float]
 MIN_DISCS = 4
-BETWEEN = np.linspace(0.2, 0.8, 19)  # of the way from one disc to the next
-CANAL = (-0.10, 0.10)  # of a disc box's width, from its hind edge
-FAT = (0.8, 2.5)  # the same
-INNER = 0.2  # of a box's own width, to both sides of its middle
-ENOUGH = 2
-STEADY = 0.25  # of its median, between the 15th and the 85th percentile
-VERSION = 1  # of this table; what was told by another is told anew
+BETWEEN = np.linspace(0.2, 0.8, 19)  # places of measurement, as shares of the way from one disc to the next
+CANAL = (-0.10, 0.10)  # front and back of the canal behind a disc box's posterior edge, as shares of the box's width
+FAT = (0.8, 2.5)  # the same of the fat
+INNER = 0.2  # half the width of the marrow and disc that is measured, as a share of the box's width
+MIN_SLICES = 2
+MAX_CANAL_VARIATION = 0.25  # 15th to 85th percentile along a body, as a share of the median
+VERSION = 1  # of this table; a contrast that another version found is looked for again
 
 
-def look(volume: Volume, boxes: Iterable[Box], slices: Iterable[int]) -> RoleFound:
-    """The role that `slices` of a canonical volume show, with the measurements as evidence.
+def contrast_of_pixels(volume: Volume, boxes: Iterable[Box], slices: Iterable[int]) -> ContrastFinding:
+    """The contrast that some slices of a volume show, with the measurements as evidence.
 
-    `boxes`: discs from head to foot, in its pixels, with the detector's margin of about 5 mm.
+    Args:
+        volume: in canonical axes (modic.imaging.volume.Volume.canonical).
+        boxes: (x0, y0, x1, y1) of the discs from head to foot, in pixels of the volume, with the detector's margin of
+            about 5 mm.
+        slices: indices of the slices to measure.
     """
     discs = np.array([*boxes], float).reshape(-1, 4)
     if len(discs) < MIN_DISCS:
-        return RoleFound("unknown", f"pixels: {len(discs)} discs found, {MIN_DISCS} needed")
+        return ContrastFinding("unknown", f"pixels: {len(discs)} discs found, {MIN_DISCS} needed")
     signals = [measure(volume.voxels[index], discs) for index in slices]
-    told = [one.tell() for one in signals]
-    known = Counter(role for _, role in told if role != "unknown")
-    if len(known) != 1 or known.total() < min(ENOUGH, len(told)):
-        return RoleFound("unknown", f"pixels: {signals[len(signals) // 2]} → unknown")
-    where = next(index for index, (_, role) in enumerate(told) if role in known)
-    row, role = told[where]
-    return RoleFound(role, f"pixels: {signals[where]} → {role} ({row})")
+    decisions = [signal.decide() for signal in signals]
+    known = Counter(contrast for _, contrast in decisions if contrast != "unknown")
+    if len(known) != 1 or known.total() < min(MIN_SLICES, len(decisions)):
+        return ContrastFinding("unknown", f"pixels: {signals[len(signals) // 2]} → unknown")
+    first = next(index for index, (_, contrast) in enumerate(decisions) if contrast in known)
+    row, contrast = decisions[first]
+    return ContrastFinding(contrast, f"pixels: {signals[first]} → {contrast} ({row})")
 
 
 @dataclass(frozen=True, slots=True)
 class Signals:
-    """Of one slice: medians over levels, less the air."""
+    """Signals of the tissues on one slice: medians over levels, less the air."""
 
     marrow: float
     canal: float
     fat: float
     disc: float
-    canal_varies: float  # of its signal, along a body
+    canal_variation: float  # along a body, 15th to 85th percentile as a share of the median
 
     def __str__(self) -> str:
         if self.marrow <= 0:
             return "no marrow"
-        parts = (("canal", self.canal), ("fat", self.fat), ("disc", self.disc))
-        return ", ".join(f"{name} {signal / self.marrow:.2f}" for name, signal in parts) + " of marrow"
+        tissues = (("canal", self.canal), ("fat", self.fat), ("disc", self.disc))
+        return ", ".join(f"{name} {signal / self.marrow:.2f}" for name, signal in tissues) + " of marrow"
 
-    def tell(self) -> tuple[str, Role]:
-        """The row of the table that holds, and its role."""
+    def decide(self) -> tuple[str, Contrast]:
+        """The row of the table that holds, and its contrast."""
         marrow, canal, fat, disc = self.marrow, self.canal, self.fat, self.disc
         if min(marrow, canal, disc) <= 0:
             return "L5", "unknown"
-        if self.canal_varies > STEADY:
+        if self.canal_variation > MAX_CANAL_VARIATION:
             return "L1", "unknown"
         if canal <= 0.65 * marrow and disc <= 0.95 * marrow and fat >= 1.5 * canal:
             return "L2", "t1"
@@ -90,26 +95,31 @@ class Signals:
 
 
 def measure(image: np.ndarray, discs: np.ndarray) -> Signals:
-    """The four tissues on one slice (rows, columns); `discs` (n, 4) from head to foot."""
+    """The signals of the four tissues on one slice.
+
+    Args:
+        image: (rows, columns), rows head to foot, columns anterior to posterior.
+        discs: (n, 4), boxes (x0, y0, x1, y1) in pixels from head to foot.
+    """
     x0, y0, x1, y1 = discs.T
     x, y, inner, width = (x0 + x1) / 2, (y0 + y1) / 2, INNER * (x1 - x0), float(np.median(x1 - x0))
     between = (np.arange(len(discs) - 1)[:, None] + BETWEEN).ravel()
-    row, middle, hind, half = (np.interp(between, np.arange(len(discs)), v) for v in (y, x, x1, inner))
-    marrow = [np.median(one) for one in _patches(image, row, row, middle - half, middle + half)]
-    canal = [np.median(one) for one in _patches(image, row, row, hind + CANAL[0] * width, hind + CANAL[1] * width)]
-    fat = [np.percentile(one, 90) for one in _patches(image, row, row, hind + FAT[0] * width, hind + FAT[1] * width)]
+    row, middle, back, half = (np.interp(between, np.arange(len(discs)), v) for v in (y, x, x1, inner))
+    marrow = [np.median(patch) for patch in _patches(image, row, row, middle - half, middle + half)]
+    behind = [_patches(image, row, row, back + a * width, back + b * width) for a, b in (CANAL, FAT)]
+    canal, fat = [np.median(patch) for patch in behind[0]], [np.percentile(patch, 90) for patch in behind[1]]
     high = 0.1 * (y1 - y0)
-    disc = [np.median(one) for one in _patches(image, y - high, y + high, x - inner, x + inner)]
+    disc = [np.median(patch) for patch in _patches(image, y - high, y + high, x - inner, x + inner)]
     air = np.percentile(image, 2)
-    along = np.reshape(canal, (-1, len(BETWEEN))) - air  # a row a body
-    low, signal, most = np.percentile(along, (15, 50, 85), axis=1)
-    varies = float(np.median((most - low) / np.maximum(signal, 1e-6)))
-    signals = [float(np.median(one) - air) for one in (marrow, canal, fat, disc)]
-    return Signals(signals[0], signals[1], signals[2], signals[3], varies)
+    along = np.reshape(canal, (-1, len(BETWEEN))) - air  # (bodies, places)
+    low, signal, high_signal = np.percentile(along, (15, 50, 85), axis=1)
+    variation = float(np.median((high_signal - low) / np.maximum(signal, 1e-6)))
+    signals = [float(np.median(values) - air) for values in (marrow, canal, fat, disc)]
+    return Signals(signals[0], signals[1], signals[2], signals[3], variation)
 
 
 def _patches(image: np.ndarray, *sides: np.ndarray) -> list[np.ndarray]:
-    """What lies between top, bottom, left and right (n,) of each, one pixel or more of the image."""
-    most = [image.shape[0] - 1] * 2 + [image.shape[1] - 1] * 2
-    pixels = [np.clip(np.rint(side), 0, last).astype(int) for side, last in zip(sides, most, strict=True)]
+    """The pixels within each rectangle; `sides` are top, bottom, left and right, (n,) each. At least one pixel each."""
+    last_pixels = [image.shape[0] - 1] * 2 + [image.shape[1] - 1] * 2
+    pixels = [np.clip(np.rint(side), 0, last).astype(int) for side, last in zip(sides, last_pixels, strict=True)]
     return [image[top : bottom + 1, left : right + 1] for top, bottom, left, right in zip(*pixels, strict=True)]

@@ -1,4 +1,4 @@
-"""Where slices lie, and whether they make a regular stack. Millimetres are patient coordinates, LPS."""
+"""Where slices lie, and whether they make a regular stack. Millimetres are patient coordinates (LPS)."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,38 +7,39 @@ import numpy as np
 
 from modic.config import IdentifyOptions
 from modic.errors import Reason, Rejected
-from modic.records import Plane
+from modic.records import Plane, SeriesWarning, WarningKind
 
 SAME_PLACE_MM = 0.01
 ORTHONORMAL = 0.01  # largest error of the length of a row or column direction, and of the cosine between them
 PIXEL_MM = (0.05, 5.0)  # smallest and largest PixelSpacing of an MR image of the spine
-MOST_SLICE_MM = 30.0  # between slices; sagittal ones of the lumbar spine lie 1 to 6 mm apart
+MAX_SPACING_MM = 30.0  # between slices; sagittal slices of the lumbar spine lie 1 to 6 mm apart
 NEAR_MULTIPLE = 0.15
-"""A gap within this share of a slice spacing of a whole multiple (2, 3, …) is a missing slice, else uneven spacing."""
+"""A gap means missing slices if it differs from 2, 3, … spacings by at most this share of one; else uneven spacing."""
 AXES: dict[int, Plane] = {0: "sagittal", 1: "coronal", 2: "axial"}
 
 
 @dataclass(frozen=True, slots=True)
 class Regularity:
-    """What the positions of a stack say; `spacing_mm` along the normal, None for fewer than two places."""
+    """How evenly the slices of a stack lie. `spacing_mm` is along the normal, None for fewer than two places."""
 
     spacing_mm: float | None
     rejected: Rejected | None = None
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[SeriesWarning, ...] = ()
 
 
 def positions_of(rows: list[dict[str, Any]]) -> np.ndarray:
-    """(n, 3) ImagePositionPatient of header rows in mm; nan where there is none."""
+    """(n, 3) float64: ImagePositionPatient of header rows in LPS mm; nan for a row without one."""
     missing = [np.nan] * 3
     values = [row["ImagePositionPatient"] for row in rows]
     return np.array([v if v is not None and len(v) == 3 else missing for v in values], float).reshape(-1, 3)
 
 
 def normal_of(orientation: Any) -> np.ndarray | None:
-    """Unit slice normal (3,) of ImageOrientationPatient, along row × column; None where that is no orientation.
+    """Unit slice normal (3,) of an ImageOrientationPatient: row direction × column direction, LPS.
 
-    For upright sagittal slices (rows to posterior, columns to the feet) it points to the patient's right; callers that
-    want it to the left use `leftward`.
+    None if the value is no orientation: not six numbers, or directions that are not of length 1 and perpendicular to
+    within `ORTHONORMAL`. For upright sagittal slices (rows to posterior, columns to the feet) the normal points to the
+    patient's right; `leftward` turns it to the left.
     """
     values = np.asarray(orientation if orientation is not None else [], float)
     if values.shape != (6,):
@@ -52,12 +53,12 @@ def normal_of(orientation: Any) -> np.ndarray | None:
 
 
 def leftward(normal: np.ndarray) -> np.ndarray:
-    """`normal` or its opposite: the one towards the patient's left, or else posterior or head by its main part."""
+    """`normal` (3,) or its opposite: whichever points to the patient's left, posterior or head along its main axis."""
     return normal if normal[int(np.argmax(np.abs(normal)))] > 0 else -normal
 
 
 def plane_of(normal: np.ndarray | None, options: IdentifyOptions) -> tuple[Plane, float]:
-    """The plane and the angle in degrees between the normal and that plane's own patient axis."""
+    """The plane, and the angle in degrees between the slice normal (3,) and the nearest patient axis."""
     if normal is None:
         return "unknown", 0.0
     axis = int(np.argmax(np.abs(normal)))
@@ -66,17 +67,17 @@ def plane_of(normal: np.ndarray | None, options: IdentifyOptions) -> tuple[Plane
 
 
 def regularity(positions: np.ndarray, normal: np.ndarray, options: IdentifyOptions) -> Regularity:
-    """Whether slices at `positions` (n, 3), sorted along `normal`, are evenly spaced.
+    """Whether slices at `positions` (n, 3) in mm, sorted along `normal` (3,), are evenly spaced.
 
     | condition                                                            | outcome                |
     |----------------------------------------------------------------------|------------------------|
-    | two at one place                                                     | conflicting_slices     |
-    | the median step is over `MOST_SLICE_MM`                              | no_spacing             |
+    | two slices at one place                                              | conflicting_slices     |
+    | the median step is over `MAX_SPACING_MM`                             | no_spacing             |
     | a step is within `NEAR_MULTIPLE` of 2, 3, … times the median step    | missing_slice          |
     | a step differs by more than `spacing_reject` from the median step    | uneven_spacing         |
     | … by more than `spacing_warn`                                        | a warning              |
 
-    Steps are compared as vectors, so that a slice shifted within its plane counts as uneven too.
+    Steps are compared as vectors, so that a slice that is shifted within its plane counts as uneven too.
     """
     if len(positions) < 2:
         return Regularity(None)
@@ -87,7 +88,7 @@ def regularity(positions: np.ndarray, normal: np.ndarray, options: IdentifyOptio
             None, Rejected(Reason.SERIES_CONFLICTING_SLICES, f"{int((along < SAME_PLACE_MM).sum())} places")
         )
     spacing = float(np.median(along))
-    if spacing > MOST_SLICE_MM:
+    if spacing > MAX_SPACING_MM:
         return Regularity(spacing, Rejected(Reason.SERIES_NO_SPACING, f"slices {spacing:.0f} mm apart"))
     multiples = along / spacing
     gaps = (np.round(multiples) >= 2) & (np.abs(multiples - np.round(multiples)) <= NEAR_MULTIPLE)
@@ -101,5 +102,5 @@ def regularity(positions: np.ndarray, normal: np.ndarray, options: IdentifyOptio
         return Regularity(
             spacing, Rejected(Reason.SERIES_UNEVEN_SPACING, f"deviation {deviation:.0%} of {spacing:.2f} mm")
         )
-    warned = deviation > options.spacing_warn
-    return Regularity(spacing, None, (f"slice spacing varies by {deviation:.1%}",) if warned else ())
+    warning = SeriesWarning(WarningKind.SLICE_SPACING_VARIES, f"{deviation:.1%}")
+    return Regularity(spacing, None, (warning,) if deviation > options.spacing_warn else ())

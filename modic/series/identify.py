@@ -1,31 +1,32 @@
-"""Header rows → series with roles, geometry and, where they cannot serve as T1 or T2, the reason.
+"""Header rows → series with contrast and geometry and, for a series that cannot be graded, the reason.
 
-Stacks are split as modic/series/stacks.py says, roles found as modic/series/contrast.py says. The first row that
-holds refuses a stack:
+Series are split into stacks as modic/series/stacks.py says, and their contrast is found as modic/series/contrast.py
+says. The first row that holds refuses a stack:
 
 | row | condition                                                                           | reason                |
 |-----|-------------------------------------------------------------------------------------|-----------------------|
 | I1  | colour                                                                              | not_greyscale         |
 | I2  | no ImageOrientationPatient                                                          | no_position           |
 | I3  | normal over `sagittal_reject_deg` from the left-right axis (over `…_warn_deg`: warn)| not_sagittal          |
-| I4  | role unknown, though the header says TR and TE                                      | role_unsure           |
-| I5  | role known, other than t1 and t2                                                    | not_t1_or_t2          |
-| I6  | fewer than `min_slices` places, and other slices at them                            | conflicting_slices    |
-| I7  | one of several parts that only together make a regular stack (partial_stacks.py)       | mixed_contrast, …     |
+| I4  | contrast unknown, though the header has TR and TE                                   | role_unsure           |
+| I5  | contrast known, and none of those to be graded (T1, T2, and what else is asked for) | not_t1_or_t2          |
+| I6  | fewer than `min_slices` places, and further slices at them                          | conflicting_slices    |
+| I7  | one of several stacks of the series that are regular only together                  | mixed_contrast, …     |
+|     | (partial_stacks.py)                                                                 |                       |
 | I8  | fewer than `min_slices` slices                                                      | too_few_slices        |
 | I9  | Rows, Columns or PixelSpacing differ                                                | mixed_matrix          |
-| I10 | no PixelSpacing, or one that is not two numbers of millimetres                      | no_spacing            |
+| I10 | no PixelSpacing, or one that is not two plausible numbers of millimetres            | no_spacing            |
 | I11 | a slice without position that cannot be inferred                                    | no_position           |
 | I12 | orientations differ by over `orientation_reject` (over `orientation_warn`: warn)    | mixed_orientation     |
-| I13 | slices at one place that differ; missing slices; uneven spacing (geometry.py) | conflicting_slices, … |
-| I14 | role unknown: the pixels may tell (`with_role`)                                     | role_unsure           |
-| I15 | slices of another study, or another series of the same TR, TE and pixels, continue  | missing_slice         |
-|     | it in regular steps: it is a part                                                   |                       |
+| I13 | different slices at one place; missing slices; uneven spacing (geometry.py)         | conflicting_slices, … |
+| I14 | contrast unknown; the pixels may show it (`with_contrast`)                          | role_unsure           |
+| I15 | slices of another study, or of another series of the same TR, TE and matrix,        | missing_slice         |
+|     | continue it in regular steps, so that it is only a part                             |                       |
 """
 
 from collections import defaultdict
-from collections.abc import Hashable, Iterator
-from dataclasses import replace
+from collections.abc import Collection, Hashable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -33,86 +34,103 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from modic.archive.headers import COLUMNS
-from modic.archive.patient_identity import IDENTITY, all_said, said
+from modic.archive.patient_identity import IDENTITY, identity_value, identity_values
+from modic.archive.source import Row
 from modic.config import IdentifyOptions
 from modic.errors import Reason, Rejected
-from modic.records import Plane, Series
-from modic.series.contrast import RoleFound, find_role, has_contrast_agent, told_by_pixels
-from modic.series.contrast import is_untold as header_is_untold
+from modic.records import ImageReference, Plane, Series, SeriesWarning, WarningKind
+from modic.series.contrast import (
+    ContrastFinding,
+    accept_from_pixels,
+    find_contrast,
+    has_contrast_agent,
+    lacks_times,
+)
 from modic.series.geometry import PIXEL_MM, Regularity, leftward, normal_of, plane_of, regularity
-from modic.series.partial_stacks import refuse_parts
-from modic.series.stacks import Row, Stack, split_stacks
+from modic.series.partial_stacks import refuse_partial_stacks
+from modic.series.stacks import Stack, split_stacks
 
 GREY = frozenset({"MONOCHROME1", "MONOCHROME2", None})
 BLOCK = 20_000
 KEYS = ["StudyInstanceUID", "SeriesInstanceUID"]
 SAME_SERIES = ("ImageOrientationPatient", "PixelSpacing", "Rows", "Columns", "RepetitionTime", "EchoTime")
-MOST_PARTS = 64  # series that are looked through for the parts of one
+MAX_SERIES_COMPARED = 64  # series of one kind that are compared with each other (I15)
+T1_AND_T2 = ("t1", "t2")
 
 
-def identify(headers: pa.Table, *, options: IdentifyOptions) -> list[Series]:
-    """Every stack of every series of `headers` (modic.archive.crawl.Crawl.headers), sorted by study, series and stack.
+def identify(headers: pa.Table, *, contrasts: Collection[str] = T1_AND_T2, options: IdentifyOptions) -> list[Series]:
+    """Every stack of every series, sorted by study, series and stack.
 
     Images of one series that name different patients come back as different stacks; modic.series.pair refuses their
-    study. An image that names no patient is of the only one that its series, or else its study, names.
+    study. If an image names no patient, the only patient that its series, or else its study, names is taken.
+
+    Args:
+        headers: modic.archive.crawl.Crawl.headers.
+        contrasts: contrasts that the classifier grades; a series of another contrast is refused (I5).
+        options: limits of the geometry.
     """
-    found = []
+    series = []
     for rows in _series_rows(headers):
-        stacks = [stack for person in _by_person(rows) for stack in split_stacks(person, options)]
-        found += [_series(stack, number, options) for number, stack in enumerate(stacks)]
-    return _without_parts(_with_patient_of_study(found), options)
+        stacks = [stack for patient in _by_patient(rows) for stack in split_stacks(patient, options)]
+        series += [_series(stack, number, contrasts, options) for number, stack in enumerate(stacks)]
+    return _refuse_parts(_with_patient_of_study(series), options)
 
 
-def _by_person(rows: list[Row]) -> list[list[Row]]:
-    """The rows of a series, by the person that they name where that are several; else with what some leave out."""
-    named = all_said(rows)
+def _by_patient(rows: list[Row]) -> list[list[Row]]:
+    """The rows of a series by the patient that they name.
+
+    If all name one patient, rows that leave out a part of the identity get it from the others.
+    """
+    named = identity_values(rows)
     if all(len(values) < 2 for values in named.values()):
-        known = {k: next(row[k] for row in rows if said(row, k)) for k, values in named.items() if values}
+        known = {k: next(row[k] for row in rows if identity_value(row, k)) for k, values in named.items() if values}
         return [[row if known.items() <= row.items() else {**row, **known} for row in rows]]
     groups: dict[tuple[str, ...], list[Row]] = defaultdict(list)
     for row in rows:
-        groups[tuple(said(row, keyword) or "" for keyword in IDENTITY)].append(row)
-    return [groups[person] for person in sorted(groups)]
+        groups[tuple(identity_value(row, keyword) or "" for keyword in IDENTITY)].append(row)
+    return [groups[patient] for patient in sorted(groups)]
 
 
-def _with_patient_of_study(found: list[Series]) -> list[Series]:
+def _with_patient_of_study(stacks: list[Series]) -> list[Series]:
+    """`stacks`, each of them of the only patient that its study names, if it names one only."""
     names: dict[str, set[str]] = defaultdict(set)
-    for one in found:
-        names[one.study_uid] |= {one.header["PatientID"]} - {None}
+    for stack in stacks:
+        names[stack.study_uid] |= {stack.header["PatientID"]} - {None}
     only = {study: next(iter(known)) for study, known in names.items() if len(known) == 1}
-    return [replace(one, patient_id=only.get(one.study_uid, one.patient_id)) for one in found]
+    return [replace(stack, patient_id=only.get(stack.study_uid, stack.patient_id)) for stack in stacks]
 
 
-def _without_parts(found: list[Series], options: IdentifyOptions) -> list[Series]:
-    """`found`, with series refused whose other slices lie in another study or series (I15)."""
+def _refuse_parts(stacks: list[Series], options: IdentifyOptions) -> list[Series]:
+    """`stacks`, with those refused whose other slices lie in another study or series (I15)."""
     alike: dict[Hashable, list[int]] = defaultdict(list)
-    for index, one in enumerate(found):
-        if one.rejected is None:
-            where = one.frame_of_reference_uid or one.patient_id
-            alike[one.series_uid, where].append(index)
-            alike[one.study_uid, where, *(str(one.header[key]) for key in SAME_SERIES)].append(index)
+    for index, stack in enumerate(stacks):
+        if stack.rejected is None:
+            frame = stack.frame_of_reference_uid or stack.patient_id
+            alike[stack.series_uid, frame].append(index)
+            alike[stack.study_uid, frame, *(str(stack.header[key]) for key in SAME_SERIES)].append(index)
     for indices in alike.values():
-        parts = [found[index] for index in indices]
-        if not 1 < len({(one.study_uid, one.series_uid) for one in parts}) <= MOST_PARTS:
+        group = [stacks[index] for index in indices]
+        if not 1 < len({(stack.study_uid, stack.series_uid) for stack in group}) <= MAX_SERIES_COMPARED:
             continue
-        beside = len({one.series_uid for one in parts}) > 1  # what was run twice, a little aside, is not in two parts
-        refused = refuse_parts([_placed(one) for one in parts], options, only_beside=beside)
-        for index, why in zip(indices, refused, strict=True):
-            if why:
-                rejected = Rejected(Reason.SERIES_MISSING_SLICE, f"{why.detail} in several series or studies")
-                found[index] = replace(found[index], rejected=rejected)
-    return found
+        one_series = len({stack.series_uid for stack in group}) == 1  # two series may be one scan, run twice
+        refused = refuse_partial_stacks([_rows_and_normal(stack) for stack in group], options, interleaved=one_series)
+        for index, rejected in zip(indices, refused, strict=True):
+            if rejected:
+                detail = f"{rejected.detail} in several series or studies"
+                stacks[index] = replace(stacks[index], rejected=Rejected(Reason.SERIES_MISSING_SLICE, detail))
+    return stacks
 
 
-def _placed(one: Series) -> tuple[list[Row], np.ndarray | None]:
-    rows = [{**one.header, "ImagePositionPatient": place} for place in one.positions_mm]
-    normal = normal_of(one.header["ImageOrientationPatient"])
+def _rows_and_normal(stack: Series) -> tuple[list[Row], np.ndarray | None]:
+    rows = [{**stack.header, "ImagePositionPatient": position} for position in stack.positions_mm]
+    normal = normal_of(stack.header["ImageOrientationPatient"])
     return rows, None if normal is None else leftward(normal)
 
 
 def _series_rows(headers: pa.Table) -> Iterator[list[Row]]:
-    """The rows of one series at a time; `BLOCK` rows and a series are Python objects at any moment."""
-    keys = pa.table({key: headers[key].cast(pa.string()) for key in (*KEYS, "path")} | {"frame": headers["frame"]})
+    """The rows of one series at a time. Only `BLOCK` rows and those of a series are Python objects at any moment."""
+    texts = {key: headers[key].cast(pa.string()) for key in (*KEYS, "path", "member")}
+    keys = pa.table({**texts, "frame": headers["frame"]})
     order = pc.sort_indices(keys, sort_keys=[(key, "ascending") for key in keys.column_names])
     rows: list[Row] = []
     for start in range(0, len(order), BLOCK):
@@ -125,24 +143,36 @@ def _series_rows(headers: pa.Table) -> Iterator[list[Row]]:
         yield rows
 
 
-def _series(stack: Stack, number: int, options: IdentifyOptions) -> Series:
+@dataclass(frozen=True, eq=False)
+class _Examined:
+    """What the table decides on: a stack, its contrast, and its geometry."""
+
+    stack: Stack
+    contrast: ContrastFinding
+    plane: Plane
+    angle_deg: float  # between the slice normal and the nearest patient axis
+    turn: float  # largest difference in ImageOrientationPatient
+    shape: Regularity
+
+    @property
+    def header(self) -> Row:
+        return self.stack.rows[0]
+
+
+def _series(stack: Stack, number: int, contrasts: Collection[str], options: IdentifyOptions) -> Series:
     header = {key: stack.rows[0][key] for key in COLUMNS}
-    role = find_role(header)
     plane, angle = plane_of(stack.normal, options)
-    shape = _regularity(stack, options)
-    tilt, turn = _angle_warning(plane, angle, options), _orientation_spread(stack)
-    warnings = (*stack.warnings, *tilt, *_turn_warning(turn, options), *shape.warnings)
-    warnings = (*warnings, *_thinned_warning(shape.spacing_mm, header), *_role_warnings(role, header))
-    spacing = header["PixelSpacing"]
+    contrast, shape = find_contrast(header), _regularity(stack, options)
+    examined = _Examined(stack, contrast, plane, angle, _orientation_spread(stack), shape)
+    spacing, positions = header["PixelSpacing"], stack.positions
     return Series(
         study_uid=header["StudyInstanceUID"],
         series_uid=header["SeriesInstanceUID"],
         stack=number,
-        patient_id=header["PatientID"] or header["StudyInstanceUID"],  # nobody knows: then nobody else's
-        files=tuple(row["path"] for row in stack.rows),
-        frames=tuple(row["frame"] for row in stack.rows),
-        role=role.role,
-        role_evidence=role.evidence,
+        patient_id=header["PatientID"] or header["StudyInstanceUID"],  # an unknown patient has no other study
+        images=tuple(map(_image, stack.rows)),
+        contrast=contrast.contrast,
+        contrast_evidence=contrast.evidence,
         plane=plane,
         header=header,
         repetition_time_ms=header["RepetitionTime"],
@@ -153,129 +183,141 @@ def _series(stack: Stack, number: int, options: IdentifyOptions) -> Series:
         slice_thickness_mm=header["SliceThickness"],
         n_slices=len(stack.rows),
         frame_of_reference_uid=header["FrameOfReferenceUID"],
-        rejected=_refusal(stack, role, plane, angle, turn, shape, options),
-        warnings=warnings,
-        **_details(stack),
+        rejected=_refusal(examined, contrasts, options),
+        warnings=tuple(_warnings(examined, options)),
+        positions_mm=tuple(map(tuple, positions.tolist())) if np.isfinite(positions).all() else (),
+        duplicates=_duplicates(stack),
     )
 
 
-def _details(stack: Stack) -> dict[str, Any]:
-    where = {id(row): index for index, row in enumerate(stack.rows)}
-    twins = tuple((where[id(kept)], other["path"], other["frame"]) for kept, other in stack.duplicates)
-    positions = stack.positions
-    known = bool(np.isfinite(positions).all())
-    return {
-        "duplicates": twins,
-        "positions_mm": tuple(map(tuple, positions.tolist())) if known else (),
-        "sop_uids": tuple(row["SOPInstanceUID"] for row in stack.rows),
-        "sizes": tuple(row["size"] for row in stack.rows),
-        "mtimes_ns": tuple(row["mtime_ns"] for row in stack.rows),
-    }
+def _image(row: Row) -> ImageReference:
+    return ImageReference(row["path"], row["member"], row["frame"], row["SOPInstanceUID"], row["size"], row["mtime_ns"])
+
+
+def _duplicates(stack: Stack) -> tuple[tuple[int, ImageReference], ...]:
+    index_of = {id(row): index for index, row in enumerate(stack.rows)}
+    return tuple((index_of[id(kept)], _image(other)) for kept, other in stack.duplicates)
 
 
 def _regularity(stack: Stack, options: IdentifyOptions) -> Regularity:
     if stack.normal is None:
         return Regularity(None, Rejected(Reason.SERIES_NO_POSITION, "no ImageOrientationPatient"))
-    lost = int((~np.isfinite(stack.positions).all(axis=1)).sum())
-    if lost:
-        return Regularity(None, Rejected(Reason.SERIES_NO_POSITION, f"{lost} of {len(stack.rows)} slices"))
+    missing = int((~np.isfinite(stack.positions).all(axis=1)).sum())
+    if missing:
+        return Regularity(None, Rejected(Reason.SERIES_NO_POSITION, f"{missing} of {len(stack.rows)} slices"))
     return regularity(stack.positions, stack.normal, options)
 
 
 def _orientation_spread(stack: Stack) -> float:
+    """Largest difference of any number of ImageOrientationPatient between slices."""
     values = [row["ImageOrientationPatient"] for row in stack.rows if len(row["ImageOrientationPatient"] or ()) == 6]
     return float(np.ptp(np.array(values), axis=0).max()) if values else 0.0
 
 
 def _is_spacing(spacing: Any) -> bool:
-    return spacing is not None and len(spacing) == 2 and all(PIXEL_MM[0] <= one <= PIXEL_MM[1] for one in spacing)
+    return spacing is not None and len(spacing) == 2 and all(PIXEL_MM[0] <= mm <= PIXEL_MM[1] for mm in spacing)
 
 
-def _refusal(
-    stack: Stack,
-    role: RoleFound,
-    plane: Plane,
-    angle: float,
-    turn: float,
-    shape: Regularity,
-    options: IdentifyOptions,
-) -> Rejected | None:
-    rows, count, untold = stack.rows, len(stack.rows), header_is_untold(stack.rows[0])
-    checks: list[tuple[bool, Reason, str]] = [
-        (not all(map(_is_grey, rows)), Reason.SERIES_NOT_GREYSCALE, ""),
-        (stack.normal is None, Reason.SERIES_NO_POSITION, "no ImageOrientationPatient"),
-        (plane != "sagittal", Reason.SERIES_NOT_SAGITTAL, f"{plane}, {angle:.0f} degrees from its axis"),
-        (role.role == "unknown" and not untold, Reason.SERIES_ROLE_UNSURE, role.evidence),
-        (role.role not in ("t1", "t2", "unknown"), Reason.SERIES_NOT_T1_OR_T2, role.evidence),
-        (
-            count < options.min_slices <= count + len(stack.duplicates),
-            Reason.SERIES_CONFLICTING_SLICES,
-            f"{count + len(stack.duplicates)} slices at {count} places",
-        ),
-        *([(True, stack.rejected.reason, stack.rejected.detail)] if stack.rejected else []),
-        (count < options.min_slices, Reason.SERIES_TOO_FEW_SLICES, f"{count} slices, {options.min_slices} needed"),
-        (stack.mixed_matrix, Reason.SERIES_MIXED_MATRIX, f"{count} slices"),
-        (not all(_is_spacing(row["PixelSpacing"]) for row in rows), Reason.SERIES_NO_SPACING, ""),
-    ]
-    for holds, reason, detail in checks:
-        if holds:
-            return Rejected(reason, detail)
-    if turn > options.orientation_reject:
-        return Rejected(Reason.SERIES_MIXED_ORIENTATION, f"ImageOrientationPatient differs by {turn:.3f}")
-    return shape.rejected or _refused_role(role)
+def _refusal(examined: _Examined, contrasts: Collection[str], options: IdentifyOptions) -> Rejected | None:
+    """The first row of I1 to I14 that holds; None if the stack is accepted."""
+    return next(_refusals(examined, contrasts, options), None)
 
 
-def _refused_role(role: RoleFound) -> Rejected | None:
-    """I4, I5, I14."""
-    if role.role in ("t1", "t2"):
+def _refusals(examined: _Examined, contrasts: Collection[str], options: IdentifyOptions) -> Iterator[Rejected]:
+    """The rows of I1 to I14 that hold, in their order."""
+    stack, rows, count = examined.stack, examined.stack.rows, len(examined.stack.rows)
+    if not all(map(_is_grey, rows)):
+        yield Rejected(Reason.SERIES_NOT_GREYSCALE)
+    if stack.normal is None:
+        yield Rejected(Reason.SERIES_NO_POSITION, "no ImageOrientationPatient")
+    if examined.plane != "sagittal":
+        detail = f"{examined.plane}, {examined.angle_deg:.0f} degrees from its axis"
+        yield Rejected(Reason.SERIES_NOT_SAGITTAL, detail)
+    unsuitable = _unsuitable_contrast(examined.contrast, contrasts)
+    if unsuitable and not (unsuitable.reason is Reason.SERIES_ROLE_UNSURE and lacks_times(examined.header)):
+        yield unsuitable
+    places = count + len(stack.duplicates)
+    if count < options.min_slices <= places:
+        yield Rejected(Reason.SERIES_CONFLICTING_SLICES, f"{places} slices at {count} places")
+    if stack.rejected:
+        yield stack.rejected
+    if count < options.min_slices:
+        yield Rejected(Reason.SERIES_TOO_FEW_SLICES, f"{count} slices, {options.min_slices} needed")
+    yield from _geometry_refusals(examined, options)
+    if unsuitable:
+        yield unsuitable
+
+
+def _geometry_refusals(examined: _Examined, options: IdentifyOptions) -> Iterator[Rejected]:
+    """The rows of I9 to I13 that hold, in their order."""
+    rows = examined.stack.rows
+    if examined.stack.mixed_matrix:
+        yield Rejected(Reason.SERIES_MIXED_MATRIX, f"{len(rows)} slices")
+    if not all(_is_spacing(row["PixelSpacing"]) for row in rows):
+        yield Rejected(Reason.SERIES_NO_SPACING)
+    if examined.turn > options.orientation_reject:
+        yield Rejected(Reason.SERIES_MIXED_ORIENTATION, f"ImageOrientationPatient differs by {examined.turn:.3f}")
+    if examined.shape.rejected:
+        yield examined.shape.rejected
+
+
+def _unsuitable_contrast(finding: ContrastFinding, contrasts: Collection[str]) -> Rejected | None:
+    """I4, I5 and I14."""
+    if finding.contrast in contrasts:
         return None
-    return Rejected(Reason.SERIES_ROLE_UNSURE if role.role == "unknown" else Reason.SERIES_NOT_T1_OR_T2, role.evidence)
+    reason = Reason.SERIES_ROLE_UNSURE if finding.contrast == "unknown" else Reason.SERIES_NOT_T1_OR_T2
+    return Rejected(reason, finding.evidence)
 
 
-def is_untold(series: Series) -> bool:
-    """Whether nothing but its role is against a series (I14)."""
-    unsure = series.rejected is not None and series.rejected.reason == Reason.SERIES_ROLE_UNSURE
-    return unsure and header_is_untold(series.header)
+def is_unclear(series: Series) -> bool:
+    """Whether a series is refused only because its header does not give its contrast (I14)."""
+    unsure = series.rejected is not None and series.rejected.reason is Reason.SERIES_ROLE_UNSURE
+    return unsure and lacks_times(series.header)
 
 
-def with_role(series: Series, seen: RoleFound) -> Series:
-    """A series that `is_untold`, with the role that its pixels were `seen` to have
-    (modic/series/contrast_from_pixels.py)."""
-    role = told_by_pixels(series.header, seen)
-    warnings = (*series.warnings, *_role_warnings(role, series.header))
-    rejected = _refused_role(role)
-    return replace(series, role=role.role, role_evidence=role.evidence, rejected=rejected, warnings=warnings)
+def with_contrast(series: Series, from_pixels: ContrastFinding, contrasts: Collection[str] = T1_AND_T2) -> Series:
+    """A series that `is_unclear`, with the contrast that its pixels show (modic/series/contrast_from_pixels.py)."""
+    finding = accept_from_pixels(series.header, from_pixels)
+    return replace(
+        series,
+        contrast=finding.contrast,
+        contrast_evidence=finding.evidence,
+        rejected=_unsuitable_contrast(finding, contrasts),
+        warnings=(*series.warnings, *_contrast_warnings(finding, series.header)),
+    )
 
 
 def _is_grey(row: Row) -> bool:
     return row["PhotometricInterpretation"] in GREY and row["SamplesPerPixel"] in (1, None)
 
 
-def _angle_warning(plane: Plane, angle: float, options: IdentifyOptions) -> tuple[str, ...]:
-    warned = plane == "sagittal" and angle > options.sagittal_warn_deg
-    return (f"slice normal {angle:.0f} degrees from the left-right axis",) if warned else ()
+def _warnings(examined: _Examined, options: IdentifyOptions) -> Iterator[SeriesWarning]:
+    yield from examined.stack.warnings
+    if examined.plane == "sagittal" and examined.angle_deg > options.sagittal_warn_deg:
+        yield SeriesWarning(WarningKind.NOT_QUITE_SAGITTAL, f"{examined.angle_deg:.0f}")
+    if examined.turn > options.orientation_warn:
+        yield SeriesWarning(WarningKind.ORIENTATION_DIFFERS, f"{examined.turn:.1g}")
+    yield from examined.shape.warnings
+    yield from _thinned_warning(examined.shape.spacing_mm, examined.header)
+    yield from _contrast_warnings(examined.contrast, examined.header)
 
 
-def _turn_warning(turn: float, options: IdentifyOptions) -> tuple[str, ...]:
-    return (f"ImageOrientationPatient differs by {turn:.1g}",) if turn > options.orientation_warn else ()
+def _thinned_warning(spacing: float | None, header: Row) -> Iterator[SeriesWarning]:
+    """If the slices lie 2, 3, … SpacingBetweenSlices apart: others were left out.
+
+    A SpacingBetweenSlices under the SliceThickness is the gap between slices, as some scanners write it.
+    """
+    nominal, thickness = header["SpacingBetweenSlices"] or 0.0, header["SliceThickness"] or 0.0
+    if spacing is None or thickness <= 0 or nominal < 0.95 * thickness:
+        return
+    steps = spacing / nominal
+    if round(steps) >= 2 and abs(steps - round(steps)) <= 0.05:
+        detail = f"{spacing:.2f} mm apart, SpacingBetweenSlices {nominal:.2f}"
+        yield SeriesWarning(WarningKind.SLICES_THINNED_OUT, detail)
 
 
-def _thinned_warning(spacing: float | None, header: Row) -> tuple[str, ...]:
-    """Where whole steps of SpacingBetweenSlices (no gap: not less than the thickness) are missing throughout."""
-    said, thickness = header["SpacingBetweenSlices"] or 0.0, header["SliceThickness"] or 0.0
-    if spacing is None or thickness <= 0 or said < 0.95 * thickness:
-        return ()
-    steps = spacing / said
-    thinned = round(steps) >= 2 and abs(steps - round(steps)) <= 0.05
-    return (f"slices {spacing:.2f} mm apart, SpacingBetweenSlices {said:.2f}",) if thinned else ()
-
-
-DESCRIPTION_DISAGREES = "SeriesDescription disagrees with TR, TE and TI"
-CONTRAST_AGENT = "T2 after ContrastBolusAgent"
-
-
-def _role_warnings(role: RoleFound, header: Row) -> Iterator[str]:
-    if role.contradicted:
-        yield DESCRIPTION_DISAGREES
-    if role.role == "t2" and has_contrast_agent(header):
-        yield CONTRAST_AGENT
+def _contrast_warnings(finding: ContrastFinding, header: Row) -> Iterator[SeriesWarning]:
+    if finding.contradicted:
+        yield SeriesWarning(WarningKind.DESCRIPTION_DISAGREES)
+    if finding.contrast == "t2" and has_contrast_agent(header):
+        yield SeriesWarning(WarningKind.CONTRAST_AGENT)

@@ -1,65 +1,71 @@
 """The slices of one series → stacks that share contrast and geometry, duplicates set aside.
 
-| order | what                                                                                                 |
-|-------|------------------------------------------------------------------------------------------------------|
-| S1    | slices that differ in echo, inversion, b value, ImageType, StackID, contrast agent, fat suppression, |
-|       | colour, class or frame of reference are split; a slice without frame is in the series' only one      |
-| S2    | so are slices whose orientations differ by more than `SPLIT_ORIENTATION` (a localizer in the series) |
-| S3    | so are slices whose corners lie over `SPLIT_OFFSET_MM` apart within the plane (upper, lower station) |
-| S4    | so are slices of another matrix or pixel spacing, where the largest group is regular without them    |
-|       | and they lie at places it has already; else all stay together and are refused (mixed_matrix)         |
-| S5    | a slice without position gets one where places follow InstanceNumber exactly in all the others       |
-| S6    | slices at one place whose headers are equal but for SOPInstanceUID and InstanceNumber are duplicates:|
-|       | one is kept, and modic.imaging.load compares the pixels; under one SOPInstanceUID (sent again, corrected)  |
-|       | description, patient and study date may differ as well                                               |
-| S7    | other slices at one place: split by TemporalPositionIdentifier, AcquisitionNumber, AcquisitionTime,  |
-|       | SeriesTime or as blocks of InstanceNumber, whichever first makes every part regular                  |
-| S8    | stacks that only together make one regular stack are parts of it that S1-S3 cut up (partial_stacks.py): |
-|       | each is refused by what differs, since half a spine would pass for a whole one                       |
+The steps, in order:
+
+| step | what                                                                                                  |
+|------|-------------------------------------------------------------------------------------------------------|
+| S1   | slices that differ in echo, inversion, b value, ImageType, StackID, contrast agent, fat suppression,  |
+|      | colour, SOP class or frame of reference are split; a slice that names no frame of reference has the   |
+|      | one that all others name                                                                              |
+| S2   | slices whose orientations differ by more than `SPLIT_ORIENTATION` are split (a localizer in the       |
+|      | series)                                                                                               |
+| S3   | slices whose corners lie over `SPLIT_OFFSET_MM` apart within the plane are split (upper and lower     |
+|      | station)                                                                                              |
+| S4   | slices of another matrix or pixel spacing are split, if the largest group is regular without them and |
+|      | they lie at places it has already; else all stay together and are refused (mixed_matrix)              |
+| S5   | a slice without position gets one, if the places of all others follow InstanceNumber exactly          |
+| S6   | slices at one place whose headers are equal but for SOPInstanceUID and InstanceNumber are duplicates: |
+|      | one is kept, and modic.imaging.load compares the pixels; if they have one SOPInstanceUID (sent again  |
+|      | after a correction), description, patient and study date may differ as well                           |
+| S7   | other slices at one place are split by TemporalPositionIdentifier, AcquisitionNumber,                 |
+|      | AcquisitionTime, SeriesTime or as blocks of InstanceNumber, whichever first makes every group regular |
+| S8   | stacks that are regular only together were cut up by S1-S3 (partial_stacks.py); each is refused by    |
+|      | what differs, because half a spine would pass for a whole one                                         |
 """
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
+from modic.archive.headers import MR_CLASSES
+from modic.archive.source import Row
 from modic.config import IdentifyOptions
 from modic.errors import Rejected
-from modic.series.contrast import MR_CLASSES, has_contrast_agent, has_fat_suppression
+from modic.records import SeriesWarning, WarningKind
+from modic.series.contrast import has_contrast_agent, has_fat_suppression
 from modic.series.geometry import SAME_PLACE_MM, leftward, normal_of, positions_of, regularity
-from modic.series.partial_stacks import refuse_parts
+from modic.series.partial_stacks import refuse_partial_stacks
 
-Row = dict[str, Any]
 SPLIT_ORIENTATION = 0.05  # largest difference in ImageOrientationPatient, about 3 degrees
 SPLIT_OFFSET_MM = 15.0
 SPLIT_TIME_MS = 0.5  # between echo or inversion times: nearer ones differ by rounding
 MIN_TO_INFER = 5
-MAX_GROUPS = 64  # of orientations, or of stations: what lies beyond joins the last group, which is then refused
-FILE_KEYS = frozenset({"path", "size", "mtime_ns", "frame"})
+MAX_GROUPS = 64  # of orientations, or of stations; further slices join the last group, which is then refused
+FILE_KEYS = frozenset({"path", "size", "mtime_ns", "member", "frame"})
 MAY_DIFFER = FILE_KEYS | {"SOPInstanceUID", "InstanceNumber", "TransferSyntaxUID", "SOPClassUID"}
 PATIENT = frozenset({"PatientID", "PatientSex", "PatientAge", "PatientBirthDate"})
 CORRECTED = PATIENT | {"SeriesDescription", "SeriesNumber", "BodyPartExamined", "StudyDate"}
-"""May differ besides under one SOPInstanceUID: what is corrected by hand before images are sent again."""
+"""May differ too if the SOPInstanceUID is the same: what people correct by hand before they send images again."""
 DISCRIMINATORS = ("TemporalPositionIdentifier", "AcquisitionNumber", "AcquisitionTime", "SeriesTime")
 
 
 @dataclass(frozen=True, eq=False)
 class Stack:
-    """Slices of one contrast and plane, sorted along `normal` where they have positions."""
+    """Slices of one contrast and plane, sorted along their normal if all have positions."""
 
     rows: list[Row]
-    normal: np.ndarray | None
+    normal: np.ndarray | None  # unit vector (3,), LPS; None if no slice has an orientation
     mixed_matrix: bool = False
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[SeriesWarning, ...] = ()
     duplicates: list[tuple[Row, Row]] = field(default_factory=list)  # (kept, set aside)
-    rejected: Rejected | None = None  # a part of a stack (S8)
+    rejected: Rejected | None = None  # only a part of a stack (S8)
 
     @property
     def positions(self) -> np.ndarray:
-        """(n, 3) mm; nan where a slice has none."""
+        """(n, 3) float64, LPS mm; nan for a slice without position."""
         return positions_of(self.rows)
 
 
@@ -69,14 +75,15 @@ def split_stacks(rows: list[Row], options: IdentifyOptions) -> list[Stack]:
     for contrast in _groups(_with_frame(rows), _contrast(rows)):
         for normal, group in _by_orientation(contrast):
             for station in _by_offset(group, normal):
-                for part in _by_matrix(Stack(station, normal), options):
-                    stacks += _settle(part, options)
+                for stack in _by_matrix(Stack(station, normal), options):
+                    stacks += _finish(stack, options)
     stacks.sort(key=lambda stack: min(_order(row) for row in stack.rows))
-    refused = refuse_parts([(stack.rows, stack.normal) for stack in stacks], options)
+    refused = refuse_partial_stacks([(stack.rows, stack.normal) for stack in stacks], options)
     return [replace(stack, rejected=why) for stack, why in zip(stacks, refused, strict=True)]
 
 
 def _order(row: Row) -> tuple[float, str, int]:
+    """Sorts slices by InstanceNumber, those without one last."""
     number = row["InstanceNumber"]
     return (float("inf") if number is None else float(number), row["path"], row["frame"])
 
@@ -89,7 +96,7 @@ def _groups(rows: Iterable[Row], key: Callable[[Row], Hashable]) -> list[list[Ro
 
 
 def _contrast(rows: list[Row]) -> Callable[[Row], Hashable]:
-    """What tells the contrasts of a series apart, for one of its rows."""
+    """A function of a row that gives the same value for slices of one contrast (S1)."""
     clusters = {key: _clusters([row[key] for row in rows]) for key in ("EchoTime", "InversionTime")}
 
     def key(row: Row) -> Hashable:
@@ -111,7 +118,7 @@ def _clusters(times: Iterable[float | None]) -> dict[float | None, int]:
 
 
 def _with_frame(rows: list[Row]) -> list[Row]:
-    """Rows that name no FrameOfReferenceUID get the one that all others name."""
+    """A row that names no FrameOfReferenceUID gets the one that all others name."""
     names = {row["FrameOfReferenceUID"] for row in rows}
     if len(names) != 2 or None not in names:
         return rows
@@ -120,27 +127,30 @@ def _with_frame(rows: list[Row]) -> list[Row]:
 
 
 def _by_orientation(rows: list[Row]) -> list[tuple[np.ndarray | None, list[Row]]]:
-    """Groups around the first slice of each; slices without orientation stay with the largest group (S2)."""
+    """The normal and the rows of each orientation (S2). Slices without orientation stay with the largest group."""
     groups: list[tuple[np.ndarray, list[Row]]] = []
-    lost = []
+    unoriented = []
     for row in rows:
         if normal_of(row["ImageOrientationPatient"]) is None:
-            lost.append(row)
+            unoriented.append(row)
             continue
         values = np.array(row["ImageOrientationPatient"])
-        home = next((g for g in groups if np.abs(g[0] - values).max() <= SPLIT_ORIENTATION), None)
-        if home is None and len(groups) < MAX_GROUPS:
+        group = next((g for g in groups if np.abs(g[0] - values).max() <= SPLIT_ORIENTATION), None)
+        if group is None and len(groups) < MAX_GROUPS:
             groups.append((values, [row]))
         else:
-            (home or groups[-1])[1].append(row)
+            (group or groups[-1])[1].append(row)
     if not groups:
-        return [(None, lost)]
-    max(groups, key=lambda group: len(group[1]))[1].extend(lost)
+        return [(None, unoriented)]
+    max(groups, key=lambda group: len(group[1]))[1].extend(unoriented)
     return [(leftward(normal_of(values)), group) for values, group in groups]  # type: ignore[arg-type]
 
 
 def _by_offset(rows: list[Row], normal: np.ndarray | None) -> list[list[Row]]:
-    """Groups whose first corners are chained within the plane (S3); slices without position stay with the largest."""
+    """The rows of each station (S3). Slices without position stay with the largest station.
+
+    A slice is of a station if its first corner lies near that of the station's last slice, within the plane.
+    """
     if normal is None:
         return [rows]
     positions = positions_of(rows)
@@ -152,26 +162,26 @@ def _by_offset(rows: list[Row], normal: np.ndarray | None) -> list[list[Row]]:
     groups: list[list[int]] = []
     for index in order.tolist():
         near = (g for g in groups if np.linalg.norm(inside[g[-1]] - inside[index]) <= SPLIT_OFFSET_MM)
-        home = next(near, None)
-        if home is None and len(groups) < MAX_GROUPS:
+        group = next(near, None)
+        if group is None and len(groups) < MAX_GROUPS:
             groups.append([index])
         else:
-            (home or groups[-1]).append(index)
+            (group or groups[-1]).append(index)
     max(groups, key=len).extend(np.setdiff1d(np.arange(len(rows)), known).tolist())
     return [[rows[index] for index in group] for group in groups]
 
 
 def _by_matrix(stack: Stack, options: IdentifyOptions) -> list[Stack]:
-    """S4."""
-    parts = sorted(_groups(stack.rows, _matrix), key=len, reverse=True)
-    if len(parts) == 1 or stack.normal is None:
-        return [replace(stack, mixed_matrix=len(parts) > 1)]
-    largest = np.sort(positions_of(parts[0]) @ stack.normal)
-    others = positions_of([row for part in parts[1:] for row in part]) @ stack.normal
+    """A stack of each matrix, or one that is marked as mixed (S4)."""
+    groups = sorted(_groups(stack.rows, _matrix), key=len, reverse=True)
+    if len(groups) == 1 or stack.normal is None:
+        return [replace(stack, mixed_matrix=len(groups) > 1)]
+    largest = np.sort(positions_of(groups[0]) @ stack.normal)
+    others = positions_of([row for group in groups[1:] for row in group]) @ stack.normal
     spacing = float(np.median(np.diff(largest))) if len(largest) > 1 else np.nan
-    has_place = bool((np.abs(others[:, None] - largest[None, :]).min(axis=1) <= 0.5 * spacing).all())
-    if has_place and len(parts[0]) >= options.min_slices and _regular(parts[0], stack.normal, options):
-        return [Stack(part, stack.normal) for part in parts]
+    same_places = bool((np.abs(others[:, None] - largest[None, :]).min(axis=1) <= 0.5 * spacing).all())
+    if same_places and len(groups[0]) >= options.min_slices and _regular(groups[0], stack.normal, options):
+        return [Stack(group, stack.normal) for group in groups]
     return [replace(stack, mixed_matrix=True)]
 
 
@@ -187,19 +197,22 @@ def _regular(rows: list[Row], normal: np.ndarray, options: IdentifyOptions) -> b
     return regularity(positions[np.argsort(positions @ normal)], normal, options).rejected is None
 
 
-def _settle(stack: Stack, options: IdentifyOptions) -> list[Stack]:
-    """Infer, dedupe, split what is left at one place, and sort along the normal (S5-S7)."""
+def _finish(stack: Stack, options: IdentifyOptions) -> list[Stack]:
+    """Infer positions, set duplicates aside, split the slices left at one place, and sort along the normal (S5-S7)."""
     if stack.normal is None:
         return [replace(stack, rows=sorted(stack.rows, key=_order))]
     stack = _infer_positions(stack)
     if not np.isfinite(stack.positions).all():
         return [replace(stack, rows=sorted(stack.rows, key=_order))]
     stack = _dedupe(_sorted(stack))
-    parts = _split_repeats(stack, options)
-    if len(parts) == 1:
+    repeats = _split_repeats(stack, options)
+    if len(repeats) == 1:
         return [stack]
-    mine = [[pair for pair in stack.duplicates if any(pair[0] is row for row in part)] for part in parts]
-    return [_sorted(replace(stack, rows=part, duplicates=pairs)) for part, pairs in zip(parts, mine, strict=True)]
+    return [_sorted(replace(stack, rows=rows, duplicates=_duplicates_of(rows, stack))) for rows in repeats]
+
+
+def _duplicates_of(rows: list[Row], stack: Stack) -> list[tuple[Row, Row]]:
+    return [(kept, other) for kept, other in stack.duplicates if any(kept is row for row in rows)]
 
 
 def _sorted(stack: Stack) -> Stack:
@@ -209,7 +222,7 @@ def _sorted(stack: Stack) -> Stack:
 
 
 def _infer_positions(stack: Stack) -> Stack:
-    """S5: place = offset + InstanceNumber * step, if that holds to 1 % of a step wherever the place is known."""
+    """Place = offset + InstanceNumber * step, if that holds to 1 % of a step for all places that are known (S5)."""
     positions = stack.positions
     known = np.isfinite(positions).all(axis=1)
     numbers = np.array(
@@ -229,34 +242,35 @@ def _infer_positions(stack: Stack) -> Stack:
         row if has else {**row, **inferred, "ImagePositionPatient": place.tolist()}
         for row, has, place in zip(stack.rows, known, design @ fit, strict=True)
     ]
-    warning = f"ImagePositionPatient inferred from InstanceNumber for {int((~known).sum())} slices"
+    warning = SeriesWarning(WarningKind.POSITION_INFERRED, str(int((~known).sum())))
     return replace(stack, rows=rows, warnings=(*stack.warnings, warning))
 
 
 def _dedupe(stack: Stack) -> Stack:
-    """S6."""
+    """The stack with its duplicates set aside (S6)."""
     kept: list[Row] = []
     duplicates: list[tuple[Row, Row]] = []
-    seen: dict[Hashable, list[Row]] = defaultdict(list)
+    by_place: dict[Hashable, list[Row]] = defaultdict(list)
     for row in stack.rows:
-        twins = seen[tuple(row["ImagePositionPatient"]), row["frame"]]
-        twin = next((other for other in twins if _same_image(other, row)), None)
+        neighbours = by_place[tuple(row["ImagePositionPatient"]), row["frame"]]
+        twin = next((other for other in neighbours if _same_image(other, row)), None)
         if twin is None:
             kept.append(row)
-            twins.append(row)
+            neighbours.append(row)
         else:
             duplicates.append((twin, row))
-    warnings = stack.warnings + ((f"{len(duplicates)} duplicate slices",) if duplicates else ())
+    warning = SeriesWarning(WarningKind.DUPLICATE_SLICES, str(len(duplicates)))
+    warnings = (*stack.warnings, warning) if duplicates else stack.warnings
     return replace(stack, rows=kept, duplicates=duplicates, warnings=warnings)
 
 
-def _same_image(one: Row, other: Row) -> bool:
-    corrected = CORRECTED if one["SOPInstanceUID"] == other["SOPInstanceUID"] else frozenset()
-    return all(one[key] == other[key] for key in one.keys() - MAY_DIFFER - corrected)
+def _same_image(first: Row, second: Row) -> bool:
+    corrected = CORRECTED if first["SOPInstanceUID"] == second["SOPInstanceUID"] else frozenset()
+    return all(first[key] == second[key] for key in first.keys() - MAY_DIFFER - corrected)
 
 
 def _split_repeats(stack: Stack, options: IdentifyOptions) -> list[list[Row]]:
-    """S7; the stack as it is where nothing makes every part regular."""
+    """The rows of each repeat (S7); all rows in one list if no element splits them into regular groups."""
     normal = stack.normal
     if normal is None or len(stack.rows) < 2 * options.min_slices:
         return [stack.rows]
@@ -270,13 +284,13 @@ def _split_repeats(stack: Stack, options: IdentifyOptions) -> list[list[Row]]:
 
 
 def _blocks(stack: Stack) -> list[list[Row]]:
-    """The n-th slice at each place, by InstanceNumber, where all first ones come before all second ones."""
+    """The n-th slices of all places, by InstanceNumber, if all first slices come before all second ones, and so on."""
     places = np.round(stack.positions @ stack.normal / SAME_PLACE_MM)
-    seen: dict[float, int] = defaultdict(int)
-    blocks: dict[int, list[Row]] = defaultdict(list)
+    counts: dict[float, int] = defaultdict(int)
+    by_repeat: dict[int, list[Row]] = defaultdict(list)
     for index in sorted(range(len(places)), key=lambda i: _order(stack.rows[i])):
-        blocks[seen[places[index]]].append(stack.rows[index])
-        seen[places[index]] += 1
-    found = [blocks[number] for number in sorted(blocks)]
-    apart = all(max(map(_order, a)) < min(map(_order, b)) for a, b in pairwise(found))
-    return found if apart and len({len(block) for block in found}) == 1 else [stack.rows]
+        by_repeat[counts[places[index]]].append(stack.rows[index])
+        counts[places[index]] += 1
+    blocks = [by_repeat[number] for number in sorted(by_repeat)]
+    in_turn = all(max(map(_order, a)) < min(map(_order, b)) for a, b in pairwise(blocks))
+    return blocks if in_turn and len({len(block) for block in blocks}) == 1 else [stack.rows]

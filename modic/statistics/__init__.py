@@ -1,1 +1,2 @@
-"""Statistics that know no cohort: intervals, corrected prevalence, odds ratios, metrics, calibration."""
+"""Statistics of grades and levels as functions of arrays: intervals, corrected prevalence, odds ratios, metrics,
+calibration. Nothing here reads a cohort."""

@@ -1,18 +1,22 @@
-"""From logits of held-out discs to a temperature and conformal quantiles."""
+"""Calibration of a classifier on discs that it was not trained on: temperature, shift and conformal quantiles."""
 
 import numpy as np
 from scipy.optimize import minimize
+from scipy.special import softmax
 
 from modic.grades import CLASSES
-from modic.grading.classify import softmax
 
 
 def fit_scaling(logits: np.ndarray, labels: np.ndarray) -> tuple[float, np.ndarray]:
-    """Temperature (0.25-8) and a shift of the logits (3,) with the lowest class-balanced log loss of
-    (logits + shift) / temperature (bias-corrected temperature scaling, Alexandari 2020).
+    """Temperature (0.25-8) and shift (classes,) that minimise the class-balanced log loss of
+    (logits + shift) / temperature: bias-corrected temperature scaling (Alexandari et al., ICML 2020).
 
-    The shift undoes what training with unequal sources did to the balance between classes; a class without examples
-    gets none.
+    Args:
+        logits: float (n, classes).
+        labels: int (n,), the class of each disc.
+
+    The shift undoes what training on sources with unequal shares of the classes did to their balance. It is 0 for a
+    class without examples.
     """
     present = np.unique(labels)
     free = present[1:]
@@ -26,20 +30,24 @@ def fit_scaling(logits: np.ndarray, labels: np.ndarray) -> tuple[float, np.ndarr
         temperature, shift = scaled(x)
         return balanced_log_loss((logits + shift) / temperature, labels)
 
-    found = minimize(loss, np.zeros(1 + len(free)), method="Nelder-Mead", options={"maxiter": 2000, "xatol": 1e-4})
-    return scaled(found.x)
+    fitted = minimize(loss, np.zeros(1 + len(free)), method="Nelder-Mead", options={"maxiter": 2000, "xatol": 1e-4})
+    return scaled(fitted.x)
 
 
 def balanced_log_loss(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Mean over the classes present of the mean log loss within the class."""
-    losses = -np.log(np.clip(softmax(logits)[np.arange(len(labels)), labels], 1e-12, 1))
+    """Mean log loss within a class, averaged over the classes that occur; logits (n, classes), labels int (n,)."""
+    losses = -np.log(np.clip(softmax(logits, axis=-1)[np.arange(len(labels)), labels], 1e-12, 1))
     return float(np.mean([losses[labels == k].mean() for k in np.unique(labels)]))
 
 
 def conformal_quantiles(p: np.ndarray, labels: np.ndarray, *, alpha: float) -> list[float]:
-    """For each class the quantile of 1 - p_k over its n discs at level ceil((n + 1)(1 - alpha)) / n.
+    """For each class k the quantile of 1 - p_k over its n discs at the level ceil((n + 1)(1 - alpha)) / n.
 
-    A class with too few discs for this level gets 1, so it is in every prediction set.
+    Args:
+        p: float (n, classes), calibrated probabilities.
+        labels: int (n,).
+
+    A class with too few discs for this level gets 1 and is then in every prediction set.
     """
     quantiles = []
     for k in range(CLASSES):
@@ -52,21 +60,22 @@ def conformal_quantiles(p: np.ndarray, labels: np.ndarray, *, alpha: float) -> l
 def held_out_coverage(
     logits: np.ndarray, labels: np.ndarray, patients: list[str], *, alpha: float, draws: int = 200
 ) -> list[float | None]:
-    """For each class the share of discs whose prediction set holds it, on patients that calibration did not see.
+    """For each class the share of its discs whose prediction set holds it, on patients not used for calibration.
 
-    Patients are dealt to two halves `draws` times; temperature, shift and quantiles are fitted on one half, coverage
-    counted on the other. None for a class that is nowhere.
+    `draws` times the patients are split into two halves: temperature, shift and quantiles are fitted on one half,
+    coverage is counted on the other. None for a class that does not occur. Logits float (n, classes); labels int (n,);
+    `patients` says whose each disc is.
     """
     names, rng = sorted(set(patients)), np.random.default_rng(0)
-    covered, seen = np.zeros(CLASSES), np.zeros(CLASSES)
+    covered, counted = np.zeros(CLASSES), np.zeros(CLASSES)
     for _ in range(draws):
         half = set(rng.permutation(names)[: len(names) // 2].tolist())
         fitted = np.array([patient in half for patient in patients])
         temperature, shift = fit_scaling(logits[fitted], labels[fitted])
-        p = softmax((logits + shift) / temperature)
+        p = softmax((logits + shift) / temperature, axis=-1)
         quantiles = conformal_quantiles(p[fitted], labels[fitted], alpha=alpha)
         for k in range(CLASSES):
             of_class = ~fitted & (labels == k)
             covered[k] += (1 - p[of_class, k] <= quantiles[k]).sum()
-            seen[k] += of_class.sum()
-    return [float(c / n) if n else None for c, n in zip(covered, seen, strict=True)]
+            counted[k] += of_class.sum()
+    return [float(c / n) if n else None for c, n in zip(covered, counted, strict=True)]

@@ -1,4 +1,4 @@
-"""Shares with their uncertainty, where levels of one patient are alike: arrays in, numbers out."""
+"""Shares with intervals that allow for levels of one patient being alike."""
 
 import math
 from dataclasses import dataclass
@@ -7,11 +7,12 @@ import numpy as np
 from scipy.stats import t as student
 
 Z = 1.959964
+"""Quantile of the normal distribution for 95 % intervals."""
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """A proportion with its 95 % interval. `variance` is that of `value`, as patients vary."""
+    """A proportion with its 95 % interval; `variance` is that of `value` if patients were drawn again."""
 
     value: float
     low: float
@@ -22,10 +23,11 @@ class Share:
 
 
 def wilson(k: float, n: float, z: float = Z) -> tuple[float, float]:
-    """Wilson score interval (95 % by default) of a proportion `k / n` of independent units; (0, 1) where `n` is 0.
+    """Wilson score interval (95 % by default) of a proportion `k / n` of independent units; (0, 1) if `n` is 0.
 
-    E. B. Wilson, J. Am. Stat. Assoc. 22 (1927) 209-212. Count patients or one level of each patient: several levels
-    of one patient are not independent, and the interval would be too narrow (`clustered_share`).
+    E. B. Wilson, J. Am. Stat. Assoc. 22 (1927) 209-212. Count patients, or one level of each patient: several
+    levels of one patient are not independent and would make the interval too narrow; use `clustered_share` for them.
+    (statsmodels has this interval for a confidence level, not for the quantile z that `effective_wilson` needs.)
     """
     if not 0 <= k <= n:
         raise ValueError(f"{k} of {n} is no proportion")
@@ -40,15 +42,15 @@ def wilson(k: float, n: float, z: float = Z) -> tuple[float, float]:
 def clustered_mean(
     values: np.ndarray, patients: np.ndarray, weights: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Weighted mean of each column of `values`, and its covariance if patients were drawn again.
+    """Weighted mean (k,) of the columns of `values`, and its covariance (k, k) if patients were drawn again.
 
     Args:
         values: float (n, k).
         patients: (n,) of any type; equal values are one patient.
-        weights: float (n,), inverse to the chance of having been drawn; all equal where None.
+        weights: float (n,), inverse to the chance of having been drawn; None means all equal.
 
     The covariance is Taylor's for a ratio, with patients as primary sampling units (Cochran, Sampling Techniques,
-    3rd ed. 1977, 6.13); nan where there is one patient.
+    3rd ed. 1977, 6.13); nan for a single patient.
     """
     weights = np.ones(len(values)) if weights is None else np.asarray(weights, float)
     mean = np.average(values, axis=0, weights=weights)
@@ -61,11 +63,17 @@ def clustered_mean(
 
 
 def clustered_share(hit: np.ndarray, patients: np.ndarray, weights: np.ndarray | None = None) -> Share:
-    """Share of levels that are `hit` (bool or 0-1), with patients as clusters.
+    """Share of levels that are a `hit`, with patients as clusters.
 
-    The interval is Wilson's with the effective number of levels, which the design effect gives, and Student's t for
-    few patients (Dean and Pagano, Am. Stat. 69 (2015) 270-281: of the usual ones, it covers well also where a share is
-    small). Where no level or every level is a hit, each patient counts once. Raises ValueError where there is none.
+    Args:
+        hit: bool or 0-1 (n,).
+        patients: (n,) of any type; equal values are one patient.
+        weights: float (n,), inverse to the chance of having been drawn; None means all equal.
+
+
+    The interval is Wilson's with the effective number of levels, by the design effect, and with Student's t since
+    patients may be few (Dean and Pagano, Am. Stat. 69 (2015) 270-281: among the usual intervals it covers well also for
+    small shares). If no level or every level is a hit, each patient counts once. Raises ValueError without levels.
     """
     if not len(hit):
         raise ValueError("no levels to take a share of")
@@ -77,7 +85,10 @@ def clustered_share(hit: np.ndarray, patients: np.ndarray, weights: np.ndarray |
 
 
 def effective_wilson(value: float, variance: float, *, n: int, patients: int) -> tuple[float, float]:
-    """Wilson's interval of a share `value` whose variance is known: of as many units as would have that variance."""
+    """Wilson's interval of a share `value` with known variance, for the number of units that would have that variance.
+
+    `n` levels (the most units that are assumed) of `patients` patients; (0, 1) for a single patient.
+    """
     if patients < 2:
         return 0.0, 1.0
     effective = value * (1 - value) / variance if variance > 0 else float(patients)

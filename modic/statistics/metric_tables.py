@@ -1,4 +1,4 @@
-"""What both evaluations share: options, rows of metrics with their intervals, and tables for terminal and Markdown."""
+"""Metrics with their intervals as rows of a table, and as text for a terminal and for Markdown."""
 
 import argparse
 from collections.abc import Callable, Sequence
@@ -13,15 +13,15 @@ from modic.tables.described import Columns, write_rows
 
 METRICS: Columns = {
     "group": ("string", "which of the discs"),
-    "condition": ("string", "as trained, or how the images were made harder"),
+    "condition": ("string", "as trained, or how the images were made harder to grade"),
     "metric": ("string", "what was measured"),
     "which": ("string", "of which class, level or average"),
     "value": ("float64", "the number; shares, areas and scores are 0-1, Brier over all classes 0-2"),
-    "low": ("float64", f"lower end of the 95 % interval: patients drawn again {DRAWS} times, with all their discs"),
+    "low": ("float64", f"lower end of the 95 % interval, from {DRAWS} draws of patients with all their discs"),
     "high": ("float64", "upper end of the 95 % interval"),
     "n": ("int64", "discs, slices or patients that the number is about"),
     "n_patients": ("int64", "patients that the number is about"),
-    "note": ("string", "what must be known to read the number"),
+    "note": ("string", "what one must know to interpret the number"),
 }
 
 
@@ -51,9 +51,13 @@ def with_intervals(
     statistic: Callable[[np.ndarray], Numbers], patients: list[str], used: Callable[[Key], np.ndarray],
     **shared: str,
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """Rows of `METRICS` for all numbers of `statistic` over all rows; numbers that have no value are left out.
+    """Rows of `METRICS` for the numbers of `statistic` over all discs; numbers without a value are left out.
 
-    `patients`: whose each row is; `used`: which rows (bool mask) a metric is about; `shared`: other columns.
+    Args:
+        statistic: from indices of discs to numbers.
+        patients: whose each disc is.
+        used: the discs (bool mask) that a metric is about.
+        shared: values of other columns.
     """
     names = np.array(patients)
     bounds = intervals(statistic, patients, draws=DRAWS)
@@ -69,7 +73,7 @@ def with_intervals(
 
 
 def cell(rows: list[dict[str, Any]], metric: str, which: str) -> str:
-    """`0.71 (0.60–0.82)`; a dash where there is no such number."""
+    """`0.71 (0.60–0.82)`; a dash if there is no such number."""
     for row in rows:
         if (row["metric"], row["which"]) == (metric, which):
             bounds = "" if row["low"] is None else f" ({row['low']:.2f}–{row['high']:.2f})"
@@ -78,12 +82,12 @@ def cell(rows: list[dict[str, Any]], metric: str, which: str) -> str:
 
 
 def count(rows: list[dict[str, Any]], metric: str, which: str) -> str:
-    """On how many discs, slices or patients a number stands."""
+    """How many discs, slices or patients a number is about."""
     return next((str(r["n"]) for r in rows if (r["metric"], r["which"]) == (metric, which)), "0")
 
 
 def described(args: argparse.Namespace, weights: str, patients: int) -> str:
-    """Weights, data and patients, without a path."""
+    """Weights, data and number of patients in one sentence, without a path."""
     names = ", ".join(source if source.startswith("phantom") else source.split("=")[0] for source in args.data)
     part = "patients of the test split" if args.part == "test" else "patients, of training data also those trained on"
     return f"Weights {weights}; {names}: {patients} {part}."
@@ -93,7 +97,7 @@ def publish(
     out: Path, title: str, facts: list[str], tables: list[Table], metrics: list[dict[str, Any]],
     predictions: list[dict[str, Any]], columns: Columns,
 ) -> None:  # fmt: skip
-    """Write metrics.parquet, predictions.parquet and evaluation.md, and print what the last one holds."""
+    """Write metrics.parquet, predictions.parquet and evaluation.md into `out`, and print the same tables."""
     write_rows(out / "metrics.parquet", metrics, METRICS)
     write_rows(out / "predictions.parquet", predictions, columns)
     lines = [f"# {title}", "", *(f"- {fact}" for fact in facts), "", *(table.markdown() for table in tables)]

@@ -1,8 +1,11 @@
-"""Statistics of grades and of levels: arrays in, numbers out.
+"""How good grades and levels are: sensitivities, agreement, calibration, conformal sets, naming of levels.
 
-A metric is named by a pair (what, of which class or level). One that has no value on the given discs, such as the
-sensitivity for a class of which there is none, is NaN. Intervals come from drawing patients again, with all their discs
-(`intervals`), since discs of one patient are alike.
+A metric has a name of two parts: what is measured, and of which class or level. It is NaN if the given discs do not
+suffice, such as the sensitivity for a class that does not occur. Intervals come from drawing patients again with all
+their discs (`intervals`), since discs of one patient are alike.
+
+Arrays: `p` float (n, classes), probabilities; `labels` int (n,), true classes; `weights` float (n,), how many discs of
+a cohort each one stands for, if discs were drawn unevenly.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from modic.grades import CLASSES
+from modic.grades import CLASSES, GRADES
 from modic.grading.classify import prediction_set
 from modic.records import LEVELS
 
@@ -18,58 +21,60 @@ Key = tuple[str, str]
 Numbers = dict[Key, float]
 DRAWS = 500
 BINS = 10
-NAMED = 0.5  # a level is named right where the box of its name overlaps the disc of its name this much (IoU)
+"""Bins of equal width that probabilities are sorted into for calibration."""
+
+NAMED = 0.5
+"""Smallest overlap (IoU) of a box with the disc of its name at which the level counts as named right."""
+
 NAN = float("nan")
 SPECIFICITY = 0.85
-OEDEMA_FOUND: Key = (f"sensitivity at a specificity of {SPECIFICITY:.0%}", "MC1 vs MC0")
+MC0_VS_MC2, MC1_VS_MC0 = "MC0 vs MC2", "MC1 vs MC0"
+OEDEMA_FOUND: Key = (f"sensitivity at a specificity of {SPECIFICITY:.0%}", MC1_VS_MC0)
 
 
 def mc(k: int) -> str:
     """Name of a class."""
-    return f"MC{k}"
+    return GRADES[k]
 
 
 def grade_metrics(p: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> Numbers:
-    """How the most probable class and its ranks do; p float (n, 3), labels int (n,) of 0-2.
-
-    Balanced accuracy and macro F1 are means over the classes that occur among `labels`; weighted F1 weighs these by
-    how often they occur. `weights`: how many discs of a cohort each stands for, where they were drawn unevenly.
-    """
+    """`agreement_metrics` of the most probable class, and areas under ROC curves of the probabilities."""
     numbers = agreement_metrics(labels, p.argmax(1), weights)
     for k in range(CLASSES):
         numbers["ROC AUC", f"{mc(k)} vs rest"] = auc(p[:, k], labels == k, weights)
     either = labels != 1
-    some = None if weights is None else weights[either]
-    numbers["ROC AUC", "MC0 vs MC2"] = auc(fat_share(p)[either], labels[either] == 2, some)
+    of_either = None if weights is None else weights[either]
+    numbers["ROC AUC", MC0_VS_MC2] = auc(fat_share(p)[either], labels[either] == 2, of_either)
     return numbers
 
 
 def agreement_metrics(labels: np.ndarray, graded: np.ndarray, weights: np.ndarray | None = None) -> Numbers:
-    """Of grades alone, int (n,) of 0-2: sensitivity, specificity, balanced accuracy, F1 and κ.
+    """Sensitivity, specificity, balanced accuracy, F1 and κ of grades, int (n,).
 
-    F1 of a class is 2 TP / (2 TP + FP + FN); macro and weighted as in `grade_metrics`.
+    F1 of a class is 2 TP / (2 TP + FP + FN). Balanced accuracy and macro F1 are means over the classes that occur among
+    `labels`; weighted F1 weighs these classes by how often they occur.
     """
     from sklearn.metrics import confusion_matrix, f1_score
 
     classes = list(range(CLASSES))
     table = confusion_matrix(labels, graded, labels=classes, sample_weight=weights)  # rows: true
-    of_class, right, everything = table.sum(1), np.diag(table), table.sum()
+    of_class, right, total = table.sum(1), np.diag(table), table.sum()
     present = np.flatnonzero(of_class)
     f1 = f1_score(labels, graded, labels=classes, average=None, zero_division=0, sample_weight=weights)
     numbers: Numbers = {}
     for k in classes:
-        others = everything - of_class[k]
+        others = total - of_class[k]
         numbers["sensitivity", mc(k)] = _ratio(right[k], of_class[k])
         numbers["specificity", mc(k)] = _ratio(others - (table[:, k].sum() - right[k]), others)
         numbers["F1", mc(k)] = float(f1[k]) if of_class[k] else NAN
     numbers["balanced accuracy", "all"] = float((right[present] / of_class[present]).mean()) if len(present) else NAN
     numbers["F1", "macro"] = float(f1[present].mean()) if len(present) else NAN
-    numbers["F1", "weighted"] = _ratio((f1 * of_class).sum(), everything)
+    numbers["F1", "weighted"] = _ratio((f1 * of_class).sum(), total)
     return numbers | kappas(labels, graded, weights)
 
 
 def kappas(labels: np.ndarray, graded: np.ndarray, weights: np.ndarray | None = None) -> Numbers:
-    """Cohen's κ, plain and with linear and quadratic weights of the distance between grades."""
+    """Cohen's κ, unweighted and with linear and quadratic weights of the distance between grades."""
     return {
         ("Cohen's kappa", "all"): kappa(labels, graded, sample=weights),
         ("Cohen's kappa", "linear weights"): kappa(labels, graded, weights="linear", sample=weights),
@@ -78,12 +83,12 @@ def kappas(labels: np.ndarray, graded: np.ndarray, weights: np.ndarray | None = 
 
 
 def fat_share(p: np.ndarray) -> np.ndarray:
-    """p2 / (p0 + p2): what orders discs of type 0 and 2."""
+    """p2 / (p0 + p2), (n,): the score that separates discs of type 0 and 2."""
     return p[:, 2] / np.maximum(p[:, 0] + p[:, 2], 1e-12)
 
 
 def auc(scores: np.ndarray, positive: np.ndarray, weights: np.ndarray | None = None) -> float:
-    """Area under the ROC curve; NaN where one of both sides is empty."""
+    """Area under the ROC curve of `scores` (n,) for `positive` discs (bool, n); NaN if all are or none is positive."""
     from sklearn.metrics import roc_auc_score
 
     both = 0 < positive.sum() < len(positive)
@@ -91,9 +96,9 @@ def auc(scores: np.ndarray, positive: np.ndarray, weights: np.ndarray | None = N
 
 
 def oedema_found(p: np.ndarray, labels: np.ndarray) -> Numbers:
-    """Sensitivity for MC1 among discs of type 0 and 1, where `SPECIFICITY` or more of those of type 0 are told from it.
+    """Sensitivity for MC1 among discs of type 0 and 1, at a specificity of `SPECIFICITY` or more.
 
-    Ordered by p1 / (p0 + p1); NaN where either type is missing.
+    The score is p1 / (p0 + p1). NaN if either type does not occur.
     """
     from sklearn.metrics import roc_curve
 
@@ -102,14 +107,14 @@ def oedema_found(p: np.ndarray, labels: np.ndarray) -> Numbers:
     if not 0 < oedema.sum() < len(oedema):
         return {OEDEMA_FOUND: NAN}
     share = p[either, 1] / np.maximum(p[either, 0] + p[either, 1], 1e-12)
-    false, found, _ = roc_curve(oedema, share)
-    return {OEDEMA_FOUND: float(found[false <= 1 - SPECIFICITY + 1e-9].max())}
+    false_positive, sensitivity, _ = roc_curve(oedema, share)
+    return {OEDEMA_FOUND: float(sensitivity[false_positive <= 1 - SPECIFICITY + 1e-9].max())}
 
 
 def kappa(
     labels: np.ndarray, graded: np.ndarray, *, weights: str | None = None, sample: np.ndarray | None = None
 ) -> float:
-    """Cohen's κ; NaN where both only ever say one class."""
+    """Cohen's κ; NaN if both give one and the same class to every disc. `sample`: weights of the discs."""
     from sklearn.metrics import cohen_kappa_score
 
     if len(np.union1d(labels, graded)) < 2:
@@ -118,53 +123,57 @@ def kappa(
 
 
 def probability_metrics(p: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> Numbers:
-    """Whether probabilities are what they say: expected calibration error and Brier score.
+    """How well probabilities agree with what happens: expected calibration error and Brier score.
 
-    `all` looks at the most probable class (calibration error) or sums the three squares (Brier, 0-2); a class at its
-    own probability against being it. `classes weighted equally`: as if the types were equally frequent, which is what
-    the probabilities assume. `weights`: as in `grade_metrics`.
+    `all`: of the most probable class (calibration error), or the sum of squares over the classes (Brier, 0-2). A class:
+    of its own probability against being it or not. `classes weighted equally`: as if the types were equally frequent,
+    which is what the probabilities assume.
     """
     w = np.ones(len(labels)) if weights is None else weights
     hit, truth = p.argmax(1) == labels, np.eye(CLASSES)[labels]
     counts = np.bincount(labels, weights=w, minlength=CLASSES)
     squares = ((p - truth) ** 2).sum(1)
     numbers: Numbers = {}
-    for name, some in (("all", w), ("classes weighted equally", w / counts[labels])):
-        numbers["calibration error", name] = calibration_error(p.max(1), hit, some)
-        numbers["Brier", name] = float(np.average(squares, weights=some))
+    for name, weighting in (("all", w), ("classes weighted equally", w / counts[labels])):
+        numbers["calibration error", name] = calibration_error(p.max(1), hit, weighting)
+        numbers["Brier", name] = float(np.average(squares, weights=weighting))
     for k in np.flatnonzero(counts).tolist():
         numbers["calibration error", mc(k)] = calibration_error(p[:, k], labels == k, w)
         numbers["Brier", mc(k)] = float(np.average((p[:, k] - truth[:, k]) ** 2, weights=w))
     return numbers
 
 
-def calibration_error(said: np.ndarray, happened: np.ndarray, weights: np.ndarray | None = None) -> float:
-    """Expected calibration error (Guo 2017): mean over `BINS` bins of equal width of |share - mean probability|."""
-    rows = reliability(said, happened, weights)
+def calibration_error(predicted: np.ndarray, happened: np.ndarray, weights: np.ndarray | None = None) -> float:
+    """Expected calibration error (Guo et al., ICML 2017): mean over `BINS` bins of |share - mean probability|.
+
+    `predicted`: float (n,), 0-1, probabilities; `happened`: bool or 0-1 (n,).
+    """
+    rows = reliability(predicted, happened, weights)
     total = sum(row[2] for row in rows)
     return float(sum(weight * abs(share - mean) for mean, share, weight in rows) / total)
 
 
 def reliability(
-    said: np.ndarray, happened: np.ndarray, weights: np.ndarray | None = None
+    predicted: np.ndarray, happened: np.ndarray, weights: np.ndarray | None = None
 ) -> list[tuple[float, float, float]]:
-    """Per bin with any disc: mean probability said, share in which it happened, weight (number of discs)."""
-    weights = np.ones(len(said)) if weights is None else weights
-    bins = np.minimum((said * BINS).astype(int), BINS - 1)
+    """Of each bin with a disc: mean predicted probability, share that happened, weight (number of discs)."""
+    weights = np.ones(len(predicted)) if weights is None else weights
+    bins = np.minimum((predicted * BINS).astype(int), BINS - 1)
     rows = []
-    for one in np.unique(bins):
-        inside = bins == one
-        mean, share = (float(np.average(v[inside], weights=weights[inside])) for v in (said, happened))
+    for number in np.unique(bins):
+        inside = bins == number
+        mean, share = (float(np.average(v[inside], weights=weights[inside])) for v in (predicted, happened))
         rows.append((mean, share, float(weights[inside].sum())))
     return rows
 
 
 def set_metrics(p: np.ndarray, labels: np.ndarray, quantiles: Sequence[float]) -> Numbers:
-    """Conformal sets: how often they hold the true class (coverage), how often they are not one class (abstained), and
-    how often the grade is right where they are."""
+    """Of conformal prediction sets: how often they hold the true class (coverage), how often they are not a single
+    class (abstained), and how often the grade is right otherwise. `quantiles`: one a class, from the classifier's card.
+    """
     sets = [prediction_set(row, np.asarray(quantiles)) for row in p]
-    held = np.array([label in one for label, one in zip(labels, sets, strict=True)])
-    clear = np.array([len(one) == 1 for one in sets])
+    held = np.array([label in classes for label, classes in zip(labels, sets, strict=True)])
+    clear = np.array([len(classes) == 1 for classes in sets])
     right = p.argmax(1) == labels
     numbers: Numbers = {("accuracy where not abstained", "all"): float(right[clear].mean()) if clear.any() else NAN}
     for name, of in (("all", labels >= 0), *((mc(k), labels == k) for k in range(CLASSES))):
@@ -176,37 +185,38 @@ def set_metrics(p: np.ndarray, labels: np.ndarray, quantiles: Sequence[float]) -
 def counted(key: Key, labels: np.ndarray) -> np.ndarray:
     """Which discs (bool mask) a metric is about."""
     what, which = key
-    if which == "MC0 vs MC2":
-        return labels != 1
-    if which == "MC1 vs MC0":
-        return labels != 2
-    if which.startswith("MC") and what in ("sensitivity", "coverage", "abstained"):
-        return labels == int(which[2])
-    return labels != int(which[2]) if what == "specificity" else labels >= 0
+    if which in (MC0_VS_MC2, MC1_VS_MC0):
+        return labels != (1 if which == MC0_VS_MC2 else 2)
+    if which in GRADES and what in ("sensitivity", "coverage", "abstained"):
+        return labels == GRADES.index(which)
+    return labels != GRADES.index(which) if what == "specificity" else labels >= 0
 
 
 def level_metrics(level: np.ndarray, overlap: np.ndarray, score: np.ndarray) -> Numbers:
-    """The paper's Table 1 and the naming rate, by level and over all.
+    """The paper's Table 1 and the share of levels named right, by level and over all.
 
     Args:
-        level: int (boxes,), index in LEVELS of every disc that is there.
-        overlap: IoU of the box found under its name, 0 where there is none.
-        score: the detector's score of that box, 0 where there is none.
+        level: int (discs,), index in LEVELS of every disc in the image.
+        overlap: float (discs,), IoU of the box found under its name; 0 if none was found.
+        score: float (discs,), the detector's score of that box; 0 if none was found.
 
     IoU and confidence are means over the boxes found (IoU > 0); named right is a share of all discs.
     """
     numbers: Numbers = {}
     found = overlap > 0
     for name, of in (*((name, level == i) for i, name in enumerate(LEVELS)), ("all", level >= 0)):
-        seen = of & found
-        numbers["IoU", name] = float(overlap[seen].mean()) if seen.any() else NAN
-        numbers["confidence", name] = float(score[seen].mean()) if seen.any() else NAN
+        boxed = of & found
+        numbers["IoU", name] = float(overlap[boxed].mean()) if boxed.any() else NAN
+        numbers["confidence", name] = float(score[boxed].mean()) if boxed.any() else NAN
         numbers["named right", name] = float((overlap[of] >= NAMED).mean()) if of.any() else NAN
     return numbers
 
 
 def numbering_metrics(right: np.ndarray, flagged: np.ndarray, unit: str) -> Numbers:
-    """Of slices or patients (`unit`): all names right, flagged `uncertain`, and whether the wrong ones were flagged."""
+    """Shares of slices or patients (`unit`): all names right, flagged `uncertain`, and wrong ones flagged or not.
+
+    `right`, `flagged`: bool (n,).
+    """
     return {
         ("all names right", unit): float(right.mean()),
         ("flagged uncertain", unit): float(flagged.mean()),
@@ -224,11 +234,15 @@ def intervals(
 ) -> dict[Any, tuple[float, float]]:
     """95 % interval of each number of `statistic` if patients, with all their rows, were drawn again.
 
-    `statistic` gets indices of rows (with repeats). Draws in which a number is NaN do not count for it; it lacks an
-    interval where that is all of them. The same seed gives the same intervals.
+    Args:
+        statistic: from indices of rows (with repeats) to numbers.
+        patients: whose each row is.
+
+    A draw in which a number is NaN does not count for it; a number that is NaN in all draws has no interval. The same
+    seed gives the same intervals.
     """
     rng, names = np.random.default_rng(seed), np.asarray(patients)
-    rows = [np.flatnonzero(names == one) for one in np.unique(names)]
+    rows = [np.flatnonzero(names == name) for name in np.unique(names)]
     values: dict[Any, list[float]] = {}
     for _ in range(draws):
         drawn = np.concatenate([rows[i] for i in rng.integers(len(rows), size=len(rows))])
@@ -239,7 +253,7 @@ def intervals(
 
 
 def measure(p: np.ndarray, labels: np.ndarray, quantiles: Sequence[float]) -> dict[str, Any]:
-    """The numbers of a card, rounded: sensitivities, balanced accuracy, AUC MC0 against MC2, abstention, coverage."""
+    """The results in a classifier's card, rounded: sensitivities, balanced accuracy, AUC, abstention, coverage."""
     from sklearn.metrics import confusion_matrix
 
     numbers = grade_metrics(p, labels) | set_metrics(p, labels, quantiles)
@@ -250,7 +264,7 @@ def measure(p: np.ndarray, labels: np.ndarray, quantiles: Sequence[float]) -> di
         "confusion_rows_true_columns_graded": table.tolist(),
         "sensitivity": {f"mc{k}": round(numbers["sensitivity", mc(k)], 3) for k in present},
         "balanced_accuracy": rounded(numbers["balanced accuracy", "all"]),
-        "auc_mc0_vs_mc2": rounded(numbers["ROC AUC", "MC0 vs MC2"]),
+        "auc_mc0_vs_mc2": rounded(numbers["ROC AUC", MC0_VS_MC2]),
         "abstained": rounded(numbers["abstained", "all"]),
         "accuracy_where_not_abstained": rounded(numbers["accuracy where not abstained", "all"]),
         "true_class_in_prediction_set": rounded(numbers["coverage", "all"]),
@@ -258,25 +272,25 @@ def measure(p: np.ndarray, labels: np.ndarray, quantiles: Sequence[float]) -> di
 
 
 def auc_0_2(p: np.ndarray, labels: np.ndarray) -> float | None:
-    """ROC AUC of p2 / (p0 + p2) over discs of type 0 and 2, rounded; None where one is missing."""
+    """ROC AUC of p2 / (p0 + p2) over discs of type 0 and 2, rounded; None if either type does not occur."""
     either = labels != 1
     return rounded(auc(fat_share(p)[either], labels[either] == 2))
 
 
 def auc_interval(p: np.ndarray, labels: np.ndarray, patients: Sequence[str]) -> list[float] | None:
-    """95 % interval of `auc_0_2`, by patient, rounded; None where it has no value."""
+    """95 % interval of `auc_0_2`, by patient, rounded; None if it has no value."""
     share = fat_share(p)
 
     def statistic(rows: np.ndarray) -> dict[str, float]:
-        some = rows[labels[rows] != 1]
-        return {"auc": auc(share[some], labels[some] == 2)}
+        either = rows[labels[rows] != 1]
+        return {"auc": auc(share[either], labels[either] == 2)}
 
-    found = intervals(statistic, patients).get("auc")
-    return [round(v, 3) for v in found] if found else None
+    ends = intervals(statistic, patients).get("auc")
+    return [round(end, 3) for end in ends] if ends else None
 
 
 def rounded(value: float, places: int = 3) -> float | None:
-    """Three decimals; None for NaN."""
+    """`value` with so many decimals; None for NaN."""
     return round(float(value), places) if np.isfinite(value) else None
 
 

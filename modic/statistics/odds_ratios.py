@@ -1,4 +1,4 @@
-"""What goes with Modic change: logistic models of levels, in which the levels of one patient may be alike."""
+"""Odds ratios of Modic change: logistic models of levels that allow for levels of one patient being alike."""
 
 import re
 import warnings
@@ -10,20 +10,21 @@ from modic.errors import UsageError
 from modic.statistics.intervals import Z
 
 SMALL = 300
-"""Up to so many patients, covariances are corrected for small samples."""
+"""Largest number of patients for which the covariance is corrected for small samples."""
 
 
 def odds_ratios(frame: pd.DataFrame, formula: str) -> pd.DataFrame:
     """Odds ratios with 95 % intervals from generalized estimating equations (Liang and Zeger 1986), patient as cluster.
 
     Args:
-        frame: one row a level, with patient_key and what the formula names.
-        formula: outcome (0 or 1) ~ terms, as statsmodels reads it: `mc2 ~ age_years + sex + C(level)`.
+        frame: one row a level, with patient_key and the columns that the formula names.
+        formula: outcome (0 or 1) ~ terms, in the language of statsmodels: `mc2 ~ age_years + sex + C(level)`.
 
-    Working correlation exchangeable; robust covariance, up to SMALL patients with the correction of Mancl and DeRouen
-    (2001). One row a term: odds_ratio, low, high, p, and n_levels, n_patients and n_left_out (levels that lack a value)
-    of the model. A model that errs in the outcome pulls odds ratios towards 1 where it errs alike in all groups; where
-    it errs otherwise in some (another scanner, another age) it can make one. Raises UsageError with what is wrong.
+    The working correlation is exchangeable; the covariance is robust, for up to SMALL patients with the correction of
+    Mancl and DeRouen (2001). One row a term: odds_ratio, low, high, p, and of the model n_levels, n_patients and
+    n_left_out (levels that lack a value). Errors of the grades pull odds ratios towards 1 if they are equally frequent
+    in all groups; if they are more frequent in some (another scanner, another age), they can create an association.
+    Raises UsageError if the model cannot be fitted.
     """
     from statsmodels.genmod.cov_struct import Exchangeable
     from statsmodels.genmod.families import Binomial
@@ -32,7 +33,7 @@ def odds_ratios(frame: pd.DataFrame, formula: str) -> pd.DataFrame:
 
     plain = _plain(frame, formula)
     if plain.empty:
-        raise UsageError(f"the model {formula!r} has no level with a grade and a value of everything that it names")
+        raise UsageError(f"the model {formula!r} has no level with a grade and a value in each column that it names")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -45,22 +46,22 @@ def odds_ratios(frame: pd.DataFrame, formula: str) -> pd.DataFrame:
             fit = model.fit(cov_type="bias_reduced" if few else "robust", maxiter=100)
     except (RuntimeWarning, ModelWarning, np.linalg.LinAlgError) as error:
         raise UsageError(
-            f"the model {formula!r} cannot be fitted to {len(plain)} levels: in a group of one of its terms all or"
-            f" none of them have the outcome, or two terms say the same; leave terms out or join groups ({error})"
+            f"the model {formula!r} cannot be fitted to {len(plain)} levels: in one group of a term all levels or none"
+            f" have the outcome, or two terms hold the same; leave terms out or join groups ({error})"
         ) from error
     except UsageError:
         raise
     except Exception as error:
         raise UsageError(f"the model {formula!r} cannot be fitted: {type(error).__name__}: {error}") from error
     low, high = (np.exp(fit.params + way * Z * fit.bse) for way in (-1, 1))
-    found = pd.DataFrame({"odds_ratio": np.exp(fit.params), "low": low, "high": high, "p": fit.pvalues})
-    found = found.drop(index="Intercept", errors="ignore").rename_axis("term").reset_index()
+    terms = pd.DataFrame({"odds_ratio": np.exp(fit.params), "low": low, "high": high, "p": fit.pvalues})
+    terms = terms.drop(index="Intercept", errors="ignore").rename_axis("term").reset_index()
     n = int(fit.nobs)
-    return found.assign(n_levels=n, n_patients=len(model.group_labels), n_left_out=len(frame) - n)
+    return terms.assign(n_levels=n, n_patients=len(model.group_labels), n_left_out=len(frame) - n)
 
 
 def _plain(frame: pd.DataFrame, formula: str) -> pd.DataFrame:
-    """Rows that have every value of the formula, by patient, in types that its engine knows; no category is empty."""
+    """Rows with a value in every column of the formula, sorted by patient, in types that statsmodels knows."""
     named = [name for name in frame.columns if re.search(rf"\b{re.escape(name)}\b", formula)]
     plain = frame.dropna(subset=named).sort_values("patient_key", kind="stable").reset_index(drop=True)
     for name in plain.columns:

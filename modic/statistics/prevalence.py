@@ -1,39 +1,51 @@
-"""Prevalence corrected for the model's errors: from its confusion matrix elsewhere, or from a sample that readers read.
+"""Prevalence corrected for the errors of the model: with a confusion matrix, or with a sample that readers read.
 
-A grade is 0, 1 or 2; a level that the model left without one is `ABSTAINED`, a fourth thing that it can say, and is
-counted as such, never dropped. A raw count of a rare grade is mostly false positives: with the paper's sensitivities a
-true 5 % of MC1 appears as 12.7 %.
+A grade is 0, 1 or 2. A level that the model left without a grade is `ABSTAINED`: an answer of its own that is counted,
+never dropped. Most grades of a rare type are false positives: with the paper's sensitivities a true 5 % of MC1 appears
+as 12.7 %.
 
-`rogan_gladen`       the model's counts in the cohort and a validation anywhere, where it errs as it does here
-`prediction_powered` a random sample of this very cohort that readers read: nothing has to be alike elsewhere
+`rogan_gladen`       the model's counts, and a validation anywhere; assumes that the model errs there as it does here
+`prediction_powered` a random sample of this cohort that readers read; assumes nothing about other places
 """
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
 from scipy.stats import t as student
 
+from modic.grades import CLASSES
 from modic.statistics.intervals import clustered_mean
 
-GRADES, ABSTAINED = 3, 3
+ABSTAINED = CLASSES
+"""The model's answer that is no grade, beside 0 to CLASSES - 1."""
+
 DRAWS = 4000
 SMOOTH = 0.5
 FEW, UNSEEN = 5, 0.5
-"""Where a count of the cohort is below FEW, shares are drawn with UNSEEN added to each (Jeffreys), else as normal."""
+"""If a count of the cohort is below FEW, shares are drawn from a Dirichlet distribution with UNSEEN added to each count
+(Jeffreys), otherwise from a normal one."""
 
 PERCENT = (2.5, 5, 95, 97.5)
 SHORTEST = 0.5
-"""Part of its usual way that an interval's end goes from a bound that the estimate lies beyond."""
+"""Share of its usual length that an interval keeps beyond 0 or 1 if the estimate lies outside."""
+
+
+class Method(StrEnum):
+    """How a share was corrected; the value is what people read."""
+
+    ROGAN_GLADEN = "Rogan-Gladen"
+    PREDICTION_POWERED = "prediction-powered inference"
 
 
 @dataclass(frozen=True, slots=True)
 class Corrected:
-    """Share of each grade with 95 % interval, all (3,), and what it rests on."""
+    """Share of each grade with its 95 % interval, all (classes,), and what it rests on."""
 
     share: np.ndarray
     low: np.ndarray
     high: np.ndarray
-    method: str
+    method: Method
     n: int  # levels of the cohort
     n_patients: int
     n_read: int  # levels (or readings) of the validation
@@ -42,50 +54,57 @@ class Corrected:
 def rogan_gladen(
     predicted: np.ndarray, patients: np.ndarray, confusion: np.ndarray, *, draws: int = DRAWS, seed: int = 0
 ) -> Corrected:
-    """Rogan and Gladen's correction for three grades: what true shares would appear as the shares that are seen.
+    """Rogan and Gladen's correction for several grades: the true shares that would appear as the observed ones.
 
     Args:
         predicted: int (n,), 0-2 or ABSTAINED, of each level of the cohort.
         patients: (n,), whose level it is.
-        confusion: (3, 3) or, with abstentions, (3, 4): readings by true grade (row) and what the model said (column);
-            effective numbers where readings are weighted or of few patients (`confusion_of`).
+        confusion: (classes, classes) or, with abstentions, (classes, classes + 1): readings by true grade (row) and
+            answer of the model (column); effective numbers if readings are weighted or of few patients
+            (`confusion_of`).
 
-    Shares are the most likely ones on the simplex. Their interval is the spread of plain inversion over `draws` of both
-    uncertainties, the cohort's (by patient) and the validation's; `_bounded` where that reaches below 0 or above 1.
-    Raises ValueError where the validation cannot answer: no reading of a grade, no abstention where the cohort has
-    some, or a model that tells grades no better than chance; and for a single patient.
+    The shares are the most likely ones that sum to 1. Their interval is the spread of plain matrix inversion over
+    `draws` of both uncertainties, of the cohort (by patient) and of the validation; `bounded` keeps it within 0-1.
+    Raises ValueError for a single patient, and if the validation cannot answer: it lacks a grade, it lacks abstentions
+    and the cohort has some, or the model grades no better than chance.
     """
-    columns = GRADES + 1
-    table = np.zeros((GRADES, columns))
+    columns = CLASSES + 1
+    table = np.zeros((CLASSES, columns))
     table[:, : np.shape(confusion)[1]] = confusion
-    seen = np.eye(columns)[predicted]
-    _refuse(table, seen)
-    used = np.flatnonzero((seen.sum(0) > 0) | (table.sum(0) > 0))
-    table, seen = table[:, used], seen[:, used]
+    given = np.eye(columns)[predicted]
+    _refuse(table, given)
+    used = np.flatnonzero((given.sum(0) > 0) | (table.sum(0) > 0))
+    table, given = table[:, used], given[:, used]
     m = len(np.unique(patients))
     if m < 2:
         raise ValueError("an interval needs levels of at least two patients")
-    share, covariance = clustered_mean(seen, patients)
+    share, covariance = clustered_mean(given, patients)
     share_true = most_likely(share, table / table.sum(1, keepdims=True))
     rng = np.random.default_rng(seed)
-    counts = share * _effective(share, covariance, len(seen), m)
-    if counts.min() < FEW:  # none seen of 20 is not none
+    counts = share * _effective(share, covariance, len(given), m)
+    if counts.min() < FEW:  # none of 20 does not mean that there are none
         apparent = rng.dirichlet(counts + UNSEEN, size=draws)
     else:
         apparent = rng.multivariate_normal(share, covariance, size=draws, method="eigh").clip(min=0)
     rows = np.stack([rng.dirichlet(row + SMOOTH / len(used), size=draws) for row in table], axis=1)
     plain = inverted(share[None], table[None] / table.sum(1, keepdims=True))[0]
-    low, high = _bounded(np.percentile(inverted(apparent, rows), PERCENT, axis=0), plain, share_true)
-    return Corrected(share_true, low, high, "Rogan-Gladen", len(seen), m, round(float(np.sum(confusion))))
+    low, high = bounded(np.percentile(inverted(apparent, rows), PERCENT, axis=0), plain, share_true)
+    return Corrected(share_true, low, high, Method.ROGAN_GLADEN, len(given), m, round(float(np.sum(confusion))))
 
 
-def _bounded(ends: np.ndarray, plain: np.ndarray, share: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """95 % interval (3,), (3,) within 0-1, from the ends (4, 3) of the usual one at PERCENT, around `share` (3,).
+def bounded(ends: np.ndarray, plain: np.ndarray, share: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """95 % interval within 0-1 around `share`: its lower and upper ends, each (classes,).
 
-    The `plain` estimate (3,) of a rare grade lies below 0 where there are fewer than its false positives by chance, and
-    the usual interval would be empty or absurdly short. So its upper end reaches at least SHORTEST of its usual way. No
-    share below that is then missed from above, and 97.5 % would be covered: the lower end of such intervals leaves all
-    5 % below, which keeps 95 % (after Feldman and Cousins, Phys. Rev. D 57 (1998) 3873-3889). The same at 1.
+    Args:
+        ends: (4, classes), the ends of the usual interval at PERCENT.
+        plain: (classes,), the estimate before it was kept within 0-1.
+        share: (classes,), the estimate that is shown.
+
+    The plain estimate of a rare grade lies below 0 if, by chance, fewer levels have it than false positives are
+    expected; the usual interval would then be empty or absurdly short. So its upper end keeps at least SHORTEST of its
+    usual length. No smaller share is then missed from above, and 97.5 % would be covered; therefore the lower end of
+    such an interval leaves out all 5 % below, which keeps 95 % (after Feldman and Cousins, Phys. Rev. D 57 (1998)
+    3873-3889). The same applies at 1.
     """
     low, low_5, high_5, high = ends
     floor, ceiling = SHORTEST * (high - plain), 1 - SHORTEST * (plain - low)
@@ -94,36 +113,43 @@ def _bounded(ends: np.ndarray, plain: np.ndarray, share: np.ndarray) -> tuple[np
     return np.minimum(lower.clip(0, 1), share), np.maximum(upper.clip(0, 1), share)
 
 
-def _refuse(table: np.ndarray, seen: np.ndarray) -> None:
+def _refuse(table: np.ndarray, given: np.ndarray) -> None:
+    """Raise ValueError if a validation `table` cannot correct the answers `given` (n, classes + 1)."""
     if not (table.sum(1) > 0).all():
         raise ValueError(f"the validation holds no reading of MC{int(np.argmin(table.sum(1)))}")
-    if seen[:, ABSTAINED].any() and not table[:, ABSTAINED].any():
-        raise ValueError("the cohort has levels without a grade (abstained), the validation has none: count them there")
+    if given[:, ABSTAINED].any() and not table[:, ABSTAINED].any():
+        raise ValueError("the cohort has abstained levels, the validation has none: count them there too")
     rows = table / table.sum(1, keepdims=True)
-    if np.linalg.matrix_rank(rows, tol=1e-3) < GRADES:
-        raise ValueError("in the validation the model does not tell the three grades apart: nothing can be corrected")
+    if np.linalg.matrix_rank(rows, tol=1e-3) < CLASSES:
+        raise ValueError("in the validation the model does not tell the grades apart: nothing can be corrected")
 
 
 def _effective(share: np.ndarray, covariance: np.ndarray, n: int, patients: int) -> float:
-    """Independent levels that would say as much as these: by the mean design effect of all categories."""
+    """Number of independent levels that would be as informative, by the mean design effect of all categories."""
     variance = float(np.trace(covariance))
     spread = float((share * (1 - share)).sum())
     return min(spread / variance, float(n)) if variance > 0 else float(patients)
 
 
 def inverted(apparent: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """True shares (draws, 3) that least squares finds for `apparent` (draws, c) and `rows` (draws, 3, c); sum 1."""
+    """True shares (draws, classes), sum 1, by weighted least squares.
+
+    `apparent`: (draws, answers), observed shares; `rows`: (draws, classes, answers), shares of answers by true grade.
+    """
     scale = 1 / np.sqrt(np.maximum(apparent, 1e-9))
-    left = np.swapaxes(rows, 1, 2) * scale[:, :, None]  # draws, c, 3
+    left = np.swapaxes(rows, 1, 2) * scale[:, :, None]  # (draws, answers, classes)
     right = (apparent * scale)[:, :, None]
-    square = np.swapaxes(left, 1, 2) @ left + 1e-12 * np.eye(GRADES)
-    found = np.linalg.solve(square, np.swapaxes(left, 1, 2) @ right)[:, :, 0]
-    return found / found.sum(1, keepdims=True)
+    square = np.swapaxes(left, 1, 2) @ left + 1e-12 * np.eye(CLASSES)
+    shares = np.linalg.solve(square, np.swapaxes(left, 1, 2) @ right)[:, :, 0]
+    return shares / shares.sum(1, keepdims=True)
 
 
 def most_likely(apparent: np.ndarray, rows: np.ndarray, *, steps: int = 20_000) -> np.ndarray:
-    """The true shares (3,) on the simplex under which `apparent` (c,) is most likely, by expectation maximization."""
-    shares = np.full(GRADES, 1 / GRADES)
+    """The true shares (classes,), sum 1, under which `apparent` (answers,) is most likely, by expectation maximization.
+
+    `rows`: (classes, answers), shares of the model's answers by true grade.
+    """
+    shares = np.full(CLASSES, 1 / CLASSES)
     for _ in range(steps):
         expected = np.maximum(shares @ rows, 1e-12)
         updated = shares * (rows @ (apparent / expected))
@@ -136,17 +162,23 @@ def most_likely(apparent: np.ndarray, rows: np.ndarray, *, steps: int = 20_000) 
 def confusion_of(
     truth: np.ndarray, predicted: np.ndarray, patients: np.ndarray, weights: np.ndarray | None = None
 ) -> np.ndarray:
-    """(3, 4) effective numbers of readings by true grade and what the model said.
+    """Effective numbers of readings (classes, classes + 1) by true grade (row) and answer of the model (column).
 
-    Each row keeps its weighted shares; its sum is the number of independent readings that would be as sure of them,
+    Args:
+        truth: int (n,), the readers' grades.
+        predicted: int (n,), the model's answers; ABSTAINED for none.
+        patients: (n,), whose level it is.
+        weights: float (n,), inverse to the chance of having been drawn; None means all equal.
+
+    Each row keeps its weighted shares. Its sum is the number of independent readings that would be as informative,
     since readings of one patient are alike and weights are uneven.
     """
     weights = np.ones(len(truth)) if weights is None else np.asarray(weights, float)
-    table, said = np.zeros((GRADES, GRADES + 1)), np.eye(GRADES + 1)[predicted]
-    for grade in range(GRADES):
+    table, answers = np.zeros((CLASSES, CLASSES + 1)), np.eye(CLASSES + 1)[predicted]
+    for grade in range(CLASSES):
         of = truth == grade
         if of.any():
-            share, covariance = clustered_mean(said[of], patients[of], weights[of])
+            share, covariance = clustered_mean(answers[of], patients[of], weights[of])
             table[grade] = share * _effective(share, covariance, int(of.sum()), len(np.unique(patients[of])))
     return table
 
@@ -154,31 +186,30 @@ def confusion_of(
 def prediction_powered(
     p: np.ndarray, patients: np.ndarray, *, read: np.ndarray, truth: np.ndarray, weights: np.ndarray | None = None
 ) -> Corrected:
-    """Prediction-powered inference: the model's mean over the cohort, and its mean error on the levels that were read.
+    """Prediction-powered inference: the model's mean over the cohort plus its mean error on the levels that were read.
 
     Args:
-        p: float (n, 3), the model's probabilities of each level of the cohort.
+        p: float (n, classes), the model's probabilities of each level of the cohort.
         patients: (n,), whose level it is.
-        read: int (r,), which levels of the cohort were read.
-        truth: int (r,) of 0-2, or float (r, 3), the share of readers who said each grade.
+        read: int (r,), indices of the levels that were read.
+        truth: int (r,), their grades, or float (r, classes), the share of readers who gave each grade.
         weights: float (r,), inverse to the chance of having been drawn for reading.
 
-    Right however wrong the model is, provided the read levels are a random sample with these weights (Angelopoulos et
-    al., Science 382 (2023) 669-674). The model is trusted as it is: tuning that trust on few readings made intervals
-    that covered less. They are Student's, with patients as clusters, and `_bounded`: Wilson's takes the variance for a
-    count's, and covered 76-89 % where a grade is rare.
+    Valid however wrong the model is, provided that the read levels are a random sample with these weights (Angelopoulos
+    et al., Science 382 (2023) 669-674). The weight of the model is not tuned: tuned on few readings, intervals covered
+    less. Intervals are Student's with patients as clusters, and `bounded`. (Wilson's, which assumes the variance of a
+    count, covered 76-89 % for rare grades.) Raises ValueError if the read levels are of fewer than two patients.
     """
-    y = np.eye(GRADES)[truth] if np.ndim(truth) == 1 else np.asarray(truth, float)
+    y = np.eye(CLASSES)[truth] if np.ndim(truth) == 1 else np.asarray(truth, float)
     w = np.ones(len(read)) if weights is None else np.asarray(weights, float)
-    here = np.asarray(patients)[read]
-    m = len(np.unique(here))
+    read_patients = np.asarray(patients)[read]
+    m = len(np.unique(read_patients))
     if m < 2:
         raise ValueError("levels of at least two patients must have been read")
-    error, error_covariance = clustered_mean(y - p[read], here, w)
+    error, error_covariance = clustered_mean(y - p[read], read_patients, w)
     mean, mean_covariance = clustered_mean(p, patients)
     plain, deviation = mean + error, np.sqrt(np.diag(error_covariance + mean_covariance))
     share = plain.clip(0, 1) / plain.clip(0, 1).sum()
     ends = plain + student.ppf(np.array(PERCENT) / 100, m - 1)[:, None] * deviation
-    low, high = _bounded(ends, plain, share)
-    method = "prediction-powered inference"
-    return Corrected(share, low, high, method, len(p), len(np.unique(patients)), len(read))
+    low, high = bounded(ends, plain, share)
+    return Corrected(share, low, high, Method.PREDICTION_POWERED, len(p), len(np.unique(patients)), len(read))

@@ -14,8 +14,8 @@ from modic.records import LEVELS
 
 SCHEMA_VERSION = 1
 ROWS = {
-    "studies": "one MR study found in the archive, whether graded or not",
-    "series": "one stack of images of a study, with what it is and whether it was used",
+    "studies": "one MR study of the archive, graded or not",
+    "series": "one stack of images of a study: its contrast, its geometry and whether it was used",
     "levels": "one of the six levels of a graded study; every graded study has all six",
     "runs": "one finished run of the pipeline over the archive",
 }
@@ -109,7 +109,7 @@ MODELS = [
     _column("classifier_id", TEXT, "first 12 hex digits of the SHA-256 of the classifier's weights", null=False),
 ]
 
-UNLISTED = "`unlisted_` and a keyed hash where the text is no known scanner's name (modic.deidentify.scanner_names)"
+UNLISTED = "`unlisted_` and a keyed hash if the text is not the name of a known scanner"
 OLDEST = 90
 """Years from which ages are all alike: so few people are as old that an age could point at one (45 CFR 164.514)."""
 
@@ -131,39 +131,54 @@ STUDIES = [
         unit="year",
         span=(0, None),
     ),
-    _column("sex", TEXT, "F, M or O, as DICOM PatientSex; null where blank"),
+    _column("sex", TEXT, "F, M or O, as DICOM PatientSex; null if blank"),
     _column("manufacturer", TEXT, f"manufacturer of the scanner; {UNLISTED}"),
-    _column("scanner_model", TEXT, f"the manufacturer's name of the scanner model; {UNLISTED}"),
+    _column("scanner_model", TEXT, f"the manufacturer's name for the scanner model; {UNLISTED}"),
     _column("field_strength_t", REAL, "field strength in tesla", unit="T", span=(0, None)),
-    _column("status", TEXT, "graded; excluded (by rule); or failed (by trouble: a later run may cure it)", null=False),
+    _column(
+        "status", TEXT, "graded; excluded (by a rule); or failed (by trouble that a later run may cure)", null=False
+    ),
     _column("reason", TEXT, "why not graded, from a closed list; null for graded studies"),
-    _column("detail", TEXT, "more about the reason: numbers and DICOM keywords"),
-    _column("t1_series_key", TEXT, "the T1 series used (series.series_key)"),
-    _column("t2_series_key", TEXT, "the T2 series used (series.series_key)"),
+    _column("detail", TEXT, "details of the reason: numbers and DICOM keywords"),
+    _column("t1_series_key", TEXT, "the T1 series that was graded (series.series_key)"),
+    _column("t2_series_key", TEXT, "the T2 series that was graded (series.series_key)"),
     _share("overlap_fraction", "share of the T2 stack's extent that the T1 stack also covers, 0-1"),
     _column(
         "pairing_rule",
         TEXT,
-        "row of the decision table in modic/series/pair.py that paired or excluded the study: P1-P10",
+        "row of the decision table for pairing (P1-P10) by which the study was paired or excluded",
     ),
     _column(
         "n_levels_graded",
         BYTE,
-        "levels of this study with status graded, 0-6",
+        "number of levels of this study with status graded, 0-6",
         null=False,
         unit="level",
         span=(0, 6),
     ),
-    _column("level_numbering", TEXT, "ok, or uncertain: the names of the levels may be shifted; null where not graded"),
+    _column("level_numbering", TEXT, "ok, or uncertain: the names of the levels may be shifted; null if not graded"),
     _share("level_numbering_probability", "probability that the names of all six levels are right, 0-1"),
-    _column("warnings", TEXT, "what was accepted with a warning in T1, T2 or the pair, cut by `; `; null for none"),
+    _column(
+        "warnings",
+        TEXT,
+        "warnings about T1, T2, their pairing or the images for the report, separated by `; `; null if none",
+    ),
     RUN_OF_ROW,
 ]
 SERIES = [
     _column("series_key", TEXT, "pseudonym of the stack: keyed hash of series UID and stack number", null=False),
     STUDY,
-    _column("role", TEXT, "what the images are: t1, t2, stir, t2_fat_suppressed, localizer, …, unknown", null=False),
-    _column("role_evidence", TEXT, "the physics that decided the role, or the pixels where physics is missing"),
+    _column(
+        "role",
+        TEXT,
+        "contrast or kind of the images: t1, t2, stir, t2_fat_suppressed, localizer, …, unknown",
+        null=False,
+    ),
+    _column(
+        "role_evidence",
+        TEXT,
+        "acquisition parameters that decided the role; or what the pixels showed if TR or TE is missing",
+    ),
     _column("plane", TEXT, "sagittal, axial, coronal, oblique or unknown", null=False),
     _time("repetition_time_ms", "repetition time TR in ms"),
     _time("echo_time_ms", "echo time TE in ms"),
@@ -175,20 +190,25 @@ SERIES = [
     _column("n_slices", pa.int32(), "number of slices", null=False, unit="slice", span=(0, None)),
     _column("status", TEXT, "used (one of the two series graded) or not_used", null=False),
     _column("reason", TEXT, "why not used, from a closed list; null for used series"),
-    _column("detail", TEXT, "more about the reason: numbers and DICOM keywords"),
-    _column("warnings", TEXT, "what was accepted with a warning, cut by `; `; null for none"),
+    _column("detail", TEXT, "details of the reason: numbers and DICOM keywords"),
+    _column("warnings", TEXT, "warnings about the series, separated by `; `; null if none"),
     RUN_OF_ROW,
 ]
 LEVEL_COLUMNS = [
     STUDY,
     PATIENT,
     _column("level", TEXT, f"the disc and both its endplates: {', '.join(LEVELS)}", null=False),
-    _column("status", TEXT, "graded; not_found on T2; or unreadable (found, but no region could be cut)", null=False),
+    _column(
+        "status",
+        TEXT,
+        "graded; not_found on T2; or unreadable (found, but no region could be cut from the images)",
+        null=False,
+    ),
     _column("reason", TEXT, "why not graded, from a closed list; null for graded levels"),
     _column(
         "mc",
         BYTE,
-        "Modic change: 0 none, 1 type 1, 2 type 2; null where abstained or not graded, never 0 for that",
+        "Modic change: 0 none, 1 type 1, 2 type 2; null, never 0, if the model abstained or the level was not graded",
         span=(0, 2),
     ),
     _share("p_mc0", "calibrated probability of no Modic change, 0-1"),
@@ -199,28 +219,28 @@ LEVEL_COLUMNS = [
     _column(
         "abstained",
         pa.bool_(),
-        "true where the prediction set is not a single grade, or its grade contradicts the marrow; then mc is null",
+        "true if the prediction set is not a single grade, or its grade contradicts the marrow, so that mc is null",
     ),
     _column(
         "abstained_reason",
         TEXT,
         "why it abstained, from a closed list: set.* of the prediction set, marrow.* if the single grade in it"
-        " contradicts the marrow measured beside the endplates; null where not abstained, or of an older version",
+        " contradicts the marrow measured beside the endplates; null if not abstained, or of an older version",
     ),
     _share(
         "slice_disagreement",
-        "how far the slices of the level disagree, each graded alone: largest minus smallest probability of the"
-        " most probable grade, 0 (all alike, or one slice only) to 1; null where not graded, or graded before modic"
-        " measured it",
+        "how far the slices of the level, each graded alone, disagree: largest minus smallest probability of the"
+        " level's most probable grade, 0 (all alike, or a single slice) to 1; null if not graded, or graded before"
+        " modic measured it",
     ),
     _share(
         "level_score",
-        "the detector's score of the disc's box under its name, or under any where names were counted from below, 0-1",
+        "the detector's score of the box under the level's name, 0-1; if names were counted from below, its best score",
     ),
     *_box("t2", "T2 series", "in order of position towards the patient's left"),
     *_box("t1", "T1 series", "in order of position towards the patient's left"),
     *_mm_box(),
-    _column("normalization", TEXT, "grey-level normalization that the classifier was trained with"),
+    _column("normalization", TEXT, "normalization of grey levels that the classifier was trained with"),
     *MODELS,
     RUN_OF_ROW,
 ]
@@ -243,14 +263,14 @@ RUNS = [
     _count("files_seen", "files in the archive = files_read + files_unchanged + files_rejected", "file"),
     _count("files_read", "files whose header was read in this run", "file"),
     _count("files_unchanged", "files known from an earlier run and not opened again", "file"),
-    _count("files_rejected", "files that are not usable MR images, whenever that was found", "file"),
+    _count("files_rejected", "files that are no usable MR images, found in this or an earlier run", "file"),
     _column(
         "files_rejected_by_reason", TEXT, "JSON object: reason → number of files; sums to files_rejected", null=False
     ),
     _count("studies_found", "rows of studies = studies_graded + studies_excluded + studies_failed", "study"),
     _count("studies_graded", "studies with grades, of this or an earlier run", "study"),
-    _count("studies_excluded", "studies that a rule leaves out", "study"),
-    _count("studies_failed", "studies that trouble left without grades", "study"),
+    _count("studies_excluded", "studies left out by a rule", "study"),
+    _count("studies_failed", "studies without grades because of trouble", "study"),
     _column("studies_by_reason", TEXT, "JSON object: reason → number of studies not graded", null=False),
 ]
 SCHEMAS: dict[str, pa.Schema] = {

@@ -6,7 +6,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 
 
 def template(name: str) -> Any:
-    """A Jinja template of modic/templates, with the filters that reports need."""
+    """A Jinja template of modic/templates by the name of its file."""
     environment = Environment(
         loader=PackageLoader("modic", "."), autoescape=select_autoescape(), undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
@@ -19,14 +19,14 @@ def template(name: str) -> Any:
 
 
 def _number(value: float | str | None) -> str:
-    """Counts with thousands separators, measures to three digits, words as they are."""
+    """Counts with thousands separators, measures with three digits, text as it is."""
     if value is None:
         return "–"
     return value if isinstance(value, str) else f"{value:.3g}" if isinstance(value, float) else f"{value:,}"
 
 
 def _share(row: dict[str, Any] | None) -> str:
-    """Percent with its interval, of a row with share, low and high."""
+    """Percent and its interval, of a row with share, low and high (0-1)."""
     if row is None or row["share"] != row["share"]:  # nan: nothing to take a share of
         return "–"
     return f"{100 * row['share']:.1f} ({100 * row['low']:.1f}–{100 * row['high']:.1f})"

@@ -9,6 +9,8 @@ the same command again goes on.
 """
 
 import argparse
+import hashlib
+import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -94,15 +96,18 @@ def train_frozen(
     net = new_network(options, start).eval()
     maps = TrunkMaps(net, options, options.out / "cache" / "maps")
     everything = views_of(parts["train"], maps, options.views)
+    read(options.out, settings)  # heads of a training with other options are refused
+    text = json.dumps(settings, sort_keys=True, default=str)
+    heads = options.out / "heads" / hashlib.sha256(text.encode()).hexdigest()[:12]
     held, logits = [], []
     for fold in range(options.folds):
         print(f"fold {fold + 1} of {options.folds}", flush=True)
         inside = np.array([fold_of(e.disc.patient, options.folds) == fold for e in parts["train"]])
-        measured = fit_heads(net, everything.only(~inside), options)
+        measured = fit_heads(net, everything.only(~inside), options, heads / f"fold{fold}.safetensors")
         rows = [i for i in np.flatnonzero(inside) if parts["train"][i].source != "phantom"]
         held += [parts["train"][i] for i in rows]
         logits.append(with_marrow(everything.logits(net, rows), [parts["train"][i] for i in rows], measured))
-    measured = fit_heads(net, everything, options)
+    measured = fit_heads(net, everything, options, heads / "all.safetensors")
     history = [{"epoch": 1, "steps": len(everything.maps), "best": True}]
     path = write_classifier(
         net, parts, history, options, start.record or None, (held, np.concatenate(logits)), record(measured)

@@ -29,7 +29,7 @@ def _slice(number: int, sample: Sample, detector: "Model") -> list[dict[str, Any
     from modic.config import LevelOptions
 
     affine = np.array([[0, 0, 4, 0], [0.7, 0, 0, 0], [0, -0.7, 0, 0], [0, 0, 0, 1]], float)
-    volume = Volume(sample.image[None].astype(np.float32), affine)
+    volume = Volume(sample.image[None].astype(np.float32), affine).canonical()
     found = find_levels(volume, detector=detector, options=LevelOptions())
     named = {box.level: box for box in found.boxes}
     truth = {LEVELS[n]: box for n, box in zip(sample.names, sample.boxes, strict=True) if n >= 0}

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from modic.train.options import ClassifierTraining
 
 CHUNK = 32  # examples a file of maps
-STEPS, BATCH, RATE = 150, 48, 2e-3  # of the layer that sees both contrasts
+STEPS, BATCH, RATE = 100, 48, 2e-3  # of the layer that sees both contrasts
 SHARES = {"type 1": 0.45, "real": 0.35, "other": 0.2}  # of a batch: type 1; real discs of other types; the rest
 MARROW_STRENGTH = 0.03  # scikit-learn's C of the regression on the marrow, features of unit variance
 FIRST_SEED = 2  # of the views; predictions out of fold take 1
@@ -67,7 +67,7 @@ class TrunkMaps:
         parts, depths = [], []
         for batch in measuring_batches(examples, self.options, seed=seed):
             with torch.inference_mode():
-                parts.append(net.look(batch).half().cpu().numpy())
+                parts.append(net.slice_maps(batch).half().cpu().numpy())
             depths += [2 * one.shape[1] for one in batch]
         path.parent.mkdir(parents=True, exist_ok=True)
         hidden = path.with_name(f".{path.stem}.tmp.npz")
@@ -109,7 +109,7 @@ class Views:
         out = []
         with torch.inference_mode():
             for start in range(0, len(rows), 64):
-                out.append(net.decide(*_batch(self, rows[start : start + 64], "cpu")).double().numpy())
+                out.append(net.classify(*_batch(self, rows[start : start + 64], "cpu")).double().numpy())
         return np.concatenate(out)
 
 
@@ -120,24 +120,56 @@ def views_of(examples: list[Example], maps: TrunkMaps, count: int) -> Views:
     return Views(examples, everything, np.tile(np.arange(len(examples)), count))
 
 
-def fit_heads(net: "torch.nn.Module", views: Views, options: "ClassifierTraining") -> Measured | None:
+def fit_heads(net: "torch.nn.Module", views: Views, options: "ClassifierTraining", kept: Path) -> Measured | None:
     """Fit all that follows the trunk to these views, in place; returns the marrow's part, None without measurements.
 
-    Raises UsageError if a type is missing.
+    What was fitted is kept in the file `kept`, from which the same training goes on. Raises UsageError if a type is
+    missing.
     """
     labels = np.array([e.label for e in views.of_examples])
     for k in options.classes:
         if not (labels == k).any():
             raise UsageError(f"the data hold no disc of Modic type {k} to train on; add phantom=N")
-    _fit_type1(net, views, options)
-    features = _fit_norm(net, views)
-    return _fit_types_0_and_2(net, views, features, options)
+    weights = _weights(views.examples, options)
+    if not _restored(net, kept):
+        _fit_type1(net, views, options)
+        _fit_types_0_and_2(net, views, _fit_norm(net, views), weights)
+        _keep(net, kept)
+    some = np.flatnonzero((weights > 0) & np.array([e.real for e in views.examples]))
+    fat = np.array([views.examples[i].label == 2 for i in some])
+    return fit_marrow([views.examples[i] for i in some], fat, weights[some])
+
+
+def _keep(net: "torch.nn.Module", path: Path) -> None:
+    """Save all but the trunk; the file appears whole."""
+    from safetensors.torch import save_file
+
+    heads = {key: value.contiguous() for key, value in net.state_dict().items() if not key.startswith("trunk.")}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    hidden = path.with_name(f".{path.name}")
+    save_file(heads, hidden)
+    hidden.replace(path)
+
+
+def _restored(net: "torch.nn.Module", path: Path) -> bool:
+    """Whether there was such a file, now loaded."""
+    from safetensors.torch import load_file
+
+    if not path.is_file():
+        return False
+    net.load_state_dict(load_file(path), strict=False)
+    net.eval()
+    return True
 
 
 def _fit_type1(net: Any, views: Views, options: "ClassifierTraining") -> None:
-    """Type 1 against the others, balanced; the output speaks for type 1 only."""
+    """Type 1 against the others, balanced; the output speaks for type 1 only. Begins anew in each fold."""
     import torch
 
+    torch.manual_seed(options.seed)
+    for layer in (*net.joint, net.oedema):
+        if hasattr(layer, "reset_parameters"):
+            layer.reset_parameters()
     rng, of = np.random.default_rng(options.seed), views.of_examples
     groups = {
         "type 1": [i for i, e in enumerate(of) if e.label == 1],
@@ -185,26 +217,31 @@ def _fit_norm(net: Any, views: Views) -> np.ndarray:
     return normalized
 
 
-def _fit_types_0_and_2(net: Any, views: Views, features: np.ndarray, options: "ClassifierTraining") -> Measured | None:
-    """Type 0 against 2, of unpainted discs: a regression on the trunk's features, and one on the marrow."""
-    import torch
-
-    used = np.array([e.label in (0, 2) and not e.painted and not e.healed for e in views.examples])
-    fat, real = (np.array(flags) for flags in zip(*[(e.label == 2, e.real) for e in views.examples], strict=True))
+def _weights(examples: list[Example], options: "ClassifierTraining") -> np.ndarray:
+    """Of each example (n,) in telling type 0 from 2; 0 for painted ones. Raises UsageError for too few real discs."""
+    used = np.array([e.label in (0, 2) and not e.painted and not e.healed for e in examples])
+    fat, real = (np.array(flags) for flags in zip(*[(e.label == 2, e.real) for e in examples], strict=True))
     if min((used & fat & real).sum(), (used & ~fat & real).sum()) < FEWEST:
         raise UsageError(f"too few real discs: of types 0 and 2 at least {FEWEST} each are needed with --views")
     weights = np.zeros(len(used))
     weights[used] = source_weights(fat[used], real[used])
     some = np.flatnonzero(used & real)
-    weights[some] *= overlap_weights([views.examples[i] for i in some], options.overlap)
-    rows = np.flatnonzero(used[views.index])
+    weights[some] *= overlap_weights([examples[i] for i in some], options.overlap)
+    return weights
+
+
+def _fit_types_0_and_2(net: Any, views: Views, features: np.ndarray, weights: np.ndarray) -> None:
+    """Type 0 against 2, of unpainted discs: a regression on the trunk's features."""
+    import torch
+
+    fat = np.array([e.label == 2 for e in views.examples])
+    rows = np.flatnonzero(weights[views.index] > 0)
     index, count = views.index[rows], len(views.index) // len(views.examples)
     weight, bias = logistic(features[rows], fat[index], weights[index] / count, STRENGTH)
     with torch.no_grad():
         net.head.weight.zero_()
         net.head.bias.zero_()
     replace_difference(net, weight, bias)
-    return fit_marrow([views.examples[i] for i in some], fat[some], weights[some])
 
 
 def overlap_weights(examples: list[Example], share: float) -> np.ndarray:

@@ -87,5 +87,5 @@ def _features(net: Any, examples: list[Example], options: "ClassifierTraining", 
     rows = []
     for batch in measuring_batches(examples, options, seed=seed):
         with torch.inference_mode():
-            rows.append(net.features(net.look(batch), [one.shape[1] for one in batch]).double().cpu().numpy())
+            rows.append(net.features(net.slice_maps(batch), [one.shape[1] for one in batch]).double().cpu().numpy())
     return np.concatenate(rows)

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from modic.config import LevelOptions
-from modic.imaging.volume import Volume
+from modic.imaging.volume import CanonicalVolume, Volume
 from modic.levels.detect import iou
 from modic.levels.find import find_levels
 from modic.models.weights import Model, load_detector
@@ -40,7 +40,7 @@ def measure_volumes(folder: Path, names: tuple[str, ...], detector: Model) -> di
         with np.load(path) as file:
             image, labels = file["image"], file["labels"]
         voxels = np.ascontiguousarray(image.transpose(2, 0, 1)).astype(np.float32)
-        found = find_levels(Volume(voxels, SAGITTAL), detector=detector, options=LevelOptions())
+        found = find_levels(Volume(voxels, SAGITTAL).canonical(), detector=detector, options=LevelOptions())
         hits = [gap in found_gaps(found, labels, names) for gap in gaps(labels, names)]
         right, total = right + sum(hits), total + len(hits)
         flagged += found.numbering != "ok"
@@ -65,9 +65,9 @@ def found_gaps(found: LevelSet, labels: np.ndarray, names: tuple[str, ...]) -> s
     }
 
 
-def one_slice(image: np.ndarray) -> Volume:
+def one_slice(image: np.ndarray) -> CanonicalVolume:
     """A volume of one slice."""
-    return Volume(np.ascontiguousarray(image[None]).astype(np.float32), SAGITTAL)
+    return Volume(np.ascontiguousarray(image[None]).astype(np.float32), SAGITTAL).canonical()
 
 
 def measure_slices(samples: list[Sample], detector: Model) -> dict:

@@ -146,7 +146,7 @@ def test_prefect_shows_the_run_and_no_patient(tmp_path: Path, archive: Path, clu
 def assert_studies_are_logged(records: dict[str, list[dict[str, Any]]], studies: list[dict[str, Any]]) -> None:
     """Each graded study once, by its worker, in the log of its shard's task run."""
     name_of = {one["id"]: one["name"] for one in records["task_runs"]}
-    lines = [one for one in records["logs"] if one["name"] == "modic.pipeline"]
+    lines = [one for one in records["logs"] if one["name"] == "modic.run.worker"]
     graded = {one["study_key"] for one in studies if one["status"] == "graded"}
     assert {line["message"].split()[3].rstrip(":") for line in lines} == graded and len(lines) == len(graded) == 2
     for line in lines:

@@ -13,7 +13,7 @@ from browser import chromium, opened
 from made_cases import pictures
 from made_cohort import RUN, as_tables, key, make_rows
 from made_cohort import study as made_study
-from modic.cases.outliers import _study, flags_of, gather_cases, odd_acquisition, rank
+from modic.cases.outliers import Flag, flags_of, gather_cases, odd_acquisition, rank, study_for_page
 from modic.records import LEVELS
 from modic.report.page import write_report
 from modic.tables.store import publish
@@ -50,7 +50,7 @@ def level(name: str = "L4/L5", **more: Any) -> dict[str, Any]:
 
 
 def kinds(*arguments: Any) -> list[str]:
-    return [kind for kind, _, _ in flags_of(*arguments)]
+    return [flag.kind for flag in flags_of(*arguments)]
 
 
 def test_what_makes_a_study_an_outlier() -> None:
@@ -85,7 +85,7 @@ def test_odd_acquisitions_are_said_with_their_number() -> None:
 
 def test_the_worst_come_first() -> None:
     def ranked(kind: str, by: float) -> Any:
-        return rank([(kind, by, "")], study())
+        return rank([Flag(kind, by, "")], study())
 
     order = [ranked("numbering", 0.9), ranked("numbering", 0.1), ranked("abstained", 6), ranked("slices", 0.9)]
     order += [rank([], study(status=status)) for status in ("failed", "graded", "excluded")]
@@ -326,5 +326,5 @@ def test_a_list_and_the_head_of_the_page_lead_to_the_cases(page: Any) -> None:
 
 
 def test_the_oldest_are_shown_as_90_or_older() -> None:
-    assert _study(study(age_years=90), [], None, [])["about"].startswith("90 y or older, ")
-    assert _study(study(age_years=89), [], None, [])["about"].startswith("89 y, ")
+    assert study_for_page(study(age_years=90), [], None, [])["about"].startswith("90 y or older, ")
+    assert study_for_page(study(age_years=89), [], None, [])["about"].startswith("89 y, ")

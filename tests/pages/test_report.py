@@ -119,7 +119,7 @@ def test_it_can_be_written_where_nothing_was_graded(tmp_path: Path) -> None:
 
 
 def test_a_page_about_another_run_than_the_last_is_refused(cohort: Path) -> None:
-    with pytest.raises(UsageError, match="not 20200101T000000Z-0000"):
+    with pytest.raises(UsageError, match="not of 20200101T000000Z-0000"):
         write_report(cohort, "20200101T000000Z-0000")
 
 

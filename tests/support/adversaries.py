@@ -1,7 +1,8 @@
-"""Series as archives hold them, each beside the truth: every voxel and its place, or the reason for refusing it.
+"""Odd series as archives hold them, each with the right outcome: its voxels and their places, or why it is refused.
 
-A kind is a function that makes a `Case`: the files, the volumes that must come out of them, and the reasons of all
-other stacks. Every voxel of a spine holds a value of its own, so a swapped, flipped or shifted one cannot go unnoticed.
+A kind is a function that makes a `Case`: the files, the volumes that must come out of them, and the reasons why all
+other stacks are refused. Every voxel of a spine has its own value, so that a swapped, flipped or shifted voxel cannot
+go unnoticed.
 """
 
 import io
@@ -34,18 +35,18 @@ class Truth:
 
     voxels: np.ndarray
     affine: np.ndarray
-    role: str = "t2"
+    contrast: str = "t2"
 
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """What one kind of series is, and what must become of it."""
+    """The files of one kind of series, and what must become of them."""
 
     files: Sequence[Dataset | bytes]
     right: list[Truth] = field(default_factory=list)
     refused: list[Reason] = field(default_factory=list)  # one for each stack that gives no volume
     rejected: dict[Reason, int] = field(default_factory=dict)  # files that the crawl refuses
-    warned: str = ""  # in the warnings of a stack; empty: no stack of `right` has any
+    warned: str = ""  # part of a warning of a stack; empty if no stack of `right` has any
     within_mm: float = 0.002
     within: float = 0.0  # of a voxel's value; lossy compression
 
@@ -72,20 +73,22 @@ def pattern(index: int, rows: int = 16, columns: int = 12) -> np.ndarray:
     return (rows * columns * index + np.arange(rows * columns)).reshape(rows, columns).astype(np.uint16)
 
 
-def truth_of(slices: Slices, role: str = "t2") -> Truth:
+def truth_of(slices: Slices, contrast: str = "t2") -> Truth:
     """What classic slices, in order of place, mean by DICOM PS3.3 C.7.6.2.1.1."""
-    voxels = np.stack([np.frombuffer(one.PixelData, "<u2").reshape(one.Rows, one.Columns) for one in slices])
-    corners = [np.array(one.ImagePositionPatient, float) for one in slices]
+    voxels = np.stack(
+        [np.frombuffer(slice_.PixelData, "<u2").reshape(slice_.Rows, slice_.Columns) for slice_ in slices]
+    )
+    corners = [np.array(slice_.ImagePositionPatient, float) for slice_ in slices]
     directions = np.array(slices[0].ImageOrientationPatient, float).reshape(2, 3)
     between_rows, between_columns = map(float, slices[0].PixelSpacing)
     affine = np.eye(4)
     affine[:3, 0], affine[:3, 1] = directions[0] * between_columns, directions[1] * between_rows
     affine[:3, 2], affine[:3, 3] = (corners[-1] - corners[0]) / (len(slices) - 1), corners[0]
-    return Truth(voxels.astype(float), affine, role)
+    return Truth(voxels.astype(float), affine, contrast)
 
 
 def difference(volume: Volume, truth: Truth, *, within_mm: float, within: float) -> str:
-    """What is wrong with a volume; empty where each voxel has the value that the truth has at its place."""
+    """What is wrong with a volume; empty if each voxel has the value that the truth has at its place."""
     if sorted(volume.voxels.shape) != sorted(truth.voxels.shape):
         return f"shape {volume.voxels.shape}, not {truth.voxels.shape}"
     index = np.stack(np.meshgrid(*map(np.arange, volume.voxels.shape[::-1]), indexing="ij"), -1).reshape(-1, 3)
@@ -102,13 +105,13 @@ def difference(volume: Volume, truth: Truth, *, within_mm: float, within: float)
 def outcomes(
     files: Sequence[Dataset | bytes], folder: Path
 ) -> tuple[dict[str, int], list[Series], list[Volume | Rejected]]:
-    """Files refused by reason, the stacks, and the volume of each or why there is none."""
+    """Numbers of files refused by reason, the stacks, and the volume of each or the reason why there is none."""
     (folder / "archive").mkdir()
     for number, file in enumerate(files):
         (folder / "archive" / f"{number:05}").write_bytes(file if isinstance(file, bytes) else encoded(file))
-    found = crawl(folder / "archive", index=None)
-    stacks = identify(found.headers, options=OPTIONS)
-    return found.counts["rejected"], stacks, [load_volume(one, options=OPTIONS) for one in stacks]
+    crawled = crawl(folder / "archive", index=None)
+    stacks = identify(crawled.headers, options=OPTIONS)
+    return crawled.counts["rejected"], stacks, [load_volume(stack, options=OPTIONS) for stack in stacks]
 
 
 def encoded(slice_: Dataset) -> bytes:
@@ -126,9 +129,9 @@ def in_one_series(*parts: Slices) -> Slices:
     return slices
 
 
-def changed(slices: Slices, where: slice | list[int] = slice(None), **values: Any) -> Slices:
+def changed(slices: Slices, which: slice | list[int] = slice(None), **values: Any) -> Slices:
     """Set elements of some slices, or remove those that are None; returns all slices."""
-    for slice_ in slices[where] if isinstance(where, slice) else [slices[index] for index in where]:
+    for slice_ in slices[which] if isinstance(which, slice) else [slices[index] for index in which]:
         for keyword, value in values.items():
             if value is None:
                 slice_.pop(keyword, None)
@@ -178,12 +181,12 @@ def _groups(slice_: Dataset, stack: int) -> Dataset:
 
 
 def rotation(degrees: float, axis: int) -> np.ndarray:
-    """(3, 3), about one patient axis."""
+    """Rotation matrix (3, 3) about one patient axis."""
     c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
     matrix = np.eye(3)
-    one, other = [index for index in range(3) if index != axis]
-    matrix[one, one] = matrix[other, other] = c
-    matrix[one, other], matrix[other, one] = -s, s
+    first, second = [index for index in range(3) if index != axis]
+    matrix[first, first] = matrix[second, second] = c
+    matrix[first, second], matrix[second, first] = -s, s
     return matrix
 
 

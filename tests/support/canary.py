@@ -14,7 +14,7 @@ from dicoms import series, t1, t2, write
 
 CANARY = "Zq4nary"
 CANARIES = (CANARY, "19570317", "1957-03-17", "20190823", "2019-08-23", "084213", "08:42:13", "7731999")
-"""As text, birth date, date, time and UID hold them, and as they may be written elsewhere."""
+"""The canary as a text, birth date, date, time and UID, and as these may be written elsewhere."""
 VALUES: dict[str, Any] = {
     **dict.fromkeys(("LO", "PN", "ST", "LT", "UT", "UC", "UR", "SH", "AE", "CS"), CANARY),
     "DA": "20190823",
@@ -28,8 +28,8 @@ CONTROL = frozenset(
         "ImageType", "ScanningSequence", "MRAcquisitionType", "ScanOptions", "PhotometricInterpretation",
     }
 )  # fmt: skip
-"""What these hold decides whether a study is graded; the canary is in PatientID too, behind its prefix, and in the
-contrast agent of the patient `dye`."""
+"""These elements decide whether a study is graded and keep their values. Two hold the canary all the same: PatientID
+behind its prefix, and the contrast agent of the patient `dye`."""
 
 
 def planted() -> Dataset:
@@ -52,7 +52,7 @@ def planted() -> Dataset:
 
 
 def write_archive(archive: Path, patients: tuple[str, ...]) -> None:
-    """A study a patient; those named `broken…` have pixels that no decoder reads. Values are not validated."""
+    """One study for each patient; pixels of those named `broken…` cannot be decoded. Values are not validated."""
     modes = config.settings.reading_validation_mode, config.settings.writing_validation_mode
     config.settings.reading_validation_mode = config.settings.writing_validation_mode = config.IGNORE
     try:
@@ -84,7 +84,7 @@ def _plant(slice_: Dataset, every: Dataset, patient: str, number: int, index: in
 
 
 def found_in(path: Path) -> list[str]:
-    """The canaries in a file's bytes and, where it is Parquet, in its values."""
+    """The canaries in a file's bytes and, if it is Parquet, in its values."""
     content = path.read_bytes()
     if content[:4] == b"PAR1":
         table = pq.read_table(path, partitioning=None)
@@ -94,4 +94,4 @@ def found_in(path: Path) -> list[str]:
 
 def found_in_text(text: str) -> list[str]:
     """The canaries in a text, whatever their case."""
-    return [one for one in CANARIES if one.lower() in text.lower()]
+    return [canary for canary in CANARIES if canary.lower() in text.lower()]

@@ -5,7 +5,7 @@
     write(slices, tmp_path)
 
 Sagittal slices run from the patient's right to left (x from -22.5 to 22.5 mm), rows from head to feet, columns from
-front to back. Every voxel of slice k holds 100 * k + row, so a test can see where each came from.
+front to back. Every voxel of slice k holds 100 * k + row, so a test sees which slice and row each came from.
 """
 
 from collections.abc import Iterable
@@ -70,15 +70,16 @@ def series(
         slices.append(_slice(pixels, spacing, index, name, study, patient))
         slices[-1].ImageOrientationPatient = axes.ravel().tolist()
         slices[-1].ImagePositionPatient = np.round(first + normal * gap * index, 4).tolist()
-        slices[-1].update(_dataset(t2() if values is None else values))
+        slices[-1].update(dataset(t2() if values is None else values))
     return slices
 
 
-def _dataset(values: dict[str, Any]) -> Dataset:
-    dataset = Dataset()
+def dataset(values: dict[str, Any]) -> Dataset:
+    """A data set of DICOM keywords and their values."""
+    elements = Dataset()
     for keyword, value in values.items():
-        setattr(dataset, keyword, value)
-    return dataset
+        setattr(elements, keyword, value)
+    return elements
 
 
 def _slice(
@@ -116,7 +117,7 @@ def study(**values: Any) -> list[FileDataset]:
 
 
 def write(slices: Iterable[Dataset], folder: Path) -> list[Path]:
-    """One file a slice, in order, with names that say nothing."""
+    """One file a slice, in order; names are numbers, from which nothing can be guessed."""
     folder.mkdir(parents=True, exist_ok=True)
     start = len(list(folder.iterdir()))
     paths = []

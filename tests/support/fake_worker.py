@@ -41,7 +41,7 @@ def without_networks() -> None:
 
 def grade_study(pair: Pair, *, config: Config, **_: Any) -> StudyResult:
     """Six graded levels, or trouble."""
-    volumes = pipeline.load_pair(pair, config)
+    volumes = pipeline.load_volumes(pair, config)
     if isinstance(volumes, Rejected):
         return StudyResult(rejected=volumes)
     for name, does in DOES.items():
@@ -60,7 +60,7 @@ def eat(_: Pair) -> None:
 
 def bug(pair: Pair) -> None:
     """Raise what must not be repeated."""
-    raise ValueError(f"the secret of {pair.patient_id} in {pair.t1.files[0]}")
+    raise ValueError(f"the secret of {pair.patient_id} in {pair.t1.images[0].path}")
 
 
 def write_and_die(*arguments: Any) -> None:

@@ -14,9 +14,9 @@ NOT_T1_OR_T2 = Reason.SERIES_NOT_T1_OR_T2
 
 
 def scaled(truth: Truth, slope: np.ndarray | float, intercept: np.ndarray | float = 0.0) -> Truth:
-    """`slope`, `intercept`: one for all slices, or one a slice."""
+    """The truth after rescaling, by one slope and intercept for all slices or by those of each slice."""
     by_slice = [np.broadcast_to(np.asarray(value), len(truth.voxels))[:, None, None] for value in (slope, intercept)]
-    return Truth(truth.voxels * by_slice[0] + by_slice[1], truth.affine, truth.role)
+    return Truth(truth.voxels * by_slice[0] + by_slice[1], truth.affine, truth.contrast)
 
 
 @kind
@@ -50,7 +50,7 @@ def rescale_slope_of_zero() -> Case:
 def rescale_of_every_frame_of_an_enhanced_image() -> Case:
     image, slopes = enhanced(spine()), 1 + 0.5 * np.arange(11)
     for groups, slope in zip(image.PerFrameFunctionalGroupsSequence, slopes, strict=True):
-        item = dicoms._dataset({"RescaleSlope": float(slope), "RescaleIntercept": 0.0, "RescaleType": "US"})
+        item = dicoms.dataset({"RescaleSlope": float(slope), "RescaleIntercept": 0.0, "RescaleType": "US"})
         groups.PixelValueTransformationSequence = [item]
     return Case([image], [scaled(truth_of(spine()), slopes)])
 
@@ -201,7 +201,7 @@ def several_frames_in_a_classic_image() -> Case:
 @kind
 def all_frames_in_one_classic_image() -> Case:
     slices = spine()
-    slices[0].NumberOfFrames, slices[0].PixelData = len(slices), b"".join(one.PixelData for one in slices)
+    slices[0].NumberOfFrames, slices[0].PixelData = len(slices), b"".join(slice_.PixelData for slice_ in slices)
     return Case(slices[:1], refused=[Reason.SERIES_NO_POSITION])
 
 

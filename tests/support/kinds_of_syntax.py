@@ -120,7 +120,7 @@ def jpeg_of_twelve_bits_that_no_decoder_reads() -> Case:
 
 
 def _of_another_size(name: str, rows: int, columns: int) -> Case:
-    """Compressed pixels of 16 × 12 under a header that says otherwise."""
+    """Compressed pixels of 16 × 12 under a header with other Rows and Columns."""
     files = []
     for slice_ in spine(n=6):
         dataset = pydicom.dcmread(io.BytesIO(transcoded(slice_, name)))
@@ -154,20 +154,20 @@ def compressed_slices_of_which_one_is_cut_off() -> Case:
 
 @kind
 def native_pixels_that_are_called_compressed() -> Case:
-    files = [encoded(one).replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.5\0", 1) for one in spine(n=6)]
+    files = [encoded(slice_).replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.5\0", 1) for slice_ in spine(n=6)]
     return Case(files, rejected={Reason.FILE_TRUNCATED: 6})
 
 
 @kind
 def compressed_pixels_that_are_called_native() -> Case:
-    files = [transcoded(one, "RLELossless") for one in spine(n=6)]
+    files = [transcoded(slice_, "RLELossless") for slice_ in spine(n=6)]
     files = [file.replace(b"1.2.840.10008.1.2.5\0", b"1.2.840.10008.1.2.1\0", 1) for file in files]
     return Case(files, rejected={Reason.FILE_TRUNCATED: 6})
 
 
 @kind
 def no_preamble() -> Case:
-    return Case([encoded(one)[132:] for one in spine()], [truth_of(spine())])
+    return Case([encoded(slice_)[132:] for slice_ in spine()], [truth_of(spine())])
 
 
 def _bare(implicit: bool) -> Case:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from functools import cache
 
-from modic.imaging.volume import Volume
+from modic.imaging.volume import CanonicalVolume
 from modic.phantom import physics
 from modic.phantom.anatomy import DISC_OF_LEVEL, make_patient
 from modic.phantom.render import Grid, disc_boxes, render_many
@@ -16,8 +16,8 @@ SLICES, MIDDLE = 5, 2
 class Spine:
     """One synthetic patient with the true boxes; `sides`: level → endplates with a lesion, `upper` or `lower`."""
 
-    t1: Volume
-    t2: Volume
+    t1: CanonicalVolume
+    t2: CanonicalVolume
     levels: LevelSet
     grades: dict[str, int]
     sides: dict[str, set[str]]
@@ -40,4 +40,4 @@ def spine(seed: int) -> Spine:
                 sides[level].add("lower")  # a vertebra's upper endplate is below the disc
             if lesion.kind == f"mc{patient.grades[level]}" and (lesion.vertebra, lesion.upper) == (disc + 1, False):
                 sides[level].add("upper")
-    return Spine(t1, t2, LevelSet(boxes, "ok", 1.0), dict(patient.grades), sides)
+    return Spine(t1.canonical(), t2.canonical(), LevelSet(boxes, "ok", 1.0), dict(patient.grades), sides)

@@ -1,7 +1,6 @@
 """The chain of a study and of a shard, with the networks replaced; the stages themselves have their own tests."""
 
 import json
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,17 @@ from modic.errors import DeviceLost, ModicError, Reason, Rejected
 from modic.files import write_table
 from modic.models import weights
 from modic.phantom.archive import write_archive
-from modic.records import LEVELS, Grade, LevelBox, LevelSet, Pair, Region, StudyResult
+from modic.records import (
+    LEVELS,
+    Grade,
+    LevelBox,
+    LevelSet,
+    Pair,
+    Region,
+    SeriesWarning,
+    StudyResult,
+    WarningKind,
+)
 from modic.run import isolate, ledger, shards, worker
 from modic.run.shards import Job, Work
 from modic.series.identify import identify
@@ -59,6 +68,7 @@ def networks(monkeypatch: pytest.MonkeyPatch) -> None:
     preprocessing = {"normalization": "standardize", "region_scale": 1.5, "region_size": 8, "slices": 5}
     monkeypatch.setitem(MODEL.card, "preprocessing", preprocessing)
     monkeypatch.setattr(pipeline, "find_levels", lambda t2, **_: LevelSet(boxes, "uncertain", 0.5))
+    monkeypatch.setattr(pipeline, "encode_regions", lambda *_, **__: None)
     monkeypatch.setattr(pipeline, "grade_regions", lambda regions, **_: [sure(one) for one in regions])
 
 
@@ -88,14 +98,14 @@ def test_a_graded_study_has_six_levels_in_order_each_with_its_status(one_pair: P
 
 @pytest.mark.usefixtures("networks")
 def test_what_was_accepted_with_a_warning_is_said_of_its_contrast(one_pair: Pair) -> None:
-    warned = replace(one_pair, t2=replace(one_pair.t2, warnings=("slice spacing varies by 3.0%",)))
+    t2 = replace(one_pair.t2, warnings=(SeriesWarning(WarningKind.SLICE_SPACING_VARIES, "3.0%"),))
+    warned = replace(one_pair, contrasts={**one_pair.contrasts, "t2": t2})
     result = pipeline.grade_study(warned, models=MODELS, config=Config())
     assert result.warnings == ("T2: slice spacing varies by 3.0%",)
 
 
 @pytest.mark.usefixtures("networks")
-def test_pictures_that_fail_leave_the_grades_and_a_warning(one_pair: Pair, tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr(pipeline, "seen_by", lambda *_, **__: nullcontext([]))
+def test_pictures_that_fail_leave_the_grades_and_a_warning(one_pair: Pair, tmp_path: Path) -> None:
     result = pipeline.grade_study(one_pair, models=MODELS, config=Config(), pictures=tmp_path / "s_1")
     without = pipeline.grade_study(one_pair, models=MODELS, config=Config())
     assert result.levels == without.levels and "pictures" not in without.seconds
@@ -125,7 +135,7 @@ def test_a_run_draws_its_studies_where_that_is_wanted(
 
 @pytest.mark.usefixtures("networks")
 def test_a_file_that_vanished_since_the_crawl_fails_the_study_by_name(one_pair: Pair) -> None:
-    Path(one_pair.t2.files[3]).unlink()
+    Path(one_pair.t2.images[3].path).unlink()
     result = pipeline.grade_study(one_pair, models=MODELS, config=Config())
     assert result.rejected is not None
     assert result.rejected.reason is Reason.STUDY_FILES_CHANGED
@@ -177,7 +187,7 @@ def test_a_shard_is_written_once_and_holds_nothing_identifying(
     row = pq.read_table(path, partitioning=None).to_pylist()[0]
     assert (row["status"], row["study_key"], len(row["levels"])) == ("graded", "s_1", 6)
     text = json.dumps(row, default=str)
-    assert all(secret not in text for secret in (one_pair.patient_id, one_pair.study_uid, one_pair.t1.files[0]))
+    assert all(secret not in text for secret in (one_pair.patient_id, one_pair.study_uid, one_pair.t1.images[0].path))
 
 
 @pytest.fixture
@@ -240,16 +250,26 @@ def test_only_the_last_word_on_a_study_counts_and_transient_failures_are_tried_a
 
 
 class OutOfMemoryOnce:
-    """A network for which a GPU's memory does not suffice the first time that it is called."""
+    """A network for which a GPU's memory does not suffice the first time that it is called (a classifier: encodes)."""
 
     def __init__(self, net: Any) -> None:
         self.net, self.calls = net, 0
 
     def __call__(self, images: Any) -> Any:
+        self._run_out()
+        return self.net(images)
+
+    def encode(self, x: Any) -> Any:
+        self._run_out()
+        return self.net.encode(x)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.net, name)
+
+    def _run_out(self) -> None:
         self.calls += 1
         if self.calls == 1:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB for Doe^John")
-        return self.net(images)
 
 
 def test_a_study_for_which_the_gpu_has_no_memory_fails_alone(
@@ -266,7 +286,7 @@ def test_a_study_for_which_the_gpu_has_no_memory_fails_alone(
     rows = ledger.read_ledger(cohort).to_pylist()
     assert [row["reason"] for row in rows] == ["study.out_of_memory"] * 2 + [None]
     assert [row["detail"].split(":")[0] for row in rows[:2]] == [
-        "OutOfMemoryError in levels.py",
+        "OutOfMemoryError in detect.py",
         "OutOfMemoryError in classify.py",
     ]
     assert [one["status"] for one in rows[2]["levels"]].count("graded") >= 5

@@ -179,5 +179,5 @@ def _degraded(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _normalized(both: np.ndarray, method: Method) -> np.ndarray:
-    region = normalize(Region("", np.ascontiguousarray(both[0]), np.ascontiguousarray(both[1])), method=method)
-    return np.stack([region.t1, region.t2])
+    contrasts = dict(zip(("t1", "t2"), map(np.ascontiguousarray, both), strict=True))
+    return np.stack(list(normalize(Region("", contrasts), method=method).contrasts.values()))

@@ -8,7 +8,7 @@ from modic.archive.crawl import crawl
 from modic.config import IdentifyOptions, PairOptions
 from modic.errors import Reason, Rejected, UsageError
 from modic.imaging.load import load_volume
-from modic.imaging.volume import Volume
+from modic.imaging.volume import CanonicalVolume
 from modic.labels.table import Label, refuse_twice
 from modic.labels.tally import Tally
 from modic.records import Excluded, Pair
@@ -47,7 +47,7 @@ def _scanner(outcome: Outcome) -> str:
     return scanner_name(outcome.t2.header.get("Manufacturer"), outcome.t2.header.get("MagneticFieldStrength"))
 
 
-def _load(one: Pair) -> tuple[Volume, Volume] | Rejected:
+def _load(one: Pair) -> tuple[CanonicalVolume, CanonicalVolume] | Rejected:
     t1 = load_volume(one.t1, options=IdentifyOptions())
     if isinstance(t1, Rejected):
         return t1

@@ -8,7 +8,7 @@ import numpy as np
 
 from modic.grading.marrow_features import marrow_features
 from modic.imaging.endplates import find_endplates
-from modic.imaging.volume import Volume
+from modic.imaging.volume import CanonicalVolume, Grid
 from modic.records import LevelBox, LevelSet
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ BOX_MM = 47.0  # width of a disc's box: 36 mm of disc and 5.5 mm in front of and
 
 
 def disc_marrow(
-    t1: Volume, t2: Volume, boxes: list[LevelBox], segmenter: str, *, scaled: bool = False
+    t1: CanonicalVolume, t2: CanonicalVolume, boxes: list[LevelBox], segmenter: str, *, scaled: bool = False
 ) -> dict[str, np.ndarray]:
     """`marrow_features` by level.
 
@@ -32,11 +32,10 @@ def disc_marrow(
     return marrow_features({"t1": t1, "t2": t2}, find_endplates(t2, t1, levels, segmenter=_segmenter(segmenter)))
 
 
-def _scaled(volume: Volume, factor: float) -> Volume:
-    affine = volume.affine.copy()
-    affine[:3, :2] *= factor
-    affine[:3, 3] *= factor
-    return replace(volume, affine=affine)
+def _scaled(volume: CanonicalVolume, factor: float) -> CanonicalVolume:
+    """The same single slice with pixels `factor` times as large."""
+    grids = [Grid(np.diag([1, factor, factor, 1]) @ grid.affine, grid.shape) for grid in (volume.grid, volume.native)]
+    return replace(volume, affine=grids[0].affine, native=grids[1])
 
 
 @cache

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
+from modic.config import LevelOptions
 from modic.errors import UsageError
 from modic.imaging.regions import cut_regions
-from modic.imaging.volume import Volume
+from modic.imaging.volume import CanonicalVolume
 from modic.records import LEVELS, LevelBox, LevelSet, Region
 from modic.train.data.disc_geometry import DiscGeometry, disc_geometry
 from modic.train.data.disc_marrow import disc_marrow
@@ -76,20 +77,22 @@ def wide(preprocessing: dict[str, Any]) -> dict[str, Any]:
 
 
 def cut_discs(
-    t1: Volume, t2: Volume, boxes: list[LevelBox], labels: dict[str, tuple[int, int]], *, patient: str, source: str,
-    preprocessing: dict[str, Any], scanner: str = "", marrow: dict[str, np.ndarray] | None = None,
+    t1: CanonicalVolume, t2: CanonicalVolume, boxes: list[LevelBox], labels: dict[str, tuple[int, int]], *,
+    patient: str, source: str, preprocessing: dict[str, Any], scanner: str = "",
+    marrow: dict[str, np.ndarray] | None = None,
 ) -> Iterator[Disc]:  # fmt: skip
     """Discs of one patient that can be cut; `labels` holds (Modic type, Pfirrmann grade) by level name, `marrow` what
     was measured (modic.train.data.disc_marrow)."""
     larger = wide(preprocessing)
-    parts = cut_regions(t1, t2, LevelSet(tuple(boxes), "ok", 1.0), preprocessing=larger)
+    levels = LevelSet(tuple(boxes), "ok", 1.0)
+    parts = cut_regions({"t1": t1, "t2": t2}, levels, preprocessing=larger, options=LevelOptions())
     for found, part in zip(boxes, parts, strict=True):
         if isinstance(part, Region) and found.level in labels:
             width = larger["region_size"] / larger["region_scale"]
             shape = disc_geometry(found.box, front_down=found.level in LEVELS[-2:], width_px=width)
             label, degeneration = labels[found.level]
-            numbers = (marrow or {}).get(found.level)
-            yield Disc(part.t1, part.t2, label, found.level, patient, source, shape, degeneration, scanner, numbers)
+            pair, numbers = (part.contrasts["t1"], part.contrasts["t2"]), (marrow or {}).get(found.level)
+            yield Disc(*pair, label, found.level, patient, source, shape, degeneration, scanner, numbers)
 
 
 def spider_discs(
@@ -160,7 +163,9 @@ def _grades(path: Path) -> dict[int, dict[int, tuple[int, int]]]:
     return grades
 
 
-def spider_pair(images: Path, patient: str, boxes: dict[str, Any]) -> tuple[Volume, Volume, Boxes] | None:
+def spider_pair(
+    images: Path, patient: str, boxes: dict[str, Any]
+) -> tuple[CanonicalVolume, CanonicalVolume, Boxes] | None:
     """T1, T2 and the boxes on T2, or None where boxes are missing, cannot be trusted or do not fit both contrasts."""
     paths = [images / f"{patient}_{name}.png" for name in ("t1", "t2")]
     if not all(path.is_file() for path in paths):
@@ -291,8 +296,8 @@ def imaged_discs(
     labels = {level: (int(grade), 0) for level, grade in patient.grades.items()}
     return list(
         cut_discs(
-            volumes[0],
-            volumes[1],
+            volumes[0].canonical(),
+            volumes[1].canonical(),
             boxes,
             labels,
             patient=f"phantom-{patient.seed}",

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from modic.errors import UsageError
-from modic.imaging.volume import Volume
+from modic.imaging.volume import CanonicalVolume
 from modic.labels.level_names import shown
 from modic.labels.table import Label, by_patient
 from modic.labels.tally import Tally
@@ -34,14 +34,14 @@ def slice_studies(folder: Path, labels: list[Label], path: Path, tally: Tally) -
             tally.skip("labels of patients whose T1 and T2 differ in size; save both on one grid", *study.lines)
 
 
-def _picture_volume(path: Path) -> Volume:
+def _picture_volume(path: Path) -> CanonicalVolume:
     return slice_volume(read_picture(path), np.eye(3))
 
 
 def _studies(
     folder: Path,
     suffixes: tuple[str, ...],
-    read: Callable[[Path], Volume],
+    read: Callable[[Path], CanonicalVolume],
     labels: list[Label],
     path: Path,
     tally: Tally,

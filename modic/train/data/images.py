@@ -11,7 +11,7 @@ from types import ModuleType
 import numpy as np
 
 from modic.errors import UsageError
-from modic.imaging.volume import Volume
+from modic.imaging.volume import CanonicalVolume, Volume
 
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 VOLUMES = (".nii.gz", ".nii", ".mha", ".mhd")
@@ -39,7 +39,7 @@ def stem_of(path: Path, suffixes: tuple[str, ...]) -> str | None:
     return None if suffix is None else path.name[: -len(suffix)]
 
 
-def read_volume(path: Path) -> Volume:
+def read_volume(path: Path) -> CanonicalVolume:
     """A volume of any orientation, canonical, in LPS mm as ITK has them.
 
     Raises Unusable for a file that is no greyscale 3D volume, UsageError without SimpleITK.
@@ -58,12 +58,12 @@ def read_volume(path: Path) -> Volume:
     affine[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * image.GetSpacing()
     affine[:3, 3] = image.GetOrigin()
     try:
-        return Volume(_finite(voxels.astype(np.float32)), affine).canonical()
+        return Volume(_finite(voxels.astype(np.float32)), affine).canonical().as_stored()
     except ValueError as error:
         raise Unusable("have no usable geometry") from error
 
 
-def read_sagittal(path: Path) -> Volume:
+def read_sagittal(path: Path) -> CanonicalVolume:
     """`read_volume` of an image made of sagittal slices; raises Unusable where its sagittal pixels are coarse."""
     volume = read_volume(path)
     columns_mm, rows_mm, _ = volume.spacing_mm

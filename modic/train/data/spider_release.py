@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from modic.config import LevelOptions
 from modic.errors import UsageError
-from modic.imaging.regions import MIN_WIDTH_MM
-from modic.imaging.volume import Volume
+from modic.imaging.volume import CanonicalVolume
 from modic.labels.level_names import name_of
 from modic.labels.table import Box
 from modic.labels.tally import Tally
@@ -40,7 +40,7 @@ APART_MM = 6.0  # discs of T1 and T2 masks further apart than this: the series d
 class Scan:
     """A series and its mask on one canonical grid, and the slice on which the spinal canal lies."""
 
-    image: Volume
+    image: CanonicalVolume
     mask: np.ndarray  # uint8 (slices, rows, columns)
     midline: int
 
@@ -50,7 +50,7 @@ class Scan:
         across, along = BOX_MARGIN_MM[0] / x_mm + 0.5, BOX_MARGIN_MM[1] / y_mm + 0.5  # to the pixels' outer edges
         for value in DISCS:
             rows, columns = np.nonzero(self.mask[index] == value)
-            if len(rows) and np.ptp(columns) * x_mm >= MIN_WIDTH_MM:
+            if len(rows) and np.ptp(columns) * x_mm >= LevelOptions().width_reject_mm:
                 left, right, top, bottom = columns.min(), columns.max(), rows.min(), rows.max()
                 box = (float(left - across), float(top - along), float(right + across), float(bottom + along))
                 found[len(LEVELS) - 1 - (value - DISCS[0])] = box

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from modic.errors import UsageError
-from modic.imaging.volume import Volume
+from modic.imaging.volume import CanonicalVolume, Volume
 from modic.records import LEVELS
 
 SPIDER_MM = 0.6  # nominal: the PNGs' true spacing is unknown, and everything scales with the boxes
@@ -89,14 +89,14 @@ def evenly_spaced(boxes: np.ndarray) -> bool:
     return bool(ratios.max() < 1.5 and ratios.min() > 0.62)
 
 
-def slice_volume(image: np.ndarray, placed: np.ndarray) -> Volume:
+def slice_volume(image: np.ndarray, placed: np.ndarray) -> CanonicalVolume:
     """A volume of one sagittal slice; `placed` maps its pixels to the common grid of `SPIDER_MM` pixels."""
     affine = np.eye(4)
     affine[:3, 2] = (1, 0, 0)
     affine[1:3, :2] = (np.diag([1, -1]) @ placed[:2, :2]) * SPIDER_MM
     affine[1:3, 3] = np.array([1, -1]) * placed[:2, 2] * SPIDER_MM
     affine[0, :2] = 0
-    return Volume(image[None].astype(np.float32), affine)
+    return Volume(image[None].astype(np.float32), affine).canonical()
 
 
 def trusted(key: str, entry: dict) -> bool:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from modic.config import LevelOptions
 from modic.errors import Rejected, UsageError
-from modic.imaging.regions import box_on_t1, cut_regions
-from modic.imaging.volume import Volume
+from modic.imaging.regions import box_on, cut_regions
+from modic.imaging.volume import CanonicalVolume
 from modic.labels.level_names import disc_name, name_of
 from modic.labels.table import Box, Label
 from modic.labels.tally import Tally
@@ -31,8 +32,8 @@ class Study:
     """Both contrasts of one study, canonical, and its labels; boxes and slices are those of `t2`."""
 
     patient: str
-    t1: Volume
-    t2: Volume
+    t1: CanonicalVolume
+    t2: CanonicalVolume
     labels: list[Label]
     scanner: str = ""  # modic.train.data.discs.scanner_name
 
@@ -42,25 +43,24 @@ class Study:
         return [label.where for label in self.labels]
 
 
-def study_of(patient: str, t1: Volume, t2: Volume, labels: list[Label], scanner: str = "") -> Study:
-    """A study of volumes of any axis order; boxes are moved from native T2 pixels to canonical ones.
+def study_of(patient: str, t1: CanonicalVolume, t2: CanonicalVolume, labels: list[Label], scanner: str = "") -> Study:
+    """A study whose boxes are moved from native T2 pixels to canonical ones.
 
     Raises UsageError where a label's slice is not one of the T2's.
     """
-    upright = t2.canonical()
     moved = []
     for label in labels:
         if label.box is not None:
             found = LevelBox(LEVELS[label.level], label.box, _slice(t2, label), 1.0)
-            box, index = box_on_t1(upright, t2, found)
+            box, index = box_on(t2.grid, t2.native, found)
             label = replace(label, box=box, slice_index=index)
         moved.append(label)
-    return Study(patient, t1.canonical(), upright, moved, scanner)
+    return Study(patient, t1.as_stored(), t2.as_stored(), moved, scanner)
 
 
-def _slice(t2: Volume, label: Label) -> int:
+def _slice(t2: CanonicalVolume, label: Label) -> int:
     """The label's slice, or the middle one."""
-    n = t2.voxels.shape[0]
+    n = t2.native.shape[0]
     index = n // 2 if label.slice_index is None else label.slice_index
     if not 0 <= index < n:
         raise UsageError(f"--labels {label.where}: slice {index} is not one of the T2's {n} (counted from 0)")
@@ -83,8 +83,7 @@ class Boxer:
 
         return load_detector(self.detector, device=resolve_device(self.device))
 
-    def __call__(self, t2: Volume) -> LevelSet:
-        from modic.config import LevelOptions
+    def __call__(self, t2: CanonicalVolume) -> LevelSet:
         from modic.levels.find import find_levels
 
         return find_levels(t2, detector=self.model, options=LevelOptions())
@@ -133,7 +132,8 @@ def _count_uncut(
 ) -> None:
     lost = LevelSet(tuple(box for box in boxes if box.level not in cut), "ok", 1.0)
     lines = {LEVELS[label.level]: label.where for label in study.labels}
-    for part in cut_regions(study.t1, study.t2, lost, preprocessing=preprocessing):
+    volumes = {"t1": study.t1, "t2": study.t2}
+    for part in cut_regions(volumes, lost, preprocessing=preprocessing, options=LevelOptions()):
         if isinstance(part, LevelResult) and part.rejected:
             tally.skip(f"discs {part.rejected.reason}", lines[part.level])
 
@@ -160,14 +160,14 @@ def study_samples(study: Study, tally: Tally) -> list[Sample]:
     return samples
 
 
-def _sample(study: Study, volume: Volume, boxes: list[LevelBox], contrast: str) -> Sample:
+def _sample(study: Study, volume: CanonicalVolume, boxes: list[LevelBox], contrast: str) -> Sample:
     """The slice of a canonical volume nearest the boxes. Raises Unusable where they lie outside it."""
     centres = [((b.box[0] + b.box[2]) / 2, (b.box[1] + b.box[3]) / 2, b.slice_index) for b in boxes]
     points = volume.to_index(study.t2.to_mm(np.array(centres, float)))
     if (points < -0.5).any() or (points > np.array(volume.voxels.shape[::-1]) - 0.5).any():
         raise Unusable("do not cover the boxes on T2")
     index = round(float(points[:, 2].mean()))
-    moved = np.array([box_on_t1(volume, study.t2, box)[0] for box in boxes])
+    moved = np.array([box_on(volume.grid, study.t2.grid, box)[0] for box in boxes])
     names = np.array([LEVELS.index(box.level) for box in boxes])
     return Sample(study.patient, contrast, to_uint8(volume.voxels[index]), moved, names)
 

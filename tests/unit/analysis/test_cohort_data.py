@@ -12,22 +12,22 @@ from scipy.stats import norm
 
 import modic
 from made_cohort import RUN, as_tables, make_cohort, make_rows
-from modic.analysis.cohort_data import Opened
+from modic.analysis.cohort_data import CohortData
 from modic.errors import UsageError
 from modic.statistics.intervals import clustered_share, wilson
-from modic.statistics.prevalence import PERCENT, _bounded, confusion_of, most_likely, prediction_powered, rogan_gladen
+from modic.statistics.prevalence import PERCENT, bounded, confusion_of, most_likely, prediction_powered, rogan_gladen
 from modic.tables.store import publish
 
 STUDIES = 400
 
 
 @pytest.fixture(scope="module")
-def cohort(tmp_path_factory: pytest.TempPathFactory) -> Opened:
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> CohortData:
     return modic.open(make_cohort(tmp_path_factory.mktemp("cohort")))
 
 
 @pytest.fixture(scope="module")
-def graded_as_the_paper(tmp_path_factory: pytest.TempPathFactory) -> tuple[Opened, pd.DataFrame]:
+def graded_as_the_paper(tmp_path_factory: pytest.TempPathFactory) -> tuple[CohortData, pd.DataFrame]:
     """A cohort whose true grades are TRUE, graded with PAPER's errors; and readings of a third of its patients."""
     rng, rows = np.random.default_rng(3), make_rows(STUDIES)
     readings = []
@@ -47,7 +47,7 @@ def graded_as_the_paper(tmp_path_factory: pytest.TempPathFactory) -> tuple[Opene
     return modic.open(root), some.assign(predicted=0, weight=1.0, reader="A")
 
 
-def test_the_tables_have_their_types(cohort: Opened) -> None:
+def test_the_tables_have_their_types(cohort: CohortData) -> None:
     levels, studies = cohort.levels, cohort.studies
     assert str(levels["mc"].dtype) == "Int8" and levels["mc"].isna().any()
     assert str(studies["age_years"].dtype) == "Int16" and str(studies["days_since_first_study"].dtype) == "Int32"
@@ -57,7 +57,7 @@ def test_the_tables_have_their_types(cohort: Opened) -> None:
     assert len(cohort.series) == 22 and len(levels) == 48
 
 
-def test_large_tables_stay_in_duckdb_until_asked(cohort: Opened) -> None:
+def test_large_tables_stay_in_duckdb_until_asked(cohort: CohortData) -> None:
     relation = cohort.sql("FROM levels JOIN studies USING (study_key) WHERE mc = 2")
     assert relation.count("*").fetchall() == [(int((cohort.levels["mc"] == 2).sum()),)]
     assert len(cohort.sql("FROM prevalence_by_level").df()) == 6
@@ -73,7 +73,7 @@ def test_what_is_no_cohort_is_said(tmp_path: Path) -> None:
         modic.open(tmp_path)
 
 
-def test_prevalence_agrees_with_the_view_and_accounts_for_every_level(cohort: Opened) -> None:
+def test_prevalence_agrees_with_the_view_and_accounts_for_every_level(cohort: CohortData) -> None:
     found = cohort.prevalence("level")
     view = {row["level"]: row for row in cohort.sql("FROM prevalence_by_level").df().to_dict("records")}
     for row in found.to_dict("records"):
@@ -88,7 +88,7 @@ def test_prevalence_agrees_with_the_view_and_accounts_for_every_level(cohort: Op
     assert found[found["level"] == "T12/L1"]["share"].isna().all(), "no level was found there"
 
 
-def test_patients_count_once_however_many_levels(cohort: Opened) -> None:
+def test_patients_count_once_however_many_levels(cohort: CohortData) -> None:
     found = cohort.prevalence(unit="patients").set_index("grade")
     first = cohort.graded()
     for grade, counted in (("MC2", [2]), ("MC1 or MC2", [1, 2])):
@@ -128,7 +128,7 @@ def test_that_no_level_of_twenty_appears_to_have_a_grade_does_not_make_its_absen
 def test_intervals_near_a_bound_cover_95_percent_and_are_never_empty() -> None:
     z, around = norm.ppf(np.linspace(0.0005, 0.9995, 1000)), 0.02 * norm.ppf(np.array(PERCENT) / 100)
     for truth in (0.0, 0.005, 0.015, 0.03, 0.06, 0.5, 0.97, 1.0):
-        ends = [_bounded((e + around)[:, None], np.array([e]), np.array([e]).clip(0, 1)) for e in truth + 0.02 * z]
+        ends = [bounded((e + around)[:, None], np.array([e]), np.array([e]).clip(0, 1)) for e in truth + 0.02 * z]
         low, high = np.array([[float(end[0]) for end in pair] for pair in ends]).T
         assert (high - low > 0.01).all(), truth
         assert np.mean((low <= truth) & (truth <= high)) == pytest.approx(0.95, abs=0.003), truth
@@ -180,7 +180,7 @@ def test_weighted_reading_undoes_how_the_sample_was_drawn() -> None:
 
 @pytest.mark.parametrize("method", ["rogan-gladen", "prediction-powered"])
 def test_a_cohort_is_corrected_by_readings_of_its_own(
-    method: str, graded_as_the_paper: tuple[Opened, pd.DataFrame]
+    method: str, graded_as_the_paper: tuple[CohortData, pd.DataFrame]
 ) -> None:
     cohort, readings = graded_as_the_paper
     apparent = cohort.prevalence(visits="all").set_index("grade")["share"]
@@ -196,7 +196,7 @@ def test_a_cohort_is_corrected_by_readings_of_its_own(
 
 
 def test_readings_with_the_models_grade_in_sight_correct_nothing(
-    graded_as_the_paper: tuple[Opened, pd.DataFrame],
+    graded_as_the_paper: tuple[CohortData, pd.DataFrame],
 ) -> None:
     cohort, readings = graded_as_the_paper
     swayed = readings.assign(truth=readings["predicted"].fillna(0), blind=False)
@@ -208,7 +208,7 @@ def test_readings_with_the_models_grade_in_sight_correct_nothing(
 
 
 def test_a_validation_in_its_folder_is_found_and_two_readers_are_not_two_levels(
-    graded_as_the_paper: tuple[Opened, pd.DataFrame],
+    graded_as_the_paper: tuple[CohortData, pd.DataFrame],
 ) -> None:
     cohort, readings = graded_as_the_paper
     with pytest.raises(UsageError, match="holds no validation"):
@@ -247,7 +247,7 @@ def test_an_association_that_was_put_in_is_found(tmp_path: Path) -> None:
     )
 
 
-def test_a_wrong_question_is_said_in_one_line(cohort: Opened) -> None:
+def test_a_wrong_question_is_said_in_one_line(cohort: CohortData) -> None:
     with pytest.raises(UsageError, match="no column colour"):
         cohort.prevalence("colour")
     for outcome in ("mc", "confidence"):

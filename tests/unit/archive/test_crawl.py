@@ -1,4 +1,4 @@
-"""Every file of an archive is accounted for, once, and opened only when it must be."""
+"""Every file of an archive is accounted for once, and opened only if it must be."""
 
 import json
 import os
@@ -10,8 +10,9 @@ import zlib
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pydicom
@@ -22,7 +23,7 @@ from pydicom.uid import JPEG2000Lossless
 
 import dicoms
 from modic.archive.crawl import COLUMNS, Crawl, crawl
-from modic.archive.fast_headers import Unusual, quick_elements
+from modic.archive.fast_headers import ReadAt, Unusual, fast_elements
 from modic.archive.headers import BINARY, REALS, SLOW_MIB, TAGS, TEXT, convert_ascii, read_rows
 from modic.errors import Reason, UsageError
 
@@ -34,6 +35,10 @@ def reconciles(found: Crawl) -> bool:
 
 def reasons(found: Crawl) -> dict[str, str]:
     return {Path(row["path"]).name: row["reason"] for row in found.rejected.to_pylist()}
+
+
+def read_at(file: BinaryIO) -> ReadAt:
+    return partial(os.pread, file.fileno())
 
 
 def nested(depth: int) -> Sequence:
@@ -214,7 +219,7 @@ def test_several_processes_read_what_one_reads(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "junk").write_text("junk")
     monkeypatch.setattr("modic.archive.crawl.BATCH", 3)
     alone = crawl(tmp_path, index=None, processes=2)  # so few are read in this process
-    for name, value in (("FEW", 0), ("AHEAD", 4), ("SMALL", 5)):
+    for name, value in (("MIN_FOR_PROCESSES", 0), ("MAX_WAITING", 4), ("MERGED_TABLES", 5)):
         monkeypatch.setattr(f"modic.archive.crawl.{name}", value)
     seen: list[int] = []
     together = crawl(tmp_path, index=None, processes=2, on_progress=seen.append)
@@ -227,7 +232,7 @@ def test_a_process_that_dies_costs_nothing(tmp_path: Path, monkeypatch: pytest.M
     dicoms.write(dicoms.series(n=9), tmp_path)
     expected = crawl(tmp_path, index=None)
     monkeypatch.setattr("modic.archive.crawl.BATCH", 2)
-    monkeypatch.setattr("modic.archive.crawl.FEW", 0)
+    monkeypatch.setattr("modic.archive.crawl.MIN_FOR_PROCESSES", 0)
     monkeypatch.setattr("modic.archive.crawl.ProcessPoolExecutor", Dying if dies == "while reading" else Dead)
     assert crawl(tmp_path, index=None, processes=2).headers.equals(expected.headers)
 
@@ -256,12 +261,12 @@ def test_a_broken_index_is_made_anew(tmp_path: Path) -> None:
     assert crawl(tmp_path / "archive", index=index).counts["files_unchanged"] == 2
 
 
-def test_unusable_archives_are_said_so(tmp_path: Path) -> None:
+def test_the_message_about_an_unusable_archive_names_the_trouble(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "readme").write_text("x")
-    for name, said in (("missing", "does not exist"), ("file", "not a folder"), ("folder", "no DICOM")):
-        with pytest.raises(UsageError, match=said):
+    for name, message in (("missing", "does not exist"), ("file", "not a folder"), ("folder", "no DICOM")):
+        with pytest.raises(UsageError, match=message):
             crawl(tmp_path / name, index=None)
 
 
@@ -337,7 +342,7 @@ def test_the_short_reader_agrees_with_pydicom(folder: str, shared_data: Path) ->
     for path in sorted(path for path in (shared_data / folder).rglob("*") if path.is_file()):
         with path.open("rb") as file:
             try:
-                syntax, raw, pixels_at = quick_elements(file.fileno(), TAGS)
+                syntax, raw, pixels_at = fast_elements(read_at(file), TAGS)
             except Exception:  # noqa: BLE001  (modic.archive.headers gives these to pydicom)
                 continue
         quick += 1
@@ -365,7 +370,7 @@ def test_the_short_reader_leaves_the_unusual_to_pydicom(tmp_path: Path) -> None:
     (path,) = dicoms.write(dicoms.series(n=1), tmp_path)
     path.write_bytes(path.read_bytes().replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.2\0", 1))
     with path.open("rb") as file, pytest.raises(Unusual):
-        quick_elements(file.fileno(), TAGS)
+        fast_elements(read_at(file), TAGS)
 
 
 def test_sequences_before_the_values_are_skipped(tmp_path: Path) -> None:
@@ -378,8 +383,9 @@ def test_sequences_before_the_values_are_skipped(tmp_path: Path) -> None:
     slice_.add_new((0x0009, 0x1001), "OB", bytes(40_000))
     (path,) = dicoms.write([slice_], tmp_path)
     with path.open("rb") as file:
-        _, raw, pixels_at = quick_elements(file.fileno(), TAGS)
-    (row,) = read_rows(str(path))
+        _, raw, pixels_at = fast_elements(read_at(file), TAGS)
+    with path.open("rb") as file:
+        (row,) = read_rows(file)
     assert pixels_at
     assert raw
     assert (row["Rows"], row["SeriesInstanceUID"]) == (16, slice_.SeriesInstanceUID)

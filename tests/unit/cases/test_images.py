@@ -14,14 +14,15 @@ from lesions import MIDDLE, Spine, spine
 from modic import pipeline
 from modic.cases import images
 from modic.cases.images import MAP_TILE, MOST_BYTES, TILE, shares, spine_direction, write_case
-from modic.grading.classify import grade_regions
-from modic.grading.saliency import Evidence, explain, seen_by
+from modic.config import LevelOptions
+from modic.grading.classify import encode_regions, grade_regions
+from modic.grading.saliency import Saliency, explain
 from modic.imaging.normalize import normalize
 from modic.imaging.regions import cut_regions
 from modic.imaging.volume import Volume
 from modic.models.classifier import build_classifier
 from modic.models.weights import Model, load_classifier
-from modic.records import LEVELS, Grade, Region
+from modic.records import LEVELS, Grade, LevelSet, Region
 
 FILES = ["case.json", "maps.webp", "regions.webp", "t1.webp", "t2.webp"]
 DOWN = np.array([0.0, 1.0])
@@ -35,14 +36,15 @@ def shipped() -> Model:
 def cut(one: Spine, model: Model) -> tuple[list[Any], list[Region]]:
     """Regions as cut, and normalized."""
     preprocessing = model.card["preprocessing"]
-    regions = cut_regions(one.t1, one.t2, one.levels, preprocessing=preprocessing)
+    volumes = {"t1": one.t1, "t2": one.t2}
+    regions = cut_regions(volumes, one.levels, preprocessing=preprocessing, options=LevelOptions())
     return regions, [normalize(r, method=preprocessing["normalization"]) for r in regions if isinstance(r, Region)]
 
 
 def draw(folder: Path, one: Spine, model: Model) -> dict[str, Any]:
     raw, regions = cut(one, model)
-    evidence = explain(regions, grade_regions(regions, classifier=model), classifier=model)
-    return json.loads(write_case(folder, one.t1, one.t2, one.levels, raw, evidence, region_scale=1.25).read_bytes())
+    saliency = explain(regions, grade_regions(regions, classifier=model), classifier=model)
+    return json.loads(write_case(folder, one.t1, one.t2, one.levels, raw, saliency, region_scale=1.25).read_bytes())
 
 
 @pytest.fixture(scope="module")
@@ -108,8 +110,8 @@ def test_a_volume_on_its_side_is_shown_upright(shipped: Model, tmp_path: Path) -
     """Rows and columns swapped and slices reversed: another file order, the same patient, the same pictures."""
     one = spine(7003)
     swap = np.array([[0, 1, 0, 0], [1, 0, 0, 0], [0, 0, -1, one.t2.voxels.shape[0] - 1], [0, 0, 0, 1.0]])
-    turned = Volume(np.ascontiguousarray(one.t2.voxels[::-1].transpose(0, 2, 1)), one.t2.affine @ swap)
-    index = turned.to_index(one.t2.to_mm(np.array([[10.0, 20.0, 1.0]])))
+    turned = Volume(np.ascontiguousarray(one.t2.voxels[::-1].transpose(0, 2, 1)), one.t2.affine @ swap).canonical()
+    index = turned.native.to_index(one.t2.to_mm(np.array([[10.0, 20.0, 1.0]])))
     assert index[0] == pytest.approx([20, 10, 3])
     boxes = tuple(
         type(b)(b.level, (b.box[1], b.box[0], b.box[3], b.box[2]), 4 - b.slice_index, b.score) for b in one.levels.boxes
@@ -130,22 +132,24 @@ def test_the_map_of_an_oedema_lies_at_its_endplate(shipped: Model) -> None:
         for grade, seen in zip(grades, explain(regions, grades, classifier=shipped), strict=True):
             if one.grades[grade.level] == 1 and grade.p[1] > 0.5 and len(one.sides[grade.level]) == 1:
                 (side,) = one.sides[grade.level]
-                found = shares(seen.maps, spine_direction(grade.level, boxes, (1.0, 1.0)), 1.25)
+                found = shares(images.shown_maps(seen), spine_direction(grade.level, boxes, (1.0, 1.0)), 1.25)
                 on_side.append(found[side] / (found["upper"] + found["lower"]))
-                flat = seen.maps.sum((0, 1))
+                flat = images.shown_maps(seen).sum((0, 1))
                 right += (np.unravel_index(flat.argmax(), flat.shape)[0] < flat.shape[0] / 2) == (side == "upper")
     assert len(on_side) >= 5
     assert right >= len(on_side) - 1
     assert np.mean(on_side) > 0.7
 
 
-def test_the_maps_are_of_what_was_seen_while_grading(shipped: Model) -> None:
+def test_the_maps_are_of_what_the_network_saw_while_grading(shipped: Model) -> None:
     _, regions = cut(spine(7003), shipped)
-    with seen_by(shipped) as watched:
-        grades = grade_regions(regions, classifier=shipped)
-    seen = explain(regions, grades, classifier=shipped, seen=watched)[2]
-    looked_again = explain(regions, grades, classifier=shipped)[2]
-    assert np.array_equal(seen.maps, looked_again.maps)
+    encoding = encode_regions(regions, classifier=shipped)
+    grades = grade_regions(regions, classifier=shipped, encoding=encoding)
+    assert grades == grade_regions(regions, classifier=shipped)
+    reused = explain(regions, grades, classifier=shipped, encoding=encoding)[2]
+    encoded_again = explain(regions, grades, classifier=shipped)[2]
+    for contrast in ("t1", "t2"):
+        assert np.array_equal(reused.maps[contrast], encoded_again.maps[contrast])
 
 
 def spots(n: int, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
@@ -172,22 +176,27 @@ def resnet() -> Model:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    return Model(net.eval(), {"calibration": {"temperature": 1.0, "conformal_q": [0.9] * 3}}, "0" * 12, "cpu")
+    return Model(
+        net.eval(),
+        {"preprocessing": {}, "calibration": {"temperature": 1.0, "conformal_q": [0.9] * 3}},
+        "0" * 12,
+        "cpu",
+    )
 
 
 def test_the_papers_networks_are_explained_too(resnet: Model) -> None:
     x, y = spots(24, np.random.default_rng(1))
-    regions = [Region("L4/L5", one[0].numpy(), one[1].numpy()) for one in x]
+    regions = [Region("L4/L5", {"t1": t1.numpy(), "t2": t2.numpy()}) for t1, t2 in x]
     grades = grade_regions(regions, classifier=resnet)
     assert sum(int(np.argmax(g.p)) == label for g, label in zip(grades, y.tolist(), strict=True)) >= 20
     hits, contrasts = [], []
     for region, label, seen in zip(regions, y.tolist(), explain(regions, grades, classifier=resnet), strict=True):
-        assert seen.maps.shape == (2, 5, 32, 32) and seen.maps.min() >= 0
+        assert images.shown_maps(seen).shape == (2, 5, 32, 32) and images.shown_maps(seen).min() >= 0
         if label and seen.grade.shown == label:
-            bright = (region.t2 if label == 1 else region.t1).mean(0)
-            flat = seen.maps.sum((0, 1))
+            bright = region.contrasts["t2" if label == 1 else "t1"].mean(0)
+            flat = images.shown_maps(seen).sum((0, 1))
             hits.append((flat.argmax() // 32 < 16) == (bright.argmax() // 32 < 16))
-            contrasts.append(shares(seen.maps, DOWN, 1.0)["t1"] > 0.5)
+            contrasts.append(shares(images.shown_maps(seen), DOWN, 1.0)["t1"] > 0.5)
             assert contrasts[-1] == (label == 2)
     assert len(hits) >= 8 and np.mean(hits) >= 0.9
     assert any(p.requires_grad for p in resnet.net.parameters())
@@ -214,8 +223,10 @@ def test_the_spine_runs_from_the_disc_above_to_the_disc_below() -> None:
 
 
 def test_the_sheets_hold_each_level_in_its_row(case: tuple[Path, dict[str, Any]]) -> None:
-    regions = [Region("L1/L2", *(np.full((5, 8, 8), v, np.float32) for v in (0.0, 2.0))),
-               Region("L5/S1", *(np.full((5, 8, 8), v, np.float32) for v in (1.0, 4.0)))]  # fmt: skip
+    regions = [
+        Region(level, {"t1": np.full((5, 8, 8), t1, np.float32), "t2": np.full((5, 8, 8), t2, np.float32)})
+        for level, t1, t2 in [("L1/L2", 0, 2), ("L5/S1", 1, 4)]
+    ]
     sheet = images._regions_sheet(regions)
     assert sheet.shape == (6 * TILE, 10 * TILE)
     centres = sheet[TILE // 2 :: TILE, TILE // 2 :: TILE]
@@ -223,7 +234,7 @@ def test_the_sheets_hold_each_level_in_its_row(case: tuple[Path, dict[str, Any]]
     maps = np.zeros((2, 5, 8, 8), np.float32)
     maps[1, 3] = 0.2
     grade = Grade("L2/L3", (0.8, 0.1, 0.1), (0,), 0, False, ((0.8, 0.1, 0.1),) * 5)
-    coloured = images._maps_sheet([Evidence(grade, maps)])
+    coloured = images._maps_sheet([Saliency(grade, {"t1": maps[0], "t2": maps[1]})])
     alpha = coloured[MAP_TILE // 2 :: MAP_TILE, MAP_TILE // 2 :: MAP_TILE, 3]
     assert np.argwhere(alpha).tolist() == [[LEVELS.index("L2/L3"), 8]] and alpha.max() == 255
     assert cv2.imread(str(case[0] / "maps.webp"), -1).shape == (6 * MAP_TILE, 10 * MAP_TILE, 4)
@@ -234,6 +245,6 @@ def test_a_failing_picture_costs_no_grade_and_is_noted(tmp_path: Path, monkeypat
         raise MemoryError("Doe^John")
 
     monkeypatch.setattr(pipeline, "explain", fails)
-    said = pipeline._draw(tmp_path / "s", None, [], [], [], None)  # type: ignore[arg-type]
+    said = pipeline.draw_case(tmp_path / "s", {}, LevelSet((), "ok", 1.0), [], [], [], None, None)  # type: ignore[arg-type]
     assert len(said) == 1 and said[0].startswith("no pictures: MemoryError") and "Doe" not in said[0]
     assert not (tmp_path / "s").exists()

@@ -1,4 +1,4 @@
-"""Keys say nothing, stay the same within a cohort, and differ between cohorts."""
+"""Pseudonyms reveal nothing, stay the same within a cohort, and differ between cohorts."""
 
 import stat
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""Scanner names are shown, anything else in their place is not."""
+"""Names of scanners are shown; any other text in their place is not."""
 
 import csv
 from pathlib import Path

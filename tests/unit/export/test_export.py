@@ -15,9 +15,9 @@ from fake_worker import MODEL
 from made_cohort import RUN, as_tables, make_cohort, make_rows
 from modic import pipeline
 from modic.cli.main import main
-from modic.errors import UsageError
+from modic.errors import Rejected, UsageError
 from modic.export import export
-from modic.export.omop import MEASURED, MEASUREMENT_TABLE
+from modic.export.omop import MEASURED
 from modic.models import weights
 from modic.phantom.archive import write_archive
 from modic.records import LEVELS, Grade, LevelBox, LevelResult, StudyResult
@@ -25,6 +25,9 @@ from modic.run import worker
 from modic.tables.schema import SCHEMAS
 from modic.tables.store import publish
 from plain_run import plain_run
+
+MEASUREMENT_TABLE = 1147330
+"""OMOP's concept of the table `measurement`, the only one that an export may name."""
 
 
 @pytest.fixture(scope="module")
@@ -189,8 +192,9 @@ def test_the_command_says_what_it_wrote(cohort: Path, tmp_path: Path, capsys: py
 
 def grade_where_it_lies(pair: Any, *, config: Any, **_: Any) -> StudyResult:
     """Six boxes on two slices, in millimetres where the volume says; one abstention."""
-    volumes = pipeline.load_pair(pair, config)
-    t2 = volumes[1] if isinstance(volumes, tuple) else volumes.t2
+    volumes = pipeline.load_volumes(pair, config)
+    assert not isinstance(volumes, Rejected)
+    t2 = volumes["t2"].native
     results = []
     for i, name in enumerate(LEVELS):
         box, index = (20.25 + i, 30.5 + 9 * i, 60.0 + i, 37.0 + 9 * i), 3 + i % 2
@@ -251,7 +255,7 @@ def test_a_file_that_is_not_the_graded_slice_gets_no_report(from_an_archive: Pat
     links = pd.read_parquet(from_an_archive / "private" / "links.parquet").set_index("series_key")
     files = list(links.loc[study["t2_series_key"], "files"])
     about = {"study_key": study["study_key"], "code_version": "0.1.0", "levels": rows}
-    assert sr._report(about, files)[0] is not None
-    assert sr._report(about, files[::-1]) == (None, "a T2 file is not the slice that was graded")
-    assert sr._report(about, files[:2])[0] is None
-    assert sr._report(about, [str(tmp_path / "gone.dcm")] * 9) == (None, "a T2 file is gone or cannot be read")
+    assert sr.make_report(about, files)[0] is not None
+    assert sr.make_report(about, files[::-1]) == (None, "a T2 file is not the slice that was graded")
+    assert sr.make_report(about, files[:2])[0] is None
+    assert sr.make_report(about, [str(tmp_path / "gone.dcm")] * 9) == (None, "a T2 file is gone or cannot be read")

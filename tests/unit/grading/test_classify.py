@@ -12,7 +12,7 @@ from modic.models.weights import Model, load_classifier
 from modic.records import LEVELS, Region
 
 TINY = {"depth": 10, "widths": [4, 4, 4, 4], "dropout": 0.1}
-CARD = {"calibration": {"temperature": 1.0, "conformal_q": [0.5, 0.5, 0.5]}}
+CARD: dict[str, Any] = {"preprocessing": {}, "calibration": {"temperature": 1.0, "conformal_q": [0.5, 0.5, 0.5]}}
 
 
 @pytest.fixture(scope="module")
@@ -31,11 +31,16 @@ def shipped() -> Model:
 def regions(n: int = 6) -> list[Region]:
     rng = np.random.default_rng(1)
     images = rng.normal(size=(n, 2, 5, 32, 32)).astype(np.float32)
-    return [Region(level, *pair) for level, pair in zip(LEVELS, images, strict=False)]
+    return [Region(level, {"t1": t1, "t2": t2}) for level, (t1, t2) in zip(LEVELS, images, strict=False)]
+
+
+def repeated(region: Region, k: int) -> Region:
+    """A region whose five slices all are its slice `k`."""
+    return Region(region.level, {name: np.repeat(v[k : k + 1], 5, 0) for name, v in region.contrasts.items()})
 
 
 def with_calibration(classifier: Model, **values: Any) -> Model:
-    return Model(classifier.net, {"calibration": {**CARD["calibration"], **values}}, classifier.id, "cpu")
+    return Model(classifier.net, {**CARD, "calibration": {**CARD["calibration"], **values}}, classifier.id, "cpu")
 
 
 def test_grades_come_in_order_and_sum_to_1(classifier: Model) -> None:
@@ -56,7 +61,7 @@ def test_a_level_alone_is_graded_as_among_others(classifier: Model) -> None:
 
 def test_each_contrast_has_its_own_branch(classifier: Model) -> None:
     plain = regions(1)[0]
-    swapped = Region(plain.level, plain.t2, plain.t1)
+    swapped = Region(plain.level, {"t1": plain.contrasts["t2"], "t2": plain.contrasts["t1"]})
     assert grade_regions([plain], classifier=classifier)[0].p != grade_regions([swapped], classifier=classifier)[0].p
 
 
@@ -65,7 +70,7 @@ def test_each_slice_is_graded_alone_as_the_network_grades_it(network: str, reque
     model: Model = request.getfixturevalue(network)
     for region, grade in zip(regions(2), grade_regions(regions(2), classifier=model), strict=True):
         for k, p in enumerate(grade.alone):
-            copies = Region(region.level, *(np.repeat(v[k : k + 1], 5, 0) for v in (region.t1, region.t2)))
+            copies = repeated(region, k)
             assert p == pytest.approx(grade_regions([copies], classifier=model)[0].p, abs=1e-3)
         of_slices = [p[grade.shown] for p in grade.alone]
         assert len(of_slices) == 5 and 0 < grade.slice_disagreement <= 1
@@ -73,7 +78,7 @@ def test_each_slice_is_graded_alone_as_the_network_grades_it(network: str, reque
 
 
 def test_slices_that_are_all_alike_agree(classifier: Model) -> None:
-    flat = [Region(r.level, np.repeat(r.t1[:1], 5, 0), np.repeat(r.t2[:1], 5, 0)) for r in regions()]
+    flat = [repeated(region, 0) for region in regions()]
     assert [g.slice_disagreement for g in grade_regions(flat, classifier=classifier)] == pytest.approx([0] * 6)
 
 

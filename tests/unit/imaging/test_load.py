@@ -14,7 +14,7 @@ from modic.archive.crawl import crawl
 from modic.config import IdentifyOptions
 from modic.errors import Reason, Rejected
 from modic.imaging.load import load_volume
-from modic.imaging.volume import Volume
+from modic.imaging.volume import CanonicalVolume, Volume
 from modic.records import Series
 from modic.series.identify import identify
 
@@ -35,7 +35,8 @@ def test_files_that_changed_since_the_crawl(happens: str, tmp_path: Path) -> Non
     elif happens == "grown":
         paths[3].write_bytes(paths[3].read_bytes() + b"\0\0")
     else:
-        found = replace(found, sop_uids=(*found.sop_uids[:3], "1.2.3", *found.sop_uids[4:]))
+        other = replace(found.images[3], sop_uid="1.2.3")
+        found = replace(found, images=(*found.images[:3], other, *found.images[4:]))
     refused = load_volume(found, options=OPTIONS)
     assert isinstance(refused, Rejected)
     assert refused.reason == Reason.STUDY_FILES_CHANGED
@@ -93,7 +94,7 @@ def test_the_frames_of_an_enhanced_image(shared_data: Path) -> None:
     archive = shared_data / "dicom-corpus" / "dcm_qa_enh" / "In" / "Philips"
     first, *_ = identify(crawl(archive, index=None).headers, options=OPTIONS)
     volume = load_volume(replace(first, rejected=None), options=OPTIONS)
-    assert isinstance(volume, Volume)
-    assert volume.voxels.shape == (32, 64, 64)
+    assert isinstance(volume, CanonicalVolume)
+    assert volume.native.shape == (32, 64, 64)
     assert np.ptp(volume.voxels) > 0
     np.testing.assert_allclose(volume.spacing_mm, 4.0, rtol=1e-4)

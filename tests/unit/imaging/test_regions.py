@@ -6,9 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adversaries import turned
+from modic.config import LevelOptions
 from modic.errors import Reason
-from modic.imaging.regions import box_on_t1, corners_mm, cut_regions
-from modic.imaging.volume import Volume
+from modic.imaging.regions import box_on, corners_mm, cut_regions
+from modic.imaging.volume import CanonicalVolume, Volume
 from modic.records import LevelBox, LevelResult, LevelSet, Region
 
 PREPROCESSING = {"normalization": "none", "region_scale": 1.35, "region_size": 64, "slices": 5}
@@ -29,24 +30,26 @@ def sagittal(
     return affine
 
 
-def imaged(affine: np.ndarray, shape: tuple[int, int, int]) -> Volume:
+def imaged(affine: np.ndarray, shape: tuple[int, int, int]) -> CanonicalVolume:
     """What a scanner with this geometry sees: ramps leftwards and backwards and a Gaussian spot of 3 mm."""
     z, y, x = np.indices(shape)
     mm = np.stack([x, y, z], -1).reshape(-1, 3) @ affine[:3, :3].T + affine[:3, 3]
     spot = np.exp(-((mm - SPOT_MM) ** 2).sum(1) / (2 * 3.0**2))
-    return Volume((100 + mm[:, 0] * 0.5 + mm[:, 1] * 0.2 + 100 * spot).reshape(shape).astype(np.float32), affine)
+    voxels = (100 + mm[:, 0] * 0.5 + mm[:, 1] * 0.2 + 100 * spot).reshape(shape).astype(np.float32)
+    return Volume(voxels, affine).canonical()
 
 
-def disc(volume: Volume, *, width_mm: float = 40.0, height_mm: float = 12.0) -> LevelBox:
-    """A box around DISC_MM in the volume's own pixels, whatever its axes."""
+def disc(volume: CanonicalVolume, *, width_mm: float = 40.0, height_mm: float = 12.0) -> LevelBox:
+    """A box around DISC_MM in native pixels, whatever its axes."""
     half = np.array([[0, -width_mm / 2, height_mm / 2], [0, width_mm / 2, -height_mm / 2]])
-    corners = volume.to_index(DISC_MM + half)
+    corners = volume.native.to_index(DISC_MM + half)
     (x0, y0), (x1, y1) = corners[:, :2].min(0), corners[:, :2].max(0)
     return LevelBox("L4/L5", (x0, y0, x1, y1), round(float(corners[0, 2])), 0.9)
 
 
-def cut(t1: Volume, t2: Volume, box: LevelBox) -> Region | LevelResult:
-    (part,) = cut_regions(t1, t2, LevelSet((box,), "ok", 1.0), preprocessing=PREPROCESSING)
+def cut(t1: CanonicalVolume, t2: CanonicalVolume, box: LevelBox) -> Region | LevelResult:
+    levels = LevelSet((box,), "ok", 1.0)
+    (part,) = cut_regions({"t1": t1, "t2": t2}, levels, preprocessing=PREPROCESSING, options=LevelOptions())
     return part
 
 
@@ -58,7 +61,7 @@ def brightest_mm(image: np.ndarray) -> np.ndarray:
     return np.array([(columns * spot).sum(), -(rows * spot).sum()]) / spot.sum() * step
 
 
-def flipped(volume: Volume, axes: str) -> Volume:
+def flipped(volume: CanonicalVolume, axes: str) -> CanonicalVolume:
     """The same voxels stored with some axes reversed, or rows and columns swapped (`t`)."""
     voxels, affine = volume.voxels, volume.affine.copy()
     for axis in (axis for axis in "xyz" if axis in axes):
@@ -68,7 +71,7 @@ def flipped(volume: Volume, axes: str) -> Volume:
         voxels = np.flip(voxels, 2 - column)
     if "t" in axes:
         voxels, affine = voxels.transpose(0, 2, 1), affine[:, [1, 0, 2, 3]]
-    return Volume(np.ascontiguousarray(voxels), affine)
+    return Volume(np.ascontiguousarray(voxels), affine).canonical()
 
 
 T2 = imaged(sagittal(0.8, 0.8, 4.0), (11, 170, 150))
@@ -86,12 +89,13 @@ T2 = imaged(sagittal(0.8, 0.8, 4.0), (11, 170, 150))
 def test_both_contrasts_show_the_same_millimetres(affine: np.ndarray, shape: tuple[int, int, int]) -> None:
     part = cut(imaged(affine, shape), T2, disc(T2))
     assert isinstance(part, Region)
-    assert part.t1.shape == part.t2.shape == (5, 64, 64)
-    assert part.t1.dtype == np.float32
+    t1, t2 = part.contrasts["t1"], part.contrasts["t2"]
+    assert t1.shape == t2.shape == (5, 64, 64)
+    assert t1.dtype == np.float32
     true = (SPOT_MM - DISC_MM)[1:]
-    for image in (part.t1[2], part.t2[2]):
+    for image in (t1[2], t2[2]):
         assert np.abs(brightest_mm(image) - true).max() < 0.4  # half a pixel of the T2 matrix
-    assert np.abs(part.t1[2] - part.t2[2])[8:-8, 8:-8].max() < 10  # of 100: slices of T1 lie between those of T2
+    assert np.abs(t1[2] - t2[2])[8:-8, 8:-8].max() < 10  # of 100: slices of T1 lie between those of T2
 
 
 @pytest.mark.parametrize("axes", ["x", "y", "z", "xyz", "t", "xt", "yzt"])
@@ -102,17 +106,17 @@ def test_the_way_voxels_are_stored_does_not_change_a_region(axes: str) -> None:
         part = cut(t1, t2, disc(t2))
         assert isinstance(part, Region)
         assert isinstance(plain, Region)
-        np.testing.assert_allclose(part.t1, plain.t1, atol=1e-3)
-        np.testing.assert_allclose(part.t2, plain.t2, atol=1e-3)
+        np.testing.assert_allclose(part.contrasts["t1"], plain.contrasts["t1"], atol=1e-3)
+        np.testing.assert_allclose(part.contrasts["t2"], plain.contrasts["t2"], atol=1e-3)
 
 
 def test_slices_outside_the_volume_repeat_the_nearest() -> None:
     box = disc(T2)
     part = cut(T2, T2, LevelBox(box.level, box.box, 0, 0.9))
     assert isinstance(part, Region)
-    assert (part.t2[0] == part.t2[1]).all()
-    assert (part.t2[1] == part.t2[2]).all()
-    assert (part.t2[2] != part.t2[3]).any()
+    assert (part.contrasts["t2"][0] == part.contrasts["t2"][1]).all()
+    assert (part.contrasts["t2"][1] == part.contrasts["t2"][2]).all()
+    assert (part.contrasts["t2"][2] != part.contrasts["t2"][3]).any()
 
 
 def test_a_level_that_t1_does_not_cover_is_refused() -> None:
@@ -137,7 +141,7 @@ def test_a_tiny_box_is_refused(width_mm: float) -> None:
 
 def test_box_on_t1_and_in_millimetres() -> None:
     t1 = imaged(sagittal(0.5, 0.5, 5.0, origin=(-20, -50, 60)), (9, 240, 260))
-    box, index = box_on_t1(t1, T2, disc(T2))
+    box, index = box_on(t1.native, T2.native, disc(T2))
     expected = (disc(t1).box, round(float(t1.to_index(T2.to_mm([[0, 0, disc(T2).slice_index]]))[0, 2])))
     np.testing.assert_allclose(box, expected[0], atol=1e-6)
     assert index == expected[1]
@@ -164,11 +168,11 @@ def test_a_t2_box_lands_on_t1_within_a_pixel(
     affine[:3, 0], affine[:3, 1] = directions[0] * pixel[0], directions[1] * pixel[1]
     affine[:3, 2] = np.cross(directions[1], directions[0]) * gap
     affine[:3, 3] = np.array(shift) - affine[:3, :3] @ (np.array(size[::-1]) - 1) / 2
-    t1 = Volume(np.zeros(size, np.float32), affine)
+    t1 = Volume(np.zeros(size, np.float32), affine).canonical()
     middle = T2.to_index(np.array([centre]))[0]
     slice_ = int(np.clip(round(middle[2]), 0, 10))
     found = LevelBox("L4/L5", (middle[0] - 24, middle[1] - 8, middle[0] + 24, middle[1] + 8), slice_, 0.9)
-    (x0, y0, x1, y1), index = box_on_t1(t1, T2, found)
+    (x0, y0, x1, y1), index = box_on(t1.native, T2.native, found)
     a, b, c, d = found.box
     corners = T2.affine[:3, :3] @ np.array([(x, y, slice_) for x in (a, c) for y in (b, d)]).T + T2.affine[:3, 3:]
     offset = corners - affine[:3, 3:]
@@ -186,6 +190,7 @@ def test_a_t2_box_lands_on_t1_within_a_pixel(
 def test_a_fine_matrix_is_averaged_not_aliased() -> None:
     fine = sagittal(0.3, 0.3, 4.0)
     noise = np.random.default_rng(0).normal(100, 10, (11, 450, 400)).astype(np.float32)
-    part = cut(Volume(noise, fine), Volume(noise, fine), disc(Volume(noise, fine)))
+    volume = Volume(noise, fine).canonical()
+    part = cut(volume, volume, disc(volume))
     assert isinstance(part, Region)
-    assert part.t2.std() < 6
+    assert part.contrasts["t2"].std() < 6

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from modic.archive.crawl import crawl
-from modic.config import IdentifyOptions, PairOptions
+from modic.config import IdentifyOptions, PairOptions, RegistrationOptions
 from modic.imaging.load import load_volume
 from modic.imaging.registration import register
-from modic.imaging.volume import Volume
+from modic.imaging.volume import CanonicalVolume, Volume
 from modic.phantom.anatomy import make_patient
 from modic.phantom.archive import write_archive
 from modic.phantom.physics import Sequence
@@ -19,10 +19,11 @@ from modic.records import Pair
 from modic.series.identify import identify
 from modic.series.pair import pair
 
-OPTIONS = IdentifyOptions()
+Both = tuple[CanonicalVolume, CanonicalVolume]
+OPTIONS, LIMITS = IdentifyOptions(), RegistrationOptions()
 
 
-def both(archive: Path) -> tuple[Volume, Volume]:
+def both(archive: Path) -> Both:
     """T1 and T2 of the first pair of an archive."""
     found = pair(identify(crawl(archive, index=None).headers, options=OPTIONS), options=PairOptions())
     first = next(one for one in found if isinstance(one, Pair))
@@ -32,29 +33,31 @@ def both(archive: Path) -> tuple[Volume, Volume]:
 
 
 @pytest.fixture(scope="module")
-def phantom(tmp_path_factory: pytest.TempPathFactory) -> tuple[Volume, Volume]:
+def phantom(tmp_path_factory: pytest.TempPathFactory) -> Both:
     folder = tmp_path_factory.mktemp("phantom") / "archive"
     write_archive(folder, patients=1, seed=3, broken=False)
     return both(folder)
 
 
-def moved(volume: Volume, *mm: float) -> Volume:
+def moved(volume: CanonicalVolume, *mm: float) -> CanonicalVolume:
     affine = volume.affine.copy()
     affine[:3, 3] += mm
-    return Volume(volume.voxels, affine)
+    return replace(volume, affine=affine)
 
 
 @pytest.mark.parametrize("mm, agrees", [((0, 0, 0), True), ((0, 1, 1), True), ((0, 0, 6), False), ((0, 7, 0), False)])
-def test_a_shift_within_the_plane_is_seen(mm: tuple[float, ...], agrees: bool, phantom: tuple[Volume, Volume]) -> None:
+def test_a_shift_within_the_plane_is_seen(mm: tuple[float, ...], agrees: bool, phantom: Both) -> None:
     t1, t2 = phantom
-    found = register(moved(t1, *mm), t2.canonical())
-    assert found.agrees == agrees
+    found = register(moved(t1, *mm), t2)
+    assert found.agrees(LIMITS) == agrees
     assert found.shift_mm == pytest.approx(np.linalg.norm(mm), abs=2.0)
 
 
-def test_a_shift_by_one_level_does_not_pass_for_the_right_place(phantom: tuple[Volume, Volume]) -> None:
+def test_a_shift_by_one_level_does_not_pass_for_the_right_place(
+    phantom: Both,
+) -> None:
     t1, t2 = phantom
-    assert not register(moved(t1, 0, 0, 34), t2).agrees
+    assert not register(moved(t1, 0, 0, 34), t2).agrees(LIMITS)
 
 
 @pytest.mark.parametrize("degrees", [0, 3, 4, -5, 7])
@@ -65,18 +68,18 @@ def test_a_patient_who_lay_down_anew_is_seen(degrees: float) -> None:
     grid = Grid("sagittal", 128, 128, 2.27, 9, 4.4, 4.0, (0.0, round(y + 5, 1), round(z - 20, 1)))
     t2 = render(person, grid, Sequence("t2", 3500, 98), seed=2, snr=35)
     t1 = render(person, replace(grid, tilt_deg=degrees), Sequence("t1", 550, 10.5), seed=1, snr=35)
-    found = register(Volume(t1.voxels, t2.affine), t2)
-    assert found.agrees == (degrees == 0), found
+    found = register(Volume(t1.voxels, t2.affine).canonical(), t2.canonical())
+    assert found.agrees(LIMITS) == (degrees == 0), found
 
 
-def test_images_of_nothing_agree_with_nothing(phantom: tuple[Volume, Volume]) -> None:
+def test_images_of_nothing_agree_with_nothing(phantom: Both) -> None:
     t1, t2 = phantom
     noise = np.random.default_rng(0).normal(size=t1.voxels.shape).astype(np.float32)
-    assert not register(Volume(noise, t1.affine), t2).agrees
-    assert not register(Volume(np.zeros_like(noise), t1.affine), t2).agrees
+    assert not register(replace(t1, voxels=noise), t2).agrees(LIMITS)
+    assert not register(replace(t1, voxels=np.zeros_like(noise)), t2).agrees(LIMITS)
 
 
 @pytest.mark.parametrize("mm, agrees", [((0, 0, 0), True), ((0, 0, 5), False), ((0, 0, 35), False)])
 def test_a_real_study(mm: tuple[float, ...], agrees: bool, shared_data: Path) -> None:
     t1, t2 = both(shared_data / "hitachi-lspine")
-    assert register(moved(t1, *mm), t2).agrees == agrees
+    assert register(moved(t1, *mm), t2).agrees(LIMITS) == agrees

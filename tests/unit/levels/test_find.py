@@ -18,7 +18,7 @@ from modic.levels.numbering import (
     lower_part,
     name_sequence,
 )
-from modic.levels.plausibility import not_lumbar
+from modic.levels.plausibility import check_lumbar
 from modic.models.weights import Model, load_detector
 from modic.phantom.anatomy import make_patient
 from modic.phantom.physics import Sequence
@@ -244,7 +244,7 @@ def test_a_steep_sacrum_is_counted_from_below_and_called_uncertain():
     affine = np.array([[0, 0, 4, -12], [1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]], float)
     card = {"preprocessing": {"image_size": 64, "percentiles": [0, 100]}}
     detector = Model(SteepSacrum(), card, "", "cpu")
-    found = find_levels(Volume(voxels, affine), detector=detector, options=LevelOptions())
+    found = find_levels(Volume(voxels, affine).canonical(), detector=detector, options=LevelOptions())
     assert [(b.level, round(b.box[1])) for b in found.boxes] == [(n, 8 * i + 12) for i, n in enumerate(LEVELS)]
     assert found.numbering == "uncertain"
     assert found.p_numbering < 0.05
@@ -255,7 +255,7 @@ def test_names_that_do_not_hold_from_afar_are_uncertain():
     affine = np.array([[0, 0, 4, -12], [1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]], float)
     card = {"preprocessing": {"image_size": 64, "percentiles": [0, 100]}}
     sure, other = (
-        find_levels(Volume(voxels, affine), detector=Model(net(), card, "", "cpu"), options=LevelOptions())
+        find_levels(Volume(voxels, affine).canonical(), detector=Model(net(), card, "", "cpu"), options=LevelOptions())
         for net in (FixedBoxes, NotFromAfar)
     )
     assert [b.box for b in sure.boxes] == [b.box for b in other.boxes]
@@ -271,11 +271,11 @@ def test_boxes_come_back_in_the_volumes_own_pixels(flip):
         voxels = np.ascontiguousarray(voxels[:, ::-1, ::-1])
         affine = np.array([[0, 0, 4, -12], [-1, 0, 0, 127], [0, 1, 0, -127], [0, 0, 0, 1]], float)
     card = {"preprocessing": {"image_size": 64, "percentiles": [0, 100]}}
-    volume = Volume(voxels, affine)
+    volume = Volume(voxels, affine).canonical()
     found = find_levels(volume, detector=Model(FixedBoxes(), card, "", "cpu"), options=LevelOptions())
     assert [b.level for b in found.boxes] == list(LEVELS)
     top = found.boxes[0]
-    corner = volume.to_mm(np.array([[top.box[0], top.box[1], 3], [top.box[2], top.box[3], 3]]))
+    corner = volume.native.to_mm(np.array([[top.box[0], top.box[1], 3], [top.box[2], top.box[3], 3]]))
     assert corner[:, 1].min() == pytest.approx(40.5)  # mm, posterior: (20 + 0.5) * 2 - 0.5
     assert corner[:, 2].max() == pytest.approx(-8.5)
 
@@ -296,12 +296,26 @@ def test_discs_of_another_region_or_scale_are_refused(apart_mm: float, lumbar: b
     boxes = tuple(
         LevelBox(name, (10, i * step, 60, i * step + 20), 3, 0.9) for i, name in enumerate(LEVELS) if i != missing
     )
-    volume = Volume(np.zeros((7, 8, 8), np.float32), np.diag([pixel, pixel, 4.0, 1.0]))
-    refused = not_lumbar(LevelSet(boxes, "ok", 1.0), volume)
-    assert (refused is None) == lumbar
-    if refused:
+    volume = Volume(np.zeros((7, 8, 8), np.float32), np.diag([pixel, pixel, 4.0, 1.0])).canonical()
+    refused = check_lumbar(LevelSet(boxes, "ok", 1.0), volume, options=LevelOptions())
+    assert (refused == ()) == lumbar
+    if isinstance(refused, Rejected):
         assert (refused.reason, f"{apart_mm} mm" in refused.detail) == (Reason.STUDY_NOT_LUMBAR, True)
-    assert not_lumbar(LevelSet(boxes[:1], "uncertain", 0.3), volume) is None
+    assert check_lumbar(LevelSet(boxes[:1], "uncertain", 0.3), volume, options=LevelOptions()) == ()
+
+
+def test_between_the_limits_a_study_is_accepted_with_a_warning() -> None:
+    boxes = tuple(LevelBox(name, (10, i * 48.0, 40, i * 48.0 + 20), 3, 0.6) for i, name in enumerate(LEVELS))
+    voxels = np.random.default_rng(0).uniform(1, 2, size=(7, 300, 80)).astype(np.float32)
+    volume = Volume(voxels, np.array([[0, 0, 4, 0], [0.5, 0, 0, 0], [0, -0.5, 0, 0], [0, 0, 0, 1.0]])).canonical()
+    levels = LevelSet(boxes, "ok", 1.0)
+    assert check_lumbar(levels, volume, options=LevelOptions()) == ()  # 24 mm apart, scores of 0.6, 150 mm high
+    strict = LevelOptions(apart_low_warn_mm=28.0, lumbar_score_warn=0.62, height_warn_mm=140.0, width_warn_mm=20.0)
+    warnings = check_lumbar(levels, volume, options=strict)
+    assert warnings[:3] == ("image 150 mm high", "discs score 0.60", "discs 24 mm apart")
+    assert warnings[3:] == tuple(f"box of {name} 30.0 px, 15.0 mm wide" for name in LEVELS)
+    for limit in ({"apart_low_reject_mm": 28.0}, {"lumbar_score_reject": 0.62}, {"height_reject_mm": 140.0}):
+        assert isinstance(check_lumbar(levels, volume, options=LevelOptions(**limit)), Rejected)
 
 
 @pytest.mark.parametrize(
@@ -320,9 +334,9 @@ def test_an_image_of_the_whole_spine_is_refused_though_its_discs_are_rightly_apa
         voxels, affine = np.ascontiguousarray(voxels.transpose(0, 2, 1)), affine[:, [1, 0, 2, 3]]
         boxes = [(y0, x0, y1, x1) for x0, y0, x1, y1 in boxes]
     named = tuple(LevelBox(name, box, 3, 0.9) for name, box in zip(LEVELS, boxes, strict=True))
-    refused = not_lumbar(LevelSet(named, "ok", 1.0), Volume(voxels, affine))
+    refused = check_lumbar(LevelSet(named, "ok", 1.0), Volume(voxels, affine).canonical(), options=LevelOptions())
     assert refused == (
-        None if lumbar else Rejected(Reason.STUDY_NOT_LUMBAR, f"image {high_mm} mm high, at most 550 expected")
+        () if lumbar else Rejected(Reason.STUDY_NOT_LUMBAR, f"image {high_mm} mm high, at most 550 expected")
     )
 
 
@@ -336,9 +350,9 @@ def test_a_field_of_view_without_sacrum_is_never_sure_and_one_without_lumbar_dis
     middle = patient.lumbar_centre_mm[2] + up_mm
     front_to_back = float(patient.point(np.interp(middle, patient.axis[:, 2], patient.axis[:, 0]), 0.0)[0])
     grid = Grid("sagittal", 256, 256, high_mm / 256, 3, 5.0, 4.5, (0.0, front_to_back / 2, middle))
-    volume = render(patient, grid, Sequence("t2", 3500, 100), seed=seed)
+    volume = render(patient, grid, Sequence("t2", 3500, 100), seed=seed).canonical()
     assert abs(sum(bool(name) for name, _ in disc_boxes(patient, grid, 1)) - lumbar) <= 1
     found = find_levels(volume, detector=load_detector("detector"), options=LevelOptions())
     assert found.numbering == ("ok" if lumbar == 6 else "uncertain")
-    refused = not_lumbar(found, volume)
-    assert (refused is not None and refused.detail.startswith("discs score")) == (lumbar == 0)
+    refused = check_lumbar(found, volume, options=LevelOptions())
+    assert (isinstance(refused, Rejected) and refused.detail.startswith("discs score")) == (lumbar == 0)

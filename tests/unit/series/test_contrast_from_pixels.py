@@ -1,4 +1,4 @@
-"""Where no header tells a contrast, pixels do, or nobody does; never a T1 for a T2 or the other way round."""
+"""If no header gives the contrast, the pixels do or it stays unknown; never a T1 for a T2 or the other way round."""
 
 import os
 import time
@@ -18,9 +18,9 @@ from modic.imaging.volume import Volume
 from modic.phantom.archive import write_archive
 from modic.records import Series
 from modic.run import unclear_contrast
-from modic.series.contrast import RoleFound, find_role, told_by_pixels
-from modic.series.contrast_from_pixels import look
-from modic.series.identify import identify, is_untold
+from modic.series.contrast import ContrastFinding, accept_from_pixels, find_contrast
+from modic.series.contrast_from_pixels import contrast_of_pixels
+from modic.series.identify import identify, is_unclear
 from modic.tables.store import read_table
 from plain_run import plain_run
 
@@ -55,13 +55,13 @@ for _, top, _, bottom in BOXES:
 WATER, DENSITY = spine(60, 40, 20, 90), spine(100, 100, 200, 90)
 
 
-def seen(*slices: np.ndarray, boxes: int = 6) -> str:
+def shown(*slices: np.ndarray, boxes: int = 6) -> str:
     volume = Volume(np.stack(slices).astype(np.float32), np.diag([1.0, 1, 1, 1]))
-    return look(volume, BOXES[:boxes], range(len(slices))).role
+    return contrast_of_pixels(volume, BOXES[:boxes], range(len(slices))).contrast
 
 
 @pytest.mark.parametrize(
-    "slices, role",
+    "slices, contrast",
     [
         ([T1, T1, T1], "t1"),
         ([T2, T2, T2], "t2"),
@@ -81,17 +81,17 @@ def seen(*slices: np.ndarray, boxes: int = 6) -> str:
         ([T1[::-1, ::-1]] * 3, "unknown"),
     ],
 )
-def test_a_contrast_is_told_by_canal_marrow_fat_and_discs(slices: list[np.ndarray], role: str) -> None:
-    assert seen(*slices) == role
+def test_canal_marrow_fat_and_discs_show_the_contrast(slices: list[np.ndarray], contrast: str) -> None:
+    assert shown(*slices) == contrast
 
 
-def test_few_discs_tell_nothing() -> None:
-    assert seen(T2, T2, boxes=4) == "t2"
-    assert seen(T2, T2, boxes=3) == seen(T2, T2, boxes=0) == "unknown"
+def test_few_discs_show_nothing() -> None:
+    assert shown(T2, T2, boxes=4) == "t2"
+    assert shown(T2, T2, boxes=3) == shown(T2, T2, boxes=0) == "unknown"
 
 
 @pytest.mark.parametrize(
-    "values, pixels, role",
+    "values, pixels, contrast",
     [
         ({}, "t1", "t1"),
         ({}, "t2", "t2"),
@@ -109,17 +109,17 @@ def test_few_discs_tell_nothing() -> None:
         ({"ScanOptions": "FS"}, "t2", "t2_fat_suppressed"),
     ],
 )
-def test_what_the_header_says_must_allow_it(values: dict[str, Any], pixels: Any, role: str) -> None:
+def test_the_header_must_allow_what_the_pixels_show(values: dict[str, Any], pixels: Any, contrast: str) -> None:
     header = {**dict.fromkeys(COLUMNS), "SOPClassUID": "1.2.840.10008.5.1.4.1.1.4", **values}
-    assert find_role(header).role == "unknown"
-    assert told_by_pixels(header, RoleFound(pixels, "pixels")).role == role
+    assert find_contrast(header).contrast == "unknown"
+    assert accept_from_pixels(header, ContrastFinding(pixels, "pixels")).contrast == contrast
 
 
 @pytest.mark.parametrize(
     "values", [dicoms.t2(EchoTime=50), dicoms.t1(), {"ScanningSequence": "GR"}, {"ScanningSequence": "IR"}]
 )
-def test_nobody_looks_where_the_header_has_spoken(values: dict[str, Any], tmp_path: Path) -> None:
-    assert not any(map(is_untold, series_of(dicoms.series(values, n=6), tmp_path)))
+def test_pixels_are_not_read_if_the_header_gives_the_contrast(values: dict[str, Any], tmp_path: Path) -> None:
+    assert not any(map(is_unclear, series_of(dicoms.series(values, n=6), tmp_path)))
 
 
 def series_of(slices: list[Any], folder: Path) -> list[Series]:
@@ -132,29 +132,29 @@ def test_studies_without_physics_give_the_right_pairs_by_their_pixels(tmp_path: 
     archive, cohort, config = tmp_path / "archive", tmp_path / "cohort", tmp_path / "cohort.toml"
     config.write_text("[run]\npictures = false\n")
     write_archive(archive, patients=2, seed=3, broken=False)
-    expected = {(one.study_uid, one.series_uid): one.role for one in sagittal(archive)}
+    expected = {(one.study_uid, one.series_uid): one.contrast for one in sagittal(archive)}
     files = [path for path in archive.rglob("*") if path.is_file()]
     for path in files:
         dataset = pydicom.dcmread(path)
         for keyword in PHYSICS:
             dataset.pop(keyword, None)
         dataset.save_as(path)
-    assert {one.role for one in sagittal(archive)} == {"unknown", "gradient_echo"}
+    assert {one.contrast for one in sagittal(archive)} == {"unknown", "gradient_echo"}
     plain_run(archive, cohort, config=str(config))
     links = {row["series_key"]: row for row in pq.read_table(cohort / "private" / "links.parquet").to_pylist()}
-    told = []
+    roles = []
     for row in read_table(cohort, "series").to_pylist():
         link = links[row["series_key"]]
         if row["plane"] == "sagittal" and row["role"] not in ("gradient_echo", "unknown"):
-            told.append(row["role"])
+            roles.append(row["role"])
             assert row["role"] == expected[link["StudyInstanceUID"], link["SeriesInstanceUID"]]
             assert "of marrow → " in row["role_evidence"]
-    assert sorted(told) == ["stir", "t1", "t1", "t2", "t2"]
+    assert sorted(roles) == ["stir", "t1", "t1", "t2", "t2"]
     assert read_table(cohort, "studies")["status"].to_pylist() == ["graded"] * 2
     for path in files:
         path.chmod(0)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(unclear_contrast._Looker, "ask", None)
+        patch.setattr(unclear_contrast.PixelReader, "read", None)
         assert plain_run(archive, cohort, config=str(config)).graded_now == 0
 
 
@@ -175,20 +175,20 @@ def answer(pipe: Connection, *_: Any) -> None:
             os._exit(1)
         if patient.startswith("hang") and not lost:
             time.sleep(100)
-        pipe.send("bug" if lost else RoleFound("t2", "pixels"))
+        pipe.send("bug" if lost else ContrastFinding("t2", "pixels"))
 
 
 def test_a_series_that_kills_or_hangs_stays_unsure_alone_and_is_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(unclear_contrast, "_answer", answer)
+    monkeypatch.setattr(unclear_contrast, "serve", answer)
     patients = ("ann", "bug", "hang", "kill", "zoe")
     slices = [one for who in patients for one in dicoms.series({}, patient=who, study=who, n=6)]
     stacks = sorted(series_of(slices, tmp_path / "archive"), key=lambda one: one.patient_id)
     asked: list[str] = []
-    ask = unclear_contrast._Looker.ask
+    read = unclear_contrast.PixelReader.read
     monkeypatch.setattr(
-        unclear_contrast._Looker, "ask", lambda self, one: (asked.append(one.patient_id), ask(self, one))[1]
+        unclear_contrast.PixelReader, "read", lambda self, one: (asked.append(one.patient_id), read(self, one))[1]
     )
     options = {
         "memory": tmp_path / "looked_at.json",
@@ -196,10 +196,10 @@ def test_a_series_that_kills_or_hangs_stays_unsure_alone_and_is_tried_again(
         "device": "cpu",
         "detector_id": "d",
     }
-    told = unclear_contrast.tell_roles(stacks, **options)
-    assert [one.role for one in told] == ["t2", "unknown", "unknown", "unknown", "t2"]
-    assert [one.rejected is None for one in told] == [True, False, False, False, True]
-    assert [one.role_evidence.split("; ")[1].split(" →")[0] for one in told] == [
+    found = unclear_contrast.find_unclear_contrasts(stacks, **options)
+    assert [one.contrast for one in found] == ["t2", "unknown", "unknown", "unknown", "t2"]
+    assert [one.rejected is None for one in found] == [True, False, False, False, True]
+    assert [one.contrast_evidence.split("; ")[1].split(" →")[0] for one in found] == [
         "pixels",
         "pixels: bug",
         "pixels: time limit",
@@ -207,7 +207,7 @@ def test_a_series_that_kills_or_hangs_stays_unsure_alone_and_is_tried_again(
         "pixels",
     ]
     assert asked == [*patients]
-    unclear_contrast.tell_roles(stacks, **options)
+    unclear_contrast.find_unclear_contrasts(stacks, **options)
     assert asked == [*patients, "bug", "hang", "kill"]
-    unclear_contrast.tell_roles(stacks[:1], **{**options, "detector_id": "other"})
+    unclear_contrast.find_unclear_contrasts(stacks[:1], **{**options, "detector_id": "other"})
     assert asked[-1] == "ann"

@@ -1,4 +1,4 @@
-"""Series are given roles and planes by their physics and geometry. (What comes of odd ones: test_adversaries.py.)"""
+"""Contrast and plane come from physics and geometry. (Odd series are in tests/integration/test_adversaries.py.)"""
 
 import csv
 from pathlib import Path
@@ -13,7 +13,7 @@ import dicoms
 from modic.archive.crawl import COLUMNS, crawl
 from modic.config import IdentifyOptions
 from modic.records import Series
-from modic.series.contrast import find_role
+from modic.series.contrast import find_contrast
 from modic.series.identify import identify
 
 OPTIONS = IdentifyOptions()
@@ -28,7 +28,7 @@ def series_of(slices: Slices, folder: Path) -> list[Series]:
 
 
 @pytest.mark.parametrize(
-    "values, role",
+    "values, contrast",
     [
         (dicoms.t1(), "t1"),
         (dicoms.t2(), "t2"),
@@ -73,11 +73,11 @@ def series_of(slices: Slices, folder: Path) -> list[Series]:
         (dicoms.t1(RepetitionTime=0.5, EchoTime=12), "unknown"),
     ],
 )
-def test_roles_come_from_physics(values: dict[str, Any], role: str, tmp_path: Path) -> None:
+def test_the_contrast_comes_from_physics(values: dict[str, Any], contrast: str, tmp_path: Path) -> None:
     (found,) = series_of(dicoms.series(values, n=6), tmp_path)
-    assert found.role == role
-    assert (found.rejected is None) == (role in ("t1", "t2"))
-    assert "T2 SAG" not in found.role_evidence
+    assert found.contrast == contrast
+    assert (found.rejected is None) == (contrast in ("t1", "t2"))
+    assert "T2 SAG" not in found.contrast_evidence
 
 
 def test_a_blank_patient_id_links_no_studies(tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_real_header_values_of_spider(shared_data: Path) -> None:
     """Descriptions blanked: 97 % right, and no T1 for a T2 or the other way round."""
     with (shared_data / "spider" / "series.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    named = [(row["new_file_name"].split("_", 1)[1][:2], find_role(_spider_header(row)).role) for row in rows]
+    named = [(row["new_file_name"].split("_", 1)[1][:2], find_contrast(_spider_header(row)).contrast) for row in rows]
     right = sum(name == role for name, role in named)
     assert right / len(named) >= 0.97
     assert not {("t1", "t2"), ("t2", "t1")} & set(named)
@@ -129,6 +129,6 @@ def _spider_header(row: dict[str, str]) -> dict[str, Any]:
 
 def test_hitachi_study_is_identified(shared_data: Path) -> None:
     found = identify(crawl(shared_data / "hitachi-lspine", index=None).headers, options=OPTIONS)
-    sagittal = {one.role: one.rejected is None for one in found if one.plane == "sagittal"}
+    sagittal = {one.contrast: one.rejected is None for one in found if one.plane == "sagittal"}
     assert sagittal == {"t1": True, "t2": True, "stir": False}
     assert sum(one.n_slices for one in found) == 67

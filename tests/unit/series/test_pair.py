@@ -1,5 +1,6 @@
-"""One result for every study: the pair to grade, or the row of the decision table that excluded it."""
+"""Each study has one result: the pair to grade, or the row of the decision table that excluded it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ def chosen(slices: list[Dataset], folder: Path) -> Pair:
 
 def test_the_plain_study(tmp_path: Path) -> None:
     found = chosen(dicoms.study(), tmp_path)
-    assert (found.t1.role, found.t2.role, found.rule, found.overlap_fraction) == ("t1", "t2", "P7", 1.0)
+    assert (found.t1.contrast, found.t2.contrast, found.rule, found.overlap_fraction) == ("t1", "t2", "P7", 1.0)
 
 
 T1, T2, STIR = dicoms.t1(), dicoms.t2(), dicoms.stir()
@@ -167,13 +168,53 @@ def test_of_two_t1_the_one_before_the_contrast_agent_is_chosen(tmp_path: Path) -
     assert found.t1.series_uid == dicoms.uid("patient-1", "study", "t1")
 
 
-def test_one_patient_id_with_two_birth_dates_is_said(tmp_path: Path) -> None:
+def pair_for(contrasts: Sequence[str], slices: list[Dataset], folder: Path) -> list[Pair | Excluded]:
+    """The study's pair for a classifier that asks for `contrasts`."""
+    dicoms.write(slices, folder / "archive")
+    series = identify(crawl(folder / "archive", index=None).headers, contrasts=contrasts, options=IdentifyOptions())
+    return pair(series, contrasts=contrasts, options=PairOptions())
+
+
+THREE = ("t1", "t2", "stir")
+
+
+def test_a_classifier_that_asks_for_stir_gets_the_best_stir_in_the_frame_of_the_t2(tmp_path: Path) -> None:
+    slices = dicoms.study() + dicoms.series(STIR, name="stir") + dicoms.series(STIR, name="few slices", n=9)
+    slices += changed(dicoms.series(STIR, name="other frame", n=13), FrameOfReferenceUID="1.2.3")
+    slices += dicoms.series(STIR, name="elsewhere", n=13, origin=(60.0, -5.5, 7.5))
+    (found,) = pair_for(THREE, slices, tmp_path)
+    assert isinstance(found, Pair)
+    assert list(found.contrasts) == ["t1", "t2", "stir"]
+    assert found.contrasts["stir"].series_uid == dicoms.uid("patient-1", "study", "stir")
+    assert (found.rule, found.others, found.contrasts["stir"].rejected) == ("P7", (), None)
+
+
+@pytest.mark.parametrize("stirs, usable", [(0, 0), (1, 1)])
+def test_a_study_without_the_contrast_asked_for_is_excluded_by_name(stirs: int, usable: int, tmp_path: Path) -> None:
+    stir = changed(dicoms.series(STIR, name="stir"), FrameOfReferenceUID="1.2.3")
+    (found,) = pair_for(THREE, dicoms.study() + stir * stirs, tmp_path)
+    assert isinstance(found, Excluded)
+    assert (found.rejected.reason, found.rule) == (Reason.STUDY_NO_OTHER_CONTRAST, "P11")
+    assert found.rejected.detail == f"stir: {usable} usable"
+
+
+def test_a_stir_of_uneven_spacing_is_refused_for_its_spacing_only_if_stir_is_asked_for(tmp_path: Path) -> None:
+    slices = dicoms.series(STIR, name="stir")
+    del slices[4]
+    dicoms.write(slices, tmp_path)
+    headers = crawl(tmp_path, index=None).headers
+    for contrasts, reason in ((THREE, Reason.SERIES_MISSING_SLICE), (("t1", "t2"), Reason.SERIES_NOT_T1_OR_T2)):
+        (stir,) = identify(headers, contrasts=contrasts, options=IdentifyOptions())
+        assert stir.rejected is not None and stir.rejected.reason is reason
+
+
+def test_one_patient_id_with_two_birth_dates_is_a_warning(tmp_path: Path) -> None:
     slices = changed(dicoms.study(study=1, n=6), PatientBirthDate="19500101")
     slices += changed(dicoms.study(study=2, n=6), PatientBirthDate="19800101")
     slices += dicoms.study(study=3, patient="somebody else", n=6)
     found = {one.study_uid: one.warnings for one in pairs_of(slices, tmp_path) if isinstance(one, Pair)}
-    said = ("PatientID under several PatientBirthDate or PatientSex",)
-    assert [found[slices[index].StudyInstanceUID] for index in (0, 12, -1)] == [said, said, ()]
+    warnings = ("PatientID under several PatientBirthDate or PatientSex",)
+    assert [found[slices[index].StudyInstanceUID] for index in (0, 12, -1)] == [warnings, warnings, ()]
 
 
 @pytest.mark.parametrize(

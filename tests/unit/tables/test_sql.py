@@ -12,7 +12,8 @@ from sklearn.metrics import cohen_kappa_score
 
 import modic
 from made_cohort import RUN, as_tables, key, make_cohort, make_rows
-from modic.tables.query import connect, first_comment, rows_of, run_checks, statements
+from modic.cases.outliers import DISAGREEMENT
+from modic.tables.query import connect, first_comment, rows_of, run_checks, sql_dir, statements
 from modic.tables.schema import SCHEMAS
 from modic.tables.store import publish
 
@@ -93,9 +94,10 @@ def test_every_check_has_a_planted_violation() -> None:
     assert statements("checks").keys() == VIOLATIONS.keys() | {"keys_are_unique"}
 
 
-@pytest.mark.parametrize("folder", ["views", "checks", "cohort"])
+@pytest.mark.parametrize("folder", sorted(path.name for path in sql_dir().iterdir() if path.is_dir()))
 def test_every_file_says_what_one_row_is(folder: str) -> None:
-    assert {name for name, sql in statements(folder).items() if not first_comment(sql).startswith("One row")} == set()
+    found = statements(folder)
+    assert found and {name for name, sql in found.items() if not first_comment(sql).startswith("One row")} == set()
 
 
 def test_views_checks_and_questions_run_on_a_cohort_without_rows(tmp_path: Path) -> None:
@@ -104,8 +106,9 @@ def test_views_checks_and_questions_run_on_a_cohort_without_rows(tmp_path: Path)
     with connect(tmp_path) as connection:
         for name in statements("views"):
             rows_of(connection, f"FROM {name}")
-        for sql in statements("cohort").values():
-            assert rows_of(connection, sql) == []
+        for folder in ("cohort", "cases", "sr"):
+            for sql in statements(folder).values():
+                assert rows_of(connection, sql) == []
 
 
 @pytest.mark.parametrize("question", statements("cohort"))
@@ -254,3 +257,14 @@ def test_what_a_smaller_risk_costs(tmp_path: Path) -> None:
     for row in by_alpha:
         assert row["n_levels"] == graded and row["n_sure"] == row["n_mc0"] + row["n_mc1"] + row["n_mc2"]
     assert by_alpha[0]["n_sure"] == 0
+
+
+def test_the_view_of_disagreeing_slices_has_the_limit_of_the_cases(tmp_path: Path) -> None:
+    rows = make_rows()
+    for row, value in zip(rows["levels"][1:3], (DISAGREEMENT, DISAGREEMENT - 0.01), strict=True):
+        row["slice_disagreement"] = value
+    publish(tmp_path, as_tables(rows), RUN)
+    with connect(tmp_path) as connection:
+        (found,) = rows_of(connection, "FROM studies_with_disagreeing_slices")
+    assert (found["study_key"], found["levels"]) == (key("s", 0), "L1/L2")
+    assert found["largest"] == pytest.approx(DISAGREEMENT)

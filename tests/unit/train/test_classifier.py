@@ -214,7 +214,7 @@ def test_trained_weights_are_loaded_and_grade(tmp_path: Path) -> None:
     assert card["results"]["phantom"]["patients"] > 0
     assert "never validated on real modic type 1" in " ".join(card["limits"]).lower()
     assert path.with_suffix(".md").read_text(encoding="utf-8").startswith("# Classifier card")
-    region = Region("L5/S1", *(getattr(made_up(2)[0], name)[:, 8:-8, 8:-8] for name in ("t1", "t2")))
+    region = Region("L5/S1", {name: getattr(made_up(2)[0], name)[:, 8:-8, 8:-8] for name in ("t1", "t2")})
     (grade,) = grade_regions([normalize(region, method="standardize")], classifier=model)
     assert sum(grade.p) == pytest.approx(1)
 

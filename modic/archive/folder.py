@@ -1,0 +1,44 @@
+"""Images in a folder of any depth, the usual source."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from modic.archive.headers import read_rows
+from modic.archive.source import File, Row
+from modic.archive.walk import on_disk, walk
+from modic.errors import Reason, UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class FolderSource:
+    """The files under `root`. Paths of files are absolute, so `root` is needed for nothing but the list of files."""
+
+    root: Path = Path("/")
+
+    @property
+    def name(self) -> str:
+        """The folder as the user wrote it."""
+        return str(self.root)
+
+    def files(self) -> Iterator[File]:
+        """Every file under the root, in sorted order. Raises UsageError if the root is no folder or not listable."""
+        if not self.root.is_dir():
+            trouble = "is not a folder" if self.root.exists() else "does not exist"
+            raise UsageError(f"the archive {self.root} {trouble}")
+        return walk(self.root)
+
+    def read_rows(self, path: str, member: str | None = None) -> list[Row] | Reason:
+        """Header rows of the file at `path`, or the reason why it has none. Raises OSError if it cannot be opened."""
+        with open(on_disk(path), "rb", buffering=0) as file:  # noqa: PTH123  (a Path for each of a million files is slow)
+            return read_rows(file)
+
+    def state(self, path: str, member: str | None = None) -> tuple[int, int]:
+        """Size in bytes and modification time in ns. Raises OSError if the file is gone."""
+        status = Path(on_disk(path)).stat()
+        return status.st_size, status.st_mtime_ns
+
+    def open(self, path: str, member: str | None = None) -> BinaryIO:
+        """The file at `path`. Raises OSError if it cannot be opened."""
+        return Path(on_disk(path)).open("rb")

@@ -1,0 +1,58 @@
+"""Where images come from. A folder is one source (modic/archive/folder.py); a zip file or a server would be another.
+
+Whoever adds a source writes one class with the five members of `Source`. The crawl lists the source and reads its
+headers; modic.imaging.load opens its images for their pixels.
+"""
+
+from collections.abc import Iterator
+from typing import Any, BinaryIO, NamedTuple, Protocol
+
+from modic.errors import Reason
+
+Row = dict[str, Any]
+UNKNOWN_TIME = -1
+"""Modification time of a file that could not be opened. The header index then tries it again in each crawl, because
+permissions and mounts heal without changing the file."""
+
+
+class File(NamedTuple):
+    """One file that a source lists. A tuple, because an archive holds millions."""
+
+    path: str
+    size: int  # bytes
+    mtime_ns: int
+    refused: Reason | None = None  # why it cannot be opened
+    member: str | None = None  # name within a container such as a zip file; None for a plain file
+
+    @property
+    def key(self) -> str:
+        """What no other file of the source has."""
+        return self.path if self.member is None else f"{self.path}\0{self.member}"
+
+
+class Source(Protocol):
+    """A place that holds DICOM files. Instances are pickled, because several processes read headers."""
+
+    @property
+    def name(self) -> str:
+        """What messages to the user call it."""
+        ...
+
+    def files(self) -> Iterator[File]:
+        """Every file once, always in the same order, without opening it. Raises UsageError if it cannot be listed."""
+        ...
+
+    def read_rows(self, path: str, member: str | None) -> list[Row] | Reason:
+        """Header rows of one file, one for each frame, or the reason why it has none (modic.archive.headers.read_rows).
+
+        Raises OSError if the file cannot be opened.
+        """
+        ...
+
+    def state(self, path: str, member: str | None) -> tuple[int, int]:
+        """Size in bytes and modification time in ns, as `files` lists them now. Raises OSError if the file is gone."""
+        ...
+
+    def open(self, path: str, member: str | None) -> BinaryIO:
+        """The whole file, for its pixels; it can be sought. Raises OSError if it cannot be opened."""
+        ...
