@@ -1,5 +1,6 @@
 """The audit in a classifier's card (modic/statistics/audit.py), and its risk against its coverage."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -111,3 +112,14 @@ def _risk(rows: list[dict[str, Any]] | None) -> list[str]:
 
 def _share(value: float | None) -> str:
     return "–" if value is None else f"{value:.0%}"
+
+
+def sections_markdown(sections: Sequence[dict[str, Any]]) -> list[str]:
+    """`sections` of a card: what was measured beside the training, each with `title`, `text`, `header` and `rows`."""
+    lines: list[str] = []
+    for section in sections:
+        lines += [f"## {section['title']}", section["text"], ""]
+        if section.get("rows"):
+            table = [section["header"], ["---"] * len(section["header"]), *section["rows"]]
+            lines += ["| " + " | ".join(map(str, row)) + " |" for row in table] + [""]
+    return lines

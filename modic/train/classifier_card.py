@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
 
     from modic.train.options import ClassifierTraining
-from modic.train.classifier_audit import audit_markdown
+from modic.train.classifier_audit import audit_markdown, sections_markdown
 from modic.train.classifier_results import (
     cross_validation_results,
     fit_calibration,
@@ -150,6 +150,7 @@ def markdown(card: dict[str, Any]) -> str:
         *_folds(card["results"].get("cross_validation")),
         *_unseen(card["results"].get("auc_real_unseen")),
         *audit_markdown(card["results"]),
+        *sections_markdown(card.get("sections", ())),
         "## Data", *(f"- {text}" for text in card["data"]["sources"].values()), "",
         "| part | source | patients | MC0 | MC1 | MC2 |", "|---|---|---|---|---|---|",
         *(f"| {part} | {source} | {n['patients']} | {n['mc0']} | {n['mc1']} | {n['mc2']} |"
