@@ -1,1 +1,1 @@
-"""Prefect flows and Dask clusters around the library `modic`, which has never heard of either."""
+"""Prefect flows and Dask clusters around the library `modic`, which itself knows neither."""

@@ -5,11 +5,11 @@
     adapt_kwargs: {minimum: 1, maximum: 8}        # optional: let the cluster grow and shrink
     address: tcp://scheduler:8786                 # instead of the above: a cluster that is already running
 
-`~` at the start of a text is the user's home.
+`~` at the start of a value is the user's home.
 
-Without a file: this machine, one process for each GPU where there are any and the device lets them be used, else one
-single-threaded process a core (fewer where memory or studies are few). More threads a worker are slower, and every
-worker imports torch and MONAI: 0.9 GB and some 8 s.
+Without a file: this machine, with one process for each GPU if there are any and the device allows it, else one
+single-threaded process a core (fewer if memory or studies are few). More threads a worker are slower, and every worker
+imports torch and MONAI: 0.9 GB and some 8 s.
 """
 
 import importlib
@@ -22,6 +22,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from modic.decode import decode
 from modic.errors import ModicError, UsageError
 
 if TYPE_CHECKING:
@@ -30,12 +31,12 @@ if TYPE_CHECKING:
 STARTS = 3  # of a cluster, before a run gives up
 WORKER_BYTES = 2 * 2**30  # models, MONAI and two volumes, with room
 CUDA_MEMORY = 0.9  # of a GPU's memory, for tensors; the rest is CUDA's own in each process
-STATUS_PAGE = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}  # the scheduler's; nobody else's port
+STATUS_PAGE = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}  # of the scheduler; on a free port
 LOOPBACK = {"host": "127.0.0.1", "scheduler_kwargs": STATUS_PAGE, "silence_logs": "CRITICAL"}
 EXTRAS = {"dask_jobqueue": "slurm", "dask_kubernetes": "kubernetes"}  # package → what pip must be asked for
 SETTINGS = {
-    "distributed.scheduler.worker-saturation": 1.0,  # no shard waits on a worker that another may kill
-    "distributed.scheduler.allowed-failures": 0,  # we isolate the culprit ourselves (flows.tasks)
+    "distributed.scheduler.worker-saturation": 1.0,  # no shard waits on a worker that another shard may kill
+    "distributed.scheduler.allowed-failures": 0,  # flows/tasks.py isolates the culprit
     "distributed.scheduler.work-stealing": False,
     "distributed.deploy.lost-worker-timeout": "10m",  # on a busy machine a worker takes more than 15 s to come back
     "distributed.worker.preload": ["flows.dask_worker"],
@@ -57,7 +58,7 @@ class ClusterSpec:
 
     @property
     def workers(self) -> int:
-        """How many workers to expect; only decides how finely the work is cut."""
+        """How many workers to expect; decides only how finely the work is cut."""
         from dask.system import CPU_COUNT
 
         return int(self.adapt_kwargs.get("maximum") or self.cluster_kwargs.get("n_workers") or CPU_COUNT)
@@ -66,7 +67,7 @@ class ClusterSpec:
 def read_cluster(path: Path | None, device: str = "auto") -> ClusterSpec:
     """Read a cluster file; None gives this machine, with `device` (auto, cpu or cuda).
 
-    Raises UsageError naming the file and the key where it cannot be read, holds an unknown key or a wrong type.
+    Raises UsageError naming the file and the key if it cannot be read, or holds an unknown key or a wrong type.
     """
     import yaml
 
@@ -82,9 +83,10 @@ def read_cluster(path: Path | None, device: str = "auto") -> ClusterSpec:
 
 
 def _this_machine(device: str) -> ClusterSpec:
-    """Processes that share a GPU by chance would share its memory by chance too, and leave all other GPUs idle.
+    """A process for each GPU, or else for each core.
 
-    Raises UsageError for `cuda` where there is none.
+    Without a GPU each, processes would all use the first one and its memory, and leave the others idle. Raises
+    UsageError for `cuda` if there is no GPU.
     """
     from modic.models.device import resolve_device
 
@@ -95,27 +97,23 @@ def _this_machine(device: str) -> ClusterSpec:
 
 
 def _checked(values: Any, where: str) -> ClusterSpec:
-    known = {f.name for f in fields(ClusterSpec)}
     if not isinstance(values, dict):
-        raise UsageError(f"cluster file {where} must hold the keys {', '.join(sorted(known))}")
-    for key, value in values.items():
-        if key not in known:
-            raise UsageError(f"{where}: unknown key `{key}`; known here: {', '.join(sorted(known))}")
-        wanted = dict if key.endswith("_kwargs") else str
-        if not isinstance(value, wanted):
-            raise UsageError(f"{where}: {key} must be {wanted.__name__}, not {type(value).__name__}")
+        keys = ", ".join(sorted(key.name for key in fields(ClusterSpec)))
+        raise UsageError(f"cluster file {where} must hold the keys {keys}")
+    spec = decode(ClusterSpec, _at_home(values), where)
     for key, number in (("cluster_kwargs", "n_workers"), ("adapt_kwargs", "maximum")):
-        value = values.get(key, {}).get(number, 1)
+        value = getattr(spec, key).get(number, 1)
         if type(value) is not int or value < 1:
             raise UsageError(f"{where}: {key}: {number} must be a whole number above 0, not {value!r}")
-    if "address" in values and len(values) > 1:
+    if spec.address is not None and len(values) > 1:
         raise UsageError(f"{where}: `address` names a running cluster; the other keys have no meaning beside it")
-    return ClusterSpec(**_at_home(values))
+    return spec
 
 
 def _at_home(value: Any) -> Any:
+    """`value`, with the user's home for `~` in every text."""
     if isinstance(value, dict):
-        return {key: _at_home(one) for key, one in value.items()}
+        return {key: _at_home(inner) for key, inner in value.items()}
     if isinstance(value, list):
         return list(map(_at_home, value))
     return os.path.expanduser(value) if isinstance(value, str) else value  # noqa: PTH111  (not only paths)
@@ -123,21 +121,21 @@ def _at_home(value: Any) -> Any:
 
 @contextmanager
 def connect(spec: ClusterSpec, *, shards: int) -> Iterator["Client"]:
-    """Start the cluster (or find it at its address), with no more workers than shards, and give a client of it."""
+    """Start the cluster, or find it at its address, with no more workers than shards; gives a client of it."""
     import dask
     from distributed import Client
 
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # lost workers are our business (flows.tasks)
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # flows/tasks.py deals with lost workers
     with dask.config.set(SETTINGS):
         if spec.address:
-            with _found(spec.address) as client:
+            with _client_of(spec.address) as client:
                 yield client
             return
-        with _start(spec, shards) as cluster, Client(cluster) as client:
+        with start_cluster(spec, shards) as cluster, Client(cluster) as client:
             yield client
 
 
-def _found(address: str) -> "Client":
+def _client_of(address: str) -> "Client":
     from distributed import Client
 
     try:
@@ -146,17 +144,17 @@ def _found(address: str) -> "Client":
         raise UsageError(f"no Dask cluster answers at {address}") from error
 
 
-def reopen(client: "Client") -> int:
-    """Start anew the workers of this machine whose nanny has given up on them; returns how many.
+def restart_lost_workers(client: "Client") -> int:
+    """Restart the workers of this machine whose nanny has given up; returns how many.
 
-    A worker that cannot start, for lack of time or memory, is not tried again by Dask, and the run would wait for ever.
+    Dask does not try again to start a worker that lacked time or memory, and the run would wait for it for ever.
     """
     from distributed import Nanny, Status
 
     cluster: Any = client.cluster
     specs = getattr(cluster, "worker_spec", {}).values()
     if not specs or any(spec["cls"] is not Nanny for spec in specs):
-        return 0  # jobs of a queue, pods: whoever runs those starts them anew
+        return 0  # jobs of a queue, pods: whoever runs those restarts them
 
     async def scale() -> int:
         for name in [n for n, nanny in cluster.workers.items() if nanny.status in (Status.closed, Status.failed)]:
@@ -169,17 +167,18 @@ def reopen(client: "Client") -> int:
     return int(cluster.sync(scale))
 
 
-def _start(spec: ClusterSpec, shards: int) -> Any:
+def start_cluster(spec: ClusterSpec, shards: int) -> Any:
+    """Start the cluster of a file with no more workers than shards; `adapt_kwargs` let it grow and shrink."""
     from distributed.system import MEMORY_LIMIT
 
-    build = _build(spec.cluster_class)
+    factory = cluster_factory(spec.cluster_class)
     options = dict(spec.cluster_kwargs)
     if spec.cluster_class == ClusterSpec().cluster_class:
         fitting = max(1, min(spec.workers, MEMORY_LIMIT // WORKER_BYTES))
         options = {"threads_per_worker": 1, "n_workers": fitting, **LOOPBACK, **options}
     if isinstance(options.get("n_workers"), int):
         options["n_workers"] = min(options["n_workers"], shards)
-    cluster = _built(build, options)
+    cluster = _create(factory, options)
     if hasattr(cluster, "job_cls"):
         _submit_first(cluster, spec.cluster_class)
     if spec.adapt_kwargs:
@@ -187,26 +186,26 @@ def _start(spec: ClusterSpec, shards: int) -> Any:
     return cluster
 
 
-def _built(build: Callable[..., Any], options: dict[str, Any]) -> Any:
-    """The cluster. Dask gives up, and closes it, where one worker dies before it is up; then it is begun anew."""
-    said = ""
+def _create(factory: Callable[..., Any], options: dict[str, Any]) -> Any:
+    """The cluster. Dask closes it if one worker dies before it is up; then it is tried again."""
+    trouble = ""
     for _ in range(STARTS):
         try:
-            return build(**options)
+            return factory(**options)
         except (RuntimeError, TypeError, ValueError) as error:
             origin: BaseException = error
             while origin.__cause__ is not None:
                 origin = origin.__cause__
             if isinstance(origin, TypeError | ValueError):
                 raise UsageError(f"cluster_kwargs: {origin}") from error
-            said = str(origin)
-    raise ModicError(f"the cluster does not start: {said}")
+            trouble = str(origin)
+    raise ModicError(f"the cluster does not start: {trouble}")
 
 
 def _submit_first(cluster: Any, name: str) -> None:
-    """Ask a queue for the first job, and hear a refusal: later Dask would log it and wait for the worker for ever.
+    """Submit the first job to a queue now, while a refusal can be seen: later Dask would log it and wait for ever.
 
-    Raises UsageError where there is no such queue here, or it does not take the job.
+    Raises UsageError if there is no such queue here, or if it does not take the job.
     """
     from distributed import Status
 
@@ -228,27 +227,30 @@ def _submit_first(cluster: Any, name: str) -> None:
         raise UsageError(f"{name} cannot submit a job here: {' '.join(str(error).split())}") from error
 
 
-def _build(name: str) -> Callable[..., Any]:
-    """What makes the cluster: a class of Dask's, or `gpu_workstation`; nothing else that a file may name is called."""
+def cluster_factory(name: str) -> Callable[..., Any]:
+    """What a file names to make the cluster: a class of Dask's, or `gpu_workstation`.
+
+    Raises UsageError for any other name: a file must not run what it likes.
+    """
     from distributed.deploy.cluster import Cluster
 
     module, _, attribute = name.rpartition(".")
     try:
-        build = getattr(importlib.import_module(module), attribute)
+        factory = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
         extra = EXTRAS.get(module.partition(".")[0])
         cure = f"; pip install 'modic[{extra}]'" if extra and isinstance(error, ImportError) else ""
         raise UsageError(f"cluster_class {name} cannot be imported: {error}{cure}") from error
-    if not (build is gpu_workstation or (isinstance(build, type) and issubclass(build, Cluster))):
+    if not (factory is gpu_workstation or (isinstance(factory, type) and issubclass(factory, Cluster))):
         raise UsageError(f"cluster_class {name} is no cluster of Dask")
-    return build
+    return factory
 
 
 def gpu_workstation(*, workers_per_gpu: int = 1, n_workers: int | None = None) -> "SpecCluster":
     """One or more workers for each GPU of this machine, each seeing its own only (`CUDA_VISIBLE_DEVICES`).
 
-    Workers of one GPU share its memory evenly, so that a study that asks for too much costs none of the other's.
-    Raises UsageError where no GPU is visible.
+    Workers of one GPU share its memory evenly, so that a study that needs too much costs the other worker nothing.
+    Raises UsageError if no GPU is visible.
     """
     from distributed import Nanny, Scheduler, SpecCluster
 
@@ -269,7 +271,7 @@ def gpu_workstation(*, workers_per_gpu: int = 1, n_workers: int | None = None) -
 
 
 def visible_gpus() -> list[str]:
-    """What `CUDA_VISIBLE_DEVICES` names, or else the UUID of each GPU that nvidia-smi lists; empty without one."""
+    """The GPUs that `CUDA_VISIBLE_DEVICES` names, or else the UUIDs that nvidia-smi lists; empty if there is none."""
     asked = os.environ.get("CUDA_VISIBLE_DEVICES")
     if asked is not None:
         return [gpu.strip() for gpu in asked.split(",") if gpu.strip() and gpu.strip() != "-1"]

@@ -1,5 +1,7 @@
-"""Preloaded by every Dask worker: Ctrl-C in a terminal reaches the workers too, and is not theirs to answer; what they
-log of each study is for the flow to show (flows.prefect_logs). And what a worker is asked to do.
+"""What a Dask worker loads when it starts, and the function that it is asked to run.
+
+A worker ignores Ctrl-C, which a terminal sends to it too: the flow stops it. It logs every study, for the flow to show
+(flows/prefect_logs.py).
 """
 
 import logging
@@ -9,6 +11,7 @@ from typing import Any
 
 from modic.errors import DeviceLost
 from modic.run import worker
+from modic.run.shards import Job, Shard
 
 LOG = logging.getLogger("modic.worker")
 
@@ -20,14 +23,14 @@ def dask_setup(worker: Any) -> None:
 
 
 def dask_teardown(worker: Any) -> None:
-    """Called by Dask when a worker closes; shards are on disk by then, and leaving torch in order takes seconds."""
+    """Called by Dask when a worker closes: ends at once, since shards are on disk by then and torch takes seconds."""
     os._exit(0)
 
 
-def grade_shard(cohort: str, run_id: str, shard_id: str, device: str) -> str:
-    """modic.run.worker.grade_shard; a worker that has lost its GPU ends, and its nanny starts another."""
+def grade_shard(job: Job, shard: Shard) -> str:
+    """modic.run.worker.grade_shard; a worker that has lost its GPU ends, and Dask's nanny starts another."""
     try:
-        return worker.grade_shard(cohort, run_id, shard_id, device)
+        return worker.grade_shard(job, shard)
     except DeviceLost as error:
         LOG.error("%s", error)
         os._exit(1)

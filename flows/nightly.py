@@ -1,4 +1,4 @@
-"""The nightly run, read aloud. `modic grade` and the deployment call the same flow."""
+"""The run that a deployment starts every night, and `modic grade` at once."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -39,7 +39,7 @@ def grade_cohort(
 
     Args:
         archive: folder of DICOM files, of any depth.
-        cohort: folder of the cohort, made where it does not exist.
+        cohort: folder of the cohort; made if it does not exist.
         config: path of a cohort.toml; empty for the defaults.
         cluster: path of a cluster file (flows.clusters); empty for this machine.
         device: auto, cpu or cuda.
@@ -48,9 +48,10 @@ def grade_cohort(
     spec = clusters.read_cluster(Path(cluster) if cluster else None, device)
     with run.cohort.lock(run.run_id), prefect_logs.shown() as log:
         survey = tasks.find_studies(run, on_progress=counting(say))
-        shards = tasks.cut_shards(run, quoted(survey), workers=spec.workers)
-        if shards:
-            grade(run, shards, spec, log)
+        plan = tasks.cut_shards(run, quoted(survey), workers=spec.workers)
+        say(plan.line)
+        if plan.shards:
+            grade(run, plan.shards, spec, log)
         summary = tasks.publish(run, quoted(survey))
         tasks.write_report(run)
     tasks.show_run(run)
@@ -59,9 +60,8 @@ def grade_cohort(
 
 
 def grade(run: prepare.Run, shards: list[Shard], spec: clusters.ClusterSpec, log: prefect_logs.RunLogs) -> None:
-    """Every shard once, on the cluster; returns when all have a file, and raises where the cluster is lost."""
+    """Grade every shard on the cluster; returns when all have a file, and raises if the cluster is lost."""
     progress = Progress(run.cohort.root.name, sum(shard.studies for shard in shards), len(shards))
-    say(f"{progress.studies} studies to grade in {len(shards)} shards")
     with clusters.connect(spec, shards=len(shards)) as client, shown(progress, say) as show:
         client.forward_logging(prefect_logs.LOGGER)
         futures = [tasks.grade_shard.submit(shard, run.job, quoted(client), quoted(progress)) for shard in shards]
@@ -72,14 +72,14 @@ def grade(run: prepare.Run, shards: list[Shard], spec: clusters.ClusterSpec, log
 def follow(
     futures: Sequence[PrefectFuture[Any]], progress: Progress, client: "Client", show: Callable[[], None]
 ) -> None:
-    """Show the progress of task runs until all have ended, and start lost workers anew; raises what one raised."""
-    look = time.monotonic()
+    """Show the progress of task runs until all have ended, and restart lost workers; raises the error of a task run."""
+    looked = time.monotonic()
     while progress.wait(1.0):
         show()
-        if time.monotonic() - look > LOOK_S:
-            look = time.monotonic()
-            if lost := clusters.reopen(client):
-                say(f"{lost} workers were lost and are started anew")
+        if time.monotonic() - looked > LOOK_S:
+            looked = time.monotonic()
+            if lost := clusters.restart_lost_workers(client):
+                say(f"{lost} workers were lost and are restarted")
     show()
     if progress.error:
         raise progress.error
@@ -88,7 +88,7 @@ def follow(
 
 
 def say(line: str) -> None:
-    """A line for whoever watches: Prefect's log in a deployment, else standard output."""
+    """Show a line to the user: in Prefect's log, and on standard output unless a deployment runs."""
     get_run_logger().info(line)
     context = FlowRunContext.get()  # `prefect.runtime` would ask the server each time, which may be gone
     if not (context and context.flow_run and context.flow_run.deployment_id):

@@ -1,4 +1,4 @@
-"""What the loggers of `modic` say, here and in the Dask workers, into Prefect's log of the run."""
+"""Shows the log records of `modic`, from this process and from the Dask workers, in Prefect's log of the run."""
 
 import logging
 from collections.abc import Iterator
@@ -14,19 +14,19 @@ LOGGER = "modic"
 class RunLogs(APILogHandler):
     """Sends each record to this flow run, and to the task run of its shard where it has one.
 
-    Records of workers arrive in a thread of Dask's, which knows no run; those of a shard carry its name.
+    Records of workers arrive in a thread of Dask's that belongs to no run. Those about a study carry, as `shard`, the
+    id of the shard that its study was planned in (modic.run.shards.Shard.planned).
     """
 
     def __init__(self) -> None:
         super().__init__(logging.INFO)
         self._flow_run = flow_run.id
-        self.task_runs: dict[str, UUID] = {}  # of every shard
+        self.task_runs: dict[str, UUID] = {}  # id of a planned shard → its task run
         self.addFilter(self._address)
 
     def _address(self, record: logging.LogRecord) -> bool:
-        shard = getattr(record, "shard", "").rstrip("abr")  # modic.run.isolate.isolate names its parts so
         record.flow_run_id = self._flow_run
-        record.task_run_id = self.task_runs.get(shard) or task_run.id
+        record.task_run_id = self.task_runs.get(getattr(record, "shard", "")) or task_run.id
         return True
 
 

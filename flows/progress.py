@@ -1,4 +1,4 @@
-"""How far a run is: an artifact that moves in Prefect, a bar in a terminal, a line a shard elsewhere."""
+"""Shows how far a run is: a progress artifact in Prefect, a bar in a terminal, otherwise a line for every shard."""
 
 import re
 import sys
@@ -19,8 +19,8 @@ ARTIFACT_S = 5.0  # Prefect's database is asked to write no more often
 
 
 class Progress:
-    """Counts studies (or what else `unit` says) as shards tell of them; shards call from their threads, `show` only
-    from the flow's."""
+    """How many studies (or whatever `unit` names) are done. Shards report from threads of their own, the flow shows it
+    from its own."""
 
     def __init__(
         self, cohort: str, studies: int, shards: int, *, unit: str = "studies", doing: str = "grading"
@@ -75,26 +75,27 @@ class Progress:
 
 
 def artifact_key(what: str, cohort: str) -> str:
-    """Prefect keeps one history a key, so each cohort has its own: lower-case letters, digits and dashes."""
+    """A key of an artifact: lower-case letters, digits and dashes. Prefect keeps one history for each, so it names the
+    cohort."""
     return f"{what}-{re.sub('[^a-z0-9]+', '-', cohort.lower())}".strip("-")
 
 
 def counting(say: Callable[[str], None]) -> Callable[[int], None]:
-    """Takes the number of files seen so far; says it now and then."""
+    """A function that takes the number of files seen so far, and passes it to `say` every ten seconds."""
     next_line = time.monotonic() + LINE_S
 
-    def tell(files: int) -> None:
+    def count(files: int) -> None:
         nonlocal next_line
         if time.monotonic() >= next_line:
             next_line = time.monotonic() + LINE_S
             say(f"{files} files seen")
 
-    return tell
+    return count
 
 
 @contextmanager
 def shown(progress: Progress, say: Callable[[str], None]) -> Iterator[Callable[[], None]]:
-    """Gives a function that brings artifact and terminal up to date, to be called often."""
+    """Inside, the progress is shown; gives a function that updates it, to be called often."""
     artifact = Artifact(progress)
     if not sys.stdout.isatty():
         yield _lines(progress, artifact, say)
@@ -112,12 +113,12 @@ def shown(progress: Progress, say: Callable[[str], None]) -> Iterator[Callable[[
 
 
 def _lines(progress: Progress, artifact: "Artifact", say: Callable[[str], None]) -> Callable[[], None]:
-    seen = progress.open_shards
+    shown_at = progress.open_shards
 
     def update() -> None:
-        nonlocal seen
-        if progress.open_shards != seen:
-            seen = progress.open_shards
+        nonlocal shown_at
+        if progress.open_shards != shown_at:
+            shown_at = progress.open_shards
             say(str(progress))
         artifact.update_now_and_then()
 
@@ -138,18 +139,18 @@ def _bar(progress: Progress) -> Iterator[Callable[[], None]]:
         yield lambda: bar.update(task, completed=progress.done, rate=progress.per_hour)
 
 
-def heard(tell: Callable[P, R]) -> Callable[P, R | None]:
-    """`tell`, which tells Prefect something; None where its server does not answer, for no run stops for want of it."""
+def if_answered(call: Callable[P, R]) -> Callable[P, R | None]:
+    """`call`, a request to Prefect's server; gives None if the server does not answer, which must not stop a run."""
 
-    @wraps(tell)
-    def telling(*args: P.args, **kwargs: P.kwargs) -> R | None:
+    @wraps(call)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R | None:
         import httpx
 
         with suppress(httpx.HTTPError):
-            return tell(*args, **kwargs)
+            return call(*args, **kwargs)
         return None
 
-    return telling
+    return wrapped
 
 
 class Artifact:
@@ -160,19 +161,19 @@ class Artifact:
 
         self._progress = progress
         key = artifact_key(progress.unit, progress.cohort)
-        self._id = cast(UUID | None, heard(create_progress_artifact)(0.0, key=key, description=str(progress)))
+        self._id = cast(UUID | None, if_answered(create_progress_artifact)(0.0, key=key, description=str(progress)))
         self._next = 0.0
 
     def update_now_and_then(self) -> None:
-        """Update, unless that was done a moment ago."""
+        """Update, unless the last update was a moment ago."""
         if time.monotonic() >= self._next:
             self.update()
 
     def update(self) -> None:
-        """Tell Prefect how far the run is."""
+        """Send Prefect how far the run is."""
         from prefect.artifacts import update_progress_artifact
 
         if self._id is not None:
             percent = 100 * self._progress.done / max(self._progress.studies, 1)
-            heard(update_progress_artifact)(self._id, percent, str(self._progress))
+            if_answered(update_progress_artifact)(self._id, percent, str(self._progress))
         self._next = time.monotonic() + ARTIFACT_S

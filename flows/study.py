@@ -1,4 +1,4 @@
-"""The normalization study, read aloud: check and deal, every fold once, tables and report."""
+"""The flow of the normalization study: read and divide the data, train every fold once, write tables and report."""
 
 import threading
 from pathlib import Path
@@ -55,13 +55,13 @@ def normalization_study(design: dict[str, Any], cluster: str = "") -> dict[str, 
         outcome = write_report(checked.out)
     create_markdown_artifact(outcome.answer, key=artifact_key("answer", checked.out.name), description=run_name())
     say(outcome.answer)
-    return {"folds": len(checked.shards), "trained_now": len(folds), "report": str(outcome.page)}
+    return {"folds": len(checked.every_fold), "trained_now": len(folds), "report": str(outcome.page)}
 
 
 def train(design: Design, folds: list[Fold], spec: clusters.ClusterSpec) -> None:
     """Every fold once, on the cluster; returns when all have a file, and raises where one cannot be trained."""
     progress = Progress(design.out.name, len(folds), len(folds), unit="folds", doing="training")
-    say(f"{len(folds)} of {len(design.shards)} folds to train")
+    say(f"{len(folds)} of {len(design.every_fold)} folds to train")
     with clusters.connect(spec, shards=len(folds)) as client, shown(progress, say) as show:
         futures = [train_one.submit(fold, design, quoted(client), quoted(progress)) for fold in folds]
         follow(futures, progress, client, show)

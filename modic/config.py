@@ -1,16 +1,18 @@
 """The configuration of a run: `cohort.toml`, one frozen class a section, unknown keys refused.
 
-Every field carries its meaning and unit in its `help`. What changes a grade (`GRADING_SECTIONS`) enters the
-configuration hash, and so decides what must be graded again; the rest (shards, time limits) does not.
+Every field carries its meaning and unit in its `help`. Options that can change a grade (`GRADING_SECTIONS`) enter the
+configuration hash, and so decide what is graded again; the others (shards, time limits) do not.
 """
 
 import hashlib
 import json
 import tomllib
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from modic import versions
+from modic.decode import decode
 from modic.errors import UsageError
 
 
@@ -142,9 +144,14 @@ class Config:
     classifier: str = _option("classifier", "as above")
 
     def grading_hash(self) -> str:
-        """First 12 hex digits of the SHA-256 of every option that can change a row."""
+        """First 12 hex digits of the SHA-256 of every option that can change a row, and of the grading version.
+
+        Version 1 is left out: hashes of cohorts that were graded before there were versions stay valid.
+        """
         sections = {name: _hashed(getattr(self, name)) for name in GRADING_SECTIONS}
-        values = {name: options for name, options in sections.items() if options}
+        values: dict[str, Any] = {name: options for name, options in sections.items() if options}
+        if versions.GRADING_VERSION > 1:
+            values["grading_version"] = versions.GRADING_VERSION
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -160,7 +167,7 @@ def _hashed(section: Any) -> dict[str, Any]:
 def load_config(path: Path | None) -> Config:
     """Read `cohort.toml`; None gives the defaults.
 
-    Raises UsageError naming the file and the key where it is missing, is not TOML, or holds an unknown key
+    Raises UsageError naming the file and the key if the file is missing or is no TOML, or if it holds an unknown key
     or a value of the wrong type or out of range.
     """
     if path is None:
@@ -169,34 +176,16 @@ def load_config(path: Path | None) -> Config:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"configuration {path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    return config_from(values, str(path))
-
-
-def config_from(values: dict[str, Any], where: str) -> Config:
-    """The configuration of a parsed TOML or of `dataclasses.asdict(config)`. Raises UsageError as `load_config`."""
-    config: Config = _build(Config, values, where)
+    config = decode(Config, values, str(path))
+    for section in fields(Config):
+        _check_ranges(getattr(config, section.name), f"{path}: {section.name}")
     return config
 
 
-def _build(cls: type, values: dict[str, Any], where: str) -> Any:
-    known = {f.name: f for f in fields(cls)}
-    for key in values:
-        if key not in known:
-            raise UsageError(f"{where}: unknown key `{key}`; known here: {', '.join(sorted(known))}")
-    return cls(**{key: _value(known[key], value, f"{where}: {key}") for key, value in values.items()})
-
-
-def _value(spec: Field, value: Any, where: str) -> Any:
-    if hasattr(spec.default, "__dataclass_fields__"):
-        if not isinstance(value, dict):
-            raise UsageError(f"{where} must be a section [{spec.name}]")
-        return _build(type(spec.default), value, where)
-    wanted = type(spec.default)
-    if wanted is float and type(value) is int:
-        value = float(value)
-    if type(value) is not wanted:
-        raise UsageError(f"{where} must be {wanted.__name__}, not {type(value).__name__}")
-    least, most = spec.metadata["least"], spec.metadata["most"]
-    if wanted in (int, float) and not least <= value <= most:  # nan is neither
-        raise UsageError(f"{where} must be from {least:g} to {most:g}, not {value:g}")
-    return value
+def _check_ranges(section: Any, where: str) -> None:
+    """Raise UsageError if a number of a section is out of its range; a text is no section and has no numbers."""
+    for option in fields(section) if is_dataclass(section) else ():
+        value = getattr(section, option.name)
+        least, most = option.metadata["least"], option.metadata["most"]
+        if not isinstance(value, bool | str) and not least <= value <= most:  # nan is neither
+            raise UsageError(f"{where}: {option.name} must be from {least:g} to {most:g}, not {value:g}")

@@ -1,18 +1,36 @@
-"""Which versions of which packages ran."""
+"""The version of the grading, and the versions of the packages that ran."""
 
 import platform
 from importlib.metadata import PackageNotFoundError, version
+
+GRADING_CHANGES = {
+    1: "the first version",
+}
+"""Version of the grading → what it changed, in words for somebody who reads the tables.
+
+Add a version with every change of the code that can change a row of `levels`, or whether a study is graded at all:
+all studies are then graded again, so that two algorithms never stand in one table. A change of weights, cards or
+options needs none, since a study's fingerprint holds these.
+"""
+
+GRADING_VERSION = max(GRADING_CHANGES)
 
 PACKAGES = ("modic", "torch", "torchvision", "monai", "pydicom", "numpy", "opencv-python-headless", "pyarrow", "duckdb",
             "prefect", "dask")  # fmt: skip
 
 
+def changes_since(earlier: int) -> str:
+    """`grading version 3 (what 2 changed; what 3 changed)`, for rows of version `earlier`."""
+    changes = [text for number, text in sorted(GRADING_CHANGES.items()) if earlier < number <= GRADING_VERSION]
+    return f"grading version {GRADING_VERSION} ({'; '.join(changes) or 'an earlier one'})"
+
+
 def versions() -> dict[str, str]:
-    """Versions of what a grade depends on, where installed, as the process that writes the report has them."""
-    found = {"Python": platform.python_version()}
+    """Package → version, of the installed packages that a grade depends on, as this process has them."""
+    installed = {"Python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = version(name)
+            installed[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return installed

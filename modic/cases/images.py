@@ -1,14 +1,14 @@
-"""The pictures of one graded study, for people: `runs/<run_id>/cases/<study_key>/`, at most `MOST_BYTES` together.
+"""Images of one graded study for people to look at: `runs/<run_id>/cases/<study_key>/`, at most `MOST_BYTES` together.
 
 | file         | what it holds                                                                                        |
 |--------------|------------------------------------------------------------------------------------------------------|
 | t1.webp      | T1 in the plane of the T2 slice on which the discs were found                                        |
-| t2.webp      | that T2 slice, upright, square pixels                                                                |
-| regions.webp | what was graded: a row a level (T12/L1 first), its T1 slices right to left, then its T2 slices       |
-| maps.webp    | the same places, coloured where the classifier saw the grade; clear elsewhere (grading/saliency.py) |
-| case.json    | boxes in pixels of the first two, shares of the maps, each slice graded alone; written last          |
+| t2.webp      | that T2 slice, upright, with square pixels                                                           |
+| regions.webp | what was graded: a row for each level (T12/L1 first) with its T1 slices, right to left, then its T2  |
+| maps.webp    | saliency of the same tiles (grading/saliency.py): coloured if the classifier saw the grade there     |
+| case.json    | boxes in pixels of the overviews, shares of the saliency, each slice graded alone; written last      |
 
-Pixels only: no text of a header, no metadata. The same input gives the same bytes.
+The files hold pixels only: no text of a header, no metadata. The same input gives the same bytes.
 """
 
 import json
@@ -25,40 +25,46 @@ from modic.imaging.volume import CanonicalVolume, Volume
 from modic.records import LEVELS, LevelResult, LevelSet, Region
 
 MOST_BYTES = 150_000
-LONGER_SIDE, TILE, MAP_TILE = 448, 112, 28  # px; maps are as coarse as the network's own
-QUALITIES = (80, 60, 40, 20, 5, 1)  # of WebP: the first with which a study is small enough; real ones take 80
-WINDOW, MARROW_WINDOW = (
-    (0.5, 99.5),
-    (0.5, 97.0),
-)  # percentiles that become black and white; in regions fluid and fat may
+CONTRASTS = ("t1", "t2")
+"""Contrasts that are shown, in the order of their tiles."""
+
+LONGER_SIDE, TILE, MAP_TILE = 448, 112, 28
+"""Pixels of an overview's longer side, and of a tile; maps are as coarse as the network's own."""
+
+QUALITIES = (80, 60, 40, 20, 5, 1)
+"""Of WebP. The first with which the study is small enough is taken; for real studies that is 80."""
+
+WINDOW, MARROW_WINDOW = (0.5, 99.5), (0.5, 97.0)
+"""Percentiles shown as black and white. In regions fluid and fat may be saturated, so that marrow is clear."""
 
 
 def write_case(
     folder: Path, t1: CanonicalVolume, t2: CanonicalVolume, levels: LevelSet, cut: list[Region | LevelResult],
     saliency: list[Saliency], *, region_scale: float,
 ) -> Path:  # fmt: skip
-    """Write the pictures of one study, each file whole or not at all; returns the path of `case.json`.
+    """Write the images of one study, each file whole or not at all; returns the path of `case.json`.
 
     Args:
-        folder: made where it does not exist.
-        cut: regions as they were cut, not yet normalized; levels that could not be cut are passed over.
+        folder: made if it does not exist.
+        t1, t2: the volumes on canonical axes.
+        cut: regions as they were cut, not yet normalized; levels that could not be cut are skipped.
         saliency: of the regions, in their order.
-        region_scale: side of a region over the width of its box, of the classifier's card.
+        region_scale: side of a region over the width of its box, from the classifier's card.
     """
-    on_upright = {found.level: box_on(t2.grid, t2.native, found) for found in levels.boxes}
+    on_upright = {disc.level: box_on(t2.grid, t2.native, disc) for disc in levels.boxes}
     boxes = {level: box for level, (box, _) in on_upright.items()}
     slice_index = next(index for _, index in on_upright.values())
     overview = [_overview(volume, t2, slice_index) for volume in (t1, t2)]
-    regions = [one for one in cut if isinstance(one, Region)]
-    files = _small_enough([*overview, _regions_sheet(regions), _maps_sheet(saliency)])
-    said: dict[str, dict[str, Any]] = {
-        level: {"box": _in_picture(box, t2, overview[0])} for level, box in boxes.items()
+    regions = [region for region in cut if isinstance(region, Region)]
+    files = encode_images([*overview, regions_sheet(regions), maps_sheet(saliency)])
+    facts_of: dict[str, dict[str, Any]] = {
+        level: {"box": _in_overview(box, t2, overview[0])} for level, box in boxes.items()
     }
-    for one in saliency:
-        level = one.grade.level
-        said[level] |= facts(one, spine_direction(level, boxes, t2.spacing_mm[:2]), region_scale)
+    for of_level in saliency:
+        level = of_level.grade.level
+        facts_of[level] |= facts(of_level, spine_direction(level, boxes, t2.spacing_mm[:2]), region_scale)
     slices = regions[0].contrasts["t2"].shape[0] if regions else 0
-    case = {"size": overview[0].shape[::-1], "slices": slices, "levels": said}
+    case = {"size": overview[0].shape[::-1], "slices": slices, "levels": facts_of}
     folder.mkdir(parents=True, exist_ok=True)
     for name, data in files.items():
         write_whole(folder / name, data)
@@ -68,11 +74,11 @@ def write_case(
 def shown_maps(saliency: Saliency) -> np.ndarray:
     """float32 (2, slices, size, size): the maps of T1 and T2; zero for a contrast that the classifier is not shown."""
     nothing = np.zeros_like(next(iter(saliency.maps.values())))
-    return np.stack([saliency.maps.get(name, nothing) for name in ("t1", "t2")])
+    return np.stack([saliency.maps.get(name, nothing) for name in CONTRASTS])
 
 
 def facts(saliency: Saliency, downwards: np.ndarray, region_scale: float) -> dict[str, Any]:
-    """What `case.json` says of one graded level: shares of its map, and its slices graded alone."""
+    """What `case.json` holds of one graded level: shares of its saliency, and its slices graded alone."""
     grade, maps = saliency.grade, shown_maps(saliency)
     of_slice = maps.sum((0, 2, 3))
     return {
@@ -85,10 +91,15 @@ def facts(saliency: Saliency, downwards: np.ndarray, region_scale: float) -> dic
 
 
 def shares(maps: np.ndarray, downwards: np.ndarray, region_scale: float) -> dict[str, float]:
-    """Shares of a map (2, slices, n, n): `upper` and `lower`, on either side of the disc's middle plane; and `t1`.
+    """Shares (0-1) of the saliency on either side of the disc's middle plane, `upper` and `lower`, and in T1, `t1`.
 
-    `upper` is the endplate above the disc with its marrow and the upper half of the disc. What lies in front of or
-    behind the box is in neither. Empty where the map is zero everywhere. `downwards`: the spine's direction there.
+    Args:
+        maps: float (2, slices, n, n), of T1 and T2.
+        downwards: unit vector (column, row) along the spine.
+        region_scale: side of a region over the width of its box.
+
+    `upper` is the endplate above the disc with its marrow and the upper half of the disc. Saliency in front of the box
+    or behind it is in neither. Empty if the maps are zero everywhere.
     """
     total = float(maps.sum())
     if total <= 0:
@@ -103,23 +114,26 @@ def shares(maps: np.ndarray, downwards: np.ndarray, region_scale: float) -> dict
 
 
 def spine_direction(level: str, boxes: dict[str, Box], spacing_mm: tuple[float, float]) -> np.ndarray:
-    """Unit vector (column, row) from the disc above to the disc below, or from and to the level itself at an end."""
-    found = [name for name in LEVELS if name in boxes]
-    at = found.index(level)
-    ends = [boxes[found[max(at - 1, 0)]], boxes[found[min(at + 1, len(found) - 1)]]]
+    """Unit vector (column, row) of the spine at a level: from the disc above to the disc below.
+
+    At either end of the boxes the level itself takes the place of the missing disc; (0, 1) if there is no other disc.
+    """
+    names = [name for name in LEVELS if name in boxes]
+    at = names.index(level)
+    ends = [boxes[names[max(at - 1, 0)]], boxes[names[min(at + 1, len(names) - 1)]]]
     (x0, y0), (x1, y1) = (((b[0] + b[2]) / 2 * spacing_mm[0], (b[1] + b[3]) / 2 * spacing_mm[1]) for b in ends)
     length = float(np.hypot(x1 - x0, y1 - y0))
     return np.array([x1 - x0, y1 - y0]) / length if length else np.array([0.0, 1.0])
 
 
 def _overview(volume: Volume, t2: Volume, slice_index: int) -> np.ndarray:
-    """uint8 (rows, columns), square pixels: `volume` at the places of one slice of an upright T2, black outside it."""
+    """`volume` in the plane of one slice of an upright T2: uint8 (rows, columns), square pixels, black outside it."""
     import cv2
 
     _, rows, columns = t2.voxels.shape
     y, x = np.mgrid[:rows, :columns].reshape(2, -1)
     index = volume.to_index(t2.to_mm(np.stack([x, y, np.full_like(x, slice_index)], -1)))
-    index[:, 2] = np.round(index[:, 2])  # the nearest slice, not a mixture of two
+    index[:, 2] = np.round(index[:, 2])  # the nearest slice, no interpolation between two
     plane = map_coordinates(volume.voxels, index.T[::-1], order=1, output=np.float32).reshape(rows, columns)
     size_mm = np.array([columns * t2.spacing_mm[0], rows * t2.spacing_mm[1]])
     size = np.maximum(np.round(LONGER_SIDE * size_mm / size_mm.max()).astype(int), 1)
@@ -128,38 +142,45 @@ def _overview(volume: Volume, t2: Volume, slice_index: int) -> np.ndarray:
     return _grey(larger, *np.percentile(plane, WINDOW))
 
 
-def _in_picture(box: Box, t2: Volume, picture: np.ndarray) -> list[float]:
-    """A box in pixels of an upright T2 → edges in the overview, counted from the picture's corner."""
+def _in_overview(box: Box, t2: Volume, picture: np.ndarray) -> list[float]:
+    """Edges of a box (pixels of an upright T2) in pixels of the overview, counted from its corner."""
     scale = np.array(picture.shape[::-1]) / np.array(t2.voxels.shape[:0:-1])
     return np.round((np.array(box).reshape(2, 2) + 0.5) * scale, 1).ravel().tolist()
 
 
 def _grey(values: np.ndarray, black: float, white: float) -> np.ndarray:
+    """uint8 from 0 at `black` to 255 at `white`."""
     return np.round(255 * np.clip((values - black) / max(white - black, 1e-6), 0, 1)).astype(np.uint8)
 
 
-def _regions_sheet(regions: list[Region]) -> np.ndarray:
-    """uint8 (6 * TILE, 2 * slices * TILE). One window a contrast for the whole study, so that levels compare."""
+def regions_sheet(regions: list[Region]) -> np.ndarray:
+    """Tiles of all regions: uint8 (6 * TILE, 2 * slices * TILE).
+
+    All levels of a study share one window for each contrast, so that they can be compared.
+    """
     rows = {}
-    for contrast in ("t1", "t2"):
+    for contrast in CONTRASTS:
         stacks = {region.level: region.contrasts[contrast] for region in regions}
         window = np.percentile(list(stacks.values()), MARROW_WINDOW) if stacks else (0.0, 1.0)
-        rows[contrast] = {level: [_grey(one, *window) for one in stack] for level, stack in stacks.items()}
+        rows[contrast] = {level: [_grey(plane, *window) for plane in stack] for level, stack in stacks.items()}
     return _sheet({r.level: rows["t1"][r.level] + rows["t2"][r.level] for r in regions}, TILE)
 
 
-def _maps_sheet(saliency: list[Saliency]) -> np.ndarray:
-    """uint8 (6 * MAP_TILE, 2 * slices * MAP_TILE, 4), blue green red alpha: each level by its own largest value."""
+def maps_sheet(saliency: list[Saliency]) -> np.ndarray:
+    """Tiles of all saliency maps: uint8 (6 * MAP_TILE, 2 * slices * MAP_TILE, 4), blue, green, red and alpha.
+
+    Each level is scaled by its own largest value.
+    """
     import cv2
 
-    scaled = {one.grade.level: np.concatenate(shown_maps(one)) for one in saliency}
-    tiles = {level: [_grey(m, 0.0, float(maps.max())) for m in maps] for level, maps in scaled.items()}
+    maps_of = {level.grade.level: np.concatenate(shown_maps(level)) for level in saliency}
+    tiles = {level: [_grey(plane, 0.0, float(maps.max())) for plane in maps] for level, maps in maps_of.items()}
     sheet = _sheet(tiles, MAP_TILE)
     return np.dstack([cv2.applyColorMap(sheet, cv2.COLORMAP_INFERNO), sheet])
 
 
 def _sheet(tiles: dict[str, list[np.ndarray]], size: int) -> np.ndarray:
-    """Rows of tiles, one row for each of LEVELS, black where a level has none."""
+    """Tiles in one row for each of LEVELS; a level without tiles is black."""
     import cv2
 
     columns = max((len(row) for row in tiles.values()), default=1)
@@ -172,13 +193,13 @@ def _sheet(tiles: dict[str, list[np.ndarray]], size: int) -> np.ndarray:
     return sheet
 
 
-def _small_enough(pictures: list[np.ndarray]) -> dict[str, bytes]:
-    """The four files as WebP, with the best of QUALITIES that keeps them below MOST_BYTES. Raises ValueError else."""
+def encode_images(images: list[np.ndarray]) -> dict[str, bytes]:
+    """The four files as WebP, with the best of QUALITIES that keeps them below MOST_BYTES; ValueError if none."""
     import cv2
 
     names = ("t1.webp", "t2.webp", "regions.webp", "maps.webp")
     for quality in QUALITIES:
-        encoded = [cv2.imencode(".webp", one, [cv2.IMWRITE_WEBP_QUALITY, quality])[1].tobytes() for one in pictures]
+        encoded = [cv2.imencode(".webp", image, [cv2.IMWRITE_WEBP_QUALITY, quality])[1].tobytes() for image in images]
         if sum(map(len, encoded)) <= MOST_BYTES * 0.95:  # the rest is for case.json
             return dict(zip(names, encoded, strict=True))
-    raise ValueError("pictures do not fit")
+    raise ValueError(f"the images of a study take more than {MOST_BYTES} bytes")

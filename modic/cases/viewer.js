@@ -8,6 +8,7 @@
   const reading = data.mode === "reading", PAGE = 100, TILE = 112, MAP = 28;
   const root = document.getElementById("cases");
   const state = { shown: [], at: 0, level: -1, page: 0, map: true };
+  root.classList.toggle("reading", reading);
 
   /* --- small tools ------------------------------------------------------------------------------------------------ */
   function make(tag, attributes, ...children) {

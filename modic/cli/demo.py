@@ -31,7 +31,6 @@ spines as five manufacturers would write them, with missing contrasts and broken
 
 def run(options: argparse.Namespace) -> int:
     """`modic demo`."""
-
     archive, cohort = make_archive(options.out, patients=options.patients, seed=options.seed)
     graded, sound = grade(str(archive), str(cohort)), check(cohort)
     show(options.out)
@@ -45,7 +44,7 @@ FAULTS = ("missing_slice", "frame_of_reference", "duplicate_files")
 def make_archive(folder: Path, *, patients: int, seed: int) -> tuple[Path, Path]:
     """The demo's archive (written once) and the place of its cohort.
 
-    Raises UsageError where `folder` holds the demo of other patients, or something else.
+    Raises UsageError if `folder` holds the demo of other patients, or something else.
     """
     from modic.phantom.archive import write_archive
 
@@ -69,27 +68,16 @@ def make_archive(folder: Path, *, patients: int, seed: int) -> tuple[Path, Path]
     return archive, cohort
 
 
-AGREEMENT = """
-SELECT levels.level, count(*) AS graded, count(levels.mc) AS sure,
-       count(*) FILTER (WHERE levels.mc = truth.mc) AS as_true,
-       count(*) FILTER (WHERE levels.mc <> truth.mc) AS not_as_true
-FROM levels
-JOIN (SELECT DISTINCT study_key, StudyInstanceUID FROM read_parquet($links)) AS links USING (study_key)
-JOIN read_csv($truth) AS truth ON truth.study_uid = links.StudyInstanceUID AND truth.level = levels.level
-WHERE levels.status = 'graded'
-GROUP BY levels.level
-ORDER BY array_position(['T12/L1', 'L1/L2', 'L2/L3', 'L3/L4', 'L4/L5', 'L5/S1'], levels.level)
-"""
-
-
 def show(folder: Path) -> None:
-    """Print the demo's levels beside the truth, and where everything is."""
-    from modic.tables.query import connect
+    """Print how many grades of each level are the true ones, and where everything lies."""
+    from modic.tables.query import connect, statements
 
     archive, cohort = folder / "archive", folder / "cohort"
     places = {"links": str(cohort / "private" / "links.parquet"), "truth": str(folder / "archive.truth" / "levels.csv")}
     with connect(cohort) as connection:
-        rows = connection.execute(AGREEMENT, places).fetchall()
+        for name, place in places.items():
+            connection.execute(f"SET VARIABLE {name} = ?", [place])
+        rows = connection.execute(statements("demo")["agreement"]).fetchall()
         (run,) = connection.execute("SELECT run_id FROM latest_run").fetchone() or ("",)
     print("\nlevel    graded  sure  as in truth  otherwise   (synthetic spines: says nothing about patients)")
     for level, *counts in rows:

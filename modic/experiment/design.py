@@ -1,8 +1,9 @@
-"""What one study asks: normalizations × repeats × folds, the recipe of each fold, and how far it is from the paper's.
+"""The design of a study: normalizations × repeats × folds, and the recipe of each training.
 
 The defaults are the full design: the paper's four normalizations, 10 repeats of 5 folds, Adam at 0.001, patience 5,
-rotations and shifts, pairs of 3D ResNets on five slices. Depth, widths and pixels of these, class-balanced batches, and
-that a tenth of the patients, taken from the training part, decide when to stop, are this project's choices.
+rotations and shifts, pairs of 3D ResNets on five slices. This project chose the depth, widths and pixels of the
+networks, to draw the Modic types equally often, and to let a tenth of the patients, taken from the training part,
+decide when to stop.
 """
 
 from collections.abc import Mapping
@@ -14,15 +15,13 @@ from modic.errors import UsageError
 from modic.imaging.normalize import METHODS, Method
 from modic.train.options import ClassifierTraining
 
-STOP_SHARE = 8  # of the training patients of a fold, one in so many decides when to stop: a tenth of all of 5 folds
-
-
-CHECKPOINT_S = 60.0  # a fold that is killed loses a minute; writing its network after every epoch took longer
+STOP_SHARE = 8  # one in so many training patients of a fold decides when to stop: a tenth of all patients for 5 folds
+CHECKPOINT_S = 60.0  # a fold that is killed loses a minute; writing the network after every epoch took longer
 
 
 @dataclass(frozen=True, slots=True)
 class Design:
-    """One study. Unknown keys are refused (`design_from`)."""
+    """The options of one study."""
 
     data: tuple[str, ...]  # synthetic=N, spider=DIR, or any other source of `modic train classifier`
     out: Path
@@ -35,32 +34,40 @@ class Design:
     region_scale: float = 1.35  # side of a region / width of the disc's box
     region_size: int = 64  # px
     slices: int = 5
-    lesion_depth: float = 0.4  # of synthetic=N, in the phantom's own depths (modic/experiment/synthetic.py)
+    lesion_depth: float = 0.4  # of synthetic=N / the phantom's own depth (modic/experiment/synthetic.py)
     depth: int = 10  # of each 3D ResNet
     widths: tuple[int, ...] = (64, 128, 256, 512)
     epochs: int = 100  # at most; the paper's patience ends nearly all earlier
-    epoch_steps: int = 0  # batches an epoch; 0: as many as hold each training region once
+    epoch_steps: int = 0  # batches an epoch; 0: each training region once
     batch: int = 16
     learning_rate: float = 1e-3
     patience: int = 5
     device: str = "auto"
 
     @property
-    def shards(self) -> tuple["Fold", ...]:
-        """Every fold, whole repeats first, so that a study that is stopped early is a smaller whole one."""
+    def every_fold(self) -> tuple["Fold", ...]:
+        """All trainings of the study, repeat by repeat, so that a study that is stopped early is a smaller one."""
         return tuple(
             Fold(normalization, repeat, fold)
             for repeat in range(self.repeats) for fold in range(self.folds) for normalization in self.normalizations
         )  # fmt: skip
 
     @property
-    def made_up(self) -> list[str]:
-        """Those of `data` that are synthetic spines."""
+    def synthetic(self) -> list[str]:
+        """The sources in `data` that are synthetic spines."""
         return [source for source in self.data if source.startswith(("synthetic=", "phantom="))]
 
     def training(self, fold: "Fold", *, classes: tuple[int, ...], n_train: int, out: Path) -> ClassifierTraining:
-        """The recipe of one fold. Its seed depends on repeat and fold alone: all normalizations start from the same
-        weights and are shown the same regions in the same order."""
+        """The options of one training.
+
+        Its seed depends on repeat and fold alone: all normalizations start from the same weights and are shown the same
+        regions in the same order.
+
+        Args:
+            classes: Modic types that the data hold.
+            n_train: number of training regions.
+            out: folder for its checkpoints.
+        """
         return ClassifierTraining(
             data=self.data, out=out, normalization=fold.normalization, region_scale=self.region_scale,
             region_size=self.region_size, slices=self.slices, depth=self.depth, widths=self.widths,
@@ -76,17 +83,17 @@ class Design:
         return {"region_scale": self.region_scale, "region_size": self.region_size, "slices": self.slices}
 
     def distance(self) -> list[str]:
-        """Where this design falls short of the full one, in words."""
+        """The differences between this design and the full one, in words."""
         return [
-            f"{said}: {_shown(getattr(self, name))} (full: {_shown(default)})"
-            for name, (said, default) in _FULL.items()
+            f"{label}: {_shown(getattr(self, name))} (full: {_shown(default)})"
+            for name, (label, default) in _FULL.items()
             if getattr(self, name) != default
         ]
 
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """One piece of work: a training on all patients but a fold's, and its predictions of those."""
+    """One training: on all patients but those of one fold of one repeat, whom it then predicts."""
 
     normalization: Method
     repeat: int
@@ -94,17 +101,18 @@ class Fold:
 
     @property
     def id(self) -> str:
-        """Name of its file, which sorts by time."""
+        """The name of its file; names sort in the order of the work."""
         return f"r{self.repeat:02}-f{self.fold:02}-{self.normalization}"
 
 
-_WORDS = {
+_LABELS = {
     "normalizations": "normalizations", "repeats": "repeats", "folds": "folds", "region_scale": "region scale",
     "region_size": "region, px", "slices": "slices", "depth": "ResNet depth", "widths": "ResNet widths",
     "epochs": "epochs at most", "epoch_steps": "batches an epoch", "batch": "regions a batch",
     "learning_rate": "learning rate", "patience": "patience, epochs",
 }  # fmt: skip
-_FULL = {one.name: (_WORDS[one.name], one.default) for one in fields(Design) if one.name in _WORDS}
+_FULL = {each.name: (_LABELS[each.name], each.default) for each in fields(Design) if each.name in _LABELS}
+"""Option → its label and its value in the full design."""
 PROFILES: dict[str, dict[str, Any]] = {
     "full": {},
     "quick": {
@@ -112,19 +120,24 @@ PROFILES: dict[str, dict[str, Any]] = {
         "lesion_depth": 1.25,
     },
 }  # fmt: skip
-"""full: the paper's, for a GPU. quick: under ten minutes on two CPU cores, to see that all works on one's own data."""
+"""full: the paper's, for a GPU. quick: under ten minutes on two CPU cores, to see that one's own data work."""
 
 
 def design_from(options: Mapping[str, Any]) -> Design:
-    """A checked design of plain values, `profile` naming what the others start from; None means not given.
+    """Check plain values and make a design of them.
 
-    Raises UsageError for an unknown key or a value that makes no study.
+    Args:
+        options: by the names of the fields; None means not given. `profile` names the profile whose values hold for
+            the options that are not given.
+
+    Raises:
+        UsageError: an option is unknown, or its value makes no study.
     """
     given = {key: value for key, value in options.items() if value is not None}
     profile = given.pop("profile", "full")
-    known = {one.name for one in fields(Design)}
-    if profile not in PROFILES or (strange := given.keys() - known):
-        what = f"profile {profile}" if profile not in PROFILES else f"option {min(strange)}"
+    known = {each.name for each in fields(Design)}
+    if profile not in PROFILES or (unknown := given.keys() - known):
+        what = f"profile {profile}" if profile not in PROFILES else f"option {min(unknown)}"
         raise UsageError(f"a study knows no {what}; known: {', '.join((*PROFILES, *sorted(known)))}")
     values = PROFILES[profile] | given
     values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
@@ -133,6 +146,7 @@ def design_from(options: Mapping[str, Any]) -> Design:
 
 
 def _checked(design: Design) -> Design:
+    """The design. Raises UsageError if it makes no study."""
     if design.folds < 2 or design.repeats < 1:
         raise UsageError(f"{design.repeats} repeats of {design.folds} folds: give at least 1 repeat and 2 folds")
     unknown = [name for name in design.normalizations if name not in METHODS]
@@ -144,12 +158,13 @@ def _checked(design: Design) -> Design:
 
 
 def as_plain(design: Design) -> dict[str, Any]:
-    """For JSON, and for `design_from` again."""
+    """The design as values for JSON, which `design_from` reads."""
     plain = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(design).items()}
     return plain | {"out": str(design.out), "labels": str(design.labels) if design.labels else None}
 
 
 def _shown(value: Any) -> str:
+    """A value in words."""
     if value == 0:
         return "all regions"
     return ",".join(map(str, value)) if isinstance(value, tuple) else f"{value:g}"

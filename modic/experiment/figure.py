@@ -1,4 +1,4 @@
-"""The paper's Figure 2 as SVG: box plots by normalization, what the paper found, and which differences hold."""
+"""The paper's Figure 2 as SVG: box plots by normalization, the paper's means, and the differences that hold."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +8,7 @@ import numpy as np
 from modic.experiment import published
 from modic.experiment.findings import metric_name
 from modic.experiment.results import FALLS, SURVIVES, Results
+from modic.grades import GRADES
 from modic.statistics.metrics import Key
 
 WIDTH, HEIGHT, GAP, TOP, FLOOR = 250, 330, 20, 34, 28
@@ -19,18 +20,18 @@ class Box:
     """One box plot (Tukey 1977): whiskers reach to the last fold within 1.5 interquartile ranges."""
 
     name: str
-    low: float
+    low: float  # end of the lower whisker
     q1: float
     median: float
     q3: float
-    high: float
+    high: float  # end of the upper whisker
     mean: float
-    outside: tuple[float, ...]
-    paper: float | None
+    outside: tuple[float, ...]  # folds beyond the whiskers
+    paper: float | None  # the paper's mean
 
 
 def box(name: str, values: np.ndarray, papers: float | None) -> Box:
-    """Of a metric's values over folds."""
+    """The box plot of a metric's values over folds (n,)."""
     q1, median, q3 = np.percentile(values, (25, 50, 75))
     reach = 1.5 * (q3 - q1)
     inside = values[(values >= q1 - reach) & (values <= q3 + reach)]
@@ -42,11 +43,11 @@ def box(name: str, values: np.ndarray, papers: float | None) -> Box:
 
 
 def panel(results: Results, key: Key) -> dict[str, Any]:
-    """What the template draws of one metric; px within the panel."""
+    """What the template draws for one metric; places in px within the panel."""
     design = results.study.design
     papers_key = ("F1", "not defined") if key == ("F1", "weighted") else key
     boxes = [
-        box(one, results.values(one, key), published.RESULTS[one].get(papers_key)) for one in design.normalizations
+        box(name, results.values(name, key), published.RESULTS[name].get(papers_key)) for name in design.normalizations
     ]
     rows = [r for r in results.comparisons if (r["metric"], r["which"]) == key and r["verdict"] in (SURVIVES, FALLS)]
     rows.sort(key=lambda r: abs(design.normalizations.index(r["a"]) - design.normalizations.index(r["b"])))
@@ -71,21 +72,21 @@ def panel(results: Results, key: Key) -> dict[str, Any]:
 
 
 def stars(p: float) -> str:
-    """As figures have them."""
+    """The stars of a p-value in a figure."""
     return "***" if p < 0.001 else "**" if p < 0.01 else "*" if p < 0.05 else "n.s."
 
 
 def ticks(low: float, high: float) -> list[float]:
-    """Round values within the limits, four to eight of them where there is room."""
+    """Round values within the limits, eight at most."""
     step = next(s for s in (0.01, 0.02, 0.05, 0.1, 0.2) if (high - low) / s <= 8)
     return [round(k * step, 2) for k in range(int(np.ceil(low / step)), int(high / step) + 1)]
 
 
 def figure(results: Results) -> str:
-    """One SVG of a panel for each of the paper's metrics, that fits a page and stands alone."""
+    """One SVG with a panel for each of the paper's metrics; it fits a page and needs nothing else."""
     from modic.templates.render import template
 
-    keys: list[Key] = [("sensitivity", f"MC{k}") for k in results.study.classes]
+    keys: list[Key] = [("sensitivity", GRADES[k]) for k in results.study.classes]
     keys += [("balanced accuracy", "all"), ("F1", "weighted")]
     columns = 3
     lines = -(-len(keys) // columns)

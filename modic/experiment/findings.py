@@ -1,4 +1,4 @@
-"""The study's findings in sentences: the answer, what does not survive, and the methods paragraph."""
+"""The findings of a study in sentences: the answer, the differences that remain, and the methods paragraph."""
 
 from itertools import groupby
 from typing import Any
@@ -14,46 +14,56 @@ BALANCED = ("balanced accuracy", "all")
 
 
 def metric_name(metric: str, which: str) -> str:
-    """`balanced accuracy`, `sensitivity for MC1`, `F1 (weighted)`."""
+    """The name of a metric: `balanced accuracy`, `sensitivity for MC1`, `F1 (weighted)`."""
     if which == "all":
         return metric
     return f"{metric} ({which})" if metric == "F1" and not which.startswith("MC") else f"{metric} for {which}"
 
 
 def answer(results: Results) -> str:
-    """Does normalization matter, here? In one paragraph, about balanced accuracy."""
-    study, names = results.study, results.study.design.normalizations
-    means = {one: results.values(one, BALANCED) for one in names}
-    order = sorted(names, key=lambda one: -means[one].mean())
-    first, last = order[0], order[-1]
+    """Whether normalization matters in this study: one paragraph about balanced accuracy."""
     rows = [row for row in results.comparisons if (row["metric"], row["which"]) == BALANCED]
+    text = _range(results)
+    if rows[0]["n_folds"] < 2:
+        return f"{text} One fold is finished; no difference can be tested on it."
     naive = sum(row["verdict"] in (SURVIVES, FALLS) for row in rows)
     kept = [row for row in rows if row["verdict"] in (SURVIVES, REVEALED)]
-    text = (
-        f"On {len(study.discs)} discs of {study.patients} patients, mean balanced accuracy was highest with "
-        f"{NAMES[first]} ({means[first].mean():.3f}, SD over folds {_sd(means[first])}) and lowest with {NAMES[last]} "
-        f"({means[last].mean():.3f}, SD {_sd(means[last])}). "
-    )
-    if rows[0]["n_folds"] < 2:
-        return text + "One fold is finished; no difference can be tested on it."
-    text += (
-        f"Of {len(rows)} pairs, tests that take folds for independent call {naive} different; with the correction for "
-        f"shared patients and for {len(rows)} comparisons, "
-    )
     verb = "remains" if len(kept) == 1 else "remain"
-    text += f"{len(kept)} {verb}: {'; '.join(map(_pair, kept))}." if kept else "none remains."
+    rest = f"{len(kept)} {verb}: {'; '.join(map(_pair, kept))}." if kept else "none remains."
+    text += (
+        f" Of {len(rows)} pairs, tests that take folds for independent call {naive} different; with the correction for "
+        f"shared patients and for {len(rows)} comparisons, {rest}"
+    )
+    return text + _equivalence(rows, kept)
+
+
+def _range(results: Results) -> str:
+    """The best and the worst normalization."""
+    study, names = results.study, results.study.design.normalizations
+    values = {name: results.values(name, BALANCED) for name in names}
+    order = sorted(names, key=lambda name: -values[name].mean())
+    first, last = order[0], order[-1]
+    return (
+        f"On {len(study.discs)} discs of {study.patients} patients, mean balanced accuracy was highest with "
+        f"{NAMES[first]} ({values[first].mean():.3f}, SD over folds {_sd(values[first])}) and lowest with "
+        f"{NAMES[last]} ({values[last].mean():.3f}, SD {_sd(values[last])})."
+    )
+
+
+def _equivalence(rows: list[dict[str, Any]], kept: list[dict[str, Any]]) -> str:
+    """The pairs that are equivalent; or, if no difference is `kept` either, that this proves nothing."""
     same = [row for row in rows if row["p_equivalent"] >= significance.SURE]
     if same:
         pairs = "; ".join(f"{NAMES[row['a']]} and {NAMES[row['b']]}" for row in same)
-        text += (
+        return (
             f" Within {significance.ROPE:g} of each other with at least {significance.SURE:.0%} probability: {pairs}."
         )
-    elif not kept:
-        text += (
-            " That is not evidence of no difference: for no pair is it at least "
-            f"{significance.SURE:.0%} probable that both are within {significance.ROPE:g} of each other."
-        )
-    return text
+    if kept:
+        return ""
+    return (
+        f" That is not evidence of no difference: for no pair is it at least {significance.SURE:.0%} probable that "
+        f"both are within {significance.ROPE:g} of each other."
+    )
 
 
 def _sd(values: Any) -> str:
@@ -88,6 +98,7 @@ def survival(results: Results) -> list[str]:
 
 
 def _claim(row: dict[str, Any]) -> str:
+    """A difference with its p-values."""
     better, worse = (row["a"], row["b"]) if row["difference"] > 0 else (row["b"], row["a"])
     p = min(row["p_t"], row["p_wilcoxon"])
     return f"{better} above {worse} (p = {number(p)} uncorrected, {number(row['p_corrected_holm'])} corrected)"
@@ -103,30 +114,30 @@ def number(p: float | None) -> str:
 def methods(results: Results) -> str:
     """A paragraph for the methods section of a paper, in plain text."""
     study, design = results.study, results.study.design
-    said = {0: "no Modic change", 1: "type 1", 2: "type 2"}
+    type_names = {0: "no Modic change", 1: "type 1", 2: "type 2"}
     text = template("study_methods.md").render(
         design=design, discs=len(study.discs), patients=_patients(study), stop_share=STOP_SHARE, rope=significance.ROPE,
-        draws=significance.DRAWS, names=[NAMES[one] for one in design.normalizations],
-        trained_with=[_trained_with(one) for one in results.trained_with],
-        types=", ".join(f"{int((study.labels == k).sum())} with {said[k]}" for k in study.classes),
+        draws=significance.DRAWS, names=[NAMES[name] for name in design.normalizations],
+        trained_with=list(map(_trained_with, results.trained_with)),
+        types=", ".join(f"{int((study.labels == k).sum())} with {type_names[k]}" for k in study.classes),
         repeated=_repeated(len({(fold.repeat, fold.fold) for fold in results.finished}), design.folds),
     )  # fmt: skip
     return " ".join(text.split())
 
 
 def _patients(study: Study) -> str:
-    made_up = len(study.design.made_up)
-    if made_up == len(study.design.data):
+    synthetic = len(study.design.synthetic)
+    if synthetic == len(study.design.data):
         return f"{study.patients} synthetic patients"
-    return f"{study.patients} patients{', synthetic ones among them' if made_up else ''}"
+    return f"{study.patients} patients{', synthetic ones among them' if synthetic else ''}"
 
 
-def _trained_with(made: dict[str, str]) -> str:
-    return f"modic {made['modic']} and PyTorch {made['torch']} ({made['device']})"
+def _trained_with(versions: dict[str, str]) -> str:
+    return f"modic {versions['modic']} and PyTorch {versions['torch']} ({versions['device']})"
 
 
 def _repeated(splits: int, folds: int) -> str:
-    """`10 × 5-fold cross-validation`; says so where a repeat is not whole."""
-    whole, rest = divmod(splits, folds)
-    text = f"{whole} × {folds}-fold cross-validation"
+    """`10 × 5-fold cross-validation`, and the folds of a repeat that is not whole."""
+    repeats, rest = divmod(splits, folds)
+    text = f"{repeats} × {folds}-fold cross-validation"
     return text + (f" and {rest} folds of another repeat" if rest else "")

@@ -1,9 +1,9 @@
-"""The study's folder: regions read, checked and dealt once, before anything is trained.
+"""The folder of a study: regions are read, checked and divided into folds once, before anything is trained.
 
 STUDY/
   folds.parquet  out_of_fold.parquet  comparisons.parquet  report.html  report.md  …     written at the end
-  shards/<fold>.parquet     finished folds, immutable, each appears whole: what a killed study goes on from
-  private/   mode 0700: images of the discs, the design with its paths, who each patient is, checkpoints
+  shards/<fold>.parquet     finished folds, immutable, each appears whole; a killed study is resumed from them
+  private/   mode 0700: images of the discs, the design with its paths, the names of the patients, checkpoints
 """
 
 import csv
@@ -21,40 +21,44 @@ import numpy as np
 from modic.cohort import Cohort
 from modic.errors import UsageError
 from modic.experiment.design import Design, Fold, as_plain, design_from
-from modic.experiment.split import Dealt, deal
+from modic.experiment.split import Split, split_patients
 from modic.files import write_json
+from modic.grades import GRADES
 from modic.train.data import KINDS
 from modic.train.data.discs import Disc, load_discs, save_discs
 
 MAY_CHANGE = frozenset({"out", "device"})
+"""Options that may differ when a study is resumed."""
+SPLIT = "dealt.npz"
+"""The file of the folds, in `private/`."""
 
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """A study that can be trained: its design, its regions, and who is in which fold."""
+    """A study that is ready to be trained."""
 
     design: Design
-    discs: list[Disc]  # `patient` is a number within the study
-    dealt: Dealt
+    discs: list[Disc]  # the regions; `patient` is a number within the study
+    split: Split
 
     @property
     def labels(self) -> np.ndarray:
-        """int (n,) Modic types."""
+        """The Modic types, int (n,)."""
         return np.array([disc.label for disc in self.discs])
 
     @property
     def classes(self) -> tuple[int, ...]:
-        """The types that occur."""
+        """The Modic types that occur."""
         return tuple(np.unique(self.labels).tolist())
 
     @property
     def patients(self) -> int:
-        """How many."""
+        """The number of patients."""
         return len({disc.patient for disc in self.discs})
 
     def line(self) -> str:
-        """What is compared on what, for a terminal."""
-        counts = ", ".join(f"MC{k} {int((self.labels == k).sum())}" for k in self.classes)
+        """The data and the design in one line for the terminal."""
+        counts = ", ".join(f"{GRADES[k]} {int((self.labels == k).sum())}" for k in self.classes)
         design = self.design
         return (
             f"{len(self.discs)} discs of {self.patients} patients ({counts}); {len(design.normalizations)} "
@@ -62,20 +66,21 @@ class Study:
         )
 
 
-def shard_path(out: Path, fold: Fold) -> Path:
+def fold_path(out: Path, fold: Fold) -> Path:
     """The file of a finished fold."""
     return out / "shards" / f"{fold.id}.parquet"
 
 
 def unfinished(design: Design) -> list[Fold]:
     """The folds that have no file yet."""
-    return [fold for fold in design.shards if not shard_path(design.out, fold).is_file()]
+    return [fold for fold in design.every_fold if not fold_path(design.out, fold).is_file()]
 
 
 def prepare(design: Design, *, say: Callable[[str], None] = print) -> Study:
-    """Read, check and deal everything, or find it as an earlier call with the same options left it.
+    """Read and check the data and divide the patients, unless an earlier call with the same options did so.
 
-    Raises UsageError for data that cannot be studied, and where `design.out` holds another study or other things.
+    `say` prints a line. Raises UsageError for data that cannot be studied, and if `design.out` holds another study or
+    other files.
     """
     private = design.out / "private"
     check_out(design)
@@ -84,16 +89,16 @@ def prepare(design: Design, *, say: Callable[[str], None] = print) -> Study:
     private.mkdir(parents=True, exist_ok=True, mode=0o700)
     discs = read_discs(design, say)
     labels, names = np.array([disc.label for disc in discs]), np.array([_name(disc) for disc in discs])
-    dealt = deal(labels, names, repeats=design.repeats, folds=design.folds, seed=design.seed)
+    split = split_patients(labels, names, repeats=design.repeats, folds=design.folds, seed=design.seed)
     save_discs(private / "discs.npz", _numbered(discs, private / "patients.csv"))
-    np.savez(private / "dealt.npz", test_fold=dealt.test_fold, stop=dealt.stop)
+    np.savez(private / SPLIT, test_fold=split.test_fold, stop=split.stop)
     write_json(private / "design.json", _record(design))  # last: from now on the study is prepared
     open_study.cache_clear()
     return open_study(design.out)
 
 
 def check_out(design: Design) -> None:
-    """Raise UsageError where the study's folder is something else, or holds a study with other options."""
+    """Raise UsageError if the study's folder holds other files, or a study with other options."""
     earlier = design.out / "private" / "design.json"
     if earlier.is_file():
         _refuse_other(json.loads(earlier.read_text(encoding="utf-8")), _record(design), design.out)
@@ -103,20 +108,20 @@ def check_out(design: Design) -> None:
 
 @lru_cache(maxsize=1)
 def open_study(out: Path) -> Study:
-    """A prepared study, read once a process. Raises UsageError where `out` holds none."""
+    """The prepared study in `out`, read once in each process. Raises UsageError if there is none."""
     private = out / "private"
     try:
         record = json.loads((private / "design.json").read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"{out} holds no study; run `modic study normalization --out {out}` first") from error
     record.pop("labels_sha256")
-    with np.load(private / "dealt.npz") as file:
-        dealt = Dealt(file["test_fold"], file["stop"])
-    return Study(design_from(record | {"out": str(out)}), load_discs(private / "discs.npz"), dealt)
+    with np.load(private / SPLIT) as file:
+        split = Split(file["test_fold"], file["stop"])
+    return Study(design_from(record | {"out": str(out)}), load_discs(private / "discs.npz"), split)
 
 
 def read_discs(design: Design, say: Callable[[str], None]) -> list[Disc]:
-    """All discs of `design.data`, cut alike. Raises UsageError for a source that is unknown or cannot be read."""
+    """The discs of all sources in `design.data`. Raises UsageError for a source that is unknown or cannot be read."""
     from modic.train.classifier import read_sources
 
     synthetic = [source for source in design.data if source.startswith("synthetic=")]
@@ -147,12 +152,12 @@ def _synthetic(source: str, design: Design, say: Callable[[str], None]) -> list[
 
 
 def _name(disc: Disc) -> str:
-    """Two sources may call two patients the same."""
+    """Source and patient: two sources may use the same name for two patients."""
     return f"{disc.source} {disc.patient}"
 
 
 def _numbered(discs: list[Disc], key: Path) -> list[Disc]:
-    """With numbers for patients; which is whose is kept in `key`."""
+    """The discs with numbers instead of names of patients; the file `key` keeps the names."""
     numbers = {name: f"{i + 1:04}" for i, name in enumerate(dict.fromkeys(map(_name, discs)))}
     with key.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -162,7 +167,7 @@ def _numbered(discs: list[Disc], key: Path) -> list[Disc]:
 
 
 def _record(design: Design) -> dict[str, Any]:
-    """What must be the same for a study to go on."""
+    """What must be the same for a study to be resumed. Raises UsageError if the labels cannot be read."""
     sha256 = None
     if design.labels:
         try:
@@ -173,17 +178,18 @@ def _record(design: Design) -> dict[str, Any]:
 
 
 def _refuse_other(theirs: dict[str, Any], ours: dict[str, Any], out: Path) -> None:
+    """Raise UsageError if the records of the study in `out` and of this call differ."""
     differ = sorted(key for key in (ours.keys() | theirs.keys()) - MAY_CHANGE if ours.get(key) != theirs.get(key))
     if differ == ["labels_sha256"]:
         raise UsageError(f"the labels have changed since {out} was begun; give another --out")
     if differ:
-        said = "; ".join(f"{key} was {theirs.get(key)}, now {ours.get(key)}" for key in differ)
-        raise UsageError(f"{out} holds a study with other options ({said}); repeat them, or give another --out")
+        changes = "; ".join(f"{key} was {theirs.get(key)}, now {ours.get(key)}" for key in differ)
+        raise UsageError(f"{out} holds a study with other options ({changes}); repeat them, or give another --out")
 
 
 @contextmanager
 def locked(design: Design) -> Iterator[None]:
-    """One run at a time writes a study. Raises UsageError where another does, or `out` is something else."""
+    """Lock the folder: one run at a time may write it. Raises UsageError as `check_out`, or if it is locked."""
     check_out(design)
     (design.out / "private").mkdir(parents=True, exist_ok=True, mode=0o700)
     with Cohort(design.out).lock():

@@ -1,6 +1,6 @@
-"""The study's report: one HTML page that needs nothing else, the same in Markdown, and the source of every number.
+"""The report of a study: one HTML page that needs nothing else, and the same in Markdown.
 
-Each of the paper's tables and its figure stand beside the paper's own numbers. What a table says is written once, as
+The paper's tables and its figure are repeated, with the paper's own numbers beside them. The contents are made once, as
 `Section`s, and rendered twice.
 """
 
@@ -16,6 +16,7 @@ from modic.experiment.figure import figure
 from modic.experiment.folder import open_study
 from modic.experiment.results import Results, gather, write
 from modic.files import write_whole
+from modic.grades import GRADES, TYPES
 from modic.models.card import read_card
 from modic.records import LEVELS
 from modic.statistics.intervals import wilson
@@ -30,62 +31,63 @@ TRUE_SHARES = ((0.80, 0.05, 0.15), (0.90, 0.01, 0.09), (0.70, 0.15, 0.15))
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A heading, its paragraphs, its tables, and whether the figure belongs here."""
+    """A section of the report."""
 
     title: str
-    text: tuple[str, ...] = ()
+    text: tuple[str, ...] = ()  # paragraphs
     tables: tuple[Table, ...] = ()
-    figure: bool = False
-    quoted: str = ""
+    figure: bool = False  # whether the figure belongs here
+    quoted: str = ""  # text to copy
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Where the report is, and what it says in one paragraph."""
+    """The report that was written."""
 
     page: Path
-    answer: str
+    answer: str  # in one paragraph
     warnings: tuple[str, ...]
 
 
 def write_study(out: Path) -> Outcome:
-    """Write tables and report of the folds that are finished. Raises UsageError where there are none."""
+    """Write tables and report of the folds that are finished. Raises UsageError if there are none."""
     results = gather(open_study(out))
     write(results)
-    answer, drawn, said = findings.answer(results), figure(results), warnings(results)
+    answer, drawn, cautions = findings.answer(results), figure(results), warnings(results)
     facts = {
-        "answer": answer, "warnings": said, "sections": sections(results), "line": results.study.line(),
+        "answer": answer, "warnings": cautions, "sections": sections(results), "line": results.study.line(),
         "figure": drawn, "citation": published.CITATION,
     }  # fmt: skip
     write_whole(out / "figure2.svg", drawn)
     write_whole(out / "report.md", template("study.md").render(facts))
     page = write_whole(out / "report.html", template("study.html").render(facts))
-    return Outcome(page, answer, tuple(said))
+    return Outcome(page, answer, tuple(cautions))
 
 
 def warnings(results: Results) -> list[str]:
-    """What must be known before any number is read."""
+    """Sentences that a reader must know before any number."""
     study, design = results.study, results.study.design
-    said = []
-    if len(results.finished) < len(design.shards):
+    cautions = []
+    if len(results.finished) < len(design.every_fold):
         n = len(results.finished)
-        said.append(f"Not finished: {n} of {len(design.shards)} folds; the same command goes on.")
+        cautions.append(f"Not finished: {n} of {len(design.every_fold)} folds; the same command trains the rest.")
     if short := design.distance():
-        said.append(f"Not the full design. {'; '.join(short)}.")
-    if design.made_up:
-        said.append("Synthetic spines: these numbers compare normalizations on simulated images, not on patients.")
-    missing = [f"MC{k}" for k in range(3) if k not in study.classes]
+        cautions.append(f"Not the full design. {'; '.join(short)}.")
+    if design.synthetic:
+        cautions.append("Synthetic spines: these numbers compare normalizations on simulated images, not on patients.")
+    missing = [GRADES[k] for k in TYPES if k not in study.classes]
     if missing:
-        said.append(f"The data hold no {' and no '.join(missing)}: numbers are of the other types only.")
-    return said
+        cautions.append(f"The data hold no {' and no '.join(missing)}: numbers are of the other types only.")
+    return cautions
 
 
 def sections(results: Results) -> list[Section]:
-    """The report, in the order of its reading."""
+    """All sections, in the order of the report."""
     return [
         Section("Which differences hold", (
-            "A fold shares most of its training patients with every other, and repeats share all of them, so folds are "
-            "not independent and tests that take them for it find differences where there are none. Of each metric:",
+            "A fold shares most of its training patients with every other fold, and repeats share all of them. So "
+            "folds are not independent, and tests that assume it find differences although there are none. For each "
+            "metric:",
             *findings.survival(results),
         )),
         table_2(results),
@@ -108,7 +110,7 @@ def sections(results: Results) -> list[Section]:
 
 
 def mean_sd(values: np.ndarray) -> str:
-    """`0.80 ± 0.02`."""
+    """Mean and standard deviation as text: `0.800 ± 0.020`."""
     if not len(values):
         return "–"
     return f"{values.mean():.3f}" + (f" ± {values.std(ddof=1):.3f}" if len(values) > 1 else "")
@@ -116,18 +118,18 @@ def mean_sd(values: np.ndarray) -> str:
 
 def table_2(results: Results) -> Section:
     """Sensitivities, balanced accuracy and F1 as mean ± SD over folds, each beside the paper's."""
-    keys: list[Key] = [("sensitivity", f"MC{k}") for k in results.study.classes]
+    keys: list[Key] = [("sensitivity", GRADES[k]) for k in results.study.classes]
     keys += [("balanced accuracy", "all"), ("F1", "weighted"), ("F1", "macro")]
     header: list[str] = ["normalization"]
     for key in keys:
         header += [findings.metric_name(*key)] + ([] if key == ("F1", "macro") else ["paper"])
     rows = []
-    for one in results.study.design.normalizations:
-        row: list[str] = [one]
+    for name in results.study.design.normalizations:
+        row: list[str] = [name]
         for key in keys:
-            row.append(mean_sd(results.values(one, key)))
+            row.append(mean_sd(results.values(name, key)))
             if key != ("F1", "macro"):
-                papers = published.RESULTS[one].get(("F1", "not defined") if key[0] == "F1" else key)
+                papers = published.RESULTS[name].get(("F1", "not defined") if key[0] == "F1" else key)
                 row.append("–" if papers is None else f"{papers:.2f}")
         rows.append(tuple(row))
     text = (
@@ -138,7 +140,7 @@ def table_2(results: Results) -> Section:
 
 
 def comparisons(results: Results) -> Section:
-    """Every pair under every test, one table a metric."""
+    """All pairs under all tests, one table for each metric."""
     header = (
         "A – B", "difference", "t-test", "Wilcoxon", "corrected", "corrected, Holm", "P(worse)", "P(equivalent)",
         "P(better)", "bootstrap 95 %", "finding",
@@ -164,32 +166,33 @@ def confusion(results: Results) -> Section:
     """Counts over all folds and repeats, and shares of the true type."""
     classes = results.study.classes
     tables = []
-    for one in results.study.design.normalizations:
-        counts = results.confusion(one)
+    for name in results.study.design.normalizations:
+        counts = results.confusion(name)
         rows = []
         for k in classes:
             of_class = counts[k].sum()
-            rows.append((f"MC{k}", *(f"{int(counts[k, j])} ({counts[k, j] / of_class:.1%})" for j in classes)))
-        tables.append(Table(one, ("true type", *(f"graded MC{j}" for j in classes)), rows))
+            rows.append((GRADES[k], *(f"{int(counts[k, j])} ({counts[k, j] / of_class:.1%})" for j in classes)))
+        tables.append(Table(name, ("true type", *(f"graded {GRADES[j]}" for j in classes)), rows))
     text = ("Predictions out of fold; each disc is counted once a repeat. In brackets the share of the true type.",)
     return Section("Confusion matrices", text, tuple(tables))
 
 
 def prevalence(results: Results) -> Section:
-    """What populations look like through the measured confusion matrices, and through the paper's sensitivities."""
+    """Shares of grades in three populations, with the measured confusion matrices and the paper's sensitivities."""
     classes = list(results.study.classes)
     rows = []
     for true in TRUE_SHARES:
-        shares = np.array(true) * np.isin(range(3), classes)
+        shares = np.array(true) * np.isin(TYPES, classes)
         shares = shares / shares.sum()
         for name, matrix in _matrices(results).items():
-            seen, right = significance.apparent(matrix, shares)
+            graded, right = significance.apparent(matrix, shares)
             rows.append((
-                ", ".join(f"MC{k} {shares[k]:.1%}" for k in classes), name,
-                *(f"{seen[k]:.1%}" for k in classes), *(f"{right[k]:.2f}" for k in classes),
+                ", ".join(f"{GRADES[k]} {shares[k]:.1%}" for k in classes), name,
+                *(f"{graded[k]:.1%}" for k in classes), *(f"{right[k]:.2f}" for k in classes),
             ))  # fmt: skip
     header = (
-        "true shares", "graded by", *(f"seen as MC{k}" for k in classes), *(f"of MC{k} grades right" for k in classes),
+        "true shares", "graded by", *(f"graded {GRADES[k]}" for k in classes),
+        *(f"of {GRADES[k]} grades right" for k in classes),
     )  # fmt: skip
     text = (
         "Counting grades does not count lesions: where a type is rare, the false grades of the frequent ones outnumber "
@@ -201,15 +204,14 @@ def prevalence(results: Results) -> Section:
 
 
 def _matrices(results: Results) -> dict[str, np.ndarray]:
-    """(3, 3), rows sum to 1 where the type occurs."""
-    found: dict[str, np.ndarray] = {}
-    for one in results.study.design.normalizations:
-        counts = results.confusion(one)
-        found[one] = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    if len(results.study.classes) == 3:
-        right = np.array([published.RESULTS["standardize"]["sensitivity", f"MC{k}"] for k in range(3)])
-        found["standardize, paper"] = np.diag(right) + (1 - np.eye(3)) * (1 - right[:, None]) / 2
-    return found
+    """Name → confusion matrix (3 true, 3 graded) in shares of the true type."""
+    matrices: dict[str, np.ndarray] = {}
+    for name in results.study.design.normalizations:
+        counts = results.confusion(name)
+        matrices[name] = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    if results.study.classes == TYPES:
+        matrices["standardize, paper"] = published.confusion("standardize")
+    return matrices
 
 
 def table_1() -> Section:
@@ -221,7 +223,7 @@ def table_1() -> Section:
         header += [f"{name}: IoU", "confidence", "named right"]
     rows = []
     for level, papers in zip(LEVELS, published.TABLE_1, strict=True):
-        cells = [f"{one[level][k]:.2f}" for one in groups.values() for k in ("iou", "score", "named_right")]
+        cells = [f"{group[level][key]:.2f}" for group in groups.values() for key in ("iou", "score", "named_right")]
         rows.append((level, *cells, *papers))
     text = (
         "Of the detector that is shipped, from its card; it boxes discs that come without boxes. The paper's are of "
@@ -232,7 +234,7 @@ def table_1() -> Section:
 
 
 def simulated(results: Results) -> Section:
-    """What `modic study simulate --out STUDY` found, where it was run."""
+    """The results of `modic study simulate --out STUDY`, if it was run."""
     path = results.study.design.out / "simulation.parquet"
     title = "How often the tests are wrong"
     if not path.is_file():
@@ -246,28 +248,29 @@ def simulation_table(rows: list[dict[str, Any]]) -> Table:
     def share(column: str) -> str:
         if not column:
             return "–"
-        k, n = simulation.found(rows, column), len(rows)
+        k, n = simulation.false_findings(rows, column), len(rows)
         low, high = wilson(k, n)
         return f"{k / n:.1%} ({low:.1%}–{high:.1%})"
 
-    lines = [(name, share(one), share(any_)) for name, one, any_ in simulation.TESTS]
+    lines = [(name, share(one_pair), share(any_pair)) for name, one_pair, any_pair in simulation.TESTS]
     title = f"Type I error at 5 %, {len(rows)} simulations"
     return Table(title, ("test", "one pair", "any of six pairs"), lines)
 
 
 def what_ran(results: Results) -> Section:
-    """Versions, seed, time, and where the numbers are."""
+    """Data, folds, seed, times, versions, and the names of the tables."""
     design = results.study.design
-    minutes = [row["value"] for row in results.folds if row["metric"] == "minutes"]
-    epochs = [row["value"] for row in results.folds if row["metric"] == "epochs"]
-    sources = ", ".join(s if s in design.made_up else s.split("=")[0] for s in design.data)
+    minutes, epochs = (
+        [row["value"] for row in results.folds if row["metric"] == metric] for metric in ("minutes", "epochs")
+    )
+    sources = ", ".join(source if source in design.synthetic else source.split("=")[0] for source in design.data)
     if "synthetic" in sources:
         sources += f"; lesions {design.lesion_depth:g} times as deep as the phantom's"
     facts = (
-        ("data", sources), ("folds", f"{len(results.finished)} of {len(design.shards)}"), ("seed", str(design.seed)),
-        ("batches an epoch", str(design.epoch_steps or "all regions")), ("epochs, mean", f"{np.mean(epochs):.1f}"),
-        ("training, minutes a fold", f"{np.mean(minutes):.2f}"),
-        *(("trained with", _listed(made)) for made in results.trained_with),
+        ("data", sources), ("folds", f"{len(results.finished)} of {len(design.every_fold)}"),
+        ("seed", str(design.seed)), ("batches an epoch", str(design.epoch_steps or "all regions")),
+        ("epochs, mean", f"{np.mean(epochs):.1f}"), ("training, minutes a fold", f"{np.mean(minutes):.2f}"),
+        *(("trained with", _listed(versions_of)) for versions_of in results.trained_with),
         ("tables and report", _listed(versions())),
         ("tables", "folds.parquet, out_of_fold.parquet, comparisons.parquet; every column is described in its schema"),
     )  # fmt: skip

@@ -1,12 +1,13 @@
 """How often does each test find a difference between normalizations that do not differ?
 
-Each simulation draws a new cohort with the paper's 912 patients, six levels and 80/5/15 %, and for every region four
-"normalizations": noisy views of the same signal, all of the same quality, so that no one is better in truth. A linear
-classifier with equal priors is trained and tested on each, on the same 10 × 5 folds by patient, and the study's tests
-are asked. What they find is error: a test at 5 % should find something in 5 % of simulations.
+Each simulation draws a new cohort with the paper's 912 patients, six levels and 80/5/15 % of the Modic types, and for
+every region four "normalizations": noisy views of the same signal, all of the same quality, so that in truth none is
+better. A linear classifier with equal priors is trained and tested on each view, in the same 10 × 5 folds by patient,
+and the tests of the study are applied. Every difference that they find is an error; a test at 5 % should err in 5 % of
+the simulations.
 
-The classifier must be of a kind that 50 trainings a normalization and simulation cost little; `features` without signal
-make it depend on its training patients, as networks do. Balanced accuracy is about the paper's.
+The classifier is one that is quick to train, since there are 50 trainings for each view and simulation. Features
+without signal make it depend on its training patients, as networks do. Its balanced accuracy is about the paper's.
 """
 
 from collections.abc import Callable
@@ -19,17 +20,18 @@ import numpy as np
 from modic.errors import UsageError
 from modic.experiment import significance
 from modic.experiment.published import PATIENTS, SHARES
+from modic.grades import CLASSES
 from modic.tables.described import Columns
 
-LEVELS, METHODS = 6, 4
+LEVELS, VIEWS = 6, 4
 SIGNAL = 2.1  # distance between the types, in standard deviations of the noise
-SHARED = 0.5  # of the noise's variance is the same in all views: they are of one image
-OF_PATIENT = 0.2  # of the noise's variance is the same in all levels of a patient
+SHARED = 0.5  # share of the noise's variance that is the same in all views, since they are of one image
+OF_PATIENT = 0.2  # share of the noise's variance that is the same in all levels of a patient
 
 SIMULATIONS: Columns = {
     "simulation": ("int64", "number of the simulation, from 1"),
     "balanced_accuracy": ("float64", "mean over views and folds, 0-1"),
-    **{name: ("float64", said) for name, said in (
+    **{name: ("float64", text) for name, text in (
         ("p_t", "paired t-test over folds, of the first two views"),
         ("p_wilcoxon", "Wilcoxon signed-rank test over folds, of the first two views"),
         ("p_corrected", "corrected resampled t-test, of the first two views"),
@@ -63,7 +65,7 @@ class Simulation:
 
 
 def simulate(options: Simulation, *, tell: Callable[[int], None] = lambda done: None) -> list[dict[str, Any]]:
-    """Rows of `SIMULATIONS`; `tell` gets how many are done. The same seed gives the same rows."""
+    """Rows of `SIMULATIONS`, the same for the same seed; `tell` is called with the number of those that are done."""
     rows = []
     for number in range(options.simulations):
         rng = np.random.default_rng([options.seed, number])
@@ -74,8 +76,8 @@ def simulate(options: Simulation, *, tell: Callable[[int], None] = lambda done: 
 
 def _one(options: Simulation, rng: np.random.Generator) -> dict[str, float]:
     labels, patients, views = draw_cohort(options, rng)
-    accuracy = np.empty((METHODS, options.repeats * options.folds))
-    tables = np.zeros((METHODS, options.patients, 3, 3))
+    accuracy = np.empty((VIEWS, options.repeats * options.folds))
+    tables = np.zeros((VIEWS, options.patients, 3, 3))
     for repeat in range(options.repeats):
         fold_of = rng.permutation(np.arange(options.patients) % options.folds)[patients]
         for method, x in enumerate(views):
@@ -90,39 +92,44 @@ def _one(options: Simulation, rng: np.random.Generator) -> dict[str, float]:
 
 
 def draw_cohort(options: Simulation, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
-    """Labels (n,), patients (n,) and a view float (n, features) for each normalization; the first two carry signal."""
+    """Labels (n,), patients (n,) and the views, float (n, features) each; the first two features carry signal."""
     n = options.patients * LEVELS
     patients = np.repeat(np.arange(options.patients), LEVELS)
-    labels = rng.choice(3, size=n, p=SHARES)
+    labels = rng.choice(CLASSES, size=n, p=SHARES)
     corners = np.array([[0, 0], [1, 0], [0.5, np.sqrt(3) / 2]]) * SIGNAL  # all types equally far apart
     common = np.sqrt(OF_PATIENT) * rng.standard_normal((options.patients, options.features))[patients]
     common = common + np.sqrt(SHARED - OF_PATIENT) * rng.standard_normal((n, options.features))
     common[:, :2] += corners[labels]
     noise = np.sqrt(1 - SHARED)
-    return labels, patients, [common + noise * rng.standard_normal(common.shape) for _ in range(METHODS)]
+    return labels, patients, [common + noise * rng.standard_normal(common.shape) for _ in range(VIEWS)]
 
 
 def cross_validated(x: np.ndarray, labels: np.ndarray, fold_of: np.ndarray, folds: int) -> np.ndarray:
-    """int (n,): grades by linear discriminant analysis with equal priors, each fold's by the others.
+    """Grades of each fold by linear discriminant analysis with equal priors, trained on the other folds; int (n,).
 
-    What a fold's training needs are sums over the other folds, so each fold is summed up once.
+    Training needs only sums over the other folds, so each fold is summed up once.
+
+    Args:
+        x: features, float (n, features).
+        labels: int (n,), Modic types.
+        fold_of: int (n,), 0 to `folds` - 1.
     """
-    groups = np.eye(3 * folds)[3 * fold_of + labels]  # (n, 3 folds)
-    counts, sums = groups.sum(0).reshape(folds, 3), (groups.T @ x).reshape(folds, 3, -1)
+    groups = np.eye(CLASSES * folds)[CLASSES * fold_of + labels]  # (n, CLASSES * folds)
+    counts, sums = groups.sum(0).reshape(folds, CLASSES), (groups.T @ x).reshape(folds, CLASSES, -1)
     squares = np.stack([x[fold_of == fold].T @ x[fold_of == fold] for fold in range(folds)])
     graded = np.empty(len(x), int)
     for fold in range(folds):
         n, total = counts.sum(0) - counts[fold], sums.sum(0) - sums[fold]
         means = total / n[:, None]
-        within = (squares.sum(0) - squares[fold] - means.T @ total) / (n.sum() - 3)
-        weights = np.linalg.solve(within, means.T)  # (features, 3)
-        mine = fold_of == fold
-        graded[mine] = (x[mine] @ weights - (means.T * weights).sum(0) / 2).argmax(1)
+        within = (squares.sum(0) - squares[fold] - means.T @ total) / (n.sum() - CLASSES)
+        weights = np.linalg.solve(within, means.T)  # (features, CLASSES)
+        tested = fold_of == fold
+        graded[tested] = (x[tested] @ weights - (means.T * weights).sum(0) / 2).argmax(1)
     return graded
 
 
 def _tested(accuracy: np.ndarray, tables: np.ndarray, share: float) -> dict[str, float]:
-    pairs = [accuracy[a] - accuracy[b] for a, b in combinations(range(METHODS), 2)]
+    pairs = [accuracy[a] - accuracy[b] for a, b in combinations(range(VIEWS), 2)]
     t, wilcoxon = ([test(d) for d in pairs] for test in (significance.t_test, significance.wilcoxon))
     corrected = [significance.corrected_t_test(d, test_share=share) for d in pairs]
     worse, _, better = significance.bayes(pairs[0], test_share=share)
@@ -138,7 +145,7 @@ def _tested(accuracy: np.ndarray, tables: np.ndarray, share: float) -> dict[str,
 INTRODUCTION = (
     "Share of simulated studies without any true difference in which a test at 5 % finds one: patients with six levels "
     "and 80/5/15 % of the types, folds by patient, four views of each region of the same quality, a linear classifier. "
-    "One pair is what a single comparison risks; any of six pairs is the risk of a study with four normalizations."
+    "One pair: the risk of a single comparison. Any of six pairs: the risk of a study with four normalizations."
 )
 TESTS = (
     ("paired t-test over folds", "p_t", "smallest_p_t"),
@@ -148,10 +155,10 @@ TESTS = (
     ("paired bootstrap of patients", "p_bootstrap", ""),
     (f"Bayesian: {significance.SURE:.0%} sure of more than the ROPE", "p_beyond_rope", ""),
 )
-"""In words, its column for one pair, its column for any of the six pairs."""
+"""Name of the test, its column for one pair, its column for any of the six pairs."""
 
 
-def found(rows: list[dict[str, Any]], column: str) -> int:
-    """In how many simulations a test found what is not there."""
+def false_findings(rows: list[dict[str, Any]], column: str) -> int:
+    """The number of simulations in which a test found a difference although there is none."""
     values = np.array([row[column] for row in rows])
     return int((values > significance.SURE).sum() if column == "p_beyond_rope" else (values < significance.ALPHA).sum())

@@ -1,1 +1,1 @@
-"""Labels that readers gave: tables of grades and boxes, and the names of levels in them."""
+"""Labels that readers gave: tables of grades and boxes, names of levels in them, and a count of those left out."""

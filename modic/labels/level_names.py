@@ -1,4 +1,4 @@
-"""Names of discs as people write them, and text of files as it may be printed."""
+"""Read the names of discs as people write them, and make text of files fit for a message."""
 
 import re
 
@@ -12,9 +12,10 @@ LONGEST = 40  # characters of a file's text in a message
 
 
 def disc_rank(text: str) -> int | None:
-    """0 (T12/L1) to 5 (L5/S1), the index in LEVELS; negative for discs above, 6 for S1/S2; None for no disc's name.
+    """The rank of a disc by its name: 0 (T12/L1) to 5 (L5/S1), the index in LEVELS; None if it is no disc's name.
 
-    Read are `T12/L1`, `T12-L1`, `t12_l1`, `T12L1`, `Th12/L1`, `D12-L1` and `L4/5`.
+    Discs above T12/L1 have negative ranks, S1/S2 has 6. Names may be written as `T12/L1`, `T12-L1`, `t12_l1`, `T12L1`,
+    `Th12/L1`, `D12-L1` or `L4/5`.
     """
     match = _FULL.fullmatch(text.strip().upper()) or _SHORT.fullmatch(text.strip().upper())
     if match is None:
@@ -32,16 +33,16 @@ def _vertebra(letters: str, number: str) -> str:
 
 
 def name_of(rank: int) -> int:
-    """A rank as samples hold it: the index in LEVELS, or -1 for a disc that is not graded."""
+    """The index in LEVELS of a disc's rank, -1 for a disc that is not graded."""
     return rank if 0 <= rank < len(LEVELS) else -1
 
 
 def disc_name(rank: int) -> str:
-    """`L4/L5` for 4, `T11/T12` for -1."""
+    """The name of a disc by its rank: `L4/L5` for 4, `T11/T12` for -1."""
     return f"{_VERTEBRAE[_T12 + rank]}/{_VERTEBRAE[_T12 + rank + 1]}"
 
 
 def shown(value: object) -> str:
-    """Text of a file, short and printable."""
+    """Text of a file for a message: printable characters, `LONGEST` at most."""
     text = "".join(c if c.isprintable() else "?" for c in str(value))
     return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"

@@ -1,12 +1,12 @@
-"""`--labels FILE.csv`: one row a disc, by patient or study, with its Modic type, its box, or both.
+"""The table of labels, `--labels FILE.csv`: one row for each disc, with its Modic type, its box, or both.
 
 | column                  | meaning                                                                             |
 |-------------------------|-------------------------------------------------------------------------------------|
-| `patient_id`, `study_uid` | who; at least one of the two                                                      |
+| `patient_id`, `study_uid` | the patient or the study; at least one of the two                                 |
 | `level`                 | T12/L1 … L5/S1 (`T12-L1`, `L5S1`, `L4/5` are read too)                              |
-| `mc`                    | 0, 1, 2; blank or 3 is left out by the classifier                                   |
+| `mc`                    | Modic type 0, 1, 2; the classifier leaves out discs with blank or 3                 |
 | `x0`, `y0`, `x1`, `y1`  | box on T2, pixels, origin at the centre of the first pixel; all four or none        |
-| `slice`                 | its T2 slice, counted from 0 from the patient's right; blank is the middle one      |
+| `slice`                 | T2 slice of the box, counted from 0 from the patient's right; blank: the middle one |
 
 Other columns are ignored. UTF-8, separated by commas, semicolons or tabs.
 """
@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modic.errors import UsageError
+from modic.grades import TYPES
 from modic.labels.level_names import disc_rank, shown
 from modic.labels.tally import Tally
 from modic.records import LEVELS
@@ -27,49 +28,52 @@ from modic.records import LEVELS
 WHO = ("patient_id", "study_uid")
 BOX = ("x0", "y0", "x1", "y1")
 BLANK = frozenset({"", "na", "nan", "none", "null"})
+"""Values that mean that there is none."""
 Box = tuple[float, float, float, float]
+"""x0, y0, x1, y1 in pixels, origin at the centre of the first pixel."""
 Row = dict[str, str]
+"""Column → text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """One row. `level` is an index in LEVELS; `mc` is None where blank; `box` in T2 pixels."""
+    """One row of the table."""
 
-    line: int
-    patient: str  # "" where the row names only a study
-    study: str
-    level: int
-    mc: int | None
-    box: Box | None
-    slice_index: int | None
+    line: int  # of the file
+    patient: str  # "" if the row names only a study
+    study: str  # StudyInstanceUID, or ""
+    level: int  # index in LEVELS
+    mc: int | None  # Modic type 0-3, None if blank
+    box: Box | None  # in T2 pixels
+    slice_index: int | None  # None if blank
 
     @property
     def where(self) -> str:
-        """For a tally."""
+        """The row's line for a tally: `line 4`."""
         return f"line {self.line}"
 
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """A file of labels, checked by itself; `other_levels` are lines of discs that are not graded, such as T11/T12."""
+    """A table of labels, checked without the images."""
 
     path: Path
     columns: frozenset[str]
     rows: tuple[Label, ...]
-    other_levels: tuple[str, ...]
+    other_levels: tuple[str, ...]  # lines of discs that are not graded, such as T11/T12
 
     def graded(self, tally: Tally) -> list[Label]:
-        """Rows of type 0 to 2; the others are counted. Raises UsageError where the file has no column `mc`."""
+        """The rows of type 0 to 2; `tally` counts the others. Raises UsageError if the file has no column `mc`."""
         if "mc" not in self.columns:
             raise UsageError(f"{self.path} has no column mc (0, 1, 2 or blank), which the classifier learns from")
         self._count_other(tally)
         for label in self.rows:
-            if label.mc not in (0, 1, 2):
+            if label.mc not in TYPES:
                 tally.skip("labels blank or of type 3", label.where)
-        return [label for label in self.rows if label.mc in (0, 1, 2)]
+        return [label for label in self.rows if label.mc in TYPES]
 
     def boxed(self, tally: Tally) -> list[Label]:
-        """Rows with a box; the others are counted. Raises UsageError where the file has no columns for boxes."""
+        """The rows with a box; `tally` counts the others. Raises UsageError if the file has no columns for boxes."""
         if not self.columns.issuperset(BOX):
             raise UsageError(f"{self.path} has no columns x0, y0, x1, y1 (T2 pixels), which the detector learns from")
         self._count_other(tally)
@@ -84,7 +88,7 @@ class Labels:
 
 
 def read_labels(path: Path) -> Labels:
-    """Read and check the whole file. Raises UsageError naming the file, the line and the cure."""
+    """Read and check a table of labels. Raises UsageError naming the file, the line and the cure."""
     rows, columns = csv_rows(path, WHO)
     labels, other = [], []
     for line, row in rows:
@@ -100,7 +104,7 @@ def read_labels(path: Path) -> Labels:
 
 
 def level_rank(row: Row, where: str) -> int:
-    """Place of the row's level in LEVELS; outside 0-5 for a disc that is not graded. Raises UsageError for no disc."""
+    """The rank of a row's level (`disc_rank`). Raises UsageError, beginning with `where`, if it names no disc."""
     rank = disc_rank(row["level"])
     if rank is None:
         raise UsageError(f"{where}: level {shown(row['level'])!r} is none; give one of {', '.join(LEVELS)}")
@@ -108,7 +112,7 @@ def level_rank(row: Row, where: str) -> int:
 
 
 def refuse_twice(path: Path, labels: Iterable[Label], key: Callable[[Label], Hashable]) -> None:
-    """Raise UsageError where two labels with one key (a patient or a study) are of one level."""
+    """Raise UsageError if two labels with the same key (a patient or a study) are of one level."""
     first: dict[Hashable, Label] = {}
     for label in labels:
         earlier = first.setdefault((key(label), label.level), label)
@@ -118,25 +122,28 @@ def refuse_twice(path: Path, labels: Iterable[Label], key: Callable[[Label], Has
 
 
 def by_patient(path: Path, rows: list[Label]) -> dict[str, list[Label]]:
-    """For sources whose files are named by patient. Raises UsageError where a row names none, or several studies."""
-    found: dict[str, list[Label]] = defaultdict(list)
+    """Patient → labels, for images that are named by patient.
+
+    Raises UsageError if a row names no patient, or if the rows of one patient name several studies.
+    """
+    of_patient: dict[str, list[Label]] = defaultdict(list)
     for label in rows:
         if not label.patient:
             raise UsageError(f"{path} line {label.line}: patient_id is blank; files are found by it")
-        found[label.patient].append(label)
+        of_patient[label.patient].append(label)
     refuse_twice(path, rows, lambda label: label.patient)
-    for labels in found.values():
+    for labels in of_patient.values():
         other = next((label for label in labels if label.study != labels[0].study), None)
         if other is not None:
             lines = f"lines {labels[0].line} and {other.line}"
             raise UsageError(f"{path} {lines} name two studies of a patient; files named by patient hold only one")
-    return dict(found)
+    return dict(of_patient)
 
 
 def csv_rows(path: Path, who: tuple[str, ...]) -> tuple[list[tuple[int, Row]], frozenset[str]]:
-    """(line, values by column) and the columns, all lower case and stripped.
+    """The rows of a CSV file as (line, column → text), and its columns, in lower case.
 
-    Raises UsageError where the file cannot be read, or lacks `level` and every column of `who`.
+    Raises UsageError if the file cannot be read, has no column `level`, or none of the columns `who`.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -159,8 +166,10 @@ def csv_rows(path: Path, who: tuple[str, ...]) -> tuple[list[tuple[int, Row]], f
 
 
 def _check_columns(path: Path, names: list[str], who: tuple[str, ...]) -> None:
+    """Raise UsageError if a column is missing or there twice."""
     if "level" not in names or not set(who) & set(names):
-        raise UsageError(f"{path} needs the columns {' or '.join(who)}, level and mc; see README")
+        example = "`modic train classifier --help` shows an example"
+        raise UsageError(f"{path} needs the columns {' or '.join(who)}, level and mc; {example}")
     if twice := {name for name in names if name and names.count(name) > 1}:
         raise UsageError(f"{path} has two columns {shown(min(twice))!r}; keep one")
     some = set(BOX) & set(names)
@@ -169,6 +178,7 @@ def _check_columns(path: Path, names: list[str], who: tuple[str, ...]) -> None:
 
 
 def _row(path: Path, line: int, names: list[str], values: list[str]) -> Row:
+    """Column → text; missing values at the end are blank. Raises UsageError if there are too many."""
     if len(values) > len(names) and any(value.strip() for value in values[len(names) :]):
         raise UsageError(f"{path} line {line} has {len(values)} values for {len(names)} columns; quote or remove some")
     return dict(zip(names, map(str.strip, [*values, *[""] * len(names)]), strict=False))
@@ -184,7 +194,7 @@ def _label(row: Row, level: int, line: int, where: str) -> Label:
 
 
 def modic_type(row: Row, where: str) -> int | None:
-    """`mc` of a row, 0 to 3, None where blank. Raises UsageError, beginning with `where`."""
+    """The Modic type of a row, 0 to 3, None if blank. Raises UsageError, beginning with `where`."""
     mc = _whole(row.get("mc", ""), f"{where}: mc", "0, 1, 2, 3 or blank")
     if mc is not None and not 0 <= mc <= 3:
         raise UsageError(f"{where}: mc is {mc}; give 0, 1, 2, 3 or blank")
@@ -192,6 +202,7 @@ def modic_type(row: Row, where: str) -> int | None:
 
 
 def _box(row: Row, where: str) -> Box | None:
+    """The box of a row, None if blank. Raises UsageError, beginning with `where`."""
     texts = [row.get(name, "") for name in BOX]
     given = [text.lower() not in BLANK for text in texts]
     if not any(given):
@@ -205,7 +216,7 @@ def _box(row: Row, where: str) -> Box | None:
 
 
 def _whole(text: str, where: str, wanted: str) -> int | None:
-    """A whole number, also as `2.0` (what tables with gaps are written as); None where blank."""
+    """A whole number, None if blank; `2.0` is one, since pandas writes columns with gaps so. Raises UsageError."""
     if text.lower() in BLANK:
         return None
     value = _number(text, where, wanted)

@@ -7,7 +7,7 @@
 | `mc`                                   | 0, 1, 2; blank or 3: no grade to compare, counted                    |
 | `reader`                               | name of the reader; blank: the name of the file                      |
 | `verdict`                              | a value of `Verdict` says why `mc` is blank; counted                 |
-| `blind`                                | `no` where the model's grade was in sight (verdicts of the report)   |
+| `blind`                                | `no` if the model's grade was in sight (verdicts of the report)      |
 | `sample_id`                            | of `modic review`: gives each disc its sampling weight               |
 
 The pages of `modic review` and the report export this form. Other columns are ignored.
@@ -78,7 +78,7 @@ def read_readings(cohort_root: Path, files: list[Path]) -> Readings:
     for path in files:
         rows, columns = csv_rows(path, WHO)
         if "mc" not in columns:
-            raise UsageError(f"{path} has no column mc; give 0, 1, 2, or blank where the reader gave no grade")
+            raise UsageError(f"{path} has no column mc; give 0, 1, 2, or blank if the reader gave no grade")
         for line, row in rows:
             where = f"{path} line {line}"
             rank = level_rank(row, where)

@@ -126,14 +126,14 @@ def _group(name: str, judged: Judged) -> list[dict[str, Any]]:
             | _sets(judged, rows)
         )
 
-    found = _measured(of_all, judged, group=name, condition=ANY)
+    rows = _measured(of_all, judged, group=name, condition=ANY)
     given = judged.some(judged.predicted >= 0)
     if given.rows:
-        found += _measured(
-            lambda rows: agreement_metrics(given.truth[rows], given.predicted[rows], given.weight[rows]),
+        rows += _measured(
+            lambda drawn: agreement_metrics(given.truth[drawn], given.predicted[drawn], given.weight[drawn]),
             given, group=name, condition=GIVEN,
         )  # fmt: skip
-    return found
+    return rows
 
 
 def _sets(judged: Judged, rows: np.ndarray) -> Numbers:
@@ -260,11 +260,11 @@ def tables_of(metrics: list[dict[str, Any]], judged: Judged) -> list[Table]:
     body = [
         (grade, *(str(cell["n"]) for cell in cells if cell["truth"] == k)) for k, grade in enumerate(GRADES)
     ]  # fmt: skip
-    found = [Table("Confusion (readings, not weighted)", ("reader", *names), body)]
+    tables = [Table("Confusion (readings, not weighted)", ("reader", *names), body)]
     for group, condition in dict.fromkeys((row["group"], row["condition"]) for row in metrics):
         rows = [row for row in metrics if (row["group"], row["condition"]) == (group, condition)]
-        found += _by_class(f"{group}: {condition}", rows) + _overall(f"{group}: {condition}", rows)
-    return found
+        tables += _by_class(f"{group}: {condition}", rows) + _overall(f"{group}: {condition}", rows)
+    return tables
 
 
 def _by_class(title: str, rows: list[dict[str, Any]]) -> list[Table]:

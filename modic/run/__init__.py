@@ -1,1 +1,1 @@
-"""One run: prepare, survey the archive, plan shards, grade them in workers, publish."""
+"""A run over an archive, around the grading of one study (modic/pipeline.py). Its steps in order: publish.py."""

@@ -1,20 +1,21 @@
-"""A shard whose worker died or stalled: the study it was at is set apart."""
+"""A shard whose worker died or ran out of time: the study that it was at is set apart, the others are graded."""
 
 import logging
+from dataclasses import replace
 
+from modic.config import Config
 from modic.errors import ModicError, Reason, Rejected
 from modic.records import StudyResult
 from modic.run.ledger import row, write_output
-from modic.run.shards import LOADING, Job, position, read_input, write_input
+from modic.run.shards import LOADING, Job, Shard, Work, position, read_input, write_input
 
 LOG = logging.getLogger(__name__)
 
+ATTEMPTS = 3  # of a shard whose workers die while they load the models
 
-ALONE, OTHERS, AGAIN = "a", "b", "r"
 
-
-def isolate(job: Job, shard_id: str, trouble: Reason) -> list[str]:
-    """Cut up a shard whose worker died or stalled; returns the shards that are to be graded instead.
+def isolate(job: Job, shard: Shard, trouble: Reason) -> list[Shard]:
+    """Cut up a shard whose worker died or ran out of time; returns the shards that are to be graded instead.
 
     | trouble                        | the study it was at                | the other studies |
     |--------------------------------|------------------------------------|-------------------|
@@ -24,22 +25,34 @@ def isolate(job: Job, shard_id: str, trouble: Reason) -> list[str]:
     | died loading the models        | the whole shard again, twice                           |
     | died with the shard waiting    | the same shard again: another study's worker           |
 
-    Raises ModicError where workers die again and again before they begin a study: then no study is to blame.
+    Raises ModicError if workers die again and again before they begin a study: then no study is to blame.
     """
-    at = position(job.cohort, job.run_id, shard_id)
-    work, config = read_input(job.cohort, job.run_id, shard_id)
+    at = position(job, shard)
     if at is None:
-        return [shard_id]
+        return [shard]
+    work, config = read_input(job, shard)
     if at == LOADING:
-        if shard_id.endswith(AGAIN * 2):
-            raise ModicError("workers die before they begin a study: is there enough memory to load the models?")
-        return [write_input(job.cohort, job.run_id, f"{shard_id}{AGAIN}", work, config).id]
-    LOG.warning("shard %s, study %s: %s; the others are graded apart", shard_id, work[at].study_key, trouble)
+        return [_again(job, shard, work, config)]
+    LOG.warning("shard %s, study %s: %s; the others are graded without it", shard.id, work[at].study_key, trouble)
     others = work[:at] + work[at + 1 :]
-    parts = [write_input(job.cohort, job.run_id, f"{shard_id}{OTHERS}", others, config).id] if others else []
-    if trouble is Reason.STUDY_WORKER_DIED and not shard_id.rstrip(AGAIN).endswith(ALONE):
-        return [write_input(job.cohort, job.run_id, f"{shard_id}{ALONE}", work[at : at + 1], config).id, *parts]
+    rest = _part(shard, 2, studies=len(others))
+    parts = [write_input(job, rest, others, config)] if others else []
+    alone = _part(shard, 1, studies=1, isolated=True)
+    if trouble is Reason.STUDY_WORKER_DIED and not shard.isolated:
+        return [write_input(job, alone, work[at : at + 1], config), *parts]
     detail = f"limit {job.study_time_limit_s:g} s" if trouble is Reason.STUDY_TIME_LIMIT else "twice"
-    rows = [row(work[at], StudyResult(rejected=Rejected(trouble, detail)))]
-    write_output(job.cohort.shard(job.run_id, f"{shard_id}{ALONE}"), rows)
+    failed = StudyResult(rejected=Rejected(trouble, detail))
+    write_output(job.output(alone), [row(work[at], failed, job.grader)])
     return parts
+
+
+def _again(job: Job, shard: Shard, work: list[Work], config: Config) -> Shard:
+    if shard.attempt == ATTEMPTS:
+        raise ModicError("workers die before they begin a study: is there enough memory to load the models?")
+    again = replace(_part(shard, 1, studies=shard.studies, isolated=shard.isolated), attempt=shard.attempt + 1)
+    return write_input(job, again, work, config)
+
+
+def _part(shard: Shard, number: int, *, studies: int, isolated: bool = False) -> Shard:
+    """A shard that replaces `shard`, or a part of it; programs read its record, people its name (`00003-2-1`)."""
+    return Shard(f"{shard.id}-{number}", studies, isolated=isolated, cut_from=(*shard.cut_from, shard.id))

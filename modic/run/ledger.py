@@ -1,6 +1,6 @@
 """The ledger: all finished shards together say what has been graded."""
 
-import logging
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,63 +11,24 @@ from modic.cohort import Cohort
 from modic.errors import TRANSIENT
 from modic.files import write_table
 from modic.records import LevelResult, StudyResult
-from modic.run.shards import (
-    Work,
-)
+from modic.run.shards import Grader, Work
 from modic.tables.schema import SCHEMAS
 
-LOG = logging.getLogger(__name__)
 
-
-KEYS = ("study_key", "patient_key", "run_id", "normalization", "detector_id", "classifier_id")
-LEVEL_FIELDS = [field for field in SCHEMAS["levels"] if field.name not in KEYS]
-SCHEMA = pa.schema(
-    [
-        ("study_key", pa.string()),
-        ("fingerprint", pa.string()),
-        ("choice", pa.int32()),
-        ("status", pa.string()),
-        ("reason", pa.string()),
-        ("detail", pa.string()),
-        ("level_numbering", pa.string()),
-        ("p_numbering", pa.float64()),
-        ("warnings", pa.list_(pa.string())),
-        ("seconds", pa.map_(pa.string(), pa.float64())),
-        ("normalization", pa.string()),
-        ("detector_id", pa.string()),
-        ("classifier_id", pa.string()),
-        ("device", pa.string()),
-        ("levels", pa.list_(pa.struct(LEVEL_FIELDS))),
-    ]
-)
-"""One row a study of a finished shard."""
-
-
-def row(work: Work, result: StudyResult, **models: str) -> dict[str, Any]:
-    """One row of `SCHEMA`.
-
-    The study's other pairs are in the fingerprint unless it was graded without them: then they may come and go.
-    """
+def study_columns(result: StudyResult) -> dict[str, Any]:
+    """The columns of `studies` that grading fills. The ledger holds exactly these, under the same names."""
     refused = result.rejected
-    alone = refused is None and result.choice == 0
     return {
-        "study_key": work.study_key,
-        "fingerprint": work.fingerprint if alone else work.with_others or work.fingerprint,
-        "choice": result.choice,
         "status": refused.study_status if refused else "graded",
         "reason": str(refused.reason) if refused else None,
         "detail": (refused.detail or None) if refused else None,
         "level_numbering": result.numbering,
-        "p_numbering": result.p_numbering,
-        "warnings": list(result.warnings),
-        "seconds": list(result.seconds.items()),
-        "levels": [level_row(level) for level in result.levels],
-        **models,
+        "level_numbering_probability": result.p_numbering,
     }
 
 
 def level_row(level: LevelResult) -> dict[str, Any]:
-    """The columns of `levels` that a level itself tells."""
+    """The columns of `levels` that grading fills. The ledger holds exactly these, under the same names."""
     found, grade, refused = level.found, level.grade, level.rejected
     p = grade.p if grade else (None, None, None)
     return {
@@ -95,6 +56,61 @@ def _numbers(prefix: str, names: tuple[str, ...], values: tuple[float, ...] | No
     return {f"{prefix}_{name}": value for name, value in zip(names, values or (None,) * len(names), strict=True)}
 
 
+def _plain(table: str, names: Iterable[str]) -> list[pa.Field]:
+    return [pa.field(name, SCHEMAS[table].field(name).type) for name in names]
+
+
+STUDY_FIELDS = _plain("studies", study_columns(StudyResult()))
+LEVEL_FIELDS = _plain("levels", level_row(LevelResult("", "not_found")))
+SCHEMA = pa.schema(
+    [
+        ("study_key", pa.string()),
+        ("fingerprint", pa.string()),
+        ("cause", pa.string()),  # why it was graded (modic.run.cause.Cause)
+        ("choice", pa.int32()),  # which of modic.records.Pair.choices the row is about
+        *STUDY_FIELDS,
+        ("warnings", pa.list_(pa.string())),
+        ("seconds", pa.map_(pa.string(), pa.float64())),
+        ("normalization", pa.string()),
+        ("detector_id", pa.string()),
+        ("classifier_id", pa.string()),
+        ("device", pa.string()),
+        ("grading_version", pa.int16()),  # this and the next three: null in older rows, which are of version 1
+        ("grader_id", pa.string()),
+        ("configuration_hash", pa.string()),
+        ("models_hash", pa.string()),
+        ("levels", pa.list_(pa.struct(LEVEL_FIELDS))),
+    ]
+)
+"""One row a study of a finished shard."""
+
+RENAMED = {"p_numbering": "level_numbering_probability"}
+"""Columns that had another name in shards of earlier versions."""
+
+
+def row(work: Work, result: StudyResult, grader: Grader, **models: str) -> dict[str, Any]:
+    """One row of `SCHEMA`. `models`: modic.models.weights.Models.identity, if a worker got as far as loading them.
+
+    The study's other pairs are in the fingerprint unless it was graded without them: then they may come and go.
+    """
+    alone = result.rejected is None and result.choice == 0
+    return {
+        "study_key": work.study_key,
+        "fingerprint": work.fingerprint if alone else work.with_others or work.fingerprint,
+        "cause": work.cause or None,
+        "choice": result.choice,
+        **study_columns(result),
+        "warnings": list(result.warnings),
+        "seconds": list(result.seconds.items()),
+        "grading_version": grader.version,
+        "grader_id": grader.id,
+        "configuration_hash": grader.configuration,
+        "models_hash": grader.models,
+        "levels": [level_row(level) for level in result.levels],
+        **models,
+    }
+
+
 def write_output(path: Path, rows: list[dict[str, Any]]) -> Path:
     """Write a finished shard; it appears whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -112,7 +128,7 @@ def set_damaged_aside(cohort: Cohort) -> list[Path]:
         try:
             pq.read_table(path, partitioning=None, page_checksum_verification=True)
         except (pa.ArrowException, OSError) as error:
-            if getattr(error, "errno", None) is not None:  # the system cannot read it now: no word about its bytes
+            if getattr(error, "errno", None) is not None:  # the system cannot read the file now: its bytes may be sound
                 raise
             damaged.append(path.rename(path.with_name(f"{path.name}.damaged")))
     return damaged
@@ -125,13 +141,18 @@ def read_ledger(cohort: Cohort) -> pa.Table:
     """
     tables = [SCHEMA.empty_table().append_column("run_id", pa.array([], pa.string()))]
     for path in cohort.finished_shards():
-        table = pq.read_table(path, partitioning=None)
-        for name in set(SCHEMA.names) - set(table.column_names):
-            table = table.append_column(name, pa.nulls(len(table), SCHEMA.field(name).type))
-        table = table.select(SCHEMA.names).cast(SCHEMA)
+        table = _as_now(pq.read_table(path, partitioning=None))
         run_id = pa.array([path.parent.parent.name] * len(table), pa.string())
         tables.append(table.append_column("run_id", run_id))
     return pa.concat_tables(tables)
+
+
+def _as_now(table: pa.Table) -> pa.Table:
+    """A finished shard of any version with the columns of `SCHEMA`."""
+    table = table.rename_columns([RENAMED.get(name, name) for name in table.column_names])
+    for name in set(SCHEMA.names) - set(table.column_names):
+        table = table.append_column(name, pa.nulls(len(table), SCHEMA.field(name).type))
+    return table.select(SCHEMA.names).cast(SCHEMA)
 
 
 def latest(ledger: pa.Table) -> dict[tuple[str, str], int]:

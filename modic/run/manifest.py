@@ -1,7 +1,6 @@
-"""What a run says of itself: its row in `runs`, its manifest, and the private links from keys to the archive."""
+"""What a run records about itself: its row of `runs`, its manifest, and the private links from keys to the archive."""
 
 import json
-import logging
 from collections import Counter
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -14,10 +13,8 @@ from modic.config import GRADING_SECTIONS
 from modic.files import write_json
 from modic.run import rows
 from modic.run.prepare import Run
+from modic.run.shards import read_plan
 from modic.run.survey import Survey
-
-LOG = logging.getLogger(__name__)
-
 
 LINKS = pa.schema(
     [(name, pa.string()) for name in ("study_key", "series_key", "patient_key")]
@@ -27,7 +24,7 @@ LINKS = pa.schema(
 
 
 def run_row(run: Run, survey: Survey, studies: pa.Table, devices: list[str]) -> dict[str, Any]:
-    """This run's row of `runs`; `devices`: what its workers said."""
+    """This run's row of `runs`; `devices`: those that its workers graded on."""
     files, statuses = survey.files, Counter(studies["status"].to_pylist())
     return {
         "run_id": run.run_id,
@@ -39,6 +36,8 @@ def run_row(run: Run, survey: Survey, studies: pa.Table, devices: list[str]) -> 
         "alpha": run.alpha,
         "detector_id": run.detector_id,
         "classifier_id": run.classifier_id,
+        "grading_version": run.grader.version,
+        "grader_id": run.grader.id,
         "device": devices[0] if len(devices) == 1 else run.device,
         **{name: files[name] for name in ("files_seen", "files_read", "files_unchanged")},
         "files_rejected": sum(files["rejected"].values()),
@@ -58,36 +57,41 @@ def code_version() -> str:
 
 
 def links(survey: Survey) -> pa.Table:
-    """The way back from keys to the archive, one row a stack; identifying, so for `private/` only."""
+    """The way back from keys to the archive, one row a stack. It identifies patients: for `private/` only."""
     keys = survey.keys
     return pa.Table.from_pylist(
         [
             {
-                "study_key": keys.study(one.study_uid),
-                "series_key": rows.series_key(one, keys),
-                "patient_key": keys.patient(one.patient_id),
-                "PatientID": one.patient_id,
-                "StudyInstanceUID": one.study_uid,
-                "SeriesInstanceUID": one.series_uid,
-                "stack": one.stack,
-                "files": [image.path for image in one.images],
+                "study_key": keys.study(series.study_uid),
+                "series_key": rows.series_key(series, keys),
+                "patient_key": keys.patient(series.patient_id),
+                "PatientID": series.patient_id,
+                "StudyInstanceUID": series.study_uid,
+                "SeriesInstanceUID": series.series_uid,
+                "stack": series.stack,
+                "files": [image.path for image in series.images],
             }
-            for one in survey.series
+            for series in survey.series
         ],
         schema=LINKS,
     )
 
 
 def write_manifest(run: Run, row: dict[str, Any], ours: pa.Table, seconds: dict[str, float]) -> None:
-    """`runs/<run_id>/manifest.json`: the run's row, its options, seconds by the clock, and of work by stage."""
+    """Write `runs/<run_id>/manifest.json`: the run's row, its options, why it graded what it graded, and the seconds
+    that passed and that its workers spent on each stage.
+
+    `ours`: the rows of the ledger that this run added.
+    """
     work: Counter[str] = Counter()
     for stages in ours["seconds"].to_pylist():
         work.update(dict(stages))
     options = {section: asdict(getattr(run.config, section)) for section in (*GRADING_SECTIONS, "run")}
     dates = {name: row[name].isoformat() for name in ("started", "finished")}
-    manifest = {**row, **dates, "options": options, "studies_worked_on": len(ours)}
+    counts = {"studies_worked_on": len(ours), "studies_by_cause": Counter(ours["cause"].drop_null().to_pylist())}
+    manifest = {**row, **dates, "options": options, **counts, "to_grade": read_plan(run.cohort, run.run_id)}
     run.cohort.run(run.run_id).mkdir(parents=True, exist_ok=True)
     path = run.cohort.run(run.run_id) / "manifest.json"
     times: dict[str, dict[str, float]] = {"seconds": seconds, "seconds_by_stage": dict(work)}
-    rounded = {name: {k: round(v, 3) for k, v in one.items()} for name, one in times.items()}
+    rounded = {name: {k: round(v, 3) for k, v in part.items()} for name, part in times.items()}
     write_json(path, {**manifest, **rounded})

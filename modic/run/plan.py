@@ -2,29 +2,68 @@
 
 import logging
 import math
+from collections import Counter
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
 
 from modic.run import ledger, shards
+from modic.run.cause import Cause, causes, sentence, version_of
 from modic.run.prepare import Run, discreet
-from modic.run.shards import Shard
+from modic.run.shards import Shard, Work
 from modic.run.survey import Survey
+from modic.tables.store import read_table
 
 LOG = logging.getLogger(__name__)
-
 
 SHARDS_PER_WORKER = 4
 """At least so many, so that all workers end at about the same time and progress moves."""
 
 
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run has to grade."""
+
+    shards: list[Shard]
+    causes: dict[str, int]  # modic.run.cause.Cause → number of studies
+    line: str  # the same in words, for a log
+
+
 @discreet
-def cut_shards(run: Run, survey: Survey, *, workers: int) -> list[Shard]:
-    """Write the inputs of the shards that this run has to grade; empty where there is nothing to do."""
+def cut_shards(run: Run, survey: Survey, *, workers: int) -> Plan:
+    """Write the inputs of the shards that this run has to grade; there are none if everything has its grades."""
     run.cohort.forget_shard_inputs()
     ledger.set_damaged_aside(run.cohort)
-    done = ledger.finished(ledger.read_ledger(run.cohort))
-    work = [one for one in survey.work if done.isdisjoint(one.known_as)]
-    LOG.info("%d studies to grade; %d have their grades", len(work), len(survey.work) - len(work))
-    size = min(run.config.run.shard_size, math.ceil(len(work) / (SHARDS_PER_WORKER * workers)) or 1)
+    rows = ledger.read_ledger(run.cohort)
+    done = ledger.finished(rows)
+    work = _with_causes(run, [one for one in survey.work if done.isdisjoint(one.known_as)], rows)
+    counts = Counter(Cause(one.cause) for one in work)
+    line = sentence(counts, _oldest_version(rows, {one.study_key for one in work}))
+    LOG.info("%s; graded before: %d", line, len(survey.work) - len(work))
+    plan = Plan(_write(run, work, workers), {str(cause): n for cause, n in counts.items()}, line)
+    if plan.shards:
+        shards.note_plan(run.cohort, run.run_id, line)
+    return plan
+
+
+def _with_causes(run: Run, work: list[Work], rows: pa.Table) -> list[Work]:
+    runs = read_table(run.cohort.root, "runs").select(["run_id", "configuration_hash"]).to_pylist()
+    configurations = {row["run_id"]: row["configuration_hash"] for row in runs}
     return [
-        shards.write_input(run.cohort, run.run_id, f"{index:05d}", work[start : start + size], run.config)
-        for index, start in enumerate(range(0, len(work), size))
+        replace(one, cause=str(cause)) for one, cause in zip(work, causes(run, work, rows, configurations), strict=True)
+    ]
+
+
+def _oldest_version(rows: pa.Table, study_keys: set[str]) -> int:
+    """The smallest grading version of the last rows of these studies; 1 if there are none."""
+    last = {row["study_key"]: row for row in rows.select(["study_key", "grading_version"]).to_pylist()}
+    return min((version_of(row) for key, row in last.items() if key in study_keys), default=1)
+
+
+def _write(run: Run, work: list[Work], workers: int) -> list[Shard]:
+    size = min(run.config.run.shard_size, math.ceil(len(work) / (SHARDS_PER_WORKER * workers)) or 1)
+    pieces = [work[start : start + size] for start in range(0, len(work), size)]
+    return [
+        shards.write_input(run.job, Shard(f"{index:05d}", len(piece)), piece, run.config)
+        for index, piece in enumerate(pieces)
     ]

@@ -1,8 +1,7 @@
-"""Checks all that the user gave, before anything costs time."""
+"""Checks everything that the user gave, before anything costs time."""
 
 import hashlib
 import json
-import logging
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
@@ -12,15 +11,13 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+from modic import versions
 from modic.cohort import Cohort, create_cohort
 from modic.config import Config, GradingOptions, load_config
 from modic.errors import ModicError, UsageError, where
 from modic.grading.thresholds import published_thresholds, quantiles_at
 from modic.models.card import model_id, read_card
-from modic.run.shards import Job
-
-LOG = logging.getLogger(__name__)
-
+from modic.run.shards import Grader, Job
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -28,7 +25,7 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What one run is about, once everything in it has been checked (`prepare`)."""
+    """Everything that a run needs to know, checked (`prepare`)."""
 
     archive: Path
     cohort: Cohort
@@ -38,18 +35,23 @@ class Run:
     started: datetime
     detector_id: str
     classifier_id: str
-    models: str  # hash of everything in both cards that can change a grade
+    grader: Grader
     alpha: float | None = None  # risk of the prediction sets; None: the card does not say
     thresholds: tuple[dict[str, Any], ...] = ()  # of the prediction sets by alpha (modic.grading.thresholds)
 
     @property
+    def models(self) -> str:
+        """Hash of everything in both cards that can change a grade."""
+        return self.grader.models
+
+    @property
     def job(self) -> Job:
-        """The part that workers and their watchers need."""
-        return Job(self.cohort, self.run_id, self.device, self.config.run.study_time_limit_s)
+        """What workers, and whoever watches them, need of it."""
+        return Job(self.cohort, self.run_id, self.device, self.config.run.study_time_limit_s, self.grader)
 
 
 def discreet(step: Callable[Concatenate[Run, P], R]) -> Callable[Concatenate[Run, P], R]:
-    """A step whose bugs may be logged: what an exception says, maybe a path or a patient, stays in `private/`."""
+    """Make a bug safe for a log: its exception, which may name a path or a patient, is written to `private/` alone."""
 
     @wraps(step)
     def wrapped(run: Run, /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -61,20 +63,22 @@ def discreet(step: Callable[Concatenate[Run, P], R]) -> Callable[Concatenate[Run
                 note.write_text(f"{error}\n", encoding="utf-8")
             raise
         except Exception as error:  # noqa: BLE001  (raised again, without its message)
-            said = f"{step.__name__}: {where(error)}"
+            message = f"{step.__name__}: {where(error)}"
             with suppress(OSError):  # the disk may be full
                 note.write_text(traceback.format_exc(), encoding="utf-8")
-                said += f"; more in {note}"
-            raise ModicError(said) from None
+                message += f"; more in {note}"
+            raise ModicError(message) from None
 
     return wrapped
 
 
 def prepare(archive: str, cohort: str, *, config: str = "", device: str = "auto") -> Run:
-    """Check what the user gave and open the cohort, making it where it is new. Raises UsageError."""
+    """Check what the user gave, and open the cohort, which is made if it is new. Raises UsageError."""
     if not (archive and cohort):
         which = "cohort" if archive else "archive"
-        raise UsageError(f"no {which} is given; a deployment takes MODIC_ARCHIVE and MODIC_COHORT when it is deployed")
+        raise UsageError(
+            f"no {which} is given; a deployment takes them from MODIC_ARCHIVE and MODIC_COHORT when it is deployed"
+        )
     folder = Path(archive)
     if not folder.is_dir():
         raise UsageError(f"the archive {archive} " + ("is not a folder" if folder.exists() else "does not exist"))
@@ -85,9 +89,9 @@ def prepare(archive: str, cohort: str, *, config: str = "", device: str = "auto"
     calibration = cards[1].get("calibration", {})
     options = with_alpha(options, calibration)
     home = create_cohort(Path(cohort), archive=folder)
-    now = datetime.now(UTC)
+    now, grader = datetime.now(UTC), _grader(options, cards)
     return Run(
-        folder, home, options, device, home.new_run_id(), now, detector_id, classifier_id, _models_hash(cards),
+        folder, home, options, device, home.new_run_id(), now, detector_id, classifier_id, grader,
         options.grading.alpha or calibration.get("alpha"), tuple(published_thresholds(calibration)),
     )  # fmt: skip
 
@@ -103,6 +107,14 @@ def with_alpha(config: Config, calibration: dict[str, Any]) -> Config:
     return replace(config, grading=GradingOptions()) if alpha == calibration.get("alpha") else config
 
 
+def _grader(config: Config, cards: list[dict[str, Any]]) -> Grader:
+    """`cards`: of the detector and the classifier. A changed calibration is another grader, as is any other change."""
+    version = versions.GRADING_VERSION
+    text = json.dumps([version, *cards], sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    grader_id = hashlib.sha256(text.encode()).hexdigest()[:12]
+    return Grader(version, config.grading_hash(), _models_hash(cards), grader_id)
+
+
 def _absolute(weights: str) -> str:
     """Workers may run in another folder; the name of shipped weights stays a name."""
     return weights if Path(weights).name == weights and "." not in weights else str(Path(weights).resolve())
@@ -112,8 +124,8 @@ def _models_hash(cards: list[dict[str, Any]]) -> str:
     """Thresholds for other risks change no grade at the card's own."""
     parts = ("sha256", "architecture", "preprocessing", "calibration")
     chosen = [{part: card.get(part) for part in parts} for card in cards]
-    for one in chosen:
-        if isinstance(one["calibration"], dict):
-            one["calibration"] = {k: v for k, v in one["calibration"].items() if k != "thresholds"}
+    for card in chosen:
+        if isinstance(card["calibration"], dict):
+            card["calibration"] = {k: v for k, v in card["calibration"].items() if k != "thresholds"}
     text = json.dumps(chosen, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

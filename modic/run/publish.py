@@ -1,16 +1,36 @@
-"""The steps of a night around the grading, in the order in which flows/nightly.py calls them.
+"""The last step of a run: the ledger and the archive → the four tables, which become current in one atomic step.
 
-    prepare        check everything the user gave, before anything costs time
-    find_studies   crawl → identify (→ look, where no header tells the contrast) → pair
-    cut_shards     what the ledger does not hold yet, in shards
-    publish        ledger + archive → the four tables, in one atomic step
+All steps of a run, in order; flows/nightly.py calls them as Prefect tasks, tests/support/plain_run.py without Prefect:
+
+| step                  | module                   | what it does                                                  |
+|-----------------------|--------------------------|---------------------------------------------------------------|
+| prepare               | run/prepare.py           | check everything that the user gave, before it costs time     |
+| find_studies          | run/survey.py            | what the archive holds: a list of T1 and T2 pairs             |
+|   crawl               | archive/crawl.py         | every file accounted for, headers read                        |
+|   identify            | series/identify.py       | headers → series with contrast, plane and geometry            |
+|   unclear contrast    | run/unclear_contrast.py  | series whose header does not tell it: from their pixels       |
+|   pair                | series/pair.py           | series → one pair a study, or the reason why there is none    |
+| cut_shards            | run/plan.py              | what the ledger does not hold yet, in shards                  |
+|   read_ledger         | run/ledger.py            | all finished shards: what was graded, by what                 |
+|   causes              | run/cause.py             | why each of these studies is graded                           |
+|   write_input         | run/shards.py            | the files that tell a worker what to grade                    |
+| grade_shard           | run/worker.py            | in a Dask worker, once a shard                                |
+|   grade_study         | pipeline.py              | one pair → six grades                                         |
+|   write_output        | run/ledger.py            | the finished shard, an immutable file                         |
+| isolate               | run/isolate.py           | if a worker died: set the study that it was at apart          |
+| publish               | run/publish.py           | this module                                                   |
+|   study_rows, …       | run/rows.py              | records → rows of the tables                                  |
+|   run_row, …          | run/manifest.py          | what the run records about itself                             |
+|   publish             | tables/store.py          | checked, written and made current                             |
+| write_report          | report/page.py           | the HTML report                                               |
+
+`modic status` (run/status.py) reads from the files how far a run is and what it did.
 
 A study is graded again only if its fingerprint is new: a keyed hash over both its series, or over those of all its
-pairs where the first did not serve (UID, size and modification time of every image; not the folder, which may move),
-both models and the options that can change a grade.
+pairs if the first could not be graded (UID, size and modification time of every image; not the folder, which may
+move), both models, the options that can change a grade, and the grading version (modic/versions.py).
 """
 
-import logging
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -28,12 +48,10 @@ from modic.tables.schema import SCHEMAS
 from modic.tables.store import publish as publish_tables
 from modic.tables.store import read_table
 
-LOG = logging.getLogger(__name__)
-
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a run ends with."""
+    """The outcome of a run."""
 
     run_id: str
     row: dict[str, Any]  # of the table `runs`
@@ -48,7 +66,7 @@ class Summary:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """For a caller that knows no classes of ours."""
+        """As plain values, for Prefect."""
         return {"run_id": self.run_id, "failed": self.failed, "graded_now": self.graded_now, "line": self.line()}
 
 
@@ -57,8 +75,8 @@ def publish(run: Run, survey: Survey) -> Summary:
     """Build the four tables from the ledger and the archive and make them current in one atomic step."""
     finished = ledger.read_ledger(run.cohort)
     latest = ledger.latest(finished)
-    found = [next(latest[name] for name in one.known_as if name in latest) for one in survey.work]
-    graded = finished.take(pa.array(found, pa.int64()))
+    indices = [next(latest[name] for name in work.known_as if name in latest) for work in survey.work]
+    graded = finished.take(pa.array(indices, pa.int64()))
     old = {name: read_table(run.cohort.root, name) for name in SCHEMAS}
     tables = rows.with_gone(_tables(run, survey, graded, old), old)
     ours = graded.filter(pc.equal(graded["run_id"], run.run_id))
@@ -74,7 +92,7 @@ def publish(run: Run, survey: Survey) -> Summary:
 
 
 def _tables(run: Run, survey: Survey, graded: pa.Table, old: dict[str, pa.Table]) -> dict[str, pa.Table]:
-    """studies, series and levels of what the archive holds now. `graded`: the ledger's row of every pair."""
+    """The tables studies, series and levels of what the archive holds now; `graded`: the ledger's row of every pair."""
     keys = survey.keys
     of_study = {one.study_uid: one for one in survey.series}
     found = [(one, one.t2 if isinstance(one, Pair) else of_study[one.study_uid]) for one in survey.outcomes]

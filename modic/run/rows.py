@@ -1,7 +1,7 @@
-"""Records of a run → rows of the four tables. Nothing here is a stage; nothing here decides a grade.
+"""Records of a run → rows of the four tables. Nothing here decides a grade.
 
-A row keeps the run id of the run whose work it is: a graded study that of its grading; any other row that of the first
-run that found it so, so that a run over an unchanged archive publishes identical rows.
+A row keeps the id of the run that made it: a graded study that of its grading; any other row that of the first run that
+found the same, so that a run over an unchanged archive publishes identical rows.
 """
 
 from collections.abc import Iterable
@@ -17,14 +17,15 @@ from modic.deidentify.pseudonyms import Pseudonyms
 from modic.deidentify.scanner_names import is_scanner_name
 from modic.errors import Reason, Rejected
 from modic.records import Excluded, Pair, Series
+from modic.run.ledger import STUDY_FIELDS
 from modic.tables.schema import KEYS, OLDEST, SCHEMAS
 
 GONE = "no longer in the archive"
-"""What `detail` says of a study whose files were removed; its row and its levels stay."""
+"""The `detail` of a study whose files were removed; its row and its levels stay."""
 
 
 def attributes(series: Series, keys: Pseudonyms) -> dict[str, Any]:
-    """The columns of `studies` that a header tells."""
+    """The columns of `studies` that come from a header."""
     header = series.header
     then = study_date(header)
     return {
@@ -38,7 +39,7 @@ def attributes(series: Series, keys: Pseudonyms) -> dict[str, Any]:
 
 
 def study_date(header: dict[str, Any]) -> date | None:
-    """DICOM StudyDate, None where blank or no date."""
+    """DICOM StudyDate; None if it is blank or no date."""
     return dicom_date(header.get("StudyDate"))
 
 
@@ -75,7 +76,7 @@ def study_rows(
     """One row a study of the archive.
 
     Args:
-        found: what pairing made of each study, with one of its series for its attributes.
+        found: the outcome of pairing for each study, and the series that its attributes are read from.
         graded: study key → row of the ledger (modic.run.ledger.SCHEMA and run_id) for every pair.
     """
     rows = [(_study_row(outcome, series, graded, keys, run_id), study_date(series.header)) for outcome, series in found]
@@ -101,15 +102,11 @@ def _study_row(
     entry = graded[key]
     levels = [level["status"] for level in entry["levels"]]
     return row | {
-        "status": entry["status"],
-        "reason": entry["reason"],
-        "detail": entry["detail"],
+        **{field.name: entry[field.name] for field in STUDY_FIELDS},
         "t1_series_key": series_key(outcome.t1, keys),
         "t2_series_key": series_key(outcome.t2, keys),
         "overlap_fraction": outcome.overlap_fraction,
         "n_levels_graded": levels.count("graded"),
-        "level_numbering": entry["level_numbering"],
-        "level_numbering_probability": entry["p_numbering"],
         "warnings": "; ".join((*outcome.warnings, *entry["warnings"])) or None,
         "run_id": entry["run_id"],
     }
@@ -136,7 +133,7 @@ def series_key(series: Series, keys: Pseudonyms) -> str:
 
 def series_rows(series: Iterable[Series], used: set[str], keys: Pseudonyms, run_id: str) -> list[dict[str, Any]]:
     """One row a stack; `used` holds the series keys of all pairs."""
-    return [_series_row(one, used, keys, run_id) for one in series]
+    return [_series_row(stack, used, keys, run_id) for stack in series]
 
 
 def _series_row(series: Series, used: set[str], keys: Pseudonyms, run_id: str) -> dict[str, Any]:
@@ -167,14 +164,20 @@ def _series_row(series: Series, used: set[str], keys: Pseudonyms, run_id: str) -
 
 def level_rows(graded: pa.Table, patients: dict[str, str]) -> pa.Table:
     """Six rows for every graded study of the ledger rows `graded`; `patients`: study key → patient key."""
-    graded = graded.filter(pc.equal(graded["status"], "graded")).combine_chunks()
+    graded = _with_versions(graded.filter(pc.equal(graded["status"], "graded"))).combine_chunks()
     lists = graded["levels"].combine_chunks() if len(graded) else pa.array([], graded.schema.field("levels").type)
     levels = pa.Table.from_struct_array(pc.list_flatten(lists))
     studies = graded.take(pc.list_parent_indices(lists))
-    for name in ("study_key", "normalization", "detector_id", "classifier_id", "run_id"):
+    for name in sorted(set(SCHEMAS["levels"].names) - {"patient_key", *levels.column_names}):
         levels = levels.append_column(name, studies[name])
     keys = [patients[key] for key in levels["study_key"].to_pylist()]
     return levels.append_column("patient_key", pa.array(keys, pa.string())).select(SCHEMAS["levels"].names)
+
+
+def _with_versions(graded: pa.Table) -> pa.Table:
+    """Rows from before the ledger held the grading version are of version 1."""
+    position = graded.column_names.index("grading_version")
+    return graded.set_column(position, "grading_version", pc.fill_null(graded["grading_version"], 1))
 
 
 def table(name: str, rows: list[dict[str, Any]]) -> pa.Table:
@@ -183,7 +186,7 @@ def table(name: str, rows: list[dict[str, Any]]) -> pa.Table:
 
 
 def keep_run_ids(name: str, new: pa.Table, old: pa.Table) -> pa.Table:
-    """`new`, with the run id of `old` for each row that says the same in every other column."""
+    """`new`, with the run id of `old` for each row that is equal in every other column."""
     old = old.cast(new.schema)
     before = old.take(pc.index_in(new[KEYS[name][0]], old[KEYS[name][0]]))
     same = pc.is_valid(before["run_id"])
@@ -196,7 +199,7 @@ def keep_run_ids(name: str, new: pa.Table, old: pa.Table) -> pa.Table:
 
 
 def with_gone(new: dict[str, pa.Table], old: dict[str, pa.Table]) -> dict[str, pa.Table]:
-    """`new` and, of every study that is gone from the archive, the rows of `old`."""
+    """`new`, and the rows of `old` of every study that is gone from the archive."""
     before, now = (set(tables["studies"]["study_key"].to_pylist()) for tables in (old, new))
     gone = pa.array(sorted(before - now), pa.string())
     kept = {name: old[name].filter(pc.is_in(old[name]["study_key"], gone)).cast(new[name].schema) for name in new}

@@ -1,31 +1,52 @@
-"""Shards: what a worker is told, what it hands back, and the ledger that all finished shards make together.
+"""Shards: the pieces that a run is cut into, and the files in which a worker finds its piece and says how far it is.
 
-A shard's input (`private/shards/<run_id>/<shard_id>.json`) holds paths and UIDs; only its name goes to the worker. Its
-output (`runs/<run_id>/shards/<shard_id>.parquet`) holds keys and grades, one row a study with its levels inside, and
-appears whole, once. The outputs are the ledger: nothing else remembers what has been graded.
+In `private/shards/<run_id>/`, because paths and UIDs identify patients:
+    <shard>.json    the studies to grade and the options; only the shard's name is sent to the worker
+    <shard>.shard   the record `Shard`, for `modic status`
+    <shard>.at      the index of the study that the worker is at
+    plan.txt        why there is something to grade, in words
+The result is `runs/<run_id>/shards/<shard>.parquet` (modic/run/ledger.py).
 """
 
-import json
-import logging
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
-from typing import Any
+from pathlib import Path
 
 from modic.cohort import Cohort
-from modic.config import Config, config_from
-from modic.errors import Reason, Rejected
-from modic.files import write_json
-from modic.records import ImageReference, Pair, Series, SeriesWarning, WarningKind
-
-LOG = logging.getLogger(__name__)
+from modic.config import Config
+from modic.decode import decode_json
+from modic.files import write_json, write_whole
+from modic.records import Pair
 
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """One piece of work: its name within a run, and how many studies it holds."""
+    """Studies that one worker grades one after the other, into one file.
 
-    id: str
-    studies: int
+    A shard whose worker died is replaced by parts of it (modic/run/isolate.py).
+    """
+
+    id: str  # unique in its run; the name of its files
+    studies: int  # how many
+    attempt: int = 1  # one more each time that a worker dies while it loads the models for these studies
+    isolated: bool = False  # a single study, alone because a worker died while grading it
+    cut_from: tuple[str, ...] = ()  # ids of the shards that it is a part of, the planned one first
+
+    @property
+    def planned(self) -> str:
+        """Id of the shard that the run was cut into at first: this one, or the one that it is a part of."""
+        return self.cut_from[0] if self.cut_from else self.id
+
+
+@dataclass(frozen=True, slots=True)
+class Grader:
+    """What decides a grade besides the images."""
+
+    version: int  # modic.versions.GRADING_VERSION
+    configuration: str  # modic.config.Config.grading_hash
+    models: str  # hash of everything in both cards that can change a grade
+    id: str  # first 12 hex digits of a hash over both cards whole and the version; the column `grader_id`
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +57,15 @@ class Job:
     run_id: str
     device: str
     study_time_limit_s: float
+    grader: Grader
+
+    def input(self, shard: Shard) -> Path:
+        """The file that tells a worker what to grade."""
+        return self.cohort.shard_input(self.run_id, shard.id)
+
+    def output(self, shard: Shard) -> Path:
+        """The file that a worker writes when it has graded the whole shard."""
+        return self.cohort.shard(self.run_id, shard.id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +75,8 @@ class Work:
     study_key: str
     fingerprint: str
     pair: Pair
-    with_others: str = ""  # the fingerprint with the study's other pairs in it; empty where there are none
+    with_others: str = ""  # the fingerprint with the study's other pairs in it; empty if there are none
+    cause: str = ""  # why it is graded (modic.run.cause.Cause)
 
     @property
     def known_as(self) -> list[tuple[str, str]]:
@@ -53,69 +84,74 @@ class Work:
         return [(self.study_key, print_) for print_ in (self.fingerprint, self.with_others) if print_]
 
 
-def write_input(cohort: Cohort, run_id: str, shard_id: str, work: Iterable[Work], config: Config) -> Shard:
-    """Tell a worker what to do; returns the shard."""
-    path = cohort.shard_input(run_id, shard_id)
+@dataclass(frozen=True, slots=True)
+class ShardInput:
+    """What the file of a shard's input holds."""
+
+    config: Config
+    studies: tuple[Work, ...]
+
+
+def write_input(job: Job, shard: Shard, work: Iterable[Work], config: Config) -> Shard:
+    """Write what a worker needs to know of one shard; returns the shard."""
+    path = job.input(shard)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    studies = [asdict(one) for one in work]
-    write_json(path, {"config": asdict(config), "studies": studies})
-    return Shard(shard_id, len(studies))
+    write_json(path, asdict(ShardInput(config, tuple(work))))
+    write_json(path.with_suffix(".shard"), asdict(shard))
+    return shard
 
 
-def read_input(cohort: Cohort, run_id: str, shard_id: str) -> tuple[list[Work], Config]:
+def read_input(job: Job, shard: Shard) -> tuple[list[Work], Config]:
     """What `write_input` wrote."""
-    values = json.loads(cohort.shard_input(run_id, shard_id).read_text(encoding="utf-8"))
-    work = [Work(**{**one, "pair": _pair(one["pair"])}) for one in values["studies"]]
-    return work, config_from(values["config"], "shard")
-
-
-def _pair(values: dict[str, Any]) -> Pair:
-    contrasts = {name: _series(series) for name, series in values["contrasts"].items()}
-    others = tuple(map(_pair, values["others"]))
-    return Pair(**{**values, "contrasts": contrasts, "warnings": tuple(values["warnings"]), "others": others})
-
-
-def _series(values: dict[str, Any]) -> Series:
-    """JSON knows no tuples: every list outside the header was one."""
-    refused = values["rejected"]
-    records = {
-        "rejected": Rejected(Reason(refused["reason"]), refused["detail"]) if refused else None,
-        "images": tuple(ImageReference(**image) for image in values["images"]),
-        "duplicates": tuple((index, ImageReference(**image)) for index, image in values["duplicates"]),
-        "warnings": tuple(SeriesWarning(WarningKind(one["kind"]), one["detail"]) for one in values["warnings"]),
-    }
-    return Series(**{k: v if k == "header" else _tuples(v) for k, v in values.items()} | records)
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+    values = decode_json(ShardInput, job.input(shard).read_bytes(), f"shard {shard.id}")
+    return list(values.studies), values.config
 
 
 LOADING = -1
-"""Position of a shard that a worker has taken up and that still loads the models."""
+"""Position of a shard that a worker has taken up while it still loads the models."""
 
 
-def note_position(cohort: Cohort, run_id: str, shard_id: str, index: int) -> None:
-    """Say that the study at `index` is begun, or LOADING; who watches the shard reads it (`position`)."""
-    cohort.shard_input(run_id, shard_id).with_suffix(".at").write_text(str(index))
+def note_position(job: Job, shard: Shard, index: int) -> None:
+    """Note that the study at `index` is begun, or LOADING, for whoever watches the shard (`position`)."""
+    job.input(shard).with_suffix(".at").write_text(str(index))
 
 
-def position(cohort: Cohort, run_id: str, shard_id: str) -> int | None:
-    """Index of the study a shard is at, which is also the number of those done, or LOADING; None before that."""
+def position(job: Job, shard: Shard) -> int | None:
+    """Index of the study that a shard is at, or LOADING; None before a worker has taken it up.
+
+    The index is also the number of studies that are done.
+    """
+    return _position(job.input(shard))
+
+
+def _position(path: Path) -> int | None:
     try:
-        return int(cohort.shard_input(run_id, shard_id).with_suffix(".at").read_text())
+        return int(path.with_suffix(".at").read_text())
     except (FileNotFoundError, ValueError):  # not taken up, or just being written
         return None
 
 
-def plan(cohort: Cohort, run_id: str) -> tuple[int, int]:
-    """Studies that the run was cut into, and those that its unfinished shards have done so far.
+def progress(cohort: Cohort, run_id: str) -> tuple[int, int]:
+    """Studies that the run has to grade, and those that its unfinished shards have done so far."""
+    paths = cohort.shard_input(run_id, "_").parent.glob("*.shard")
+    shards = [decode_json(Shard, path.read_bytes(), path.name) for path in paths]
+    replaced = {shard.cut_from[-1] for shard in shards if shard.cut_from}
+    going = [one for one in shards if one.id not in replaced and not cohort.shard(run_id, one.id).exists()]
+    planned = sum(shard.studies for shard in shards if not shard.cut_from)
+    return planned, sum(max(_position(cohort.shard_input(run_id, one.id)) or 0, 0) for one in going)
 
-    Counts the keys in the inputs instead of parsing them: there are some 15 kB a study, and in JSON no text can hold
-    a bare quotation mark.
-    """
-    inputs = {path.stem: path for path in cohort.shard_input(run_id, "_").parent.glob("*.json")}
-    planned = sum(path.read_bytes().count(b'"study_key"') for name, path in inputs.items() if name.isdigit())
-    parts = {name[:-1] for name in inputs}  # cut up by `isolate`
-    going = [name for name in inputs.keys() - parts if not cohort.shard(run_id, name).exists()]
-    return planned, sum(max(position(cohort, run_id, name) or 0, 0) for name in going)
+
+def note_plan(cohort: Cohort, run_id: str, text: str) -> None:
+    """Keep why this run grades what it grades; called when its shards are written."""
+    write_whole(_plan(cohort, run_id), text)
+
+
+def read_plan(cohort: Cohort, run_id: str) -> str:
+    """What `note_plan` wrote; empty if the run has nothing to grade."""
+    with suppress(FileNotFoundError):
+        return _plan(cohort, run_id).read_text(encoding="utf-8")
+    return ""
+
+
+def _plan(cohort: Cohort, run_id: str) -> Path:
+    return cohort.shard_input(run_id, "plan").with_suffix(".txt")

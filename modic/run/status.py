@@ -1,4 +1,4 @@
-"""What a cohort's files say of its runs: the last that finished, a later one that did not, and what the next will do.
+"""The state of a cohort, read from its files: the last finished run, a later unfinished one, and what the next will do.
 
 `modic status` prints it; the flow shows the same in Prefect when a run ends. It holds keys and counts, nothing of
 `private/` but numbers.
@@ -9,19 +9,25 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from modic import versions
 from modic.cohort import Cohort
 from modic.errors import TRANSIENT
+from modic.records import LEVELS
 from modic.run import shards
+from modic.run.cause import graded_again, version_of
 from modic.run.rows import GONE
+from modic.versions import changes_since
 
 UNSURE = "uncertain"
 NAMED = 3
-"""Studies named a reason; `modic query` has them all."""
+"""Studies that are named for each reason; `modic query` lists them all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +37,8 @@ class Finished:
     row: dict[str, Any]  # of the table `runs`
     manifest: dict[str, Any]  # what modic.run.publish wrote beside it; empty where someone removed it
     to_look_at: list[dict[str, Any]]  # failed and uncertainly numbered studies: status, why, study_key, detail
+    of_older_version: int  # graded studies of the archive that an older grading version graded
+    oldest_version: int  # of these; of this version of modic if there are none
 
     @property
     def run_id(self) -> str:
@@ -50,13 +58,13 @@ class Finished:
 
     def failed(self, *, again: bool) -> list[dict[str, Any]]:
         """The failed studies that the next run tries again, or those that it leaves as they are."""
-        every = [one for one in self.to_look_at if one["status"] == "failed"]
-        return [one for one in every if (one["why"] in TRANSIENT and one["detail"] != GONE) is again]
+        failed = [study for study in self.to_look_at if study["status"] == "failed"]
+        return [study for study in failed if (study["why"] in TRANSIENT and study["detail"] != GONE) is again]
 
     @property
     def uncertain(self) -> int:
         """Graded studies whose level names may be shifted."""
-        return sum(one["status"] == "graded" for one in self.to_look_at)
+        return sum(study["status"] == "graded" for study in self.to_look_at)
 
     @property
     def duration_s(self) -> float:
@@ -85,6 +93,7 @@ class Unfinished:
     done: int  # of them, graded so far
     left: int  # of them, still to be graded, or again
     kept: int  # studies in finished shards of this run and of others that broke, which no later run grades again
+    why: str  # what it has to grade, in words (modic.run.cause.sentence); empty while it reads the archive
 
     @property
     def began(self) -> datetime:
@@ -98,12 +107,25 @@ def finished(cohort: Cohort) -> Finished | None:
         return None
     current = (cohort.root / "current").resolve()  # so that both tables are of one run
     runs, studies = (pq.read_table(current / f"{name}.parquet", partitioning=None) for name in ("runs", "studies"))
-    row = max(runs.to_pylist(), key=lambda one: (one["finished"], one["run_id"]))
+    row = max(runs.to_pylist(), key=lambda run: (run["finished"], run["run_id"]))
     unsure = pc.fill_null(pc.equal(studies["level_numbering"], UNSURE), False)
     odd = studies.filter(pc.or_(pc.equal(studies["status"], "failed"), unsure))
-    to_look_at = sorted(map(_to_look_at, odd.to_pylist()), key=lambda one: tuple(one.values()))
+    to_look_at = sorted(map(_to_look_at, odd.to_pylist()), key=lambda study: tuple(study.values()))
     path = cohort.run(row["run_id"]) / "manifest.json"
-    return Finished(row, json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}, to_look_at)
+    manifest = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    older = _older_versions(current, studies)
+    return Finished(row, manifest, to_look_at, len(older), min(older, default=versions.GRADING_VERSION))
+
+
+def _older_versions(current: Path, studies: pa.Table) -> list[int]:
+    """The grading version of each graded study that the next run grades again for it; not of those that are gone."""
+    here = studies.filter(pc.fill_null(pc.not_equal(studies["detail"], GONE), True))["study_key"]
+    levels = pq.read_table(current / "levels.parquet", partitioning=None)
+    if "grading_version" not in levels.column_names:  # published before modic recorded it
+        levels = levels.append_column("grading_version", pa.nulls(len(levels), pa.int16()))
+    levels = levels.filter(pc.and_(pc.is_in(levels["study_key"], here), pc.equal(levels["level"], LEVELS[0])))
+    graded_by = (version_of(row) for row in levels.select(["grading_version"]).to_pylist())
+    return [version for version in graded_by if version != versions.GRADING_VERSION]
 
 
 def _to_look_at(study: dict[str, Any]) -> dict[str, Any]:
@@ -128,21 +150,22 @@ def unfinished(cohort: Cohort, last: Finished | None) -> Unfinished | None:
             reasons = pq.read_table(path, columns=["reason"], partitioning=None)["reason"].to_pylist()
             graded[run_id] += len(reasons)
             kept[run_id] += sum(reason not in TRANSIENT for reason in reasons)
-    planned, at = shards.plan(cohort, begun)
-    return Unfinished(begun, running, planned, graded[begun] + at, planned - kept[begun], kept.total())
+    planned, at = shards.progress(cohort, begun)
+    why = shards.read_plan(cohort, begun)
+    return Unfinished(begun, running, planned, graded[begun] + at, planned - kept[begun], kept.total(), why)
 
 
 def lines(cohort: Cohort) -> list[str]:
-    """What `modic status` prints: some ten lines."""
+    """The lines that `modic status` prints, eleven at most."""
     last = finished(cohort)
     later = unfinished(cohort, last)
-    said = [("cohort", str(cohort.root)), ("now", _now(cohort, later))]
-    said += _last(last) if last else [("last run", "none has finished yet")]
-    said.append(("next run", _next(last, later)))
+    state = [("cohort", str(cohort.root)), ("now", _now(cohort, later))]
+    state += _last(last) if last else [("last run", "none has finished yet")]
+    state.append(("next run", _next(last, later)))
     if last:
         there = (cohort.root / last.report).is_file()
-        said.append(("report", last.report if there else f"modic report {cohort.root} writes it"))
-    return [f"{name:10} {text}" for name, text in said]
+        state.append(("report", last.report if there else f"modic report {cohort.root} writes it"))
+    return [f"{name:10} {text}" for name, text in state]
 
 
 def _now(cohort: Cohort, later: Unfinished | None) -> str:
@@ -153,26 +176,27 @@ def _now(cohort: Cohort, later: Unfinished | None) -> str:
         broke = error.is_file() and error.stat().st_mtime >= later.began.timestamp()
         what = f"broke (see {error})" if broke else "was killed or stopped"
         return f"no run is going on; run {later.run_id} {what} before it published"
-    since = f"run {later.run_id} is going on since {_time(later.began)}"
-    return f"{since}: " + (f"{later.done} of {later.planned} studies" if later.planned else "reading the archive")
+    since = f"run {later.run_id} is going on since {_time(later.began)}: " + (f"{later.why}: " if later.why else "")
+    return since + (f"{later.done} of {later.planned} studies" if later.planned else "reading the archive")
 
 
 def _last(last: Finished) -> list[tuple[str, str]]:
     row = last.row
     files = ", ".join(f"{row[f'files_{name}']} {name}" for name in ("read", "unchanged", "rejected"))
     studies = ", ".join(f"{row[f'studies_{status}']} {status}" for status in ("graded", "excluded", "failed"))
-    worked = last.manifest.get("studies_worked_on", "?")
+    worked, why = last.manifest.get("studies_worked_on", "?"), last.manifest.get("to_grade", "")
     speed = [f"{rate:.0f} {name}" for name, rate in last.throughput.items()]
     shares = last.manifest.get("seconds_by_stage", {})
     speed += [f"{100 * s / sum(shares.values()):.0f} % {stage}" for stage, s in shares.items()]
     counts = ", ".join(f"{reason} {n}" for reason, n in last.reasons.items())
-    failed = [one for one in last.to_look_at if one["status"] == "failed"]
+    failed = [study for study in last.to_look_at if study["status"] == "failed"]
     on = "" if row["device"] == "auto" else f" on {row['device']}"  # auto: no network ran, nothing was to grade
     return [
         ("last run", f"{last.run_id}, published {_time(row['finished'])} after {duration(last.duration_s)},"
                      f" modic {row['code_version']}{on}"),
         ("files", f"{row['files_seen']} seen: {files}"),
-        ("studies", f"{row['studies_found']} found: {studies}; {worked} worked on in that run"),
+        ("studies", f"{row['studies_found']} found: {studies}; {worked} worked on in that run"
+                    + (f" ({why})" if why else "")),
         ("speed", ", ".join(speed) or "nothing to do"),
         ("reasons", counts or "none"),
         ("failed", _named(failed)),
@@ -184,6 +208,8 @@ def _next(last: Finished | None, later: Unfinished | None) -> str:
     again = last.failed(again=True) if last else []
     left = last.failed(again=False) if last else []
     parts = ["grades what is new or changed"]
+    if last and last.of_older_version:
+        parts.append(graded_again(last.of_older_version, changes_since(last.oldest_version)))
     if again:
         parts.append(f"tries {len(again)} failed again ({_counts(again)})")
     if left:
@@ -194,13 +220,13 @@ def _next(last: Finished | None, later: Unfinished | None) -> str:
 
 
 def _counts(studies: Iterable[dict[str, Any]]) -> str:
-    return ", ".join(f"{why} {n}" for why, n in sorted(Counter(one["why"] for one in studies).items()))
+    return ", ".join(f"{why} {n}" for why, n in sorted(Counter(study["why"] for study in studies).items()))
 
 
 def _named(failed: list[dict[str, Any]]) -> str:
     by_reason: dict[str, list[str]] = {}
-    for one in failed:
-        by_reason.setdefault(one["why"], []).append(one["study_key"])
+    for study in failed:
+        by_reason.setdefault(study["why"], []).append(study["study_key"])
     named = [
         f"{why} {len(keys)}: {', '.join(keys[:NAMED])}{' …' if len(keys) > NAMED else ''}"
         for why, keys in by_reason.items()
@@ -232,9 +258,7 @@ def markdown(cohort: Cohort, last: Finished) -> str:
     }
     tables = [_markdown_table(head, rows) for head, rows in parts.items() if rows]
     path = cohort.root.resolve() / last.report
-    where = (
-        f"Report: [{path}]({path.as_uri()}), on the machine that ran it: copy the link, no browser follows it from here"
-    )
+    where = f"Report: [{path}]({path.as_uri()}), on the machine that ran it. Browsers do not follow this link: copy it."
     return "\n\n".join([f"# {cohort.root.name}, run {last.run_id}", where, *tables]) + "\n"
 
 

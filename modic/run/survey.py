@@ -1,4 +1,4 @@
-"""What the archive holds now: crawl, identify, pair."""
+"""Finds the studies of an archive that can be graded: crawl, identify, pair."""
 
 import json
 import logging
@@ -9,6 +9,7 @@ from typing import Any
 
 from modic.archive.crawl import crawl
 from modic.deidentify.pseudonyms import Pseudonyms
+from modic.models.card import contrasts, read_card
 from modic.records import Excluded, Pair, Series
 from modic.resources import cores
 from modic.run.prepare import Run, discreet
@@ -22,7 +23,7 @@ LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Survey:
-    """The archive as this run finds it. Identifying: it stays in this process."""
+    """The archive as this run finds it. It holds what identifies patients, so it stays in this process."""
 
     files: dict[str, Any]  # modic.archive.crawl.Crawl.counts
     series: list[Series]
@@ -40,24 +41,34 @@ class Survey:
 
 @discreet
 def find_studies(run: Run, *, on_progress: Callable[[int], None] | None = None) -> Survey:
-    """crawl → identify → pair; `on_progress` is told the files seen. Raises UsageError where there is no DICOM."""
+    """crawl → identify → pair. `on_progress` is called with the number of files seen.
+
+    Raises UsageError if the archive holds no DICOM file.
+    """
     began = time.monotonic()
     # the workers that will grade have nothing to do yet
-    found = crawl(run.archive, index=run.cohort.header_index, on_progress=on_progress, processes=cores())
-    LOG.info("files: %s", json.dumps(found.counts))
-    series = identify(found.headers, options=run.config.identify)
-    series = _with_unclear_contrasts(run, series)
-    outcomes = pair(series, options=run.config.pair)
+    crawled = crawl(run.archive, index=run.cohort.header_index, on_progress=on_progress, processes=cores())
+    LOG.info("files: %s", json.dumps(crawled.counts))
+    wanted = _contrasts(run)
+    series = identify(crawled.headers, contrasts=wanted, options=run.config.identify)
+    series = _with_unclear_contrasts(run, series, wanted)
+    outcomes = pair(series, contrasts=wanted, options=run.config.pair)
     keys = Pseudonyms.open(run.cohort.private)
     work = [_work(run, one, keys) for one in outcomes if isinstance(one, Pair)]
     LOG.info("%d studies found, %d of them with a pair to grade", len(outcomes), len(work))
-    return Survey(found.counts, series, outcomes, keys, work, time.monotonic() - began)
+    return Survey(crawled.counts, series, outcomes, keys, work, time.monotonic() - began)
 
 
-def _with_unclear_contrasts(run: Run, series: list[Series]) -> list[Series]:
+def _contrasts(run: Run) -> tuple[str, ...]:
+    """T1 and T2, and what else the classifier's card asks for."""
+    card, _ = read_card(run.config.classifier, "classifier")
+    return tuple(dict.fromkeys(("t1", "t2", *contrasts(card))))
+
+
+def _with_unclear_contrasts(run: Run, series: list[Series], wanted: tuple[str, ...]) -> list[Series]:
     memory = run.cohort.private / "looked_at.json"
     return find_unclear_contrasts(
-        series, memory=memory, config=run.config, device=run.device, detector_id=run.detector_id
+        series, memory=memory, config=run.config, device=run.device, detector_id=run.detector_id, contrasts=wanted
     )
 
 

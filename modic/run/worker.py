@@ -4,7 +4,7 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
-from modic.cohort import Cohort, open_cohort
+from modic.cohort import open_cohort
 from modic.config import Config
 from modic.errors import TRANSIENT, DeviceLost, ModicError, Reason, Rejected, where
 from modic.models.device import resolve_device
@@ -13,65 +13,68 @@ from modic.pipeline import grade_study
 from modic.records import Pair, StudyResult
 from modic.resources import is_out_of_memory, memory_limit
 from modic.run import ledger, shards
+from modic.run.shards import Job, Shard
 
 LOG = logging.getLogger(__name__)
 
 
-def grade_shard(cohort: str, run_id: str, shard_id: str, device: str) -> str:
+def grade_shard(job: Job, shard: Shard) -> str:
     """Grade the studies of one shard and write its file; returns the path. A shard that has its file is not graded.
 
-    Runs in a worker, which keeps the models between shards. Whatever a study does, short of killing the process, it
-    is a row. Raises WeightsError where the weights do not match their cards, and ModicError, which names no value of a
-    study, where the shard's files cannot be read or written. Raises DeviceLost at the study that spoiled the GPU for
-    this process, which should end: then only a shard of that study alone has been written.
+    Runs in a worker, which keeps the models from shard to shard. Whatever a study does, short of killing the process,
+    ends as a row. Raises WeightsError if the weights do not match their cards, and ModicError, which names no value of
+    a study, if the shard's files cannot be read or written. Raises DeviceLost at the study after which the GPU no
+    longer answers this process, which should end; a file is then written only if the shard is that study alone.
     """
     try:
-        return str(_grade_shard(open_cohort(Path(cohort)), run_id, shard_id, device))
+        open_cohort(job.cohort.root)
+        return str(_grade_shard(job, shard))
     except ModicError:
         raise
     except Exception as error:  # noqa: BLE001  (raised again, without its message)
-        raise ModicError(f"shard {shard_id}: {where(error)}") from None
+        raise ModicError(f"shard {shard.id}: {where(error)}") from None
 
 
-def _grade_shard(home: Cohort, run_id: str, shard_id: str, device: str) -> Path:
-    path = home.shard(run_id, shard_id)
+def _grade_shard(job: Job, shard: Shard) -> Path:
+    path = job.output(shard)
     if path.exists():
         return path
-    shards.note_position(home, run_id, shard_id, shards.LOADING)
-    studies, config = shards.read_input(home, run_id, shard_id)
-    models = load_models(config.detector, config.classifier, resolve_device(device))
+    shards.note_position(job, shard, shards.LOADING)
+    studies, config = shards.read_input(job, shard)
+    models = load_models(config.detector, config.classifier, resolve_device(job.device))
     rows = []
     for index, work in enumerate(studies):
-        shards.note_position(home, run_id, shard_id, index)
-        pictures = home.case(run_id, work.study_key) if config.run.pictures else None
+        shards.note_position(job, shard, index)
+        pictures = job.cohort.case(job.run_id, work.study_key) if config.run.pictures else None
         result = grade_or_fail(work.pair, models=models, config=config, pictures=pictures)
-        rows.append(ledger.row(work, result, **models.identity))
-        _log(shard_id, work.study_key, result)
+        rows.append(ledger.row(work, result, job.grader, **models.identity))
+        _log(shard, work.study_key, result)
         if not models.usable():
             if len(studies) == 1:
                 ledger.write_output(path, rows)
-            raise DeviceLost(f"shard {shard_id}, study {work.study_key}: the GPU answers this process no more")
+            raise DeviceLost(f"shard {shard.id}, study {work.study_key}: the GPU no longer answers this process")
     return ledger.write_output(path, rows)
 
 
-def _log(shard_id: str, study_key: str, result: StudyResult) -> None:
+def _log(shard: Shard, study_key: str, result: StudyResult) -> None:
     refused, unsure = result.rejected, result.numbering == "uncertain"
     if refused:
-        said = f"{refused.study_status}: {refused.reason}" + (f" ({refused.detail})" if refused.detail else "")
+        outcome = f"{refused.study_status}: {refused.reason}" + (f" ({refused.detail})" if refused.detail else "")
     else:
-        grades = [one.grade for one in result.levels if one.grade]
-        said = f"{len(grades)} levels graded, {sum(one.abstained for one in grades)} of them abstained"
-        said += ", numbering uncertain" if unsure else ""
+        grades = [level.grade for level in result.levels if level.grade]
+        outcome = f"{len(grades)} levels graded, {sum(grade.abstained for grade in grades)} of them abstained"
+        outcome += ", numbering uncertain" if unsure else ""
     level = logging.WARNING if unsure or (refused and refused.study_status == "failed") else logging.INFO
-    took = sum(result.seconds.values())
-    LOG.log(level, "shard %s, study %s: %s, %.1f s", shard_id, study_key, said, took, extra={"shard": shard_id})
+    seconds = sum(result.seconds.values())
+    of_shard = {"shard": shard.planned}  # flows/prefect_logs.py shows the line in the log of that shard
+    LOG.log(level, "shard %s, study %s: %s, %.1f s", shard.id, study_key, outcome, seconds, extra=of_shard)
 
 
 def grade_or_fail(pair: Pair, *, models: Models, config: Config, pictures: Path | None = None) -> StudyResult:
-    """`grade_study`, with a bug or an exhausted memory as a `failed` row. The detail names no value of the study."""
+    """`grade_study`; a bug or exhausted memory gives a `failed` result, whose detail names no value of the study."""
     try:
         with memory_limit(config.run.study_memory_limit_mb):
-            return _first_that_serves(pair, models=models, config=config, pictures=pictures)
+            return _first_gradable_pair(pair, models=models, config=config, pictures=pictures)
     except ModicError:
         raise
     except Exception as error:  # noqa: BLE001  (a bad study costs only itself)
@@ -79,15 +82,15 @@ def grade_or_fail(pair: Pair, *, models: Models, config: Config, pictures: Path 
         return StudyResult(rejected=Rejected(reason, where(error)))
 
 
-def _first_that_serves(pair: Pair, *, models: Models, config: Config, pictures: Path | None) -> StudyResult:
-    """The result of the first of the study's pairs that can be graded, else that of the first (modic/series/pair.py,
-    P10)."""
+def _first_gradable_pair(pair: Pair, *, models: Models, config: Config, pictures: Path | None) -> StudyResult:
+    """The result of the first of the study's pairs that can be graded; if none can, that of the first pair
+    (modic/series/pair.py, P10)."""
     first = grade_study(pair, models=models, config=config, pictures=pictures)
     if first.rejected is None or first.rejected.reason in TRANSIENT:
         return first
     for number, other in enumerate(pair.others, 1):
         result = grade_study(other, models=models, config=config, pictures=pictures)
         if result.rejected is None or result.rejected.reason in TRANSIENT:
-            said = f"pair {number + 1} of {len(pair.choices)}; the first: {first.rejected.reason}"
-            return replace(result, choice=number, warnings=(said, *result.warnings))
+            warning = f"pair {number + 1} of {len(pair.choices)}; the first: {first.rejected.reason}"
+            return replace(result, choice=number, warnings=(warning, *result.warnings))
     return first

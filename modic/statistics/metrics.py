@@ -203,9 +203,9 @@ def level_metrics(level: np.ndarray, overlap: np.ndarray, score: np.ndarray) -> 
     IoU and confidence are means over the boxes found (IoU > 0); named right is a share of all discs.
     """
     numbers: Numbers = {}
-    found = overlap > 0
+    has_box = overlap > 0
     for name, of in (*((name, level == i) for i, name in enumerate(LEVELS)), ("all", level >= 0)):
-        boxed = of & found
+        boxed = of & has_box
         numbers["IoU", name] = float(overlap[boxed].mean()) if boxed.any() else NAN
         numbers["confidence", name] = float(score[boxed].mean()) if boxed.any() else NAN
         numbers["named right", name] = float((overlap[of] >= NAMED).mean()) if of.any() else NAN

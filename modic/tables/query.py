@@ -1,4 +1,4 @@
-"""Ask a cohort questions: DuckDB with the four tables, the views of sql/views, and the laws of sql/checks."""
+"""Questions to a cohort in SQL: DuckDB with the four tables, the views of sql/views, and the laws of sql/checks."""
 
 import contextlib
 import glob
@@ -30,7 +30,7 @@ def sql_dir() -> Path:
 
 
 def statements(folder: str) -> dict[str, str]:
-    """Name → SQL of every file of `views`, `checks` or `cohort`, in order of name."""
+    """Name → SQL of every file of a folder of sql/ (`views`, `checks`, `warnings`, `cohort`, …), in order of name."""
     return {path.stem: path.read_text(encoding="utf-8") for path in sorted((sql_dir() / folder).glob("*.sql"))}
 
 
@@ -103,8 +103,17 @@ def rows_of(connection: duckdb.DuckDBPyConnection, sql: str) -> list[dict[str, A
 
 def run_checks(cohort: Path) -> dict[str, list[dict[str, Any]]]:
     """Name of every law in sql/checks → the rows that break it. Raises UsageError as `connect`."""
+    return _answers(cohort, "checks")
+
+
+def run_warnings(cohort: Path) -> dict[str, list[dict[str, Any]]]:
+    """Name of every query in sql/warnings → its rows: nothing is broken, but a reader should know."""
+    return _answers(cohort, "warnings")
+
+
+def _answers(cohort: Path, folder: str) -> dict[str, list[dict[str, Any]]]:
     with connect(cohort) as connection:
-        return {name: rows_of(connection, sql) for name, sql in statements("checks").items()}
+        return {name: rows_of(connection, sql) for name, sql in statements(folder).items()}
 
 
 def print_query(cohort: Path, sql: str, *, format: str = "table", out: TextIO) -> None:
@@ -116,7 +125,7 @@ def print_query(cohort: Path, sql: str, *, format: str = "table", out: TextIO) -
         try:
             answer = connection.sql(sql)
             if answer is None:
-                raise UsageError("the query gives no rows: begin it with SELECT, FROM or WITH")
+                raise UsageError("the query gives no rows; begin it with SELECT, FROM or WITH")
             if format == "table":
                 _print_table(answer, out)
             else:
@@ -130,13 +139,13 @@ def _one_line(error: Exception) -> str:
 
 
 NOT_A_CONTROL = "regexp_replace({0}, '[\\x00-\\x1f\\x7f-\\x{{9f}}]', '�', 'g')"
-"""Text that a terminal shows and does not obey."""
+"""SQL of a text in which a terminal finds no control sequences to obey."""
 NOT_A_FORMULA = "if(regexp_matches({0}, '^[=+\\-@\\t\\r]') AND try_cast({0} AS DOUBLE) IS NULL, '''' || {0}, {0})"
-"""Text that a spreadsheet shows and does not compute; numbers stay as they are."""
+"""SQL of a text that a spreadsheet does not take for a formula; numbers stay as they are."""
 
 
 def _each_text(answer: duckdb.DuckDBPyRelation, expression: str) -> duckdb.DuckDBPyRelation:
-    """`answer` with `expression` of every text column in its place."""
+    """`answer` with every text column replaced by `expression` of it."""
     names = ['"' + name.replace('"', '""') + '"' for name in answer.columns]
     kinds = [str(kind) == "VARCHAR" for kind in answer.types]
     columns = (f"{expression.format(n)} AS {n}" if text else n for n, text in zip(names, kinds, strict=True))

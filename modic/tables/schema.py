@@ -1,9 +1,19 @@
 """The four tables of a cohort: what one row is, and what each column means, in which unit, with which values.
 
-`SCHEMAS` is the contract with everyone who reads a cohort. A column that it does not describe cannot be written. What
-it says travels in every Parquet file (metadata of the file and of each column) and becomes the data dictionary
+`SCHEMAS` is the contract with everyone who reads a cohort. A column that it does not describe cannot be written. The
+descriptions travel in every Parquet file (metadata of the file and of each column) and become the data dictionary
 (modic/tables/dictionary.py). Removing or renaming a column, another type, unit or meaning, or a value that is no longer
 allowed needs a new SCHEMA_VERSION; a new column or a new value of a closed list does not.
+
+A new column needs its description here and one place that fills it:
+
+    a level's or a study's, from its grading    level_row or study_columns in modic/run/ledger.py
+    a study's, from a header                    attributes in modic/run/rows.py
+    a series'                                   series_rows in modic/run/rows.py
+    a run's                                     run_row in modic/run/manifest.py
+
+It is null in rows from before, so it must allow null. Then record it, for the tests that watch over the contract:
+`python tests/support/schema_snapshot.py` and `modic dictionary > sql/dictionary.md`.
 """
 
 import pyarrow as pa
@@ -107,6 +117,20 @@ PATIENT = _column("patient_key", TEXT, "pseudonym of the patient: keyed hash of 
 MODELS = [
     _column("detector_id", TEXT, "first 12 hex digits of the SHA-256 of the detector's weights", null=False),
     _column("classifier_id", TEXT, "first 12 hex digits of the SHA-256 of the classifier's weights", null=False),
+]
+GRADER = [
+    _column(
+        "grading_version",
+        pa.int16(),
+        "version of the grading's algorithms, which is raised when a change can change a grade; null in what was"
+        " published before modic recorded it, which is all of version 1",
+    ),
+    _column(
+        "grader_id",
+        TEXT,
+        "first 12 hex digits of a SHA-256 over both models' cards whole and the grading version: rows of one grader_id"
+        " are of the same weights, calibration and algorithms; null if graded before modic recorded it",
+    ),
 ]
 
 UNLISTED = "`unlisted_` and a keyed hash if the text is not the name of a known scanner"
@@ -242,6 +266,7 @@ LEVEL_COLUMNS = [
     *_mm_box(),
     _column("normalization", TEXT, "normalization of grey levels that the classifier was trained with"),
     *MODELS,
+    *GRADER,
     RUN_OF_ROW,
 ]
 UTC = pa.timestamp("us", tz="UTC")
@@ -259,6 +284,7 @@ RUNS = [
     ),
     _share("alpha", "risk of the grades of this run: how often a prediction set may miss the true grade"),
     *MODELS,
+    *GRADER,
     _column("device", TEXT, "where the networks ran: cpu, cuda or auto", null=False),
     _count("files_seen", "files in the archive = files_read + files_unchanged + files_rejected", "file"),
     _count("files_read", "files whose header was read in this run", "file"),

@@ -1,7 +1,7 @@
-"""Batches for a training, one after the other or made ahead by other processes: a GPU must not wait for the next.
+"""Batches for a training, made one after the other or ahead by other processes, so that a GPU never waits.
 
-Batch k is drawn with random numbers of the seed and k alone. So it is the same whoever makes it and however many
-processes do, and a training that goes on needs to know no more than how many batches it has seen.
+The random numbers of batch k depend on the seed and k alone. So a batch is the same in whatever process it is made, and
+a training that is resumed needs to know only how many batches it has trained on.
 """
 
 from collections import deque
@@ -15,15 +15,17 @@ import numpy as np
 from modic.resources import cores
 
 Make = Callable[[np.random.Generator], Any]
-AHEAD = 4  # batches for each process that are made and not yet asked for
-_made_here: list[tuple[Make, int]] = []  # in a process that makes batches: what makes them, and the seed
+"""Makes a batch from a random generator."""
+AHEAD = 4  # batches for each process that are made before they are needed
+_maker: list[tuple[Make, int]] = []
+"""In a process that makes batches: the function that makes them, and the seed."""
 
 
 def batches_from(make: Make, first: int, last: int, *, seed: int, workers: int) -> Iterator[Any]:
-    """Batches `first` to `last` - 1 as `make` gives them; made when asked for, or ahead by `workers` processes.
+    """Batches `first` to `last` - 1 of `make`, made when they are needed, or ahead by `workers` processes.
 
-    What `make` gives must hold arrays, not tensors, and be made without a GPU: processes are forked, so that they share
-    the images of this one.
+    `make` must return arrays, not tensors, and use no GPU: the processes are forked, so that they share the images of
+    this one.
     """
     if not workers:
         yield from (make(np.random.default_rng([seed, k])) for k in range(first, last))
@@ -42,20 +44,20 @@ def batches_from(make: Make, first: int, last: int, *, seed: int, workers: int) 
 
 
 def _begin(make: Make, seed: int) -> None:
-    """Of a process: fork brings `make` along, which could not be sent."""
+    """Start a process: fork brings `make` along, which could not be pickled."""
     import cv2
 
     cv2.setNumThreads(0)
-    _made_here[:] = [(make, seed)]
+    _maker[:] = [(make, seed)]
 
 
 def _batch(k: int) -> Any:
-    make, seed = _made_here[0]
+    make, seed = _maker[0]
     return make(np.random.default_rng([seed, k]))
 
 
 def workers_for(device: str, asked: int | None) -> int:
-    """How many processes make batches: what was asked for, else one a core beside a GPU and none on a CPU."""
+    """The number of processes that make batches: as asked, else one for each core beside a GPU, none on a CPU."""
     if asked is not None:
         return asked
     return max(cores() - 1, 1) if device == "cuda" else 0

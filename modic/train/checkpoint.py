@@ -1,8 +1,8 @@
-"""Where an interrupted training goes on: one file, written whole after every epoch, without a pickle.
+"""The file from which an interrupted training is resumed: written whole after an epoch, without a pickle.
 
-`checkpoint.safetensors` holds the tensors (network, running average, best weights, optimizer, torch's random numbers)
-and, as JSON in its header, the rest (settings, history, schedule). When the weights and the card are written it keeps
-the settings and the history only, which is how a finished training is known.
+`checkpoint.safetensors` holds the tensors (network, running average, best weights, optimizer, the state of torch's
+random numbers) and, as JSON in its header, the settings, the history and the schedule. Once weights and card are
+written, it keeps only settings and history, and says that the training is finished.
 """
 
 import json
@@ -17,49 +17,55 @@ from modic.files import sync_directory
 
 if TYPE_CHECKING:
     import torch
+    from torch.optim.swa_utils import AveragedModel
 
 NAME = "checkpoint.safetensors"
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(eq=False)
 class State:
-    """Everything that changes while a network is trained. `best` and `average` are empty until there are some."""
+    """Everything that changes while a network is trained."""
 
     net: "torch.nn.Module"
     optimizer: "torch.optim.Optimizer"
     schedule: Any  # a torch learning-rate scheduler, stepped after every batch, or None
-    average: "torch.nn.Module | None" = None  # running average of the weights
-    best: dict[str, "torch.Tensor"] = field(default_factory=dict)  # state dict of the best epoch
+    average: "AveragedModel | None" = None  # of the weights
+    best: dict[str, "torch.Tensor"] = field(default_factory=dict)  # state dict of the best epoch; empty at first
     history: list[dict[str, Any]] = field(default_factory=list)  # one row an epoch (modic.train.loop.HISTORY)
+
+    @property
+    def measured(self) -> "torch.nn.Module":
+        """The network that validation measures and whose weights are kept: the average, if there is one."""
+        return self.net if self.average is None else self.average.module
 
 
 def read(out: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
-    """The JSON part of the checkpoint in `out`, or None where there is none.
+    """The JSON part of the checkpoint in `out`, or None if there is no checkpoint.
 
-    Raises UsageError where it belongs to a training with other settings, naming those that differ.
+    Raises UsageError if it belongs to a training with other settings, and names those that differ.
     """
     from safetensors import SafetensorError, safe_open
 
     path = out / NAME
     if not path.is_file():
         return None
-    anew = f"give another --out, or delete {path} to begin anew"
+    cure = f"give another --out, or delete {path} to begin anew"
     try:
         with safe_open(path, framework="pt") as file:
             stored: dict[str, Any] = json.loads(file.metadata()["modic"])
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise UsageError(f"{path} is not a checkpoint of this version; {anew}") from error
+        raise UsageError(f"{path} is not a checkpoint of this version; {cure}") from error
     ours, theirs = _plain(settings), stored.get("settings", {})
     differ = sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
     if differ or stored.get("format") != FORMAT:
-        said = "; ".join(f"{key} was {theirs.get(key)}, now {ours.get(key)}" for key in differ) or "another format"
-        raise UsageError(f"{path} is of a training with other options ({said}): repeat its options, {anew}")
+        changes = "; ".join(f"{key} was {theirs.get(key)}, now {ours.get(key)}" for key in differ) or "another format"
+        raise UsageError(f"{path} is of a training with other options ({changes}): repeat its options, {cure}")
     return stored
 
 
 def is_finished(out: Path, settings: dict[str, Any]) -> bool:
-    """Whether a training with these settings has ended in `out`, weights and card included. Raises as `read`."""
+    """Whether a training with these settings ended in `out` and wrote weights and card. Raises as `read` does."""
     return bool((read(out, settings) or {}).get("finished"))
 
 
@@ -83,14 +89,14 @@ def save(out: Path, state: State, settings: dict[str, Any]) -> None:
 
 
 def finish(out: Path, history: list[dict[str, Any]], settings: dict[str, Any]) -> None:
-    """Mark the training in `out` as ended: from now on `is_finished`."""
+    """Mark the training in `out` as finished."""
     _write(out, {}, {"settings": _plain(settings), "history": history, "finished": True})
 
 
 def restore(out: Path, state: State, settings: dict[str, Any]) -> bool:
-    """Bring `state`, made for the same options, to where the checkpoint in `out` left it; False where none is there.
+    """Bring `state`, made for the same options, to the state of the checkpoint in `out`; False if there is none.
 
-    Tensors keep the memory layout of what they are copied into, so that sums are taken in the same order as before.
+    Tensors keep the memory layout of those that they are copied into, so that sums are taken in the same order.
     """
     import torch
     from safetensors.torch import load_file
@@ -129,21 +135,23 @@ def _moments(optimizer: "torch.optim.Optimizer", tensors: dict[str, Any]) -> dic
 
 
 def _prefixed(name: str, tensors: dict[str, Any]) -> dict[str, Any]:
+    """Tensors on the CPU as NAME.key."""
     return {f"{name}.{key}": value.detach().contiguous().cpu() for key, value in tensors.items()}
 
 
 def _under(name: str, tensors: dict[str, Any]) -> dict[str, Any]:
+    """The tensors that `_prefixed` called NAME.key, by key."""
     return {key[len(name) + 1 :]: value for key, value in tensors.items() if key.startswith(f"{name}.")}
 
 
 def _plain(settings: dict[str, Any]) -> dict[str, Any]:
-    """As JSON gives it back: tuples are lists, paths are text."""
+    """Settings as JSON gives them back: tuples become lists, paths text."""
     plain: dict[str, Any] = json.loads(json.dumps(settings, default=str))
     return plain
 
 
 def _write(out: Path, tensors: dict[str, Any], rest: dict[str, Any]) -> None:
-    """So that it appears whole or not at all, also after a kill or a power cut."""
+    """Write the file so that it appears whole or not at all, also if the process is killed or power fails."""
     from safetensors.torch import save_file
 
     out.mkdir(parents=True, exist_ok=True)

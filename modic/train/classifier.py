@@ -1,11 +1,12 @@
-"""Training of the grader: `modic train classifier --data spider=DIR --data phantom=N --out DIR`.
+"""Training of the classifier: `modic train classifier --data spider=DIR --data phantom=N --out DIR`.
 
-The paper's recipe: Adam at 1e-3, early stopping with patience 5, rotations of 10°, shifts, 20 % of patients for the
-test. Beyond it: a running average of the weights is kept, intensities are varied as scanners vary them, and classes
-are drawn equally often. Of the other patients some decide when to stop, some fit the calibration
-(modic/train/data/discs.py, `part_of`). Real discs of type 1 are too few to learn from, so type 1 comes from the
-phantom and from lesions painted into real regions (modic/train/augment/lesions.py). The loop is modic/train/loop.py:
-the same command again goes on.
+The recipe is the paper's: Adam at 1e-3, early stopping with patience 5, rotations of 10°, shifts, 20 % of the patients
+kept for the test. Three things are added: a running average of the weights is kept, intensities are varied as scanners
+vary them, and the types are drawn equally often. Of the other patients some decide when training stops and some fit the
+calibration (modic/train/data/discs.py, `part_of`). There are too few real discs of type 1 to learn from, so type 1
+comes from the phantom and from lesions painted into real regions (modic/train/augment/lesions.py).
+
+The loop is modic/train/loop.py: the same command resumes a training that was interrupted.
 """
 
 import argparse
@@ -23,32 +24,44 @@ from modic.statistics.calibration import balanced_log_loss
 from modic.train.augment.regions import Example, training_view
 from modic.train.batches import workers_for
 from modic.train.checkpoint import finish, is_finished, read
+from modic.train.command_line import add_options, options_of
 from modic.train.data import KINDS, KNOWN
-from modic.train.data.discs import Disc, fold_of, load_discs, phantom_discs, save_discs, spider_discs
+from modic.train.data.discs import Disc, load_discs, save_discs
+from modic.train.data.phantom_discs import phantom_discs
+from modic.train.data.spider_discs import spider_discs
+from modic.train.data.split import fold_of
+from modic.train.inference import network_batch, predict
 from modic.train.loop import Loop, prepare, settings_of, train
+from modic.train.options import ClassifierTraining
 from modic.train.pretrained import Start, find, load
+from modic.train.sampling import draw, examples_by_part, training_pools
 
 if TYPE_CHECKING:
     import torch
-from modic.train.inference import network_batch, predict
-from modic.train.options import ClassifierTraining
-from modic.train.options import add_arguments as add_arguments
-from modic.train.sampling import draw, examples_by_part, training_pools
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `modic train classifier`."""
+    add_options(parser, ClassifierTraining)
 
 
 def run(args: argparse.Namespace) -> int:
     """`modic train classifier`."""
-    values = {key: value for key, value in vars(args).items() if key in ClassifierTraining.__dataclass_fields__}
-    path = train_classifier(ClassifierTraining(**{**values, "data": tuple(args.data)}))
+    path = train_classifier(options_of(ClassifierTraining, args))
     print(f"weights and cards: {path}, {path.with_suffix('.json').name}, {path.with_suffix('.md').name}")
     return 0
 
 
 def train_classifier(options: ClassifierTraining) -> Path:
-    """Train, calibrate, measure on test patients, write weights and cards to `options.out`; returns the weights' path.
+    """Train, calibrate, measure on the test patients, write weights and cards to `options.out`.
 
-    Goes on where an earlier call with the same options was interrupted; does nothing where it is finished. Raises
-    UsageError for data that are missing or lack a class, and where `options.out` holds a training with other options.
+    Resumes an earlier call with the same options that was interrupted, and does nothing if that one is finished.
+
+    Returns:
+        The path of the weights.
+
+    Raises:
+        UsageError: data are missing or lack a Modic type, or `options.out` holds a training with other options.
     """
     from modic.train.classifier_card import write_classifier
     from modic.train.data.load import check_discs
@@ -67,14 +80,14 @@ def train_classifier(options: ClassifierTraining) -> Path:
     parts = examples_by_part(discs)
     if options.views:
         return train_frozen(parts, options, start, settings)
-    unseen = None
+    out_of_fold = None
     if options.folds:
         parts["train"] += parts.pop("calibrate")
-        unseen = out_of_fold(parts, options, start, settings)
+        out_of_fold = cross_validate(parts, options, start, settings)
     net = new_network(options, start)
     history = fit(net, parts, options, settings, options.out)
     _refit(net, parts["train"] + parts["stop"], options)
-    path = write_classifier(net, parts, history, options, start.record or None, unseen)
+    path = write_classifier(net, parts, history, options, start.record or None, out_of_fold)
     finish(options.out, history, settings)
     return path
 
@@ -96,7 +109,6 @@ def train_frozen(
     net = new_network(options, start).eval()
     maps = TrunkMaps(net, options, options.out / "cache" / "maps")
     everything = views_of(parts["train"], maps, options.views)
-    read(options.out, settings)  # heads of a training with other options are refused
     text = json.dumps(settings, sort_keys=True, default=str)
     heads = options.out / "heads" / hashlib.sha256(text.encode()).hexdigest()[:12]
     held, logits = [], []
@@ -117,13 +129,13 @@ def train_frozen(
 
 
 def new_network(options: ClassifierTraining, start: Start) -> "torch.nn.Module":
-    """The network before its training, on its device."""
+    """The untrained network on its device, with the weights of `start` if there are any."""
     import torch
 
     from modic.models.classifier import build_classifier
 
     torch.manual_seed(options.seed)
-    net = build_classifier(options.architecture)
+    net = build_classifier(options.architecture, options.contrasts)
     load(net, start)
     if options.freeze_trunk:
         net.get_submodule("trunk").requires_grad_(False)
@@ -131,76 +143,96 @@ def new_network(options: ClassifierTraining, start: Start) -> "torch.nn.Module":
     return net.to(options.device).to(memory_format=layout)  # twice as fast on a CPU
 
 
-def out_of_fold(
+def cross_validate(
     parts: dict[str, list[Example]], options: ClassifierTraining, start: Start, settings: dict[str, Any]
 ) -> tuple[list[Example], np.ndarray]:
-    """The patients of `train`, each graded by a network that was trained on the others; examples and logits (n, 3).
+    """Grade each patient of `train` by a network that was trained on the other folds.
 
-    Patients are dealt to `options.folds` folds by a hash, so all discs of one are together. A finished fold is not
-    trained again.
+    Patients fall into `options.folds` folds by a hash of their name, so all discs of a patient are in one fold. A fold
+    that an earlier call finished is not trained again.
+
+    Returns:
+        The graded examples, without phantoms, and their logits, float64 (n, 3).
     """
     examples, logits = [], []
     for fold in range(options.folds):
-        out = options.out / "folds" / str(fold)
-        inside = [fold_of(e.disc.patient, options.folds) == fold for e in parts["train"]]
-        held_out = [e for e, it in zip(parts["train"], inside, strict=True) if it and e.source != "phantom"]
-        kept = out / "logits.npy"
-        read(out, settings | {"fold": fold})  # a fold of a training with other options is refused
-        if not kept.is_file():
-            print(f"fold {fold + 1} of {options.folds}", flush=True)
-            others = [e for e, it in zip(parts["train"], inside, strict=True) if not it]
-            net = new_network(options, start)
-            fit(net, parts | {"train": others}, options, settings | {"fold": fold}, out)
-            _refit(net, others + parts["stop"], options)
-            np.save(kept, predict(net, held_out, options, seed=1))
+        in_fold = [fold_of(example.disc.patient, options.folds) == fold for example in parts["train"]]
+        held_out = [e for e, held in zip(parts["train"], in_fold, strict=True) if held and e.source != "phantom"]
+        others = [e for e, held in zip(parts["train"], in_fold, strict=True) if not held]
         examples += held_out
-        logits.append(np.load(kept))
+        logits.append(_grade_fold(fold, parts | {"train": others}, held_out, options, start, settings))
     return examples, np.concatenate(logits)
 
 
-def read_sources(options: ClassifierTraining) -> list[Disc]:
-    """All discs; those of SPIDER and the phantom from the cache in `options.out` where an earlier training with the
-    same data and cut left one. A user's own are read anew: their labels change, and a cache would hold patients."""
-    from modic.train.data.load import check_labels_used, classifier_discs
+def _grade_fold(
+    fold: int, parts: dict[str, list[Example]], held_out: list[Example], options: ClassifierTraining, start: Start,
+    settings: dict[str, Any],
+) -> np.ndarray:  # fmt: skip
+    """Logits (n, 3) of `held_out` by a network trained on `parts`, kept in OUT/folds/FOLD/logits.npy."""
+    out, settings = options.out / "folds" / str(fold), settings | {"fold": fold}
+    path = out / "logits.npy"
+    read(out, settings)  # refuses a fold of a training with other options
+    if not path.is_file():
+        print(f"fold {fold + 1} of {options.folds}", flush=True)
+        net = new_network(options, start)
+        fit(net, parts, options, settings, out)
+        _refit(net, parts["train"] + parts["stop"], options)
+        np.save(path, predict(net, held_out, options, seed=1))
+    logits: np.ndarray = np.load(path)
+    return logits
 
-    discs: list[Disc] = []
+
+def read_sources(options: ClassifierTraining) -> list[Disc]:
+    """The discs of all sources of `--data`.
+
+    Discs of SPIDER's slices and of the phantom come from the cache in `options.out`, if an earlier training with the
+    same data and regions left one. A user's own data are read anew each time: labels change, and a cache would hold
+    images of patients. Raises UsageError for a source that is unknown or cannot be read.
+    """
+    from modic.train.data.load import check_labels_used
+
     check_labels_used(options.data, options.labels)
-    for source in options.data:
-        name, _, value = source.partition("=")
-        if name in KINDS and value:
-            discs += classifier_discs(
-                name,
-                value,
-                options.labels,
-                options.preprocessing,
-                detector=options.detector,
-                device=options.device,
-                segmenter=options.segmenter,
-            )
-            continue
-        cut = f"{options.region_scale}-{options.region_size}"
-        kind = value if name == "phantom" else "boxed" if options.detector else "slices"
-        kind += "-marrow" if name == "spider" and options.segmenter else ""
-        cache = options.out / "cache" / f"{name}-{kind}-{cut}.npz"
-        if not (name == "spider" and value) and not (name == "phantom" and value.isdigit()):
-            raise UsageError(f"--data {source}: give {KNOWN}")
-        if not cache.is_file():
-            spider = name == "spider"
-            cut_now = (
-                spider_discs(Path(value), options.preprocessing, detector=options.detector, segmenter=options.segmenter)
-                if spider
-                else phantom_discs(int(value), options.preprocessing)
-            )
-            save_discs(cache, cut_now)
-        discs += load_discs(cache)
-    return discs
+    return [disc for source in options.data for disc in _discs_of(source, options)]
+
+
+def _discs_of(source: str, options: ClassifierTraining) -> list[Disc]:
+    from modic.train.data.load import classifier_discs
+
+    kind, _, value = source.partition("=")
+    if kind in KINDS and value:
+        return classifier_discs(
+            kind,
+            value,
+            options.labels,
+            options.preprocessing,
+            detector=options.detector,
+            device=options.device,
+            segmenter=options.segmenter,
+        )
+    if not (kind == "spider" and value) and not (kind == "phantom" and value.isdigit()):
+        raise UsageError(f"--data {source}: give {KNOWN}")
+    variant = value if kind == "phantom" else "boxed" if options.detector else "slices"
+    variant += "-marrow" if kind == "spider" and options.segmenter else ""
+    cache = options.out / "cache" / f"{kind}-{variant}-{options.region_scale}-{options.region_size}.npz"
+    if not cache.is_file():
+        spider = kind == "spider"
+        save_discs(
+            cache,
+            spider_discs(Path(value), options.preprocessing, detector=options.detector, segmenter=options.segmenter)
+            if spider
+            else phantom_discs(int(value), options.preprocessing),
+        )
+    return load_discs(cache)
 
 
 def fit(
     net: "torch.nn.Module", parts: dict[str, list[Example]], options: ClassifierTraining, settings: dict[str, Any],
     out: Path,
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """Adam, early stopping; leaves the averaged weights of the best epoch in `net`; returns each epoch's numbers."""
+    """Train `net` in place with Adam and early stopping; it ends with the averaged weights of the best epoch.
+
+    Returns one row an epoch (modic.train.loop.HISTORY).
+    """
     import torch
 
     pools = training_pools(parts["train"], options.classes)
@@ -219,7 +251,7 @@ def fit(
 
 
 def _refit(net: "torch.nn.Module", examples: list[Example], options: ClassifierTraining) -> None:
-    """With a frozen trunk, whose features stay what they are."""
+    """Fit types 0 and 2 again if the trunk is frozen: its features are then the same as before training."""
     from modic.train.refit_head import refit_head
 
     if options.freeze_trunk and refit_head(net, examples, options):
@@ -229,7 +261,7 @@ def _refit(net: "torch.nn.Module", examples: list[Example], options: ClassifierT
 def _batch(
     examples: list[Example], rng: np.random.Generator, options: ClassifierTraining
 ) -> tuple[list[np.ndarray], list[int]]:
-    """Random views and their labels."""
+    """Random views, each float32 (2, slices, size, size), and their labels."""
     view = partial(
         training_view, size=options.region_size, method=options.normalization, repeats=options.repeats,
         intensities=options.vary_intensities,
@@ -240,6 +272,7 @@ def _batch(
 def _loss(
     net: "torch.nn.Module", views: list[np.ndarray], labels: list[int], options: ClassifierTraining
 ) -> "torch.Tensor":
+    """Cross entropy with label smoothing, and half the squared weights of the last layer times `head_penalty`."""
     import torch
 
     y = torch.tensor(labels, device=options.device)
@@ -249,9 +282,10 @@ def _loss(
 
 
 def _stopping_loss(net: "torch.nn.Module", examples: list[Example], options: ClassifierTraining) -> float:
-    """Class-balanced log loss, the mean of real (with painted) and phantom patients."""
+    """Log loss with all types weighted equally: the mean of that of patients (with painted discs) and of phantoms."""
     if not examples:
         raise UsageError("too few patients to keep some apart for stopping; add phantom=N")
-    logits, labels = predict(net, examples, options), np.array([e.label for e in examples])
-    phantom = np.array([e.source == "phantom" for e in examples])
-    return float(np.mean([balanced_log_loss(logits[m], labels[m]) for m in (phantom, ~phantom) if m.any()]))
+    logits, labels = predict(net, examples, options), np.array([example.label for example in examples])
+    phantom = np.array([example.source == "phantom" for example in examples])
+    groups = [mask for mask in (phantom, ~phantom) if mask.any()]
+    return float(np.mean([balanced_log_loss(logits[mask], labels[mask]) for mask in groups]))

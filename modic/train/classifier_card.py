@@ -1,27 +1,23 @@
-"""The classifier's cards: JSON for the machine, Markdown for people. Only numbers that this training measured."""
+"""The classifier's cards: JSON for the machine, Markdown for people. They hold only numbers of this training."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from modic.grades import TYPES
 from modic.models.weights import save_weights
 from modic.train.augment.regions import Example
+from modic.train.classifier_audit import audit_markdown, sections_markdown
+from modic.train.classifier_results import cross_validation_results, fit_calibration, graded, shift_head, test_results
+from modic.train.command_line import command
+from modic.train.data_citations import described, licence, share_text
 from modic.train.loop import short
 
 if TYPE_CHECKING:
     import torch
 
     from modic.train.options import ClassifierTraining
-from modic.train.classifier_audit import audit_markdown, sections_markdown
-from modic.train.classifier_results import (
-    cross_validation_results,
-    fit_calibration,
-    shift_head,
-    test_results,
-    views_by_part,
-)
-from modic.train.data_citations import described, licence
 
 LIMITS = (
     "Research use; not a medical device, not for diagnosis.",
@@ -38,22 +34,24 @@ GROUPS = ("real", "real_mc0_mc2", "real_mc0_mc2_and_painted_mc1", "phantom")
 
 
 def write_classifier(
-    net: "torch.nn.Module",
-    parts: dict[str, list[Example]],
-    history: list[dict[str, Any]],
-    options: "ClassifierTraining",
-    started_from: dict[str, Any] | None = None,
-    out_of_fold: tuple[list[Example], np.ndarray] | None = None,
-    measured: dict[str, Any] | None = None,
-) -> Path:
-    """Calibrate, measure on `test`, write OUT/classifier.{safetensors,json,md}; returns the first.
+    net: "torch.nn.Module", parts: dict[str, list[Example]], history: list[dict[str, Any]],
+    options: "ClassifierTraining", started_from: dict[str, Any] | None = None,
+    out_of_fold: tuple[list[Example], np.ndarray] | None = None, measured: dict[str, Any] | None = None,
+) -> Path:  # fmt: skip
+    """Calibrate, measure on the test patients, write OUT/classifier.{safetensors,json,md}; returns the first.
 
-    Calibration takes examples and logits that networks of the same recipe gave out of fold, or else the patients of
-    `calibrate`: real ones where there are some, since a phantom is easier than a patient.
+    Args:
+        net: the trained network; its last layer is shifted to balance the types.
+        parts: examples by part of the split (modic.train.sampling.examples_by_part).
+        history: one row an epoch.
+        started_from: the record of the weights that training started from (modic.train.pretrained.Start).
+        out_of_fold: examples and logits (n, 3) of cross-validation, to calibrate on. Without them the patients of
+            `calibrate` are taken: real ones if there are some, since a phantom is easier than a patient.
+        measured: the marrow's part of the calibration (modic.train.frozen.record).
     """
     if out_of_fold is None:
         real = [e for e in parts["calibrate"] if e.source != "phantom"] or parts["calibrate"]
-        out_of_fold = real, views_by_part(net, real, options)[0]
+        out_of_fold = real, graded(net, real, options)[0]
     examples, logits = out_of_fold
     shift = shift_head(net, examples, logits)
     out_of_fold = examples, logits + shift
@@ -61,11 +59,7 @@ def write_classifier(
     card = {
         "name": "classifier", "kind": "classifier", "architecture": options.architecture,
         "preprocessing": options.preprocessing, "calibration": calibration, "data": _data(parts),
-        "recipe": {"command": command(options, started_from), "started_from": started_from,
-                   "stopped_after": short(history[-1]), "history": [short(row) for row in history],
-                   "optimizer": f"Adam {options.learning_rate}, {options.batch} discs a batch, classes equally often"
-                   + ("; then types 0 and 2 by logistic regression (modic/train/refit_head.py)" *
-                   options.freeze_trunk)},
+        "recipe": _recipe(options, history, started_from),
         "results": cross_validation_results(*out_of_fold, calibration, options)
         | test_results(net, parts, calibration, options), "limits": _limits(parts),
         "licence": licence(e.disc.source for group in parts.values() for e in group),
@@ -75,15 +69,27 @@ def write_classifier(
     return path
 
 
+def _recipe(
+    options: "ClassifierTraining", history: list[dict[str, Any]], started_from: dict[str, Any] | None
+) -> dict[str, Any]:
+    optimizer = f"Adam {options.learning_rate}, {options.batch} discs a batch, classes equally often"
+    if options.freeze_trunk:
+        optimizer += "; then types 0 and 2 by logistic regression (modic/train/refit_head.py)"
+    return {
+        "command": command("classifier", options), "started_from": started_from, "stopped_after": short(history[-1]),
+        "history": [short(row) for row in history], "optimizer": optimizer,
+    }  # fmt: skip
+
+
 def _limits(parts: dict[str, list[Example]]) -> list[str]:
-    """`LIMITS`, but for what is not so with a user's own data."""
+    """`LIMITS`, with those replaced that do not hold for a user's own data."""
     examples = [e for group in parts.values() for e in group]
     own = any(e.real and e.disc.source != "spider" for e in examples)
     real1 = any(e.real and e.label == 1 for e in examples)
     tests = sum(e.real and e.label == 1 for e in parts["test"])
     limits = list(LIMITS)
     if own:
-        limits[2] = "Learnt and measured on the data named here only; whether it holds elsewhere was not measured."
+        limits[2] = "Learnt and measured on the data named here only; data from elsewhere were not measured."
     if real1:
         limits[1] = (
             f"Real Modic type 1 in the test: {tests} discs. Painted and synthetic examples of type 1 were added in "
@@ -92,33 +98,8 @@ def _limits(parts: dict[str, list[Example]]) -> list[str]:
     return limits
 
 
-def command(options: "ClassifierTraining", started_from: dict[str, Any] | None) -> str:
-    """The command line that repeats this training; folders are left out."""
-    forms = {
-        "imagenet": "imagenet",
-        "weights": "FIRST.safetensors",
-        "medicalnet": f"medicalnet={(started_from or {}).get('file')}",
-    }
-    data = " ".join("--data " + (d if d.startswith("phantom") else d.split("=")[0] + "=DIR") for d in options.data)
-    data += " --labels FILE.csv" if options.labels else ""
-    network = f"--backbone {options.backbone} --dropout {options.dropout:g}"
-    if options.backbone == "resnet3d":
-        network += f" --depth {options.depth} --widths {','.join(map(str, options.widths))}"
-    return (
-        f"modic train classifier {data} --out DIR --normalization {options.normalization} "
-        f"--region-scale {options.region_scale:g} --region-size {options.region_size} {network} "
-        f"--epochs {options.epochs} --epoch-steps {options.epoch_steps} --batch {options.batch} "
-        f"--learning-rate {options.learning_rate} --patience {options.patience} --minutes {options.minutes:g} "
-        f"--alpha {options.alpha} --head-penalty {options.head_penalty:g} --folds {options.folds} --seed {options.seed}"
-        + (" --freeze-trunk" if options.freeze_trunk else "")
-        + (f" --views {options.views} --overlap {options.overlap:g}" if options.views else "")
-        + (" --segmenter endplates" if options.segmenter else "")
-        + (" --detector detector" if options.detector else "")
-        + (f" --init {forms[started_from['init']]}" if started_from else "")
-    )
-
-
 def _data(parts: dict[str, list[Example]]) -> dict[str, Any]:
+    """The card's `data`: what the sources are, and the patients and discs of each part of the split."""
     sources = {e.disc.source for group in parts.values() for e in group}
     counts = {
         part: {source: _counted([e for e in group if e.disc.source == source]) for source in sorted(sources)}
@@ -131,7 +112,7 @@ def _counted(examples: list[Example]) -> dict[str, int]:
     plain = [e for e in examples if not e.painted]
     return {
         "patients": len({e.disc.patient for e in plain}),
-        **{f"mc{k}": sum(e.label == k for e in plain) for k in range(3)},
+        **{f"mc{k}": sum(e.label == k for e in plain) for k in TYPES},
     }
 
 
@@ -156,7 +137,7 @@ def markdown(card: dict[str, Any]) -> str:
         *(f"| {part} | {source} | {n['patients']} | {n['mc0']} | {n['mc1']} | {n['mc2']} |"
           for part, sources in card["data"]["parts"].items() for source, n in sources.items()), "",
         "Type 1 in real patients: painted into healthy discs (modic.train.augment.lesions). Real slices without "
-        "boxes are boxed by the detector where it is sure of all six levels and both contrasts agree.", "",
+        "boxes are boxed by the detector if it is sure of all six levels and both contrasts agree.", "",
         "## Calibration",
         f"Temperature {card['calibration']['temperature']}, class-conditional conformal sets at alpha "
         f"{card['calibration']['alpha']}, fitted on {card['calibration']['patients']} patients "
@@ -173,11 +154,12 @@ def _network(arch: dict[str, Any]) -> str:
         return f"Two identical 3D ResNets (depth {arch['depth']}, widths {arch['widths']}), T1 and T2, features joined"
     return (
         "Each slice of T1 and T2 through three layers of one EfficientNet-Lite0, features joined and averaged over "
-        "slices, and a layer that sees both contrasts at one place and speaks for type 1 only (modic.models.slice_net)"
+        "slices, and a layer that reads both contrasts at one place and speaks for type 1 only (modic.models.slice_net)"
     )
 
 
 def _folds(group: dict[str, Any] | None) -> list[str]:
+    """The paragraph on cross-validation."""
     if not group:
         return []
     low, high = group["interval_95_by_patient"]
@@ -196,6 +178,7 @@ def _folds(group: dict[str, Any] | None) -> list[str]:
 
 
 def _unseen(group: dict[str, Any] | None) -> list[str]:
+    """The paragraph on all patients that the weights were not fitted on."""
     if not group or group["auc_mc0_vs_mc2"] is None:
         return []
     low, high = group["interval_95_by_patient"]
@@ -207,7 +190,7 @@ def _unseen(group: dict[str, Any] | None) -> list[str]:
 
 
 def _commands(recipe: dict[str, Any]) -> list[str]:
-    """The trainings that led here, the first one first."""
+    """The command lines that led to these weights, the first training first."""
     earlier, commands = recipe.get("started_from"), [recipe["command"]]
     while earlier:
         known = earlier.get("command")
@@ -217,14 +200,12 @@ def _commands(recipe: dict[str, Any]) -> list[str]:
 
 
 def _row(name: str, group: dict[str, Any]) -> str:
+    """A row of the table of results."""
     sensitivity = ", ".join(f"{k} {v:.2f}" for k, v in group["sensitivity"].items())
-    auc, right = group["auc_mc0_vs_mc2"], group["accuracy_where_not_abstained"]
+    auc = group["auc_mc0_vs_mc2"]
     cells = [
         name.replace("_", " "), group["patients"], group["discs"], sensitivity, f"{group['balanced_accuracy']:.2f}",
-        "–" if auc is None else f"{auc:.2f}", f"{group['abstained']:.0%}", "–" if right is None else f"{right:.0%}",
+        "–" if auc is None else f"{auc:.2f}", share_text(group["abstained"]),
+        share_text(group["accuracy_where_not_abstained"]),
     ]  # fmt: skip
     return "| " + " | ".join(map(str, cells)) + " |"
-
-
-def share_text(value: float | None) -> str:
-    return "–" if value is None else f"{value:.0%}"

@@ -1,14 +1,15 @@
 """Training of the level detector: `modic train detector --data spider=DIR --data phantom=N --out DIR`.
 
-The paper's recipe is the default: Adam at 1e-3, early stopping with patience 5, rotations of 10°, 20 % of patients for
-the test. Slices of SPIDER (real) and of the phantom are drawn by their shares and augmented
-(modic/train/augment/slices.py). Split by patient: 70 % training, 10 % validation (the best epoch is kept, early
-stopping), 20 % test (reported in the card, never looked at during training). The loop is modic/train/loop.py: the
-same command again goes on.
+The paper's recipe is the default: Adam at 1e-3, early stopping with patience 5, rotations of 10°, 20 % of the patients
+kept for the test. Slices of patients and of the phantom are drawn by their shares and augmented
+(modic/train/augment/slices.py). Patients are split: 70 % train, 10 % decide which epoch is kept and when training ends,
+20 % are the test, whose results the card reports and which training never sees.
+
+The loop is modic/train/loop.py: the same command resumes a training that was interrupted.
 """
 
 import argparse
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,101 +18,31 @@ import numpy as np
 from modic.errors import UsageError
 from modic.train.batches import workers_for
 from modic.train.checkpoint import finish, is_finished
+from modic.train.command_line import add_options, command, options_of
 from modic.train.data import KINDS, KNOWN
-from modic.train.data.spider_slices import Sample, load_spider, split_of
+from modic.train.data.samples import Sample
+from modic.train.data.spider_slices import load_spider
+from modic.train.data.split import split_of
 from modic.train.loop import Loop, prepare, settings_of, short, train
-from modic.train.options import add_numbers, add_training_arguments
+from modic.train.options import PERCENTILES, DetectorTraining
 from modic.train.pretrained import find, load
 
 if TYPE_CHECKING:
     import torch
 
-PERCENTILES = (1.0, 99.5)
-PHANTOM = 0.35  # share of the slices that come from the phantom where there are real ones too
+PHANTOM = 0.35  # share of the slices that come from the phantom if there are slices of patients too
 BENT = 0.35  # share of the slices shown with a steeper or flatter sacrum
 TRANSITIONAL = 0.15  # share of the slices shown with a vertebra too many (or, less often, too few)
 
 
-@dataclass(frozen=True, slots=True)
-class DetectorTraining:
-    """Options of one training."""
-
-    data: tuple[str, ...]
-    out: Path
-    backbone: str = "resnet50"
-    fpn_channels: int = 256
-    head_features: int = 1024
-    image_size: int = 320
-    steps: int = 4000
-    batch: int = 4
-    optimizer: str = "adam"  # the paper's; adamw comes with a one-cycle learning rate
-    learning_rate: float = 1e-3  # the paper's; of adamw the highest
-    patience: int = 5  # the paper's
-    epoch_steps: int = 200
-    minutes: float = 0.0  # stop after this long, 0: never
-    seed: int = 0
-    device: str = "auto"
-    threads: int = 0  # torch's default
-    workers: int | None = None  # processes that make batches (modic.train.batches.workers_for)
-    init: str | None = None
-    detector: str = ""  # weights that box the SPIDER slices without boxes
-    labels: Path | None = None  # CSV of a user's own labels (modic.labels.table)
-
-    @property
-    def architecture(self) -> dict[str, Any]:
-        """What the card will name."""
-        return {"backbone": self.backbone, "fpn_channels": self.fpn_channels, "head_features": self.head_features}
-
-    @property
-    def preprocessing(self) -> dict[str, Any]:
-        """What service must do again (modic.levels.detect.detector_image)."""
-        return {"image_size": self.image_size, "percentiles": list(PERCENTILES)}
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `modic train detector`."""
-    add_data_arguments(parser)
-    parser.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="folder for detector.safetensors, its card and metrics"
-    )
-    parser.add_argument(
-        "--backbone", default="resnet50", help="resnet18|34|50 or efficientnet_lite0 (default: the paper's resnet50)"
-    )
-    numbers = (
-        ("fpn-channels", 256, "channels of the feature pyramid"),
-        ("head-features", 1024, "features of the head that judges a box"),
-        ("image-size", 320, "side of the square the detector sees, px"),
-        ("steps", 4000, "batches, at most"),
-        ("epoch-steps", 200, "batches an epoch"),
-        ("batch", 4, "slices a batch"),
-    )
-    add_numbers(parser, numbers)
-    parser.add_argument(
-        "--optimizer", default="adam", choices=("adam", "adamw"),
-        help="adam (default, the paper's); adamw: with a rate that rises and falls once",
-    )  # fmt: skip
-    add_training_arguments(parser)
-    parser.add_argument(
-        "--init", help="where to start: imagenet, imagenet=FILE (the backbone), NAME.safetensors (default: random)"
-    )
-
-
-def add_data_arguments(parser: argparse.ArgumentParser) -> None:
-    """What `load_samples` is told; of `modic evaluate detector` too."""
-    parser.add_argument(
-        "--data", action="append", required=True, metavar="KIND=WHERE", help="see below; may be repeated"
-    )
-    parser.add_argument("--labels", type=Path, metavar="FILE.csv", help="levels, grades and boxes of --data; see below")
-    parser.add_argument(
-        "--detector", default="", metavar="WEIGHTS",
-        help="`detector` (the shipped one) or NAME.safetensors: boxes the slices of spider=DIR that have none",
-    )  # fmt: skip
+    add_options(parser, DetectorTraining)
 
 
 def run(args: argparse.Namespace) -> int:
     """`modic train detector`."""
-    values = {key: value for key, value in vars(args).items() if key in DetectorTraining.__dataclass_fields__}
-    path = train_detector(DetectorTraining(**{**values, "data": tuple(args.data)}))
+    path = train_detector(options_of(DetectorTraining, args))
     print(f"weights and card: {path} and {path.with_suffix('.json').name}")
     return 0
 
@@ -119,7 +50,10 @@ def run(args: argparse.Namespace) -> int:
 def load_samples(
     sources: tuple[str, ...], seed: int, cache: Path, *, detector: str = "", labels: Path | None = None
 ) -> dict[str, list[Sample]]:
-    """Samples by source name. Raises UsageError for a source that is none or cannot be used."""
+    """The labelled slices of all sources, by kind of source; rendered phantoms are kept in the folder `cache`.
+
+    Raises UsageError for a source that is unknown or cannot be read.
+    """
     from modic.train.data.load import check_labels_used, detector_samples
 
     samples: dict[str, list[Sample]] = {}
@@ -141,16 +75,21 @@ def load_samples(
 
 
 def samples_of(options: DetectorTraining) -> dict[str, list[Sample]]:
-    """`load_samples` with what the options say of the data; rendered phantoms are kept in OUT/cache."""
+    """The labelled slices that the options name; rendered phantoms are kept in OUT/cache."""
     cache = options.out / "cache"
     return load_samples(options.data, options.seed, cache, detector=options.detector, labels=options.labels)
 
 
 def train_detector(options: DetectorTraining) -> Path:
-    """Train, measure on the test patients, and write weights and card to `options.out`; returns the weights' path.
+    """Train, measure on the test patients, write weights and cards to `options.out`.
 
-    Goes on where an earlier call with the same options was interrupted; does nothing where it is finished. Raises
-    UsageError for data that are missing, and where `options.out` holds a training with other options.
+    Resumes an earlier call with the same options that was interrupted, and does nothing if that one is finished.
+
+    Returns:
+        The path of the weights.
+
+    Raises:
+        UsageError: data are missing, or `options.out` holds a training with other options.
     """
     import torch
 
@@ -170,8 +109,8 @@ def train_detector(options: DetectorTraining) -> Path:
     load(net, start, backbone=options.backbone)
     net = net.to(options.device).to(memory_format=torch.channels_last)
     history = _fit(net, samples, options, settings)
-    more = {"started_from": start.record or None, "stopped_after": short(history[-1])}
-    path = _save(net, samples, options, more)
+    recipe = {"started_from": start.record or None, "stopped_after": short(history[-1])}
+    path = _save(net, samples, options, recipe)
     finish(options.out, history, settings)
     return path
 
@@ -179,12 +118,15 @@ def train_detector(options: DetectorTraining) -> Path:
 def _fit(
     net: "torch.nn.Module", samples: dict[str, list[Sample]], options: DetectorTraining, settings: dict[str, Any]
 ) -> list[dict[str, Any]]:
-    """Train; leaves the weights of the best validation loss in `net`. Raises UsageError without such patients."""
+    """Train `net` in place; it ends with the weights of the lowest validation loss. Returns one row an epoch.
+
+    Raises UsageError if no patient is left to train on, or none to decide when to stop.
+    """
     training = {name: [s for s in group if split_of(s.patient) == "train"] for name, group in samples.items()}
     validation = [s for group in samples.values() for s in group if split_of(s.patient) == "validation"]
     if not validation or not any(training.values()):
         raise UsageError("too few patients to train on some and keep others apart for stopping; add phantom=N")
-    optimizer, schedule = _optimizer(net, options)
+    optimizer, schedule = make_optimizer(net, options)
     return train(
         net,
         optimizer,
@@ -196,25 +138,25 @@ def _fit(
             seed=options.seed, workers=workers_for(options.device, options.workers),
         ),
         schedule=schedule,
-        half=net.backbone,
+        half=net.get_submodule("backbone"),
     )  # fmt: skip
 
 
-def _optimizer(net: "torch.nn.Module", options: DetectorTraining) -> tuple["torch.optim.Optimizer", Any]:
-    """The optimizer, and its learning rate's schedule or None."""
+def make_optimizer(net: "torch.nn.Module", options: DetectorTraining) -> tuple["torch.optim.Optimizer", Any]:
+    """The optimizer, and the schedule of its learning rate or None."""
     import torch
 
     if options.optimizer == "adam":
         return torch.optim.Adam(net.parameters(), options.learning_rate), None
     optimizer = torch.optim.AdamW(net.parameters(), options.learning_rate, weight_decay=1e-3)
-    rising = 0.1 if options.steps > 10 else 0.45  # of all steps; torch divides by 0 where it is one step
+    rising = 0.1 if options.steps > 10 else 0.45  # of all steps; torch divides by 0 if it is one step
     return optimizer, torch.optim.lr_scheduler.OneCycleLR(
         optimizer, options.learning_rate, options.steps, pct_start=rising
     )
 
 
 def _draw(groups: dict[str, list[Sample]], rng: np.random.Generator, n: int) -> list[Sample]:
-    """`n` samples: the phantom's share is `PHANTOM` where there are real ones too, other sources have equal weight."""
+    """Draw `n` samples: `PHANTOM` of them from the phantom if there are patients too, the others equally by source."""
     names = [name for name, group in groups.items() if group]
     real = [name for name in names if name != "phantom"]
     share = {name: (1 - PHANTOM * ("phantom" in names)) / len(real) for name in real}
@@ -224,9 +166,11 @@ def _draw(groups: dict[str, list[Sample]], rng: np.random.Generator, n: int) -> 
 
 
 Example = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""A slice, its boxes and their labels, as `_example` returns them."""
 
 
 def _loss(net: "torch.nn.Module", batch: list[Example], device: str) -> "torch.Tensor":
+    """The sum of torchvision's four losses of a Faster R-CNN."""
     import torch
 
     images = [torch.from_numpy(image).to(device).expand(3, -1, -1) for image, _, _ in batch]
@@ -238,9 +182,9 @@ def _loss(net: "torch.nn.Module", batch: list[Example], device: str) -> "torch.T
 
 
 def _example(sample: Sample, rng: np.random.Generator, options: DetectorTraining) -> Example:
-    """An augmented slice float32 (size, size), boxes float32 (n, 4) and labels int64 (n,), 1 for T12/L1.
+    """An augmented slice float32 (size, size), boxes float32 (n, 4) px and labels int64 (n,), 1 for T12/L1.
 
-    Discs above T12/L1 stay unlabelled background, as in service.
+    Discs above T12/L1 are unlabelled background, as in grading.
     """
     from modic.train.augment.curvature import bend
     from modic.train.augment.slices import augment
@@ -248,23 +192,26 @@ def _example(sample: Sample, rng: np.random.Generator, options: DetectorTraining
 
     lo, hi = np.percentile(sample.image, PERCENTILES)
     unit = np.clip((sample.image.astype(np.float32) - lo) / max(hi - lo, 1e-6), 0, 1)
-    where, names, other = sample.boxes, sample.names, sample.other
-    if not other and len(where) >= 4 and rng.random() < TRANSITIONAL:
-        unit, where, names, other = change_count(unit, where, names, rng, added=rng.random() < 0.7)
+    boxes, names, other = sample.boxes, sample.names, sample.other
+    if not other and len(boxes) >= 4 and rng.random() < TRANSITIONAL:
+        unit, boxes, names, other = change_count(unit, boxes, names, rng, added=rng.random() < 0.7)
     if other and rng.random() < 0.5:
         names = rename(names, other)
-    if len(where) >= 4 and rng.random() < BENT:
-        unit, where = bend(unit, where, rng)
+    if len(boxes) >= 4 and rng.random() < BENT:
+        unit, boxes = bend(unit, boxes, rng)
     for _ in range(10):
-        image, boxes, kept = augment(unit, where, rng, size=options.image_size)
+        image, in_view, kept = augment(unit, boxes, rng, size=options.image_size)
         kept &= names >= 0
         if kept.sum() >= 3:
             break
-    return image, boxes[kept].astype(np.float32).reshape(-1, 4), (names[kept] + 1).astype(np.int64)
+    return image, in_view[kept].astype(np.float32).reshape(-1, 4), (names[kept] + 1).astype(np.int64)
 
 
 def _validation_loss(net: "torch.nn.Module", samples: list[Sample], options: DetectorTraining, most: int = 48) -> float:
-    """Mean loss over held-out patients, the same augmentations and proposals each time; batch statistics stay."""
+    """Mean loss over at most `most` slices of the validation patients; the same augmentations and proposals each time.
+
+    Batch statistics are not updated.
+    """
     import torch
 
     rng = np.random.default_rng(12345)
@@ -281,27 +228,35 @@ def _validation_loss(net: "torch.nn.Module", samples: list[Sample], options: Det
 
 
 def _save(
-    net: "torch.nn.Module", samples: dict[str, list[Sample]], options: DetectorTraining, more: dict[str, Any]
+    net: "torch.nn.Module", samples: dict[str, list[Sample]], options: DetectorTraining, recipe: dict[str, Any]
 ) -> Path:
-    """Settle the boxes, measure on the test patients; write weights and card, `more` into its recipe."""
+    """Correct the box edges, measure on the test patients, write weights and cards; returns the weights' path.
+
+    `recipe`: what the training adds to the card's recipe.
+    """
     from modic.models.weights import Model
-    from modic.train.box_bias import settle_boxes
+    from modic.train.box_bias import correct_box_edges
     from modic.train.detector_card import write_detector
     from modic.train.detector_results import evaluate
 
     model = Model(net.eval(), {"preprocessing": options.preprocessing}, "", options.device)
     training = [s for group in samples.values() for s in group if split_of(s.patient) == "train"]
-    more = more | {"boxes_settled_by": settle_boxes(model, training)}
+    recipe = recipe | {"boxes_settled_by": correct_box_edges(model, training)}
     results = {
-        f"{name}, test patients": evaluate(
+        f"{kind}, test patients": evaluate(
             [s for s in group if split_of(s.patient) == "test" and not s.other][:300], model
         )
-        for name, group in samples.items()
+        for kind, group in samples.items()
     }
-    places = ("out", "data", "init", "device", "threads", "workers", "labels")
-    recipe = {k: v for k, v in asdict(options).items() if k not in places}
-    recipe |= {"architecture": options.architecture, "preprocessing": options.preprocessing}
-    recipe["data"] = [source if source.startswith("phantom") else source.split("=")[0] for source in options.data]
-    recipe |= {"detector": Path(options.detector).name} | more
-    patients = {name: len({s.patient for s in group}) for name, group in samples.items()}
-    return write_detector(net.state_dict(), results, patients, recipe, options.out / "detector.safetensors")
+    patients = {kind: len({s.patient for s in group}) for kind, group in samples.items()}
+    recipe = _recipe(options) | recipe
+    return write_detector(net.state_dict(), results, patients, recipe, options, options.out / "detector.safetensors")
+
+
+def _recipe(options: DetectorTraining) -> dict[str, Any]:
+    """The options for the card's recipe, without folders and machines, and the command line that repeats them."""
+    left_out = ("out", "data", "init", "device", "threads", "workers", "labels")
+    recipe = {name: value for name, value in asdict(options).items() if name not in left_out}
+    data = [source if source.startswith("phantom") else source.split("=")[0] for source in options.data]
+    detector = Path(options.detector).name
+    return {"command": command("detector", options)} | recipe | {"data": data, "detector": detector}

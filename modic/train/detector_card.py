@@ -4,32 +4,40 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modic.models.weights import save_weights
+from modic.train.data_citations import described, licence, share_text
 
 if TYPE_CHECKING:
-    pass
-from modic.train.classifier_card import share_text
-from modic.train.data_citations import described, licence
+    from modic.train.options import DetectorTraining
 
 DETECTOR_LIMITS = (
     "Research use; not a medical device, not for diagnosis.",
     "Levels are named without counting from C2: transitional anatomy cannot be told from ordinary anatomy for certain.",
     "SPIDER's boxes cover discs counted up from the sacrum; images whose boxes could not be named were left out of "
     "training and of the results.",
-    "Measured on single mid-sagittal slices; service joins three slices. Scoliosis, fractures, implants, tumours and "
+    "Measured on single mid-sagittal slices; grading joins three slices. Scoliosis, fractures, implants, tumours and "
     "children are rare or absent in the data.",
 )
 
 
 def write_detector(
-    state: dict[str, Any], results: dict[str, Any], data: dict[str, int], recipe: dict[str, Any], path: Path
-) -> Path:
-    """Write the detector's weights and both cards; returns `path`. `recipe` holds architecture and preprocessing."""
+    state: dict[str, Any], results: dict[str, Any], patients: dict[str, int], recipe: dict[str, Any],
+    options: "DetectorTraining", path: Path,
+) -> Path:  # fmt: skip
+    """Write the detector's weights and both cards; returns `path`.
+
+    Args:
+        state: the network's state dict.
+        results: of the test patients, by group (modic.train.detector_results.evaluate).
+        patients: their number by kind of source.
+        recipe: how the weights were made.
+        path: of the weights, DIR/detector.safetensors.
+    """
     card = {
-        "name": "detector", "kind": "detector", "architecture": recipe.pop("architecture"),
-        "preprocessing": recipe.pop("preprocessing"),
-        "data": {"patients": data, "sources": {name: described(name) for name in data}},
+        "name": "detector", "kind": "detector", "architecture": options.architecture,
+        "preprocessing": options.preprocessing,
+        "data": {"patients": patients, "sources": {name: described(name) for name in patients}},
         "recipe": recipe, "results": results, "limits": list(DETECTOR_LIMITS),
-        "licence": licence(data),
+        "licence": licence(patients),
     }  # fmt: skip
     save_weights(path, state, card)
     path.with_suffix(".md").write_text(detector_markdown(card), encoding="utf-8")

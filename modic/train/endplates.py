@@ -20,9 +20,8 @@ from modic.phantom.masks import UNKNOWN
 from modic.train.augment.strips import view_of
 from modic.train.checkpoint import finish, is_finished
 from modic.train.data.endplate_strips import StripSample, paired_strips, phantom_strips, space_strips, spider_boxes
-from modic.train.data.spider_slices import split_of
+from modic.train.data.split import split_of
 from modic.train.loop import Loop, prepare, settings_of, train
-from modic.train.options import add_machine_arguments, add_numbers
 
 if TYPE_CHECKING:
     import torch
@@ -67,9 +66,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("batch", 8, "strips a batch"), ("epoch-steps", 150, "batches an epoch"),
         ("learning-rate", 3e-3, "highest of the optimizer"), ("seed", 0, "another seed, another training"),
     )  # fmt: skip
-    add_numbers(parser, numbers)
+    for name, default, text in numbers:
+        parser.add_argument(
+            f"--{name}", type=type(default), default=default, metavar="N", help=f"{text} (default: {default:g})"
+        )
     parser.add_argument("--detector", default="detector", metavar="WEIGHTS", help="boxes the slices that have none")
-    add_machine_arguments(parser)
+    parser.add_argument(
+        "--device", default="auto", choices=("auto", "cpu", "cuda"), help="auto (default): a GPU where there is one"
+    )
+    parser.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads (default: torch's choice)")
 
 
 def run(args: argparse.Namespace) -> int:

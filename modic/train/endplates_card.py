@@ -14,7 +14,7 @@ from modic.models.weights import save_weights
 from modic.phantom.masks import UNKNOWN
 from modic.records import LEVELS, EndplateTrouble
 from modic.train.data.endplate_strips import StripSample
-from modic.train.data.spider_slices import split_of
+from modic.train.data.split import split_of
 from modic.train.data_citations import PHANTOM, SPIDER
 
 if TYPE_CHECKING:

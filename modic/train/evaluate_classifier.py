@@ -1,10 +1,10 @@
 """How well weights grade: `modic evaluate classifier --data … --weights classifier --out DIR`.
 
-Sensitivity, specificity, F1, Cohen's κ, ROC areas, calibration before and after the temperature, coverage and
-abstention of the prediction sets, each with an interval by patient. Real discs, real discs with painted type 1, and
-the phantom are never added up silently: they are three groups, and real discs are also shown by manufacturer and
-field strength. `--jitter`, `--misregister-mm` and `--slices` ask what is left where boxes are off, contrasts do not
-lie on each other, or the stack is thin (modic/train/augment/regions.py, `Stress`).
+Measured are sensitivity, specificity, F1, Cohen's κ, ROC areas, calibration before and after the temperature, coverage
+and abstention of the prediction sets, each with a 95 % interval by patient. Real discs, real discs with a painted
+type 1, and phantoms are three separate groups; real discs are also shown by manufacturer and field strength.
+`--jitter`, `--misregister-mm` and `--slices` measure how grades suffer if boxes are inaccurate, T1 and T2 do not lie on
+each other, or a stack has few slices (modic/train/augment/regions.py, `Stress`).
 """
 
 import argparse
@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.special import softmax
 
 from modic.errors import UsageError
 from modic.grades import CLASSES
-from modic.grading.classify import prediction_set, softmax
+from modic.grading.classify import prediction_set
 from modic.grading.measured import measured_of
 from modic.statistics.metric_tables import Table, cell, count, described, publish, with_intervals
 from modic.statistics.metrics import (
@@ -33,13 +34,13 @@ from modic.tables.described import Columns
 from modic.train.audit import audit, audit_tables
 from modic.train.augment.regions import Example, Stress
 from modic.train.classifier import read_sources
+from modic.train.command_line import options_of
 from modic.train.frozen import with_marrow
 from modic.train.inference import predict
-from modic.train.options import ClassifierTraining, add_data_arguments
-from modic.train.options import add_evaluation_arguments as add_shared
+from modic.train.options import ClassifierTraining, add_evaluation_arguments
 from modic.train.sampling import examples_by_part
 
-MOST_JITTER, MOST_MM = 0.2, 5.0  # what the margin of the cached regions has room for
+MOST_JITTER, MOST_MM = 0.2, 5.0  # the margin of the cached regions has no room for more
 BEFORE = " before temperature"
 MADE_UP = "MC1 was judged on synthetic and painted lesions only, never on real ones"
 PREDICTIONS: Columns = {
@@ -52,14 +53,13 @@ PREDICTIONS: Columns = {
     **{f"p_mc{k}": ("float64", f"calibrated probability of type {k}, 0-1") for k in range(CLASSES)},
     "mc": ("int64", "most probable type"),
     "prediction_set": ("list<int8>", "types that cannot be ruled out (conformal prediction); may be empty"),
-    "abstained": ("bool", "whether the prediction set is not a single type: service would then give no grade"),
+    "abstained": ("bool", "whether the prediction set is not a single type: a cohort's table would then have no grade"),
 }  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `modic evaluate classifier`."""
-    add_data_arguments(parser)
-    add_shared(parser, model="classifier")
+    add_evaluation_arguments(parser, ClassifierTraining, model="classifier")
     parser.add_argument(
         "--jitter", type=float, default=0.0, metavar="SHARE",
         help=f"move and scale boxes by up to this share of their width (0.1: ±10 %%), at most {MOST_JITTER}",
@@ -69,12 +69,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"shift T1 against T2 by this much (a disc taken for 35 mm), at most {MOST_MM:g}",
     )  # fmt: skip
     parser.add_argument(
-        "--slices",
-        type=int,
-        default=5,
-        choices=(1, 3, 5),
+        "--slices", type=int, default=5, choices=(1, 3, 5),
         help="show so many different slices of a disc; the others repeat the nearest (default: %(default)s)",
-    )
+    )  # fmt: skip
     parser.add_argument(
         "--audit", type=Path, metavar="GRADES.csv",
         help="what the grader adds to degeneration: Pfirrmann grades and more of the discs; see below",
@@ -88,35 +85,35 @@ def run(args: argparse.Namespace) -> int:
 
     stress = stress_of(args)
     model = load_classifier(args.weights, device=prepare(args.device, seed=0, threads=args.threads))
-    options = _options(args, model.card["preprocessing"], model.device)
-    if "marrow" in model.card["calibration"]:
+    options = options_of(ClassifierTraining, args, **(model.card["preprocessing"] | {"device": model.device}))
+    calibration = model.card["calibration"]
+    if "marrow" in calibration:
         options = replace(options, segmenter=args.segmenter or "endplates")
     parts = examples_by_part(read_sources(options))
     examples = parts["test"] if args.part == "test" else [e for part in parts.values() for e in part]
     if not examples:
         raise UsageError("no labelled patient of these data is in the test part; --part all takes all of them")
     logits = predict(model.net, examples, options, seed=1, stress=stress)
-    logits = with_marrow(logits, examples, measured_of(model.card["calibration"]))
-    temperature, quantiles = (model.card["calibration"][key] for key in ("temperature", "conformal_q"))
+    logits = with_marrow(logits, examples, measured_of(calibration))
     groups = grouped(examples)
     metrics = {
-        name: measure_group(name, [examples[i] for i in rows], logits[rows], temperature, quantiles, stress)
+        name: measure_group(name, [examples[i] for i in rows], logits[rows], calibration, stress)
         for name, rows in groups.items()
     }
-    rows = predictions(examples, logits, temperature, quantiles, stress)
+    rows = predictions(examples, logits, calibration, stress)
     tables = [table for name, numbers in metrics.items() for table in _tables(name, numbers)]
-    flat = [row for numbers in metrics.values() for row in numbers]
-    _picture(args, examples, logits, temperature, groups)
+    metric_rows = [row for numbers in metrics.values() for row in numbers]
+    _save_diagram(args.out, examples, logits, calibration["temperature"], groups)
     facts = _facts(args, model.id, examples, stress)
     if args.audit:
         audited, more = audit(args.audit, examples, logits, model, options, condition=condition(stress), note="")
-        tables, flat, facts = [*tables, *audit_tables(audited)], [*flat, *audited], [*facts, *more]
-    publish(args.out, "Evaluation of the classifier", facts, tables, flat, rows, PREDICTIONS)
+        tables, metric_rows, facts = [*tables, *audit_tables(audited)], [*metric_rows, *audited], [*facts, *more]
+    publish(args.out, "Evaluation of the classifier", facts, tables, metric_rows, rows, PREDICTIONS)
     return 0
 
 
 def stress_of(args: argparse.Namespace) -> Stress:
-    """The robustness options. Raises UsageError for more than the cached regions' margin has room for."""
+    """The robustness options. Raises UsageError if they ask for more than the margin of the regions has room for."""
     if not 0 <= args.jitter <= MOST_JITTER:
         raise UsageError(f"--jitter {args.jitter:g}: give 0 to {MOST_JITTER}")
     if not 0 <= args.misregister_mm <= MOST_MM:
@@ -125,15 +122,15 @@ def stress_of(args: argparse.Namespace) -> Stress:
 
 
 def condition(stress: Stress) -> str:
-    """In words, for tables."""
-    said = [f"boxes ±{stress.jitter:.0%}"] if stress.jitter else []
-    said += [f"T1 {stress.misregister_mm:g} mm off T2"] if stress.misregister_mm else []
-    said += [f"slices shown: {stress.slices}"] if stress.slices != Stress().slices else []
-    return ", ".join(said) or "as trained"
+    """The stress in words, for tables."""
+    words = [f"boxes ±{stress.jitter:.0%}"] if stress.jitter else []
+    words += [f"T1 {stress.misregister_mm:g} mm off T2"] if stress.misregister_mm else []
+    words += [f"slices shown: {stress.slices}"] if stress.slices != Stress().slices else []
+    return ", ".join(words) or "as trained"
 
 
 def about_mc1(examples: list[Example]) -> str:
-    """What every output that shows type 1 must say of its examples; empty where there are none, or only real ones."""
+    """The note beside every number about type 1, if some of its examples are not real; else empty."""
     of_type1 = [e for e in examples if e.label == 1]
     n = sum(e.real for e in of_type1)
     if not of_type1 or n == len(of_type1):
@@ -142,33 +139,39 @@ def about_mc1(examples: list[Example]) -> str:
 
 
 def grouped(examples: list[Example]) -> dict[str, list[int]]:
-    """Which examples are in each group; one example may be in two. Real discs also by scanner, where there are some."""
-    found = {
+    """Name of each group → indices of its examples; an example may be in two groups.
+
+    If the real discs are of several scanners, there is also a group for each scanner.
+    """
+    groups = {
         "real": [i for i, e in enumerate(examples) if e.real],
         "real and painted MC1": [i for i, e in enumerate(examples) if e.disc.source != "phantom"],
         "phantom": [i for i, e in enumerate(examples) if e.disc.source == "phantom"],
     }
-    if found["real and painted MC1"] == found["real"]:
-        del found["real and painted MC1"]
+    if groups["real and painted MC1"] == groups["real"]:
+        del groups["real and painted MC1"]
     scanners = sorted({e.disc.scanner for e in examples if e.real and e.disc.scanner})
     for scanner in scanners if len(scanners) > 1 else ():
-        found[f"real, {scanner}"] = [i for i, e in enumerate(examples) if e.real and e.disc.scanner == scanner]
-    return {name: rows for name, rows in found.items() if rows}
+        groups[f"real, {scanner}"] = [i for i, e in enumerate(examples) if e.real and e.disc.scanner == scanner]
+    return {name: rows for name, rows in groups.items() if rows}
 
 
 def measure_group(
-    name: str, examples: list[Example], logits: np.ndarray, temperature: float, quantiles: list[float], stress: Stress
+    name: str, examples: list[Example], logits: np.ndarray, calibration: dict[str, Any], stress: Stress
 ) -> list[dict[str, Any]]:
-    """Rows of metrics of one group, before and after the temperature where it matters."""
+    """The metrics of one group, one row each; those of calibration before and after the temperature.
+
+    `calibration`: of the classifier's card.
+    """
     labels = np.array([e.label for e in examples])
-    raw, p = softmax(logits), softmax(logits / temperature)
+    raw, p = softmax(logits, axis=-1), softmax(logits / calibration["temperature"], axis=-1)
 
     def statistic(rows: np.ndarray) -> Numbers:
         before = probability_metrics(raw[rows], labels[rows])
         return (
             grade_metrics(p[rows], labels[rows])
             | oedema_found(p[rows], labels[rows])
-            | set_metrics(p[rows], labels[rows], quantiles)
+            | set_metrics(p[rows], labels[rows], calibration["conformal_q"])
             | probability_metrics(p[rows], labels[rows])
             | {(metric + BEFORE, which): value for (metric, which), value in before.items()}
         )
@@ -179,31 +182,24 @@ def measure_group(
 
 
 def _patient(example: Example) -> str:
-    """Two sources may call two patients the same."""
+    """Source and patient: two sources may use the same name for two patients."""
     return f"{example.disc.source} {example.disc.patient}"
 
 
 def predictions(
-    examples: list[Example], logits: np.ndarray, temperature: float, quantiles: list[float], stress: Stress
+    examples: list[Example], logits: np.ndarray, calibration: dict[str, Any], stress: Stress
 ) -> list[dict[str, Any]]:
-    """One row a region."""
-    rows = []
-    for example, out, p in zip(examples, logits, softmax(logits / temperature), strict=True):
-        held = prediction_set(p, np.asarray(quantiles))
+    """Rows of `PREDICTIONS`, one for each example."""
+    rows, quantiles = [], np.asarray(calibration["conformal_q"])
+    for example, out, p in zip(examples, logits, softmax(logits / calibration["temperature"], axis=-1), strict=True):
+        types = prediction_set(p, quantiles)
         rows.append({
             "patient": example.disc.patient, "level": example.disc.level, "source": example.source,
             "condition": condition(stress), "label": example.label,
             **{f"logit{k}": float(out[k]) for k in range(CLASSES)}, **{f"p_mc{k}": float(p[k]) for k in range(CLASSES)},
-            "mc": int(p.argmax()), "prediction_set": list(held), "abstained": len(held) != 1,
+            "mc": int(p.argmax()), "prediction_set": list(types), "abstained": len(types) != 1,
         })  # fmt: skip
     return rows
-
-
-def _options(args: argparse.Namespace, preprocessing: dict[str, Any], device: str) -> ClassifierTraining:
-    """What the data are cut and predicted with: the weights' preprocessing, the command's data."""
-    known = ClassifierTraining.__dataclass_fields__
-    values = {key: value for key, value in (vars(args) | preprocessing).items() if key in known}
-    return replace(ClassifierTraining(**{**values, "data": tuple(args.data)}), device=device)
 
 
 def _tables(name: str, rows: list[dict[str, Any]]) -> list[Table]:
@@ -238,22 +234,23 @@ def _tables(name: str, rows: list[dict[str, Any]]) -> list[Table]:
     ]
 
 
-def _picture(
-    args: argparse.Namespace, examples: list[Example], logits: np.ndarray, temperature: float,
-    groups: dict[str, list[int]],
-) -> None:  # fmt: skip
+def _save_diagram(
+    out: Path, examples: list[Example], logits: np.ndarray, temperature: float, groups: dict[str, list[int]]
+) -> None:
+    """OUT/reliability.png, of the real discs if there are some."""
     from modic.train.plots import reliability_diagram, save_png
 
-    name = next(one for one in ("real and painted MC1", "real", "phantom") if one in groups)
-    chosen, out = [examples[i] for i in groups[name]], logits[groups[name]]
+    name = next(group for group in ("real and painted MC1", "real", "phantom") if group in groups)
+    chosen, chosen_logits = [examples[i] for i in groups[name]], logits[groups[name]]
     labels = np.array([e.label for e in chosen])
-    before, after = softmax(out), softmax(out / temperature)
+    before, after = softmax(chosen_logits, axis=-1), softmax(chosen_logits / temperature, axis=-1)
     image = reliability_diagram(before, after, labels, title=name, note=about_mc1(chosen))
-    args.out.mkdir(parents=True, exist_ok=True)
-    save_png(args.out / "reliability.png", image)
+    out.mkdir(parents=True, exist_ok=True)
+    save_png(out / "reliability.png", image)
 
 
 def _facts(args: argparse.Namespace, weights: str, examples: list[Example], stress: Stress) -> list[str]:
+    """Sentences above the tables."""
     patients = len({_patient(e) for e in examples})
     facts = [
         described(args, weights, patients),

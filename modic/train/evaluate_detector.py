@@ -1,9 +1,10 @@
 """How well weights find and name the levels: `modic evaluate detector --data … --weights detector --out DIR`.
 
-Per level IoU and confidence beside those of the paper (its Table 1: IoU and confidence of boxes found), the share of
-discs, slices and patients named right, and whether the wrongly named ones were flagged `uncertain`, as service would.
-Each slice is one study here: service joins three. A patient is wrong where any slice is, and a wrong patient counts as
-flagged where all its wrong slices were. Transitional spines, which have two right namings, are left out.
+Measured are IoU and confidence by level, beside those of the paper (its Table 1, of boxes that were found), the share
+of discs, slices and patients whose names are right, and whether the numbering of the others was flagged `uncertain`, as
+in grading. Each slice is a study of its own here, while grading joins three. A patient is wrong if any slice is wrong,
+and a wrong patient counts as flagged if all its wrong slices were. Transitional spines, whose levels have two correct
+sets of names, are left out.
 """
 
 import argparse
@@ -16,17 +17,21 @@ from modic.records import LEVELS
 from modic.statistics.metric_tables import Table, cell, count, described, publish, with_intervals
 from modic.statistics.metrics import Key, level_metrics, numbering_metrics
 from modic.tables.described import Columns
-from modic.train.data.spider_slices import split_of
-from modic.train.detector import DetectorTraining, add_data_arguments, samples_of
-from modic.train.detector_results import CORNERS, compare, there
-from modic.train.options import add_evaluation_arguments as add_shared
+from modic.train.command_line import options_of
+from modic.train.data.split import split_of
+from modic.train.detector import samples_of
+from modic.train.detector_results import CORNERS, compare, present_discs
+from modic.train.options import DetectorTraining, add_evaluation_arguments
 
 PAPER_IOU = ("0.70", "0.80", "0.78", "0.81", "0.82", "0.81")
 PAPER_CONFIDENCE = ("0.93", "0.98", "0.98", "0.93", "0.97", "0.98")
 """Cina et al. 2023, Table 1, T12/L1 to L5/S1, on 152 test patients."""
 
-BOXES = {f"{kind}_{c}": ("float64", f"{said}, corner {c}, px; null without one") for kind, said in
-         (("true", "box of the label"), ("found", "box found under this name")) for c in CORNERS}  # fmt: skip
+BOXES = {
+    f"{kind}_{corner}": ("float64", f"{text}, corner {corner}, px; null without one")
+    for kind, text in (("true", "box of the label"), ("found", "box found under this name"))
+    for corner in CORNERS
+}
 PREDICTIONS: Columns = {
     "source": ("string", "name of the data source"),
     "patient": ("string", "the patient, as the data name them"),
@@ -45,15 +50,11 @@ PREDICTIONS: Columns = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `modic evaluate detector`."""
-    add_data_arguments(parser)
-    add_shared(parser, model="detector")
+    add_evaluation_arguments(parser, DetectorTraining, model="detector")
     parser.add_argument(
-        "--seed",
-        type=int,
-        default=0,
-        metavar="N",
+        "--seed", type=int, default=0, metavar="N",
         help="which synthetic patients phantom=N makes; take that of the training (default: 0)",
-    )
+    )  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
@@ -63,8 +64,7 @@ def run(args: argparse.Namespace) -> int:
 
     device = prepare(args.device, seed=0, threads=args.threads)
     model = load_detector(args.weights, device=device)
-    values = {key: value for key, value in vars(args).items() if key in DetectorTraining.__dataclass_fields__}
-    options = DetectorTraining(**{**values, "data": tuple(args.data), "device": device})
+    options = options_of(DetectorTraining, args, device=device)
     rows = []
     for source, samples in samples_of(options).items():
         chosen = [s for s in samples if not s.other and (args.part == "all" or split_of(s.patient) == "test")]
@@ -75,13 +75,13 @@ def run(args: argparse.Namespace) -> int:
     metrics = {name: measure_group(name, group) for name, group in groups.items()}
     facts = _facts(args, model.id, rows)
     tables = [table for name, numbers in metrics.items() for table in _tables(name, numbers)]
-    flat = [row for numbers in metrics.values() for row in numbers]
-    publish(args.out, "Evaluation of the level detector", facts, tables, flat, rows, PREDICTIONS)
+    metric_rows = [row for numbers in metrics.values() for row in numbers]
+    publish(args.out, "Evaluation of the level detector", facts, tables, metric_rows, rows, PREDICTIONS)
     return 0
 
 
 def grouped(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """By source, and by contrast where a source has several."""
+    """Rows by source, and by source and contrast if a source has several contrasts."""
     groups: dict[str, list[dict[str, Any]]] = {}
     for source in dict.fromkeys(row["source"] for row in rows):
         of_source = [row for row in rows if row["source"] == source]
@@ -93,8 +93,8 @@ def grouped(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
 
 
 def measure_group(name: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows of metrics: of discs by level, of slices, and of patients."""
-    kept, level, overlap, score = there(rows)
+    """The metrics of one group, one row each: of discs by level, of slices, and of patients."""
+    kept, level, overlap, score = present_discs(rows)
     shared = {"group": name, "condition": "as trained", "note": ""}
 
     def used(key: Key) -> np.ndarray:
@@ -110,23 +110,26 @@ def measure_group(name: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]
 
 
 def by_patient(slices: list[tuple[str, bool, bool]]) -> list[tuple[str, bool, bool]]:
-    """(patient, right, flagged) of slices → of patients: right where all slices are; a wrong one is flagged where all
-    its wrong slices are, a right one where any is."""
+    """(patient, right, flagged) of slices → the same of patients.
+
+    A patient is right if all slices are. A wrong patient is flagged if all wrong slices are, a right one if any is.
+    """
     patients = []
-    for patient in sorted({one for one, _, _ in slices}):
-        own = [(right, flagged) for one, right, flagged in slices if one == patient]
+    for patient in sorted({name for name, _, _ in slices}):
+        own = [(right, flagged) for name, right, flagged in slices if name == patient]
         wrong = [flagged for right, flagged in own if not right]
         patients.append((patient, not wrong, all(wrong) if wrong else any(flagged for _, flagged in own)))
     return patients
 
 
-def _numbering(found: list[tuple[str, bool, bool]], unit: str, shared: dict[str, str]) -> list[dict[str, Any]]:
-    right, flagged = (np.array([one[i] for one in found], bool) for i in (1, 2))
+def _numbering(outcomes: list[tuple[str, bool, bool]], unit: str, shared: dict[str, str]) -> list[dict[str, Any]]:
+    """Metrics of the names of whole slices or patients (`unit`); `outcomes`: (patient, right, flagged) of each."""
+    right, flagged = (np.array([outcome[i] for outcome in outcomes], bool) for i in (1, 2))
 
     def used(key: Key) -> np.ndarray:
         return ~right if key[0] == "wrong ones flagged" else np.ones(len(right), bool)
 
-    patients = [one[0] for one in found]
+    patients = [patient for patient, _, _ in outcomes]
     return with_intervals(lambda i: numbering_metrics(right[i], flagged[i], unit), patients, used, **shared)
 
 
@@ -150,10 +153,11 @@ def _tables(name: str, rows: list[dict[str, Any]]) -> list[Table]:
 
 
 def _facts(args: argparse.Namespace, weights: str, rows: list[dict[str, Any]]) -> list[str]:
+    """Sentences above the tables."""
     patients = len({(row["source"], row["patient"]) for row in rows})
     return [
         described(args, weights, patients),
         "IoU and confidence are means over boxes found; named right is the share of discs with IoU of at least 0.5 "
         "under their name. The paper's numbers are of its own 152 test patients.",
-        "Each slice is judged as a study of its own; service joins three slices.",
+        "Each slice is judged as a study of its own; grading joins three slices.",
     ]

@@ -1,12 +1,11 @@
-"""The training loop of both networks: epochs, early stopping, the best weights kept, and no epoch lost twice.
+"""The training loop of both networks: epochs, early stopping, the best weights kept, and checkpoints.
 
-Each epoch ends with a measurement on patients kept apart for it, one line in the terminal, `history.parquet`,
-`learning_curve.png` and a checkpoint (modic/train/checkpoint.py), these three not more often than `Loop.rest` says. The
-same command on the same --out goes on from the checkpoint, and on a CPU ends with the very weights that an undisturbed
-training ends with.
+Each epoch ends with a validation loss on patients kept apart for it and with one line in the terminal. Then
+`history.parquet`, `learning_curve.png` and the checkpoint (modic/train/checkpoint.py) are written, unless the last
+checkpoint is younger than `Loop.rest`. The same command with the same --out resumes from the checkpoint; on a CPU it
+ends with the very weights of a training that was never interrupted.
 """
 
-import copy
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,49 +22,51 @@ from modic.train.checkpoint import State
 
 if TYPE_CHECKING:
     import torch
+    from torch.optim.swa_utils import AveragedModel
 
 HISTORY = {
     "epoch": ("int64", "number of the epoch, from 1"),
     "steps": ("int64", "batches trained on since the beginning"),
     "loss": ("float64", "mean training loss of the epoch's batches"),
-    "validation_loss": ("float64", "loss of the running average, else of the network, on patients kept apart for it"),
+    "validation_loss": ("float64", "loss of the averaged weights (or, without an average, of the network) on patients "
+                        "kept apart for it"),
     "learning_rate": ("float64", "learning rate of the epoch's last batch"),
-    "minutes": ("float64", "minutes of training so far; what an interruption threw away is not counted"),
-    "best": ("bool", "whether no earlier epoch had as low a validation loss: the weights of the last such epoch stay"),
+    "minutes": ("float64", "minutes of training so far; those lost in an interruption are not counted"),
+    "best": ("bool", "whether no earlier epoch had as low a validation loss; the last such epoch's weights are kept"),
 }  # fmt: skip
 """Columns of history.parquet; one row an epoch."""
 
 MAY_CHANGE = frozenset({"out", "minutes", "workers", "rest"})
-"""Options that may differ when a training goes on."""
+"""Options that may differ when a training is resumed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Loop:
-    """How long a training goes on, and where it is kept."""
+    """How long a training goes on, and where its files are."""
 
     out: Path
-    settings: dict[str, Any]  # a checkpoint with others is refused (`settings_of`)
+    settings: dict[str, Any]  # a checkpoint with other settings is refused (`settings_of`)
     steps: int  # batches, at most
     epoch_steps: int  # batches an epoch
-    patience: int = 5  # epochs without a better validation loss before it stops; the paper's
-    minutes: float = 0.0  # stop after this long, 0: never
-    average: float = 0.0  # how far the running average of weights follows each batch, 0: there is none
-    clip: float = 5.0  # longest gradient
+    patience: int = 5  # epochs without a better validation loss before the training ends; the paper's
+    minutes: float = 0.0  # end after this long, 0: never
+    average: float = 0.0  # share of each batch's weights in their running average, 0: no average
+    clip: float = 5.0  # largest norm of the gradient
     seed: int = 0
     workers: int = 0  # processes that make batches ahead
-    rest: float = 0.0  # seconds between two checkpoints at least; the last epoch is always kept
+    rest: float = 0.0  # seconds between two checkpoints, at least; the last epoch is always kept
 
 
 def settings_of(options: Any, **more: Any) -> dict[str, Any]:
-    """All that must be the same for a training to go on: a dataclass of options, and `more`."""
+    """What must be the same for a training to be resumed: a dataclass of options, and `more`."""
     return {key: value for key, value in asdict(options).items() if key not in MAY_CHANGE} | more
 
 
 def prepare(device: str, *, seed: int, threads: int) -> str:
     """Seed torch, set its threads (0: its own choice), and resolve `auto`; returns `cpu` or `cuda`.
 
-    The same seed gives the same network on a CPU with the same number of threads. On a GPU the detector's is only
-    nearly the same: torchvision sums the gradients of its regions in no fixed order.
+    The same seed gives the same network on a CPU with the same number of threads. On a GPU the detector is only nearly
+    the same: torchvision sums the gradients of its regions in no fixed order.
     """
     import torch
 
@@ -87,21 +88,25 @@ def train(
     validation: Callable[["torch.nn.Module"], float],
     loop: Loop,
     schedule: Any = None,
-    half: Any = None,
+    half: "torch.nn.Module | None" = None,
 ) -> list[dict[str, Any]]:
-    """Train `net` in place, or go on where `loop.out` has a checkpoint; leaves the best weights in it.
+    """Train `net` in place, or resume from the checkpoint in `loop.out`; `net` ends with the best weights.
 
     Args:
-        batch: draws one with the generator, as arrays (modic/train/batches.py).
-        loss: that of a batch, to be differentiated.
+        batch: draws a batch with the generator, as arrays (modic/train/batches.py).
+        loss: of a batch, to be differentiated.
         validation: the loss on patients kept apart; may leave the network in any mode.
         schedule: a torch learning-rate scheduler, stepped after every batch.
-        half: the part (a module) that computes in bfloat16 on a GPU (default: all of it).
+        half: the part of the network that computes in bfloat16 on a GPU; all of it if it is not given.
 
-    Returns the history, one row an epoch (`HISTORY`). Raises ModicError where a loss is not a number any more, and
-    UsageError where the checkpoint is of other options.
+    Returns:
+        The history, one row an epoch (`HISTORY`).
+
+    Raises:
+        ModicError: a loss is no number any more.
+        UsageError: the checkpoint belongs to a training with other options.
     """
-    average = copy.deepcopy(net).eval() if loop.average else None
+    average = running_average(net, loop.average) if loop.average else None
     state = State(net, optimizer, schedule, average)
     if checkpoint.restore(loop.out, state, loop.settings):
         print(f"going on after epoch {len(state.history)}, from {loop.out / checkpoint.NAME}", flush=True)
@@ -123,7 +128,7 @@ def train(
 
 
 def stop_reason(history: list[dict[str, Any]], loop: Loop) -> str:
-    """Why no further epoch is needed; empty where one is."""
+    """Why the training ends after this history; empty if it goes on."""
     if not history:
         return ""
     last = history[-1]
@@ -137,6 +142,7 @@ def stop_reason(history: list[dict[str, Any]], loop: Loop) -> str:
 
 
 def _done(state: State) -> int:
+    """How many batches were trained on."""
     return int(state.history[-1]["steps"]) if state.history else 0
 
 
@@ -145,8 +151,8 @@ def _epoch(
 ) -> dict[str, Any]:
     done = _done(state)
     steps = min(loop.epoch_steps, loop.steps - done)
-    losses = [_step(state, next(batches), loss, loop, half, done + i) for i in range(steps)]
-    value = float(validation(state.net if state.average is None else state.average))
+    losses = [_step(state, next(batches), loss, loop, half) for _ in range(steps)]
+    value = float(validation(state.measured))
     row = {
         "epoch": len(state.history) + 1, "steps": done + steps, "loss": float(np.mean(losses)),
         "validation_loss": value, "learning_rate": float(state.optimizer.param_groups[0]["lr"]),
@@ -156,7 +162,8 @@ def _epoch(
     return row
 
 
-def _step(state: State, batch: Any, loss: Any, loop: Loop, half: "torch.nn.Module", done: int) -> float:
+def _step(state: State, batch: Any, loss: Any, loop: Loop, half: "torch.nn.Module") -> float:
+    """Train on one batch; returns its loss."""
     import torch
 
     state.net.train()
@@ -169,17 +176,16 @@ def _step(state: State, batch: Any, loss: Any, loop: Loop, half: "torch.nn.Modul
     if state.schedule is not None:
         state.schedule.step()
     if state.average is not None:
-        follow(state.average, state.net, max(loop.average, 1 / (done + 1)))  # at first the mean of all so far
+        state.average.update_parameters(state.net)
     return float(value.item())
 
 
 def _add(state: State, row: dict[str, Any]) -> None:
-    """Add the epoch to the history, and its weights where they are the best so far."""
+    """Add the epoch to the history, and keep its weights if they are the best so far."""
     row["best"] = row["validation_loss"] < min((r["validation_loss"] for r in state.history), default=np.inf)
     state.history.append(row)
     if row["best"]:
-        measured = state.net if state.average is None else state.average
-        state.best = {key: tensor.detach().clone() for key, tensor in measured.state_dict().items()}
+        state.best = {key: tensor.detach().clone() for key, tensor in state.measured.state_dict().items()}
 
 
 def write_history(out: Path, history: list[dict[str, Any]]) -> None:
@@ -192,12 +198,13 @@ def write_history(out: Path, history: list[dict[str, Any]]) -> None:
 
 
 def short(row: dict[str, Any]) -> dict[str, Any]:
-    """One row of the history for a card."""
+    """A row of the history, rounded for a card."""
     places = {"loss": 4, "validation_loss": 4, "minutes": 1}
     return {key: round(value, places[key]) if key in places else value for key, value in row.items()}
 
 
 def _line(row: dict[str, Any], loop: Loop) -> str:
+    """A row of the history for the terminal."""
     epochs = -(-loop.steps // loop.epoch_steps)
     return (
         f"epoch {row['epoch']:3}/{epochs}   steps {row['steps']:6}   loss {row['loss']:.4f}   "
@@ -205,24 +212,31 @@ def _line(row: dict[str, Any], loop: Loop) -> str:
     )
 
 
-def follow(average: "torch.nn.Module", net: "torch.nn.Module", by: float) -> None:
-    """Move the running average of the weights (and of the batch statistics) this share of the way to the network's."""
-    import torch
+def running_average(net: "torch.nn.Module", share: float) -> "AveragedModel":
+    """The running average of a network's weights and batch statistics, in evaluation mode.
 
-    with torch.no_grad():
-        for old, new in zip(average.state_dict().values(), net.state_dict().values(), strict=True):
-            if old.is_floating_point():
-                old.lerp_(new, by)
+    Each update moves the average by `share` of the way to the network. At first, while that is more, it moves by
+    1 / (number of updates): the average is then the mean of all so far.
+    """
+    from torch.optim.swa_utils import AveragedModel
+
+    def update(averages: Any, values: Any, updates: "torch.Tensor | int") -> None:
+        weight = max(share, 1 / (int(updates) + 1))
+        for average, value in zip(averages, values, strict=True):
+            if average.is_floating_point():
+                average.lerp_(value, weight)
             else:
-                old.copy_(new)
+                average.copy_(value)  # how many batches a statistic was taken over
+
+    return AveragedModel(net, multi_avg_fn=update, use_buffers=True).eval()
 
 
 @contextmanager
 def bfloat16(module: "torch.nn.Module", *, on: bool) -> Iterator[None]:
-    """Within it `module` computes in bfloat16 where that is safe (autocast) and gives float32.
+    """A context in which `module` computes in bfloat16 wherever autocast finds it safe, and returns float32.
 
-    Of the detector only the backbone may: torchvision keeps box coordinates in the type of the features, and bfloat16
-    counts pixels beyond 256 in twos.
+    Of the detector only the backbone may do so: torchvision keeps box coordinates in the type of the features, and
+    bfloat16 cannot tell odd from even pixels beyond 256.
     """
     import torch
 

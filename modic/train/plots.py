@@ -1,4 +1,4 @@
-"""Small pictures drawn with OpenCV: learning curves and reliability diagrams, with axes, ticks and labels."""
+"""Learning curves and reliability diagrams as small pictures, drawn with OpenCV."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -17,11 +17,11 @@ FONT, TEXT, PAD = cv2.FONT_HERSHEY_SIMPLEX, 0.5, 8
 
 @dataclass(frozen=True, eq=False)
 class Plot:
-    """Axes on a picture: `frame` is left, top, right, bottom in px; `x`, `y` are the data's limits."""
+    """Axes on a picture."""
 
     image: np.ndarray  # uint8 (rows, columns, 3), BGR, drawn on in place
-    frame: tuple[int, int, int, int]
-    x: tuple[float, float]
+    frame: tuple[int, int, int, int]  # left, top, right, bottom, px
+    x: tuple[float, float]  # limits of the data
     y: tuple[float, float]
 
     def place(self, x: float, y: float) -> tuple[int, int]:
@@ -32,7 +32,7 @@ class Plot:
         return round(left + across * (right - left)), round(bottom - up * (bottom - top))
 
     def line(self, x: Any, y: Any, colour: tuple[int, int, int], *, dots: bool = True, thick: int = 2) -> None:
-        """A line through the points, in their order."""
+        """Draw a line through the points, in their order."""
         points = [self.place(float(a), float(b)) for a, b in zip(x, y, strict=True)]
         for a, b in pairwise(points):
             cv2.line(self.image, a, b, colour, thick, cv2.LINE_AA)
@@ -49,7 +49,7 @@ def axes(
     image: np.ndarray, frame: tuple[int, int, int, int], x: tuple[float, float], y: tuple[float, float], *,
     labels: tuple[str, str], title: str = "", whole: bool = False,
 ) -> Plot:  # fmt: skip
-    """Frame, grid, ticks and labels; `whole`: ticks of x are whole numbers."""
+    """Draw frame, grid, ticks and labels; `whole`: ticks of x are whole numbers."""
     plot = Plot(image, frame, x, y)
     left, top, right, bottom = frame
     for value in ticks(*x, whole=whole):
@@ -68,11 +68,11 @@ def axes(
 
 
 def text(
-    image: np.ndarray, said: str, at: tuple[int, int], *, across: float = 0.0, colour: tuple[int, int, int] = INK
+    image: np.ndarray, words: str, at: tuple[int, int], *, across: float = 0.0, colour: tuple[int, int, int] = INK
 ) -> None:
-    """One line of ASCII; `across`: 0 starts at `at`, 0.5 is centred there, 1 ends there."""
-    (width, _), _ = cv2.getTextSize(said, FONT, TEXT, 1)
-    cv2.putText(image, said, (round(at[0] - across * width), at[1]), FONT, TEXT, colour, 1, cv2.LINE_AA)
+    """Write one line of ASCII. `across`: 0 starts it at `at`, 0.5 centres it there, 1 ends it there."""
+    (width, _), _ = cv2.getTextSize(words, FONT, TEXT, 1)
+    cv2.putText(image, words, (round(at[0] - across * width), at[1]), FONT, TEXT, colour, 1, cv2.LINE_AA)
 
 
 def ticks(low: float, high: float, *, most: int = 8, whole: bool = False) -> list[float]:
@@ -111,9 +111,15 @@ def save_png(path: Path, image: np.ndarray) -> Path:
 def reliability_diagram(
     before: np.ndarray, after: np.ndarray, labels: np.ndarray, *, title: str, note: str = ""
 ) -> np.ndarray:
-    """For each class that occurs: how often it was true against the probability said; uint8 (rows, columns, 3).
+    """For each Modic type that occurs, the share of discs of that type against the predicted probability.
 
-    `before` and `after` the temperature, float (n, 3); `note` is written under the picture.
+    Args:
+        before, after: probabilities before and after the temperature, float (n, 3).
+        labels: int (n,).
+        note: written under the picture.
+
+    Returns:
+        uint8 (rows, columns, 3), BGR.
     """
     from modic.statistics.metrics import reliability
 
@@ -123,7 +129,7 @@ def reliability_diagram(
         left = 70 + 400 * place
         of = f"MC{k} ({int((labels == k).sum())} of {len(labels)} discs)"
         frame = (left, 90, left + 320, 410)
-        plot = axes(image, frame, (0, 1), (0, 1), labels=("probability said", "share true"), title=of)
+        plot = axes(image, frame, (0, 1), (0, 1), labels=("probability", "share true"), title=of)
         plot.line((0, 1), (0, 1), GREY, dots=False, thick=1)
         for p, colour in ((before, BLUE), (after, ORANGE)):
             mean, share, _ = zip(*reliability(p[:, k], labels == k), strict=True)

@@ -1,4 +1,4 @@
-"""Where a training starts from: `--init`.
+"""The weights that a training starts from: `--init`.
 
 | --init             | detector                                        | classifier                                   |
 |--------------------|-------------------------------------------------|----------------------------------------------|
@@ -9,7 +9,7 @@
 | `medicalnet=FILE`  |                                                 | both branches, from Med3D's file (Chen 2019) |
 | `NAME.safetensors` | the whole network, of the same architecture     | the whole network, of the same architecture  |
 
-A .pth file is a pickle; it is read with `weights_only`, so that nothing in it can run.
+A .pth file is a pickle; it is read with `weights_only`, so that no code in it can run.
 """
 
 from dataclasses import dataclass, field
@@ -32,17 +32,23 @@ FORMS = {
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Weights to start from, found but not loaded. `record` goes into the card: form, file's name, SHA-256."""
+    """Weights to start from, which `load` puts into a network."""
 
     form: str = ""  # "" (random) | imagenet | medicalnet | weights
-    path: Path | None = None
-    record: dict[str, Any] = field(default_factory=dict)
+    path: Path | None = None  # None for random weights
+    record: dict[str, Any] = field(default_factory=dict)  # for the card: form, the file's name, its SHA-256
 
 
 def find(init: str | None, *, model: str, architecture: dict[str, Any]) -> Start:
-    """The start that `--init` names for `model` (detector | classifier), its file hashed; fetches what it must.
+    """The weights that `--init` names for a network, their file hashed; weights that torchvision hosts are fetched.
 
-    Raises UsageError where the form is unknown, the file is missing, or the architecture cannot take it.
+    Args:
+        init: the value of `--init`.
+        model: detector | classifier.
+        architecture: of its card.
+
+    Raises:
+        UsageError: the form is unknown, the file is missing, or the architecture cannot take such weights.
     """
     if not init:
         return Start()
@@ -64,8 +70,10 @@ def find(init: str | None, *, model: str, architecture: dict[str, Any]) -> Start
 
 
 def load(net: "nn.Module", start: Start, *, backbone: str = "efficientnet_lite0") -> None:
-    """Put the weights into a detector (of this `backbone`) or a classifier, in place. UsageError where they do not
-    fit."""
+    """Put the weights into a detector (of this `backbone`) or a classifier, in place.
+
+    Raises UsageError if they do not fit.
+    """
     if start.path is None:
         return
     if start.form == "imagenet":
@@ -80,9 +88,9 @@ def load(net: "nn.Module", start: Start, *, backbone: str = "efficientnet_lite0"
 
 
 def read_tensors(path: Path) -> dict[str, "torch.Tensor"]:
-    """Float32 state dict of a .safetensors or .pth file; the latter may hold it under `state_dict`, as Med3D's do.
+    """The float32 state dict of a .safetensors or .pth file; the latter may hold it under `state_dict`, as Med3D's do.
 
-    Raises UsageError where the file cannot be read or holds anything but tensors.
+    Raises UsageError if the file cannot be read or holds anything but tensors.
     """
     import pickle
 
@@ -92,38 +100,44 @@ def read_tensors(path: Path) -> dict[str, "torch.Tensor"]:
 
     try:
         safe = path.suffix == ".safetensors"
-        found: Any = load_file(path) if safe else torch.load(path, map_location="cpu", weights_only=True)
-        found = found.get("state_dict", found)
-        return {key: value.float() if value.is_floating_point() else value for key, value in found.items()}
+        content: Any = load_file(path) if safe else torch.load(path, map_location="cpu", weights_only=True)
+        state = content.get("state_dict", content)
+        return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
     except (OSError, EOFError, RuntimeError, AttributeError, SafetensorError, pickle.UnpicklingError) as error:
         raise UsageError(f"--init: {path} holds no weights that can be read safely: {_first_line(error)}") from error
 
 
 def medicalnet(tensors: dict[str, "torch.Tensor"], ours: dict[str, "torch.Tensor"]) -> dict[str, "torch.Tensor"]:
-    """Med3D's tensors as one branch of the classifier wants them.
+    """Convert Med3D's state dict to that of one branch of the classifier.
 
-    `module.` and the segmentation head go; of the first kernel's seven planes the middle three stay (slices are 4-5 mm
-    apart). Its shortcuts have no bias: zero. Depths 18 and 34 have shortcuts without weights: ours stay as they are.
+    The prefix `module.` and the segmentation head are dropped. Of the first kernel's seven planes the middle three are
+    kept, since slices are 4-5 mm apart. Med3D's shortcuts have no bias: ours becomes zero. At depths 18 and 34 its
+    shortcuts have no weights: ours stay as they are.
+
+    Args:
+        tensors: of a Med3D file (`read_tensors`).
+        ours: state dict of the branch.
     """
     import torch
 
-    found = {key.removeprefix("module."): value for key, value in tensors.items()}
-    found = {key: value for key, value in found.items() if not key.startswith(("conv_seg", "fc."))}
-    if (first := found.get("conv1.weight")) is not None and first.ndim == 5:
-        middle, ours_deep = first.shape[2] // 2, ours["conv1.weight"].shape[2] // 2
-        found["conv1.weight"] = first[:, :, middle - ours_deep : middle + ours_deep + 1]
-    bare = not any("downsample" in key for key in found)
+    state = {key.removeprefix("module."): value for key, value in tensors.items()}
+    state = {key: value for key, value in state.items() if not key.startswith(("conv_seg", "fc."))}
+    if (first := state.get("conv1.weight")) is not None and first.ndim == 5:
+        middle, half = first.shape[2] // 2, ours["conv1.weight"].shape[2] // 2
+        state["conv1.weight"] = first[:, :, middle - half : middle + half + 1]
+    weightless = not any("downsample" in key for key in state)
     for key, value in ours.items():
-        if "downsample" in key and key not in found and (bare or key.endswith("downsample.0.bias")):
-            found[key] = value if bare else torch.zeros_like(value)
-    return found
+        if "downsample" in key and key not in state and (weightless or key.endswith("downsample.0.bias")):
+            state[key] = value if weightless else torch.zeros_like(value)
+    return state
 
 
 def _load_imagenet(body: "nn.Module", path: Path, backbone: str) -> None:
+    """Put ImageNet weights into a trunk. Raises UsageError."""
     if backbone == "efficientnet_lite0":
         from modic.models.efficientnet import load_imagenet
 
-        if path.suffix == ".safetensors":  # tensors are matched by their order, which it does not keep
+        if path.suffix == ".safetensors":  # tensors are matched by order, which safetensors does not keep
             raise UsageError(f"--init: {path}: of {backbone} give the .pth file")
         load_imagenet(body, str(path))
         return
@@ -132,7 +146,7 @@ def _load_imagenet(body: "nn.Module", path: Path, backbone: str) -> None:
 
 
 def _imagenet(backbone: str) -> Path:
-    """The file of the backbone's ImageNet weights: from the package, or from torchvision, which checks its hash."""
+    """The file of a backbone's ImageNet weights: from the package, or from torchvision, which checks the hash."""
     import torch
     from torchvision.models import get_model_weights
 
@@ -152,17 +166,17 @@ def _imagenet(backbone: str) -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rsplit("/", 1)[-1]
 
 
-def _copy(module: "nn.Module", tensors: dict[str, Any], path: Path, said: str) -> None:
-    """All tensors must fit; how many batches a statistic was taken over may be lacking."""
+def _copy(module: "nn.Module", tensors: dict[str, Any], path: Path, target: str) -> None:
+    """Load a state dict in which only counts of batches may be missing. Raises UsageError, naming the `target`."""
     counts = {key: value for key, value in module.state_dict().items() if key.endswith("num_batches_tracked")}
     try:
         module.load_state_dict(counts | tensors)
     except RuntimeError as error:
-        raise UsageError(f"--init: {path} does not fit {said}: {' '.join(str(error).split())[:300]}") from error
+        raise UsageError(f"--init: {path} does not fit {target}: {' '.join(str(error).split())[:300]}") from error
 
 
 def _earlier(path: Path, model: str) -> dict[str, Any]:
-    """How the weights were made, by the card beside them; nothing where there is none."""
+    """How the weights were made, by the card beside them; empty without a card."""
     if not path.with_suffix(".json").is_file():
         return {}
     card, _ = read_card(str(path), model)
@@ -170,6 +184,7 @@ def _earlier(path: Path, model: str) -> dict[str, Any]:
 
 
 def _check_widths(widths: Any) -> None:
+    """Raise UsageError for other widths than Med3D's."""
     if tuple(widths) != MEDICALNET_WIDTHS:
         wanted = ",".join(map(str, MEDICALNET_WIDTHS))
         raise UsageError(f"--init medicalnet needs --widths {wanted} (and --depth as in the file's name)")

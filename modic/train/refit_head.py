@@ -1,12 +1,15 @@
-"""Type 0 against 2 once more, with the trunk frozen: a logistic regression on the features of unpainted discs.
+"""Fit types 0 and 2 once more with the trunk frozen: a logistic regression on the features of unpainted discs.
 
-Real discs of types 0 and 2 are few (some 500), painted and synthetic ones many and easier, and augmented views blur the
-endplates. What gradient descent on all of them finds between 0 and 2 is a little worse on new patients than the convex
-fit: cross-validation of 87 SPIDER patients gave an AUC of 0.78 without this step and 0.79 with it, a balanced accuracy
-of 0.71 and 0.73 (with the features of the network before this one, three rows of the map and the mean of a deeper one).
-`STRENGTH` was chosen there with the grid of modic/models/slice_net.py: AUC 0.810, 0.813, 0.809, 0.805 for 0.0005,
-0.001, 0.002, 0.004, against at best 0.806 with rows instead of the grid and 0.799 with the deeper map besides. So was
-the phantom's share: with 0 to 0.35 real discs fare alike, but without the phantom none of its type 2 is found.
+There are few real discs of types 0 and 2 (some 500), while painted and synthetic ones are many and easier, and
+augmented views blur the endplates. Gradient descent on all of them separates types 0 and 2 a little worse on new
+patients than the convex fit on real discs: cross-validation of 87 SPIDER patients gave an AUC of 0.78 without this step
+and 0.79 with it, a balanced accuracy of 0.71 and 0.73 (with the features of an earlier network: three rows of the map
+and the mean of a deeper one).
+
+`STRENGTH` was chosen on the same folds with the grid of modic/models/slice_net.py: AUC 0.810, 0.813, 0.809, 0.805 for
+0.0005, 0.001, 0.002, 0.004, against at best 0.806 with rows instead of the grid and 0.799 with the deeper map added.
+The share of the phantom was chosen there too: real discs fare alike with 0 to 0.35, but without the phantom none of its
+type 2 is found.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
 
     from modic.train.options import ClassifierTraining
 
-PHANTOM = 0.2  # of all weight goes to synthetic discs
+PHANTOM = 0.2  # share of all weight that goes to synthetic discs
 SEEDS = (2, 3)  # of two views of each disc; predictions out of fold take 1
 STRENGTH = 0.001  # inverse of the L2 penalty for all discs together, in features of unit variance
 FEWEST = 30  # discs of a type; with fewer the head stays as it was trained
@@ -30,14 +33,14 @@ def refit_head(net: "torch.nn.Module", examples: list[Example], options: "Classi
     """Replace the difference between the last layer's rows of types 0 and 2; their mean, and type 1, stay.
 
     Args:
-        net: modic.models.slice_net's, on its device; changed in place, left in evaluation mode.
-        examples: of training patients; those with a painted lesion are passed over.
+        net: of modic.models.slice_net, on its device; changed in place, left in evaluation mode.
+        examples: of training patients; those with a painted lesion are ignored.
 
     Returns:
         Whether there were enough real discs.
     """
-    used = [e for e in examples if not e.painted and e.label in (0, 2)]
-    fat, real = (np.array(flags, bool) for flags in ([e.label == 2 for e in used], [e.real for e in used]))
+    used = [example for example in examples if not example.painted and example.label in (0, 2)]
+    fat, real = np.array([e.label == 2 for e in used], bool), np.array([e.real for e in used], bool)
     if min((fat & real).sum(), (~fat & real).sum()) < FEWEST:
         return False
     weights = np.tile(source_weights(fat, real) / len(SEEDS), len(SEEDS))
@@ -66,19 +69,19 @@ def replace_difference(net: "torch.nn.Module", weights: np.ndarray, bias: float)
 
 
 def source_weights(fat: np.ndarray, real: np.ndarray) -> np.ndarray:
-    """Of each disc: both types count alike within real and within synthetic ones, these together for `PHANTOM` of all.
+    """Weight of each disc (n,): both types count alike among real and among synthetic discs, the latter `PHANTOM`.
 
-    Those of the real discs sum up to their number.
+    The weights of the real discs sum up to their number.
     """
     weights = np.zeros(len(fat))
     for source, total in ((real, real.sum()), (~real, real.sum() * PHANTOM / (1 - PHANTOM))):
-        for one in (source & fat, source & ~fat):
-            weights[one] = total / 2 / max(one.sum(), 1)
+        for of_type in (source & fat, source & ~fat):
+            weights[of_type] = total / 2 / max(of_type.sum(), 1)
     return weights
 
 
 def _features(net: Any, examples: list[Example], options: "ClassifierTraining", seed: int) -> np.ndarray:
-    """(n, features): what the last layer sees of measuring views."""
+    """What the last layer reads of measuring views, float64 (n, features)."""
     import torch
 
     from modic.train.inference import measuring_batches
@@ -87,5 +90,5 @@ def _features(net: Any, examples: list[Example], options: "ClassifierTraining", 
     rows = []
     for batch in measuring_batches(examples, options, seed=seed):
         with torch.inference_mode():
-            rows.append(net.features(net.slice_maps(batch), [one.shape[1] for one in batch]).double().cpu().numpy())
+            rows.append(net.features(net.slice_maps(batch), [view.shape[1] for view in batch]).double().cpu().numpy())
     return np.concatenate(rows)

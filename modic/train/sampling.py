@@ -1,25 +1,26 @@
 """Which examples a batch of training draws, and how often."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from modic.errors import UsageError
+from modic.grades import CLASSES
 from modic.train.augment.regions import Example
-from modic.train.data.discs import Disc, part_of
-
-if TYPE_CHECKING:
-    pass
-
+from modic.train.data.discs import Disc
+from modic.train.data.split import PARTS, part_of
 
 PAINTED_FAT = 0.15  # share of the type 2 examples that are painted
-PHANTOM = 0.2  # share of the examples that come from the phantom where there are real ones too
+PHANTOM = 0.2  # share of the examples that come from the phantom if there are discs of patients too
+
+Pool = list[tuple[float, list[Example], np.ndarray]]
+"""Groups of examples of one Modic type: (share of the group, its examples, probability of each of them)."""
 
 
 def examples_by_part(discs: list[Disc]) -> dict[str, list[Example]]:
-    """`train`, `stop`, `calibrate`, `test`: every disc as it is, and every real disc also with a painted type 1 lesion,
-    after its own changes were taken away: real type 1 lies on degenerate discs too."""
-    parts: dict[str, list[Example]] = {"train": [], "stop": [], "calibrate": [], "test": []}
+    """Examples by part of the split (`PARTS`): every disc, and every real one also with a painted type 1.
+
+    A disc's own changes are taken away first: real type 1 lies on degenerate discs too.
+    """
+    parts: dict[str, list[Example]] = {name: [] for name in PARTS}
     for disc in discs:
         part = parts[part_of(disc.patient)]
         part.append(Example(disc))
@@ -28,16 +29,14 @@ def examples_by_part(discs: list[Disc]) -> dict[str, list[Example]]:
     return parts
 
 
-Pools = list[list[tuple[float, list[Example], np.ndarray]]]
+def training_pools(examples: list[Example], classes: tuple[int, ...] = tuple(range(CLASSES))) -> list[Pool]:
+    """One pool for each Modic type of `classes`. Raises UsageError for a type without an example.
 
-
-def training_pools(examples: list[Example], classes: tuple[int, ...] = (0, 1, 2)) -> Pools:
-    """For each of `classes` its groups: (share, examples, probability of each). Raises UsageError where one has none.
-
-    Painted lesions go to degenerate discs more often, as real ones do, so that the disc does not give them away.
+    Lesions are painted more often into degenerate discs, where real ones are more frequent too, so that the disc does
+    not give them away.
     """
-    fat = [Example(e.disc, painted=2, healed=e.healed) for e in examples if e.painted]
-    pools: Pools = []
+    fat = [Example(example.disc, painted=2, healed=example.healed) for example in examples if example.painted]
+    pools: list[Pool] = []
     for label in classes:
         groups = [
             (1 - PHANTOM, [e for e in examples if e.label == label and e.real]),
@@ -52,12 +51,13 @@ def training_pools(examples: list[Example], classes: tuple[int, ...] = (0, 1, 2)
 
 
 def _weights(examples: list[Example]) -> np.ndarray:
+    """Probability of each example (n,): painted ones by the square of their Pfirrmann grade."""
     weights = np.array([max(e.disc.degeneration, 1) ** 2 if e.painted else 1 for e in examples], float)
     return weights / weights.sum()
 
 
-def draw(pools: Pools, rng: np.random.Generator, n: int) -> list[Example]:
-    """n examples: class by class in turn, then a group by its share."""
+def draw(pools: list[Pool], rng: np.random.Generator, n: int) -> list[Example]:
+    """Draw n examples: the Modic types in turn, then a group by its share, then an example by its probability."""
     drawn = []
     for i in rng.permutation(n):
         groups = pools[int(i) % len(pools)]

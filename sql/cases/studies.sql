@@ -1,4 +1,4 @@
--- One row is one study, with the geometry of its T1 and of its T2 (null where the study has none).
+-- One row is one study, with the geometry of its T1 and of its T2 (null if the study has none).
 SELECT
     studies.*,
     struct_pack(

@@ -1,4 +1,4 @@
--- One row is the latest run where its counts are not those of the studies table.
+-- One row is the latest run if its counts are not those of the studies table.
 WITH counted AS (
     SELECT
         count(*) AS found,

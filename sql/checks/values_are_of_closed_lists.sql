@@ -1,4 +1,4 @@
--- One row is one value of a column with a closed list that the list (modic/tables/store.py, CLOSED) does not hold.
+-- One row is one value of a column with a closed list that the list (modic/tables/schema.py, CLOSED) does not hold.
 WITH found AS (
     SELECT DISTINCT
         'studies' AS table_name,

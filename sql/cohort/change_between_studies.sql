@@ -1,6 +1,6 @@
 -- One row is one level and one change of grade from a patient's study to that patient's next study (mc_before to
--- mc_after; equal where nothing changed). Studies in which the level was not decided, or whose numbering is uncertain,
--- are passed over. A change may be an error of either grade.
+-- mc_after; equal if nothing changed). Studies without a grade of the level, or with uncertain numbering, are skipped.
+-- A change may be an error of either grade.
 WITH visits AS (
     SELECT
         levels.patient_key,

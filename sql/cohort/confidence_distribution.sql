@@ -1,4 +1,4 @@
--- One row is one tenth of confidence: how many graded levels have it, and what was said of them.
+-- One row is one tenth of confidence: how many graded levels have it, and their grades.
 -- Probabilities are calibrated for grades that are equally frequent; see the classifier's card.
 SELECT
     least(floor(confidence * 10) / 10, 0.9)::DECIMAL(2, 1) AS confidence_from,

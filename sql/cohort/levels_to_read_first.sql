@@ -1,5 +1,5 @@
--- One row is one level that a human reader should look at: abstained, decided with little confidence, or its slices
--- disagree: the grade is clear in one of them alone, and unlikely in another.
+-- One row is one level that a reader should look at first: the model abstained, its confidence is low, or the slices
+-- disagree (the grade is clear in one of them and unlikely in another).
 SELECT
     levels.study_key,
     levels.level,

@@ -1,5 +1,5 @@
 -- One row is one pair of levels: patients (first graded study) with Modic change at both, one or neither of them.
--- Only patients in whom both levels were decided; n_expected is n_both if the levels had nothing to do with each other.
+-- Only patients in whom both levels were decided; n_expected is n_both if the levels were independent.
 WITH firsts AS (
     SELECT study_key
     FROM 'studies.parquet'

@@ -1,5 +1,5 @@
--- One row is one kind of scanner and one year: levels of patients' first graded studies, and what was said of them.
--- A step between scanners or years is more often a step in the images than in the patients.
+-- One row is one kind of scanner and one year: levels of patients' first graded studies, and their grades.
+-- A difference between scanners or years more often lies in the images than in the patients.
 WITH firsts AS (
     SELECT study_key, study_year, manufacturer, scanner_model, field_strength_t
     FROM 'studies.parquet'

@@ -1,4 +1,4 @@
--- One row is one patient's first graded study: count these where every patient should count once.
+-- One row is one patient's first graded study: count these to count every patient once.
 CREATE OR REPLACE VIEW first_graded_studies AS
 SELECT *
 FROM 'studies.parquet'

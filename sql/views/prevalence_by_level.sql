@@ -1,5 +1,5 @@
--- One row is one level, over every patient's first graded study: what was graded as what, and what was not graded.
--- share_* leave abstentions out; mean_p_* average the calibrated probabilities of all graded levels, abstained too.
+-- One row is one level, over every patient's first graded study: how many levels have each grade, or none.
+-- share_* leave abstentions out; mean_p_* are mean calibrated probabilities of all graded levels, with abstentions.
 CREATE OR REPLACE VIEW prevalence_by_level AS
 SELECT
     levels.level,

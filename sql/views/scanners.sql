@@ -1,4 +1,4 @@
--- One row is one kind of scanner: its studies by status, and how often grading was unsure on it.
+-- One row is one kind of scanner: its studies by status, and how often grading was unsure.
 CREATE OR REPLACE VIEW scanners AS
 WITH unsure AS (
     SELECT

@@ -1,5 +1,5 @@
--- One row is one sagittal series that nobody should take on trust: its role is unsure, or its description or its
--- geometry says something else. The evidence stands beside it; those in use come first.
+-- One row is one sagittal series that a person should check: its contrast (role) is unsure, or it carries a warning.
+-- role_evidence says what decided the contrast. Series in use come first.
 CREATE OR REPLACE VIEW series_to_review AS
 SELECT
     series_key,

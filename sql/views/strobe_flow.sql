@@ -1,4 +1,4 @@
--- One row is one number of the STROBE flow diagram of the latest run: unit, what became of how many of it, and why.
+-- One row is one number of the STROBE flow diagram of the latest run: unit, outcome, reason, and how many.
 -- Within a unit, n of outcome 'all' is the sum of all others.
 CREATE OR REPLACE VIEW strobe_flow AS
 WITH files AS (

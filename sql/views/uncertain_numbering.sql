@@ -1,4 +1,4 @@
--- One row is one graded study whose level names may be shifted, least certain first: look at these, or leave them out.
+-- One row is one graded study whose level names may be shifted, least certain first: review these, or leave them out.
 CREATE OR REPLACE VIEW uncertain_numbering AS
 SELECT
     study_key,

@@ -2,7 +2,7 @@
 
     python tests/benchmarks/heartbeat.py
 
-Runs the commands of README, "Every night", with a Prefect server of its own, and takes about three minutes. Studies are
+Runs the commands of deployments/README.md with a Prefect server of its own, and takes about three minutes. Studies are
 tiny and graded without networks (tests/support/fake_worker.py); one of them sleeps, and the kill comes meanwhile.
 """
 
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def set_up(home: Path) -> tuple[dict[str, str], Path]:
-    """Server, pool, deployment and automation, as README says; the environment of commands, and the sleeping study."""
+    """Server, pool, deployment and automation, as of deployments/README.md; gives environment and the slow study."""
     for patient in ("ann", "sleep-600"):
         dicoms.write(dicoms.study(patient=patient), home / "archive" / patient)
     preload = ["flows.dask_worker", str(ROOT / "tests" / "support" / "fake_worker.py")]

@@ -25,7 +25,9 @@ from modic.models.weights import Model, load_detector
 from modic.records import LEVELS, LevelSet
 from modic.train.augment.curvature import bend
 from modic.train.augment.transitional import change_count
-from modic.train.data.spider_slices import Sample, load_spider, split_of
+from modic.train.data.samples import Sample
+from modic.train.data.spider_slices import load_spider
+from modic.train.data.split import split_of
 
 VERTEBRAE = {"vb2": ("T11", "T12", "L1", "L2", "L3", "L4", "L5"), "vb3": ("L1", "L2", "L3", "L4", "L5")}
 DRAWS = 4

@@ -22,11 +22,11 @@ from modic.series.identify import identify
 from modic.series.pair import pair
 from modic.train.augment.regions import Example
 from modic.train.classifier import fit, new_network
-from modic.train.data.discs import phantom_discs
-from modic.train.detector import DetectorTraining, train_detector
+from modic.train.data.phantom_discs import phantom_discs
+from modic.train.detector import train_detector
 from modic.train.inference import predict
 from modic.train.loop import prepare, settings_of
-from modic.train.options import ClassifierTraining
+from modic.train.options import ClassifierTraining, DetectorTraining
 from modic.train.pretrained import Start
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")

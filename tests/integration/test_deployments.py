@@ -25,7 +25,7 @@ def test_every_cluster_file_is_read_and_its_class_is_there(path: Path) -> None:
     spec = clusters.read_cluster(path)
     assert spec.workers > 0
     try:
-        assert clusters._build(spec.cluster_class) is not None
+        assert clusters.cluster_factory(spec.cluster_class) is not None
     except UsageError as error:
         assert "pip install 'modic[kubernetes]'" in str(error) and path.stem == "kubernetes"
 
@@ -35,7 +35,7 @@ def test_slurm_jobs_run_our_worker_under_tls(tmp_path: Path) -> None:
     """The job script that sbatch would be given; dask-jobqueue leaves its key files to the garbage collector."""
     spec = clusters.read_cluster(CLUSTERS / "slurm.yaml")
     options = {**spec.cluster_kwargs, "interface": "lo", "shared_temp_directory": str(tmp_path)}
-    with clusters._build(spec.cluster_class)(**options) as cluster:
+    with clusters.cluster_factory(spec.cluster_class)(**options) as cluster:
         script = cluster.job_script()
         assert cluster.scheduler_address.startswith("tls://")
         assert not cluster.workers, "nothing is asked for before there is work"
@@ -259,13 +259,13 @@ def test_a_worker_that_dies_while_the_cluster_starts_does_not_end_the_run(
             raise RuntimeError("Nanny failed to start.")
         return "cluster"
 
-    monkeypatch.setattr(clusters, "_build", lambda name: build)
+    monkeypatch.setattr(clusters, "cluster_factory", lambda name: build)
     spec = clusters.ClusterSpec(cluster_class="made.up", cluster_kwargs={"n_workers": 4})
     if deaths < 3:
-        assert clusters._start(spec, 2) == "cluster"
+        assert clusters.start_cluster(spec, 2) == "cluster"
     else:
         with pytest.raises(ModicError, match="does not start: Nanny"):
-            clusters._start(spec, 2)
+            clusters.start_cluster(spec, 2)
     assert begun == [{"n_workers": 2}] * starts
 
 

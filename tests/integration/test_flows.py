@@ -263,12 +263,12 @@ def test_an_address_where_nothing_answers_is_a_usage_error(monkeypatch: pytest.M
 def test_workers_whose_nanny_has_given_up_are_started_anew() -> None:
     spec = clusters.ClusterSpec(cluster_kwargs={"n_workers": 2, "preload": ["flows.dask_worker", str(FAKE_WORKER)]})
     with clusters.connect(spec, shards=2) as client:
-        assert clusters.reopen(client) == 0
+        assert clusters.restart_lost_workers(client) == 0
         for nanny in client.cluster.workers.values():
             client.cluster.sync(nanny.close)
-        assert clusters.reopen(client) == 2
+        assert clusters.restart_lost_workers(client) == 2
         assert client.submit(lambda: 7).result(timeout=240) == 7
-    assert clusters.reopen(SimpleNamespace(cluster=None)) == 0
+    assert clusters.restart_lost_workers(SimpleNamespace(cluster=None)) == 0
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ def test_imports_run_one_way() -> None:
     command = [sys.executable, "-c", "from importlinter.cli import lint_imports_command; lint_imports_command()"]
     done = subprocess.run([*command, "--no-cache"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
-    assert "4 kept, 0 broken" in done.stdout
+    assert ", 0 broken" in done.stdout
 
 
 def test_the_library_is_imported_without_networks_and_orchestration() -> None:

@@ -6,17 +6,22 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import modic
 from dicoms import series as one_series
 from dicoms import stir, study, t1, t2, write
 from fake_worker import without_networks
+from modic import versions
+from modic.cohort import Cohort, open_cohort
+from modic.files import write_table
 from modic.models import weights
-from modic.models.card import SHIPPED
+from modic.models.card import SHIPPED, sha256
 from modic.records import LEVELS
-from modic.run import worker
-from modic.tables.query import statements
+from modic.run import status, worker
+from modic.tables.query import run_checks, statements
 from modic.tables.store import read_table
 from plain_run import plain_run
 
@@ -166,6 +171,103 @@ def test_a_new_model_regrades_everything_and_a_new_word_in_its_card_nothing(
     card[part] = {"changed": card.get(part)}
     (folder / "classifier.json").write_text(json.dumps(card), encoding="utf-8")
     assert again(cohort, f'classifier = "{folder}/classifier.safetensors"\n') == studies
+
+
+def manifest(cohort: Cohort) -> dict[str, Any]:
+    last = max(cohort.root.glob("runs/*/manifest.json"))
+    return json.loads(last.read_text(encoding="utf-8"))
+
+
+def forget_what_older_versions_did_not_record(cohort: Path) -> None:
+    """Make the finished shards and the tables those of a version of modic that knew no grading versions."""
+    new = {"cause", "grading_version", "grader_id", "configuration_hash", "models_hash"}
+    old_name = {"level_numbering_probability": "p_numbering"}
+    (run,) = read_table(cohort, "runs").to_pylist()
+    for path in open_cohort(cohort).finished_shards():
+        table = pq.read_table(path, partitioning=None).drop_columns(list(new))
+        for name in ("detector_id", "classifier_id"):  # the fake worker's are not those of the run
+            table = table.set_column(table.column_names.index(name), name, pa.array([run[name]] * len(table)))
+        write_table(table.rename_columns([old_name.get(name, name) for name in table.column_names]), path)
+    for name in ("runs", "levels"):
+        path = cohort / "current" / f"{name}.parquet"
+        write_table(pq.read_table(path, partitioning=None).drop_columns(["grading_version", "grader_id"]), path)
+
+
+def test_a_cohort_from_before_the_grading_had_versions_needs_no_grading(cohort: Path) -> None:
+    models = ["detector_id", "classifier_id", "grader_id"]
+    before = read_table(cohort, "levels")
+    forget_what_older_versions_did_not_record(cohort)
+    assert again(cohort) == 0
+    after = read_table(cohort, "levels")
+    assert after.drop_columns(models) == before.drop_columns(models)
+    assert set(after["grading_version"].to_pylist()) == {1} and set(after["grader_id"].to_pylist()) == {None}
+    assert not any(run_checks(cohort).values())
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_new_grading_version_grades_everything_again_and_says_why(
+    cohort: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, recorded: bool
+) -> None:
+    (before,) = read_table(cohort, "runs").to_pylist()
+    if not recorded:
+        forget_what_older_versions_did_not_record(cohort)
+    monkeypatch.setattr(versions, "GRADING_CHANGES", {1: "the first", 2: "levels are counted from the sacrum"})
+    monkeypatch.setattr(versions, "GRADING_VERSION", 2)
+    sentence = "3 studies are graded again: grading version 2 (levels are counted from the sacrum)"
+    assert sentence in "\n".join(status.lines(open_cohort(cohort)))
+    caplog.set_level("INFO", "modic")
+    home = open_cohort(cohort)
+
+    def look(run: Any) -> None:
+        assert f"{sentence}: 0 of 3 studies" in "\n".join(status.lines(home))
+
+    assert plain_run(cohort.parent / "archive", cohort, meanwhile=look).graded_now == 3
+    assert f"3 studies to grade: {sentence}; graded before: 0" in caplog.text
+    assert manifest(home)["studies_by_cause"] == {"grading version": 3}
+    assert f"3 worked on in that run (3 studies to grade: {sentence})" in "\n".join(status.lines(home))
+    assert again(cohort) == 0
+    after = read_table(cohort, "runs").to_pylist()[-1]
+    assert (before["grading_version"], after["grading_version"]) == (1, 2)
+    assert before["grader_id"] != after["grader_id"] and before["configuration_hash"] != after["configuration_hash"]
+    levels = read_table(cohort, "levels").to_pylist()
+    assert {(row["grading_version"], row["grader_id"]) for row in levels} == {(2, after["grader_id"])}
+    assert not any(run_checks(cohort).values())
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+@pytest.mark.parametrize("change", ["new", "failed before", "images changed", "other models", "other options"])
+def test_a_run_says_why_it_grades_a_study(cohort: Path, change: str, recorded: bool) -> None:
+    if not recorded:
+        forget_what_older_versions_did_not_record(cohort)
+    config, archive = "", cohort.parent / "archive"
+    if change == "new":
+        write(study(patient="eve"), archive / "eve")
+    elif change == "images changed":
+        os.utime(archive / "cid" / "00004")
+    elif change == "other options":
+        config = "[levels]\nslices = 5\n"
+    elif change == "other models":
+        config = f'classifier = "{other_classifier(cohort.parent)}"\n'
+    else:
+        os.utime(archive / "ann" / "00004")
+        moved = cohort.parent / "00003"
+        plain_run(archive, cohort, meanwhile=lambda _: (archive / "ann" / "00003").rename(moved))
+        moved.rename(archive / "ann" / "00003")
+    again(cohort, config)
+    manifests = sorted(cohort.glob("runs/*/manifest.json"))
+    counts = json.loads(manifests[-2].read_text(encoding="utf-8"))["studies_by_cause"]
+    assert counts == {change: 3 if change.startswith("other") else 1}
+
+
+def other_classifier(folder: Path) -> Path:
+    """The shipped classifier with one weight changed."""
+    path = folder / "other.safetensors"
+    card = json.loads((SHIPPED / "classifier.json").read_text(encoding="utf-8"))
+    content = bytearray((SHIPPED / "classifier.safetensors").read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    path.with_suffix(".json").write_text(json.dumps(card | {"sha256": sha256(path)}), encoding="utf-8")
+    return path
 
 
 def test_a_second_visit_is_dated_from_the_first_and_its_change_counted(cohort: Path) -> None:

@@ -75,7 +75,7 @@ def test_what_makes_a_study_an_outlier() -> None:
     assert kinds(study(status="failed"), [], None) == []
 
 
-def test_odd_acquisitions_are_said_with_their_number() -> None:
+def test_odd_acquisitions_are_listed_with_their_number() -> None:
     coarse = {"pixel_spacing_row_mm": 1.3, "pixel_spacing_column_mm": 0.9, "slice_spacing_mm": 6.5, "n_slices": 8}
     assert odd_acquisition(study(t2=coarse, overlap_fraction=0.95)) == [
         "T2 in-plane spacing 1.30 mm", "T2 slice spacing 6.5 mm", "T2 only 8 slices", "T1 covers 95% of T2",
@@ -95,9 +95,9 @@ def test_the_worst_come_first() -> None:
 def test_every_study_is_there_once(cohort: Path) -> None:
     text = (cohort / "runs" / RUN / "report.html").read_text(encoding="utf-8")
     data = json.loads(text.split('id="cases-data">')[1].split("</script>")[0])
-    assert sorted(one["key"] for one in data["studies"]) == sorted(key("s", n) for n in range(STUDIES + 3))
-    with_pictures = [one for one in data["studies"] if "path" in one]
-    assert [one["path"] for one in with_pictures] == [f"../{RUN}/cases/{key('s', n)}" for n in (0, 1)]
+    assert sorted(study["key"] for study in data["studies"]) == sorted(key("s", n) for n in range(STUDIES + 3))
+    with_pictures = [study for study in data["studies"] if "path" in study]
+    assert [study["path"] for study in with_pictures] == [f"../{RUN}/cases/{key('s', n)}" for n in (0, 1)]
     assert gather_cases(cohort, [], [])["studies"] == []
 
 
@@ -106,24 +106,24 @@ def test_a_study_keeps_the_pictures_of_the_run_that_graded_it(cohort: Path) -> N
     folder = cohort / "runs" / earlier["run_id"] / "cases" / earlier["study_key"]
     folder.mkdir(parents=True)
     (folder / "case.json").write_text('{"size": [4, 3], "slices": 5, "levels": {}}')
-    (one,) = gather_cases(cohort, [{**earlier, "warnings": None, "t1": {}, "t2": {}}], [])["studies"]
-    assert one["path"] == f"../20250101T000000Z-0000/cases/{key('s', 0)}" and one["size"] == [4, 3]
+    (shown,) = gather_cases(cohort, [{**earlier, "warnings": None, "t1": {}, "t2": {}}], [])["studies"]
+    assert shown["path"] == f"../20250101T000000Z-0000/cases/{key('s', 0)}" and shown["size"] == [4, 3]
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with chromium() as found:
-        yield found
+    with chromium() as browser:
+        yield browser
 
 
 @pytest.fixture
 def page(browser: Any, cohort: Path) -> Iterator[Any]:
-    found, trouble = opened(browser, cohort / "runs" / RUN / "report.html")
-    yield found
-    assert found.evaluate("window.pwned") is None
+    page, trouble = opened(browser, cohort / "runs" / RUN / "report.html")
+    yield page
+    assert page.evaluate("window.pwned") is None
     assert trouble == []
-    found.evaluate("localStorage.clear()")
-    found.close()
+    page.evaluate("localStorage.clear()")
+    page.close()
 
 
 def count(page: Any) -> str:
@@ -140,10 +140,10 @@ def test_a_script_that_got_into_the_page_would_not_run(browser: Any, cohort: Pat
     whole = cohort / "runs" / RUN / "report.html"
     broken = whole.with_name("injected.html")
     broken.write_text(whole.read_text(encoding="utf-8").replace("<h2>Cases</h2>", f"<h2>Cases</h2>{HOSTILE}"), "utf-8")
-    found, trouble = opened(browser, broken)
-    assert found.evaluate("window.pwned") is None
+    page, trouble = opened(browser, broken)
+    assert page.evaluate("window.pwned") is None
     assert any("Content Security Policy" in line for line in trouble)
-    found.close()
+    page.close()
     broken.unlink()
 
 
@@ -192,7 +192,7 @@ def make_rows_of(number: int) -> list[dict[str, Any]]:
     return [row | {"mc": row.get("mc")} for row in levels(number)]
 
 
-def test_keys_move_and_judge_and_the_export_says_so(page: Any, cohort: Path) -> None:
+def test_keys_move_and_judge_and_the_export_holds_it(page: Any, cohort: Path) -> None:
     page.focus("#cases")
     page.keyboard.press("j")
     second = page.inner_text(".cases h3")
@@ -217,11 +217,11 @@ def test_keys_move_and_judge_and_the_export_says_so(page: Any, cohort: Path) -> 
     with page.expect_download() as download:
         page.click("#export")
     rows = list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text(encoding="utf-8"))))
-    said = {row["level"]: row for row in rows}
-    assert set(said) == {start, chosen} and {row["study_key"] for row in rows} == {key("s", 0)}
-    assert (said[chosen]["mc"], said[chosen]["verdict"]) == ("2", "mc2")
-    assert said[chosen]["note"] == '\'=a "strange" spot, j'
-    assert (said[start]["verdict"], said[start]["mc"], said[start]["reader"]) == ("agree", "1", "AB")
+    verdicts = {row["level"]: row for row in rows}
+    assert set(verdicts) == {start, chosen} and {row["study_key"] for row in rows} == {key("s", 0)}
+    assert (verdicts[chosen]["mc"], verdicts[chosen]["verdict"]) == ("2", "mc2")
+    assert verdicts[chosen]["note"] == '\'=a "strange" spot, j'
+    assert (verdicts[start]["verdict"], verdicts[start]["mc"], verdicts[start]["reader"]) == ("agree", "1", "AB")
     assert {row["blind"] for row in rows} == {"no"}
 
 
@@ -241,7 +241,7 @@ def test_a_click_that_ends_a_note_still_counts(page: Any) -> None:
     assert page.input_value("#note") == "Schmorl"
 
 
-def test_each_reader_exports_what_that_reader_said(page: Any) -> None:
+def test_each_reader_exports_only_their_own_verdicts(page: Any) -> None:
     page.fill("#reader", "AB")
     page.click("[data-verdict=mc1]")  # the click that ends the initials counts
     page.reload()
@@ -251,14 +251,14 @@ def test_each_reader_exports_what_that_reader_said(page: Any) -> None:
     page.click(".pager span")
     assert "0 verdicts of CD" in page.inner_text("#kept") and page.query_selector(".cases .done") is None
     page.click("[data-verdict=mc2]")
-    said = {}
+    verdicts = {}
     for reader in ("CD", "AB"):
         page.fill("#reader", reader)
         with page.expect_download() as download:
             page.click("#export")
         (row,) = csv.DictReader(io.StringIO(Path(download.value.path()).read_text(encoding="utf-8")))
-        said[row["reader"]] = row["mc"]
-    assert said == {"AB": "1", "CD": "2"}
+        verdicts[row["reader"]] = row["mc"]
+    assert verdicts == {"AB": "1", "CD": "2"}
 
 
 def test_agreement_without_pictures_is_with_the_grade(page: Any) -> None:
@@ -301,11 +301,11 @@ def test_the_page_is_moved_through_before_anything_was_clicked(page: Any) -> Non
 
 
 def test_a_link_leads_to_its_study(browser: Any, cohort: Path) -> None:
-    found = browser.new_page()
-    found.goto((cohort / "runs" / RUN / "report.html").as_uri() + f"#{key('s', 33)}")
-    found.wait_for_selector(".cases .view")
-    assert found.inner_text(".cases h3") == key("s", 33)
-    found.close()
+    page = browser.new_page()
+    page.goto((cohort / "runs" / RUN / "report.html").as_uri() + f"#{key('s', 33)}")
+    page.wait_for_selector(".cases .view")
+    assert page.inner_text(".cases h3") == key("s", 33)
+    page.close()
 
 
 def test_a_list_and_the_head_of_the_page_lead_to_the_cases(page: Any) -> None:

@@ -73,7 +73,7 @@ def test_what_comes_from_headers_is_escaped(cohort: Path, page: Page) -> None:
     assert "Aperto <Lucent>" in page.text and "<Lucent>" not in text
 
 
-def test_it_says_what_the_grades_are_not(page: Page) -> None:
+def test_it_warns_that_grades_are_not_validated(page: Page) -> None:
     assert "not for diagnosis" in page.text
     assert re.search(r"never been\s+validated on real lesions", page.text)
 
@@ -86,14 +86,14 @@ def test_studies_to_look_at_are_named(page: Page) -> None:
 
 def test_the_flow_adds_up_from_box_to_box(cohort: Path) -> None:
     with connect(cohort) as connection:
-        found = steps(rows_of(connection, "FROM strobe_flow"), patients=6)
-    main = {step.main.head: step.main.n for step in found}
+        flow = steps(rows_of(connection, "FROM strobe_flow"), patients=6)
+    main = {step.main.head: step.main.n for step in flow}
     assert main["MR studies"] == 11 and main["Levels of graded studies, six each"] == 6 * main["Studies graded"]
-    for here, after in itertools.pairwise(found):
+    for here, after in itertools.pairwise(flow):
         if here.out:
             assert here.main.n == after.main.n + sum(box.n for box in here.out)
             assert all(box.n == sum(n for _, n in box.lines) for box in here.out if box.lines)
-    assert sum(n for _, n in found[-1].main.lines) == found[-1].main.n
+    assert sum(n for _, n in flow[-1].main.lines) == flow[-1].main.n
 
 
 def test_boxes_do_not_overlap(cohort: Path) -> None:
@@ -159,14 +159,15 @@ def test_prevalence_on_the_page_is_what_python_answers(validated: Path) -> None:
     page = Page(write_report(validated, RUN))
     text = " ".join(page.text.split())
     opened = modic.open(validated)
-    for found in (opened.prevalence(), opened.prevalence(unit="patients"), opened.corrected_prevalence("level")):
-        for row in found[found["grade"] == "MC1"].to_dict("records"):
+    n_read = len(pd.read_parquet(validated / "validation" / "readings.parquet"))
+    for answer in (opened.prevalence(), opened.prevalence(unit="patients"), opened.corrected_prevalence("level")):
+        for row in answer[answer["grade"] == "MC1"].to_dict("records"):
             if row["share"] == row["share"]:
                 assert f"{100 * row['share']:.1f} ({100 * row['low']:.1f}–{100 * row['high']:.1f})" in text
-    assert f"Rogan-Gladen, with {len(opened._validation(None))} readings" in text and "readers agree" in text
+    assert f"Rogan-Gladen, with {n_read} readings" in text and "readers agree" in text
     assert "Jensen et al." in text and "How to cite" in text
     methods = (validated / "runs" / RUN / "methods.md").read_text(encoding="utf-8")
-    assert f"come from {len(opened._validation(None))} readings (Rogan-Gladen)" in methods
+    assert f"come from {n_read} readings (Rogan-Gladen)" in methods
 
 
 def test_a_level_that_was_read_often_enough_is_corrected_by_its_own_readings(validated: Path, tmp_path: Path) -> None:
@@ -195,7 +196,7 @@ def test_without_a_validation_the_page_says_that_nothing_is_corrected(page: Page
     assert "nothing can be corrected" in page.text and "corrected, %" not in page.text
 
 
-def test_a_validation_that_cannot_correct_is_said(tmp_path: Path) -> None:
+def test_a_validation_that_cannot_correct_is_reported(tmp_path: Path) -> None:
     cohort = make_cohort(tmp_path, 20)
     (cohort / "validation").mkdir()
     cells = pd.DataFrame({"truth": [0, 2], "predicted": [0, 2], "n": [50, 40]})

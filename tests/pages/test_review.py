@@ -1,4 +1,4 @@
-"""Readers: the sample, their pages in a real browser, and what `modic validate` makes of what they send back."""
+"""Reader study: the sample, the pages in a real browser, and the numbers of `modic validate`."""
 
 import csv
 import json
@@ -62,7 +62,7 @@ def cohort(tmp_path: Path, drawn_pictures: Path) -> Path:
     return root
 
 
-def said(number: int) -> list[dict[str, Any]]:
+def graded_levels(number: int) -> list[dict[str, Any]]:
     """The graded levels of one study."""
     return [row for row in levels(number) if row["status"] == "graded"]
 
@@ -82,7 +82,7 @@ def readings(
     return [
         {"study_key": key("s", n), "level": row["level"], "mc": grade(row), "reader": reader}
         for n in studies
-        for row in said(n)
+        for row in graded_levels(n)
     ]
 
 
@@ -106,30 +106,30 @@ def disc(number: int, level: str, mc: int | None) -> dict[str, Any]:
 def test_weights_take_the_sample_back_to_the_cohort() -> None:
     discs = [disc(n, level, 1 if n % 10 == 0 else 0) for n in range(50) for level in LEVELS]
     sample = draw(discs, 60, ["level", "grade"], 0)
-    assert len(sample) == 60 and sum(one["weight"] for one in sample) == pytest.approx(300)
-    assert Counter(one["mc"] for one in sample) == {0: 30, 1: 30}
-    assert sum(one["weight"] for one in sample if one["mc"] == 1) == pytest.approx(30)
+    assert len(sample) == 60 and sum(disc["weight"] for disc in sample) == pytest.approx(300)
+    assert Counter(disc["mc"] for disc in sample) == {0: 30, 1: 30}
+    assert sum(disc["weight"] for disc in sample if disc["mc"] == 1) == pytest.approx(30)
     assert draw(list(reversed(discs)), 60, ["level", "grade"], 0) == sample
     assert draw(discs, 60, ["level", "grade"], 1) != sample
     with pytest.raises(UsageError, match="12 strata"):
         draw(discs, 11, ["level", "grade"], 0)
 
 
-def test_the_readers_folder_says_nothing_of_the_model(cohort: Path, tmp_path: Path) -> None:
+def test_the_readers_folder_holds_nothing_of_the_model(cohort: Path, tmp_path: Path) -> None:
     drawn = review(cohort, tmp_path / "out", sample=40, by=["level", "grade"], readers=2)
-    assert drawn.without_pictures == len(said(GRADED - 1))
+    assert drawn.without_pictures == len(graded_levels(GRADED - 1))
     assert {path.name for path in (tmp_path / "out").rglob("*.webp")} == {"t1.webp", "t2.webp", "regions.webp"}
     assert {path.suffix for path in (tmp_path / "out").rglob("*") if path.is_file()} == {".html", ".webp"}
     pages = [page.read_text(encoding="utf-8") for page in drawn.pages]
     data = [json.loads(page.split('id="cases-data">')[1].split("</script>")[0]) for page in pages]
-    for one in data:
-        assert set(one) == {"mode", "levels", "reader", "sample", "studies"}
-        assert all(set(item) == {"key", "path", "size", "slices", "levels"} for item in one["studies"])
-        assert all(set(level or {}) <= {"box"} for item in one["studies"] for level in item["levels"])
-    orders = [[(item["key"], str(item["levels"])) for item in one["studies"]] for one in data]
+    for page in data:
+        assert set(page) == {"mode", "levels", "reader", "sample", "studies"}
+        assert all(set(item) == {"key", "path", "size", "slices", "levels"} for item in page["studies"])
+        assert all(set(level or {}) <= {"box"} for item in page["studies"] for level in item["levels"])
+    orders = [[(item["key"], str(item["levels"])) for item in page["studies"]] for page in data]
     assert orders[0] != orders[1] and sorted(orders[0]) == sorted(orders[1])
     sample = pq.read_table(sample_path(cohort, drawn.sample_id), partitioning=None).to_pylist()
-    assert sum(row["weight"] for row in sample) == pytest.approx(sum(len(said(n)) for n in range(GRADED - 1)))
+    assert sum(row["weight"] for row in sample) == pytest.approx(sum(len(graded_levels(n)) for n in range(GRADED - 1)))
     assert len(sample) == 40 and all(row["weight"] == row["n_stratum"] / row["n_drawn"] for row in sample)
 
 
@@ -168,7 +168,7 @@ def test_reading_in_a_browser_from_the_first_disc_to_the_table(cohort: Path, tmp
     assert main(["validate", str(cohort), "--labels", str(tmp_path / "reader-1.csv")]) == 0
     rows = pq.read_table(cohort / "validation" / "readings.parquet", partitioning=None).to_pylist()
     assert len(rows) == 30 and all(row["blind"] for row in rows) and {row["reader"] for row in rows} == {"reader-1"}
-    assert sum(row["weight"] for row in rows) == pytest.approx(sum(len(said(n)) for n in range(GRADED - 1)))
+    assert sum(row["weight"] for row in rows) == pytest.approx(sum(len(graded_levels(n)) for n in range(GRADED - 1)))
     assert [row["verdict"] for row in rows if row["truth"] is None] == ["wrong level"]
 
 
@@ -177,8 +177,8 @@ def test_reading_in_a_browser_from_the_first_disc_to_the_table(cohort: Path, tmp
 
 def test_studies_are_found_by_key_uid_or_patient(cohort: Path, tmp_path: Path) -> None:
     by_uid = write_csv(tmp_path / "uid.csv", [{"study_uid": "1.2.4", "level": "L5S1", "mc": 1}])
-    (found,) = read_readings(cohort, [by_uid]).rows
-    assert (found.study_key, found.level, found.reader, found.weight) == (key("s", 4), "L5/S1", "uid", 1.0)
+    (reading,) = read_readings(cohort, [by_uid]).rows
+    assert (reading.study_key, reading.level, reading.reader, reading.weight) == (key("s", 4), "L5/S1", "uid", 1.0)
     last = write_csv(tmp_path / "id.csv", [{"patient_id": "P12", "level": "L4/5", "mc": 1}, *readings("x", likely)[:1]])
     assert read_readings(cohort, [last]).not_graded == 1  # its studies are not graded
 
@@ -199,7 +199,7 @@ def test_studies_are_found_by_key_uid_or_patient(cohort: Path, tmp_path: Path) -
         ({"level": "L4/L5", "mc": 0}, "needs the columns study_key or study_uid or patient_id"),
     ],
 )
-def test_what_is_wrong_in_a_label_is_named(cohort: Path, tmp_path: Path, row: dict[str, Any], message: str) -> None:
+def test_an_error_in_a_label_is_named(cohort: Path, tmp_path: Path, row: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         read_readings(cohort, [write_csv(tmp_path / "labels.csv", [row])])
 
@@ -223,15 +223,15 @@ def numbers(folder: Path, group: str, condition: str) -> dict[tuple[str, str], t
     }
 
 
-def test_a_reader_who_says_what_the_model_says_is_the_model(cohort: Path, tmp_path: Path) -> None:
+def test_a_reader_who_gives_the_models_grades_agrees_fully(cohort: Path, tmp_path: Path) -> None:
     validate(cohort, [write_csv(tmp_path / "a.csv", readings("A", likely))], tmp_path / "out")
-    found = numbers(tmp_path / "out", "all readers", "most probable grade")
+    measured = numbers(tmp_path / "out", "all readers", "most probable grade")
     for metric in (("sensitivity", "MC1"), ("specificity", "MC2"), ("balanced accuracy", "all"), ("F1", "macro"),
                    ("Cohen's kappa", "all"), ("Cohen's kappa", "quadratic weights")):  # fmt: skip
-        assert found[metric][:3] == (1.0, 1.0, 1.0)
-    discs = [row for n in range(GRADED) for row in said(n)]
-    assert found["abstained", "all"][0] == pytest.approx(np.mean([row["abstained"] for row in discs]))
-    assert found["calibration error", "all"][0] == pytest.approx(0.2, abs=1e-6)  # it says 0.8 and is always right
+        assert measured[metric][:3] == (1.0, 1.0, 1.0)
+    discs = [row for n in range(GRADED) for row in graded_levels(n)]
+    assert measured["abstained", "all"][0] == pytest.approx(np.mean([row["abstained"] for row in discs]))
+    assert measured["calibration error", "all"][0] == pytest.approx(0.2, abs=1e-6)  # it says 0.8 and is always right
     text = (tmp_path / "out" / "validation.md").read_text(encoding="utf-8")
     assert "F1 of a type is 2 TP / (2 TP + FP + FN)" in text and f"only {GRADED // 2} patients" in text
 
@@ -248,13 +248,15 @@ def test_numbers_are_those_of_the_confusion_matrix_with_its_weights(cohort: Path
     cells = pq.read_table(tmp_path / "out" / "confusion.parquet", partitioning=None).to_pylist()
     table = {(cell["truth"], cell["predicted"]): cell for cell in cells}
     assert len(cells) == 12 and sum(cell["n"] for cell in cells) == 60
-    assert sum(cell["weight"] for cell in cells) == pytest.approx(sum(len(said(n)) for n in range(GRADED - 1)))
+    assert sum(cell["weight"] for cell in cells) == pytest.approx(sum(len(graded_levels(n)) for n in range(GRADED - 1)))
     decided = {k: sum(table[k, predicted]["weight"] for predicted in range(3)) for k in range(3)}
-    found = numbers(tmp_path / "out", "all readers", "where a grade was given")
+    measured = numbers(tmp_path / "out", "all readers", "where a grade was given")
     for k in range(3):
-        assert found["sensitivity", f"MC{k}"][0] == pytest.approx(table[k, k]["weight"] / decided[k])
+        assert measured["sensitivity", f"MC{k}"][0] == pytest.approx(table[k, k]["weight"] / decided[k])
         assert (
-            found["sensitivity", f"MC{k}"][1] <= found["sensitivity", f"MC{k}"][0] <= found["sensitivity", f"MC{k}"][2]
+            measured["sensitivity", f"MC{k}"][1]
+            <= measured["sensitivity", f"MC{k}"][0]
+            <= measured["sensitivity", f"MC{k}"][2]
         )
     every = numbers(tmp_path / "out", "all readers", "most probable grade")
     assert every["sensitivity", "MC1"][0] != pytest.approx(
@@ -268,13 +270,15 @@ def test_two_readers_share_a_disc_and_are_compared(cohort: Path, tmp_path: Path)
     files = [write_csv(tmp_path / "a.csv", readings("A", likely)), write_csv(tmp_path / "b.csv", second)]
     validate(cohort, files, tmp_path / "out")
     a, b = (
-        np.array([f(row) for n in range(12) for row in said(n)])
+        np.array([f(row) for n in range(12) for row in graded_levels(n)])
         for f in (likely, lambda r: 2 if r["level"] == "L4/L5" else likely(r))
     )
-    found = numbers(tmp_path / "out", "readers A and B", "between readers")
+    measured = numbers(tmp_path / "out", "readers A and B", "between readers")
     for name, value in kappas(a, b).items():
-        assert found[name][0] == pytest.approx(value)
-    assert found["same grade", "all"][0] == pytest.approx((a == b).mean()) and found["same grade", "all"][3] == len(a)
+        assert measured[name][0] == pytest.approx(value)
+    assert measured["same grade", "all"][0] == pytest.approx((a == b).mean()) and measured["same grade", "all"][
+        3
+    ] == len(a)
     agreed = numbers(tmp_path / "out", "discs on which all readers agree", "most probable grade")
     assert agreed["sensitivity", "MC2"][0] == 1.0
     both = numbers(tmp_path / "out", "all readers", "most probable grade")
@@ -285,7 +289,7 @@ def test_two_readers_share_a_disc_and_are_compared(cohort: Path, tmp_path: Path)
     assert sum(cell["weight"] for cell in cells) == pytest.approx(len(readings("A", likely)))
 
 
-def test_what_was_read_with_the_grade_in_sight_is_said(cohort: Path, tmp_path: Path) -> None:
+def test_readings_with_the_grade_in_sight_are_reported(cohort: Path, tmp_path: Path) -> None:
     rows = [row | {"blind": "no", "verdict": "agree"} for row in readings("A", likely)]
     validate(cohort, [write_csv(tmp_path / "v.csv", rows)], tmp_path / "out")
     assert "model's grade in sight" in (tmp_path / "out" / "validation.md").read_text(encoding="utf-8")
@@ -308,7 +312,7 @@ def test_every_column_of_the_readings_is_described(cohort: Path, tmp_path: Path)
     table = pq.read_table(tmp_path / "out" / "readings.parquet", partitioning=None)
     assert table.column_names == list(READINGS) and all(field.metadata[b"description"] for field in table.schema)
     assert table["truth"].null_count == 1
-    assert table["predicted"].null_count == sum(row["abstained"] for n in range(GRADED) for row in said(n))
+    assert table["predicted"].null_count == sum(row["abstained"] for n in range(GRADED) for row in graded_levels(n))
     assert numbers(tmp_path / "out", "all readers", "verdicts")["unusable", "all"][0] == pytest.approx(1 / len(rows))
 
 

@@ -1,4 +1,4 @@
-"""A real browser for tests: Chromium, driven by Playwright. Tests that need it are skipped where there is none."""
+"""A real browser for tests: Chromium, driven by Playwright. Tests that need it are skipped if there is none."""
 
 import shutil
 from collections.abc import Iterator
@@ -25,10 +25,10 @@ def chromium() -> Iterator[Any]:
 
 
 def opened(browser: Any, path: Path) -> tuple[Any, list[str]]:
-    """A page with a file in it, and everything that it complained about or asked for from elsewhere, as it comes.
+    """A page that shows a file, and a list that collects its errors, warnings and requests to other places.
 
     Wait with locators: `wait_for_function` evaluates text in the page again and again, which the page's own content
-    security policy forbids, so it fails whenever the first look comes too early.
+    security policy forbids, so it fails if the text is not there at the first look.
     """
     page = browser.new_page(viewport={"width": 1500, "height": 1000}, accept_downloads=True)
     page.set_default_timeout(60_000)

@@ -1,4 +1,4 @@
-"""Cases with pictures for the pages."""
+"""Cases with images, for tests of the pages."""
 
 import json
 from functools import cache
@@ -13,7 +13,7 @@ from modic.records import LEVELS
 
 
 def pictures(root: Path, number: int, **changes: Any) -> None:
-    """Pictures as a worker leaves them."""
+    """Write the images of one study as a worker does."""
     folder = root / "runs" / RUN / "cases" / key("s", number)
     folder.mkdir(parents=True)
     drawn = {"box": [100, 50, 160, 80], "shown": 1, "slice": 2, "alone": [0.5, 0.6, 0.7, 0.8, 0.9], "agree": 4}
@@ -26,7 +26,7 @@ def pictures(root: Path, number: int, **changes: Any) -> None:
 
 @cache
 def encoded() -> dict[str, bytes]:
-    """Something to see in every picture."""
+    """Four images with smooth noise, as WebP."""
     rng = np.random.default_rng(0)
     sizes = {"t1": (300, 448), "t2": (300, 448), "regions": (672, 1120), "maps": (168, 280, 4)}
     smooth = {n: cv2.GaussianBlur(rng.integers(0, 256, s).astype(np.uint8), (0, 0), 3) for n, s in sizes.items()}

@@ -1,4 +1,4 @@
-"""A made-up cohort, published as a run would: no images, no models, every status and most reasons."""
+"""A made-up cohort, published as a run would: no images, no models, every status and several reasons."""
 
 import json
 from datetime import UTC, datetime

@@ -17,5 +17,5 @@ def made_up(patients: int = 40) -> list[Disc]:
             t1, t2 = rng.normal(1, 0.05, (2, 5, 48, 48)).astype(np.float32)
             t1[:, 30:38] += label == 2
             t2[:, 30:38] += label > 0
-            discs.append(Disc(t1, t2, label, "L4/L5", f"p{patient}", source, GEOMETRY, 3))
+            discs.append(Disc({"t1": t1, "t2": t2}, label, "L4/L5", f"p{patient}", source, GEOMETRY, 3))
     return discs

@@ -14,14 +14,14 @@ def plain_run(
 ) -> publish.Summary:
     """One run; `meanwhile` is called once the shards are cut and before they are graded."""
     run = prepare.prepare(str(archive), str(cohort), config=config, device="cpu")
-    with run.cohort.lock():
-        found = survey.find_studies(run)
-        shards = plan.cut_shards(run, found, workers=2)
+    with run.cohort.lock(run.run_id):
+        studies = survey.find_studies(run)
+        shards = plan.cut_shards(run, studies, workers=2).shards
         if meanwhile:
             meanwhile(run)
         for shard in shards:
-            worker.grade_shard(str(run.cohort.root), run.run_id, shard.id, run.device)
-        return publish.publish(run, found)
+            worker.grade_shard(run.job, shard)
+        return publish.publish(run, studies)
 
 
 def in_process(ready: Any, *arguments: str) -> None:

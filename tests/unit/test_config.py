@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from modic import versions
 from modic.config import GRADING_SECTIONS, Config, GradingOptions, load_config
 from modic.errors import UsageError
 from modic.run.prepare import with_alpha
@@ -77,3 +78,10 @@ def test_cohorts_graded_before_limits_became_options_keep_their_hash(tmp_path):
     for text in ("[levels]\nheight_reject_mm = 600\n", "[registration]\nclarity_reject = 0.2\n"):
         path.write_text(text, encoding="utf-8")
         assert load_config(path).grading_hash() != "a8f1dec193f8"
+
+
+def test_hashes_of_cohorts_from_before_the_grading_had_versions_stay_valid(monkeypatch: pytest.MonkeyPatch):
+    first = "a8f1dec193f8"
+    assert Config().grading_hash() == first
+    monkeypatch.setattr(versions, "GRADING_VERSION", 2)
+    assert Config().grading_hash() != first

@@ -21,6 +21,8 @@ from modic.models.classifier import BACKBONES, build_classifier
 from modic.models.network import Network
 from modic.models.weights import Models, load_classifier
 from modic.records import LevelBox, LevelSet, Pair
+from modic.run.prepare import prepare
+from modic.run.survey import find_studies
 from modic.series.identify import identify
 from modic.series.pair import pair
 
@@ -129,6 +131,16 @@ def test_a_pair_without_the_contrast_is_refused_by_name(toy: Path, study: Pair) 
     two = replace(study, contrasts={name: study.contrasts[name] for name in ("t1", "t2")})
     with pytest.raises(WeightsError, match="asks for contrast stir; the pair holds t1, t2"):
         pipeline.grade_study(two, models=models, config=Config())
+
+
+@pytest.mark.usefixtures("study")
+def test_a_run_pairs_the_contrasts_that_its_card_asks_for(toy: Path, tmp_path: Path) -> None:
+    (tmp_path / "cohort.toml").write_text(f'classifier = "{toy}"\n', encoding="utf-8")
+    archive, cohort = str(tmp_path / "archive"), str(tmp_path / "cohort")
+    (asked,) = find_studies(prepare(archive, cohort, config=str(tmp_path / "cohort.toml"), device="cpu")).pairs
+    assert list(asked.contrasts) == ["t1", "t2", "stir"]
+    (shipped,) = find_studies(prepare(archive, cohort, device="cpu")).pairs
+    assert list(shipped.contrasts) == ["t1", "t2"]
 
 
 @pytest.mark.parametrize(

@@ -32,11 +32,13 @@ from modic.records import (
     WarningKind,
 )
 from modic.run import isolate, ledger, shards, worker
-from modic.run.shards import Job, Work
+from modic.run.shards import Grader, Job, Shard, Work
 from modic.series.identify import identify
 from modic.series.pair import pair
 
 MODELS = weights.Models(MODEL, MODEL)  # type: ignore[arg-type]
+GRADER = Grader(version=1, configuration="c0ffee123456", models="m0de15", id="0123456789ab")
+SHARD = Shard("00000", 1)
 
 
 def pairs_of(archive: Path) -> list[Pair]:
@@ -56,6 +58,15 @@ def one_pair(tmp_path: Path) -> Pair:
 def cohort(tmp_path: Path) -> Cohort:
     (tmp_path / "archive").mkdir(exist_ok=True)
     return create_cohort(tmp_path / "cohort", archive=tmp_path / "archive")
+
+
+@pytest.fixture
+def job(cohort: Cohort) -> Job:
+    return Job(cohort, "run", "cpu", 5.0, GRADER)
+
+
+def write_shard(job: Job, work: list[Work], config: Config) -> Shard:
+    return shards.write_input(job, Shard("00000", len(work)), work, config)
 
 
 @pytest.fixture
@@ -116,7 +127,7 @@ def test_pictures_that_fail_leave_the_grades_and_a_warning(one_pair: Pair, tmp_p
 
 @pytest.mark.parametrize("wanted", [True, False])
 def test_a_run_draws_its_studies_where_that_is_wanted(
-    one_pair: Pair, cohort: Cohort, monkeypatch: pytest.MonkeyPatch, wanted: bool
+    one_pair: Pair, job: Job, monkeypatch: pytest.MonkeyPatch, wanted: bool
 ) -> None:
     folders = []
 
@@ -127,9 +138,9 @@ def test_a_run_draws_its_studies_where_that_is_wanted(
     monkeypatch.setattr(worker, "load_models", lambda *_: MODELS)
     monkeypatch.setattr(worker, "grade_study", draws)
     config = replace(Config(), run=RunOptions(pictures=wanted))
-    shards.write_input(cohort, "run", "00000", [Work("s_1", "print", one_pair)], config)
-    worker.grade_shard(str(cohort.root), "run", "00000", "cpu")
-    assert folders == [cohort.root / "runs" / "run" / "cases" / "s_1" if wanted else None]
+    write_shard(job, [Work("s_1", "print", one_pair)], config)
+    worker.grade_shard(job, SHARD)
+    assert folders == [job.cohort.root / "runs" / "run" / "cases" / "s_1" if wanted else None]
     assert config.grading_hash() == Config().grading_hash()
 
 
@@ -166,23 +177,23 @@ def test_a_bug_is_a_failed_row_that_tells_no_value(
     assert "Doe" not in result.rejected.detail
 
 
-def test_what_a_worker_reads_is_what_the_run_wrote(one_pair: Pair, cohort: Cohort) -> None:
+def test_what_a_worker_reads_is_what_the_run_wrote(one_pair: Pair, job: Job) -> None:
     config = replace(Config(), identify=IdentifyOptions(min_slices=7))
     work = [Work("s_1", "print", one_pair)]
-    assert shards.write_input(cohort, "run", "00000", work, config) == shards.Shard("00000", 1)
-    assert shards.read_input(cohort, "run", "00000") == (work, config)
+    assert write_shard(job, work, config) == SHARD
+    assert shards.read_input(job, SHARD) == (work, config)
 
 
 def test_a_shard_is_written_once_and_holds_nothing_identifying(
-    one_pair: Pair, cohort: Cohort, monkeypatch: pytest.MonkeyPatch
+    one_pair: Pair, job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker, "load_models", lambda *_: MODELS)
     monkeypatch.setattr(worker, "grade_study", lambda *_, **__: StudyResult(tuple(map(level, LEVELS)), "ok", 0.9))
-    shards.write_input(cohort, "run", "00000", [Work("s_1", "print", one_pair)], Config())
-    path = Path(worker.grade_shard(str(cohort.root), "run", "00000", "cpu"))
+    write_shard(job, [Work("s_1", "print", one_pair)], Config())
+    path = Path(worker.grade_shard(job, SHARD))
     before = path.stat().st_mtime_ns
     monkeypatch.setattr(worker, "grade_study", None)  # would raise
-    assert worker.grade_shard(str(cohort.root), "run", "00000", "cpu") == str(path)
+    assert worker.grade_shard(job, SHARD) == str(path)
     assert path.stat().st_mtime_ns == before
     row = pq.read_table(path, partitioning=None).to_pylist()[0]
     assert (row["status"], row["study_key"], len(row["levels"])) == ("graded", "s_1", 6)
@@ -190,19 +201,14 @@ def test_a_shard_is_written_once_and_holds_nothing_identifying(
     assert all(secret not in text for secret in (one_pair.patient_id, one_pair.study_uid, one_pair.t1.images[0].path))
 
 
-@pytest.fixture
-def job(cohort: Cohort) -> Job:
-    return Job(cohort, "run", "cpu", 5.0)
-
-
-def split(job: Job, one_pair: Pair, name: str, studies: int, at: int | None, trouble: Reason) -> list[list[str]]:
-    """Cut up a shard of `studies` at study `at`; the studies of the parts."""
-    work = [Work(f"s_{index}", f"print {index}", one_pair) for index in range(studies)]
-    shards.write_input(job.cohort, job.run_id, name, work, Config())
+def split(job: Job, one_pair: Pair, shard: Shard, at: int | None, trouble: Reason) -> list[tuple[Shard, list[str]]]:
+    """Cut up a shard at study `at`; its parts and their studies."""
+    work = [Work(f"s_{index}", f"print {index}", one_pair) for index in range(shard.studies)]
+    shards.write_input(job, shard, work, Config())
     if at is not None:
-        shards.note_position(job.cohort, job.run_id, name, at)
-    parts = isolate.isolate(job, name, trouble)
-    return [[one.study_key for one in shards.read_input(job.cohort, job.run_id, part)[0]] for part in parts]
+        shards.note_position(job, shard, at)
+    parts = isolate.isolate(job, shard, trouble)
+    return [(part, [one.study_key for one in shards.read_input(job, part)[0]]) for part in parts]
 
 
 def failures(job: Job) -> list[tuple[str, str]]:
@@ -212,28 +218,34 @@ def failures(job: Job) -> list[tuple[str, str]]:
 
 def test_the_study_that_killed_a_worker_is_tried_alone_and_then_named(job: Job, one_pair: Pair) -> None:
     died = Reason.STUDY_WORKER_DIED
-    assert split(job, one_pair, "00000", 4, 2, died) == [["s_2"], ["s_0", "s_1", "s_3"]]
+    (alone, culprit), (others, rest) = split(job, one_pair, Shard("00000", 4), 2, died)
+    assert (culprit, rest) == (["s_2"], ["s_0", "s_1", "s_3"])
+    assert (alone.isolated, others.isolated, others.studies) == (True, False, 3)
+    assert alone.planned == others.planned == "00000" and alone.id != others.id
     assert failures(job) == []
-    assert split(job, one_pair, "00000a", 1, 0, died) == []
+    assert split(job, one_pair, alone, 0, died) == []
     assert failures(job) == [("s_0", "study.worker_died")]
 
 
 def test_the_study_over_the_time_limit_is_named_at_once(job: Job, one_pair: Pair) -> None:
-    assert split(job, one_pair, "00000", 3, 0, Reason.STUDY_TIME_LIMIT) == [["s_1", "s_2"]]
+    ((_, rest),) = split(job, one_pair, Shard("00000", 3), 0, Reason.STUDY_TIME_LIMIT)
+    assert rest == ["s_1", "s_2"]
     assert failures(job) == [("s_0", "study.time_limit")]
 
 
 def test_a_shard_that_only_waited_on_a_worker_that_died_is_given_to_another(job: Job, one_pair: Pair) -> None:
+    shard = Shard("00000", 2)
     for _ in range(5):
-        assert split(job, one_pair, "00000", 2, None, Reason.STUDY_WORKER_DIED) == [["s_0", "s_1"]]
-    assert isolate.isolate(job, "00000", Reason.STUDY_WORKER_DIED) == ["00000"]
+        assert split(job, one_pair, shard, None, Reason.STUDY_WORKER_DIED) == [(shard, ["s_0", "s_1"])]
 
 
 def test_workers_that_die_before_any_study_end_the_run(job: Job, one_pair: Pair) -> None:
-    died = Reason.STUDY_WORKER_DIED
-    assert split(job, one_pair, "00000", 2, shards.LOADING, died) == [["s_0", "s_1"]]
+    shard = Shard("00000", 2, isolated=True)
+    for attempt in (2, 3):
+        ((shard, studies),) = split(job, one_pair, shard, shards.LOADING, Reason.STUDY_WORKER_DIED)
+        assert (shard.attempt, shard.isolated, studies) == (attempt, True, ["s_0", "s_1"])
     with pytest.raises(ModicError, match="memory"):
-        split(job, one_pair, "00000rr", 2, shards.LOADING, died)
+        split(job, one_pair, shard, shards.LOADING, Reason.STUDY_WORKER_DIED)
     assert failures(job) == []
 
 
@@ -241,9 +253,11 @@ def test_only_the_last_word_on_a_study_counts_and_transient_failures_are_tried_a
     work = [Work("s_1", "print", one_pair), Work("s_2", "print", one_pair)]
     died = StudyResult(rejected=Rejected(Reason.STUDY_WORKER_DIED))
     broken = StudyResult(rejected=Rejected(Reason.STUDY_PIXELS_UNREADABLE))
-    ledger.write_output(job.cohort.shard("20260101", "00000"), [ledger.row(work[0], died), ledger.row(work[1], broken)])
+    ledger.write_output(
+        job.cohort.shard("20260101", "00000"), [ledger.row(work[0], died, GRADER), ledger.row(work[1], broken, GRADER)]
+    )
     assert ledger.finished(ledger.read_ledger(job.cohort)) == {("s_2", "print")}
-    ledger.write_output(job.cohort.shard("20260102", "00000"), [ledger.row(work[0], StudyResult())])
+    ledger.write_output(job.cohort.shard("20260102", "00000"), [ledger.row(work[0], StudyResult(), GRADER)])
     finished = ledger.read_ledger(job.cohort)
     assert ledger.finished(finished) == {("s_1", "print"), ("s_2", "print")}
     assert finished["run_id"].to_pylist()[ledger.latest(finished)["s_1", "print"]] == "20260102"
@@ -273,7 +287,7 @@ class OutOfMemoryOnce:
 
 
 def test_a_study_for_which_the_gpu_has_no_memory_fails_alone(
-    cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Once in the detector, once in the classifier of the shipped weights; the third study is graded."""
     write_archive(tmp_path / "archive", patients=4, seed=3, broken=False)
@@ -281,9 +295,9 @@ def test_a_study_for_which_the_gpu_has_no_memory_fails_alone(
     shipped = weights.load_models("detector", "classifier", "cpu")
     models = [replace(one, net=OutOfMemoryOnce(one.net)) for one in (shipped.detector, shipped.classifier)]
     monkeypatch.setattr(worker, "load_models", lambda *_: weights.Models(*models))
-    shards.write_input(cohort, "run", "00000", work, replace(Config(), run=RunOptions(pictures=False)))
-    worker.grade_shard(str(cohort.root), "run", "00000", "cpu")
-    rows = ledger.read_ledger(cohort).to_pylist()
+    write_shard(job, work, replace(Config(), run=RunOptions(pictures=False)))
+    worker.grade_shard(job, SHARD)
+    rows = ledger.read_ledger(job.cohort).to_pylist()
     assert [row["reason"] for row in rows] == ["study.out_of_memory"] * 2 + [None]
     assert [row["detail"].split(":")[0] for row in rows[:2]] == [
         "OutOfMemoryError in detect.py",
@@ -294,7 +308,7 @@ def test_a_study_for_which_the_gpu_has_no_memory_fails_alone(
 
 @pytest.mark.parametrize("studies", [1, 3])
 def test_a_worker_that_loses_its_gpu_says_so_and_writes_the_culprit_only_alone(
-    one_pair: Pair, cohort: Cohort, monkeypatch: pytest.MonkeyPatch, studies: int
+    one_pair: Pair, job: Job, monkeypatch: pytest.MonkeyPatch, studies: int
 ) -> None:
     def lose(*_: Any, **__: Any) -> StudyResult:
         lost.append(True)
@@ -305,15 +319,15 @@ def test_a_worker_that_loses_its_gpu_says_so_and_writes_the_culprit_only_alone(
     monkeypatch.setattr(worker, "grade_study", lose)
     monkeypatch.setattr(weights.Models, "usable", lambda _: not lost)
     work = [Work(f"s_{index}", "print", one_pair) for index in range(studies)]
-    shards.write_input(cohort, "run", "00000", work, Config())
+    write_shard(job, work, Config())
     with pytest.raises(DeviceLost, match="study s_0"):
-        worker.grade_shard(str(cohort.root), "run", "00000", "cpu")
+        worker.grade_shard(job, SHARD)
     assert len(lost) == 1
-    assert ledger.read_ledger(cohort)["reason"].to_pylist() == ["study.internal_error"] * (studies == 1)
+    assert ledger.read_ledger(job.cohort)["reason"].to_pylist() == ["study.internal_error"] * (studies == 1)
 
 
 def test_shards_of_a_version_that_knew_fewer_columns_are_still_read(job: Job, one_pair: Pair) -> None:
-    done = ledger.row(Work("s_1", "print", one_pair), StudyResult(tuple(map(level, LEVELS)), "ok", 0.9))
+    done = ledger.row(Work("s_1", "print", one_pair), StudyResult(tuple(map(level, LEVELS)), "ok", 0.9), GRADER)
     now = pa.Table.from_pylist([done], schema=ledger.SCHEMA)
     kept = [field for field in ledger.LEVEL_FIELDS if field.name != "slice_disagreement"]
     older = pa.schema([*list(ledger.SCHEMA)[:-1], ("levels", pa.list_(pa.struct(kept)))])

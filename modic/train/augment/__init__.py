@@ -1,1 +1,1 @@
-"""What training changes in an image: slices for the detector, regions for the classifier, painted lesions."""
+"""How training changes its images: slices for the detector, regions for the classifier, painted lesions."""

@@ -1,28 +1,29 @@
-"""Spines bent at a lumbar disc, so that the sacrum lies steeper or flatter: patients differ by 30° and more there.
+"""Bend a spine at a lumbar disc, so that the sacrum lies steeper or flatter.
 
-The slope of the sacrum differs by tens of degrees between healthy adults;
-the same disc then looks like another one to a detector that only knows names by their looks.
+The slope of the sacrum differs by 30° and more between healthy adults. A detector knows the discs by their looks only,
+and with another slope a disc may look like its neighbour.
 """
 
 import cv2
 import numpy as np
 
 STEEPER, FLATTER = 35.0, 20.0  # degrees, at most
-FULL = 2.5  # distances between discs below the pivot at which the whole angle is reached
+FULL = 2.5  # distance below the pivot, in distances between discs, from which the whole angle applies
 
 
 def bend(
     image: np.ndarray, boxes: np.ndarray, rng: np.random.Generator, *, degrees: float | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Turn what lies below one of the lower discs, the further down the more; the upper part stays.
+    """Turn everything below one of the lower discs, the further down the more; the upper part stays.
 
     Args:
-        image: float32 (rows, columns), anterior at the left. boxes: (n, 4) px, head to foot, four or more.
-        degrees: positive turns the sacrum backwards (steeper); drawn where None.
+        image: float32 (rows, columns), the front of the body at the left.
+        boxes: (n, 4) x0, y0, x1, y1 in px, from head to foot, four or more.
+        degrees: positive turns the sacrum backwards (steeper); drawn at random if it is None.
 
     Returns:
-        The image and its boxes: each moves with its centre; its size is half-way between its own and that of the
-        hull of the turned box, since a box has a margin around the disc.
+        The image and its boxes. A box moves with its centre; its size is half-way between its own and that of the hull
+        of the turned box, since a box has a margin around the disc.
     """
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
     i = len(boxes) - int(rng.integers(2, 5))
@@ -31,7 +32,7 @@ def bend(
     angle = np.deg2rad(rng.uniform(-FLATTER, STEEPER) if degrees is None else degrees)
 
     def turned(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """How far the bent image is turned at its points: all of it below the pivot, none at its level and above."""
+        """Angle (rad) at points of the bent image: none above the pivot and at its level, all of it further below."""
         dx, dy = x - pivot[0], y - pivot[1]
         radius = np.hypot(dx, dy)
         below = np.clip((dx * axis[0] + dy * axis[1]) / np.maximum(radius * length, 1e-6), 0, 1)
@@ -51,13 +52,14 @@ def _smooth(share: np.ndarray) -> np.ndarray:
 
 
 def _turn(points: np.ndarray, angle: np.ndarray) -> np.ndarray:
-    """(…, 2) points x, y turned by angles (…) so that what lies below the origin moves to larger x."""
+    """Points (…, 2) x, y turned by angles (…) so that those below the origin move to larger x."""
     cos, sin = np.cos(angle), np.sin(angle)
     x, y = points[..., 0], points[..., 1]
     return np.stack([cos * x + sin * y, -sin * x + cos * y], -1)
 
 
 def _boxes(centres: np.ndarray, sizes: np.ndarray, angles: np.ndarray) -> np.ndarray:
+    """Boxes (n, 4) at `centres` (n, 2), of `sizes` (n, 2) half adapted to `angles` (n,)."""
     cos, sin = np.abs(np.cos(angles))[:, None], np.abs(np.sin(angles))[:, None]
     half = (sizes + cos * sizes + sin * sizes[:, ::-1]) / 4
     return np.concatenate([centres - half, centres + half], axis=1)

@@ -8,7 +8,7 @@ lesion as any type. What is darker on T1 than marrow ever is (type 1 and 3) is n
 import cv2
 import numpy as np
 
-from modic.train.augment.lesions import disc_frame, marrow_mask
+from modic.train.augment.lesions import Images, disc_frame, marrow_mask
 from modic.train.data.disc_geometry import DiscGeometry
 
 BAND, FADE = 0.24, 0.34  # disc widths from the endplate: evened out up to the first, untouched beyond the second
@@ -17,15 +17,15 @@ SMOOTH = 0.022  # disc widths, standard deviation: finer texture stays
 MOST = 2.5  # how much brighter or darker than the core marrow may be to be evened out
 
 
-def take_away(t1: np.ndarray, t2: np.ndarray, disc: DiscGeometry) -> None:
-    """Even out the marrow beside both endplates, in place, on float32 (slices, n, n)."""
-    u, v = disc_frame(t1.shape[-1], disc)
-    marrow = marrow_mask(t1, u, v, disc)
+def take_away(images: Images, disc: DiscGeometry) -> None:
+    """Even out the marrow beside both endplates on all contrasts, in place."""
+    u, v = disc_frame(images["t1"].shape[-1], disc)
+    marrow = marrow_mask(images["t1"], u, v, disc)
     for side in (-1, 1):
         depth = side * v - disc.thickness / 2
         near = np.clip((FADE - depth) / (FADE - BAND), 0, 1) * (depth > -0.04)
         core = (depth > CORE[0]) & (depth < CORE[1]) & (np.abs(u) < 0.4)
-        for image in (t1, t2):
+        for image in images.values():
             for slice_, mask in zip(image, marrow, strict=True):
                 _even_out(slice_, mask, near, core, SMOOTH * disc.width)
 

@@ -1,4 +1,7 @@
-"""What the classifier is shown of a disc: a random view for training, a fixed one for measuring, both normalized."""
+"""Views of a disc for the classifier: a random one for training, a fixed one for measuring, both normalized.
+
+A view is float32 (contrasts, slices, size, size), the contrasts in the order of the disc's.
+"""
 
 from dataclasses import dataclass
 
@@ -14,17 +17,18 @@ from modic.train.data.discs import Disc
 
 ROTATION_DEG = 10.0  # the paper's
 SHIFT = 0.10  # of the region's side; the paper's ±10 px of its larger crops
-ZOOM = 0.12  # how far a detector's box may be off in size
-FEWER_SLICES = 0.5  # how often a network that pools over slices sees only the middle ones
-MEASURE = 0.3  # a view for measuring is moved by this share of what one for training is
-BOX_MM = 35.0  # width of a disc's box taken for converting mm to px: the slices' own spacing is not in the cache
+ZOOM = 0.12  # relative error in the size of a detector's box, at most
+FEWER_SLICES = 0.5  # probability that a network which pools over slices sees only the middle ones
+DISTRACTOR = 0.15  # probability of a painted haemangioma in a healthy real disc
+MEASURE = 0.3  # displacement of a view for measuring / that of one for training
+BOX_MM = 35.0  # assumed width of a disc's box, to convert mm to px: the cache does not keep the spacing
 
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """A disc as one class: `painted` 0 as it is, 1 or 2 with a lesion of this type painted into it.
+    """A disc as one Modic type: as it is (`painted` 0), or with a lesion of type 1 or 2 painted into it.
 
-    `healed`: its own changes are taken away first (modic/train/augment/healing.py); it is then of type 0 but as
+    `healed`: its own changes are taken away first (modic/train/augment/healing.py); it is then of type 0, but as
     degenerate as it was.
     """
 
@@ -44,60 +48,62 @@ class Example:
 
     @property
     def real(self) -> bool:
-        """Of a patient and as it is."""
+        """Whether the disc is a patient's, with nothing painted into it."""
         return self.disc.real and not self.painted and not self.healed
 
 
 @dataclass(frozen=True, slots=True)
 class Stress:
-    """How much harder than in the cache a view for measuring is; each view draws its own directions."""
+    """What makes views for measuring harder; each view draws its own directions."""
 
     jitter: float = 0.0  # the box is moved along both axes, and its side scaled, by up to this share of its width
-    misregister_mm: float = 0.0  # T1 is shifted against T2 by this much in the plane, in a random direction
+    misregister_mm: float = 0.0  # T1 is shifted against T2 by this much, in the plane
     slices: int = 5  # different slices shown: 1 repeats the middle one, 3 the outer two of the middle three
 
 
 def training_view(
     example: Example, rng: np.random.Generator, *, size: int, method: Method, repeats: int = 5, intensities: bool = True
 ) -> np.ndarray:
-    """Moved, turned, mirrored, with changed contrast, field and noise; float32 (2, slices, size, size).
+    """A random view: moved, turned, mirrored, with changed contrast, receive field and noise.
 
-    Without `intensities` grey values stay what they are, as in the paper: only place, angle, size and side change.
-
-    Where a disc has one slice it is shown `repeats` times; where it has several, sometimes only the middle ones are.
+    Args:
+        size: side of the view, px.
+        method: grey-level normalization.
+        repeats: how many times the only slice of a disc is shown. Of several slices sometimes only the middle ones are.
+        intensities: whether grey values change; in the paper only place, angle, size and side do.
     """
-    t1, t2 = _painted(example, rng, repeats)
-    if repeats == 1 and len(t1) > 3 and rng.random() < FEWER_SLICES:
-        t1, t2 = t1[1:-1], t2[1:-1]
-    if intensities and example.disc.real and example.label == 0 and rng.random() < 0.15:
-        paint_distractor(t1, t2, example.disc.geometry, rng)
-    both = _moved(t1, t2, rng, size, 1.0, one_slice=example.disc.one_slice)
+    images = _painted(example, rng, repeats)
+    if repeats == 1 and len(images["t1"]) > 3 and rng.random() < FEWER_SLICES:
+        images = {name: slices[1:-1] for name, slices in images.items()}
+    if intensities and example.disc.real and example.label == 0 and rng.random() < DISTRACTOR:
+        paint_distractor(images, example.disc.geometry, rng)
+    view = _moved(images, rng, size, 1.0, one_slice=example.disc.one_slice)
     if rng.random() < 0.5:
-        both = both[:, ::-1]  # right and left are alike
+        view = view[:, ::-1]  # right and left are alike
     if intensities:
-        both = np.stack([_degraded(contrast, rng) for contrast in both])
-    return _normalized(both, method)
+        view = np.stack([_degraded(contrast, rng) for contrast in view])
+    return _normalized(view, method)
 
 
 def measuring_view(
     example: Example, seed: int, *, size: int, method: Method, repeats: int = 5, stress: Stress | None = None
 ) -> np.ndarray:
-    """The same for the same seed: the box a little off, as a detector's is; float32 (2, slices, size, size).
+    """A fixed view for measuring, the same for the same seed: the box is a little off, as a detector's is.
 
-    `stress` comes on top of the same view.
+    `stress` changes the same view further.
     """
     rng, stress = np.random.default_rng(seed), stress or Stress()
-    t1, t2 = _painted(example, rng, repeats)
+    images = _painted(example, rng, repeats)
     zoom, shifts = stressed(example.disc.geometry, stress, seed)
-    both = _moved(t1, t2, rng, size, MEASURE, one_slice=example.disc.one_slice, zoom_by=zoom, shift_by=shifts)
-    return _normalized(both[:, shown(both.shape[1], stress.slices)], method)
+    view = _moved(images, rng, size, MEASURE, one_slice=example.disc.one_slice, zoom_by=zoom, shift_by=shifts)
+    return _normalized(view[:, shown(view.shape[1], stress.slices)], method)
 
 
 def stressed(disc: DiscGeometry, stress: Stress, seed: int) -> tuple[float, np.ndarray]:
-    """Zoom of both contrasts, and the shift (2, 2) in px of T1 and of T2 along columns and rows.
+    """Zoom of all contrasts, and the shift (2, 2) of T1 and of the others along columns and rows, px.
 
-    The upright box of a disc is `disc.width` / cos(tilt) px wide; it is taken for `BOX_MM`, so a shift in mm is right
-    to about a fifth.
+    The upright box of a disc is `disc.width` / cos(tilt) px wide; it is assumed to be `BOX_MM` wide, so a shift in mm
+    is right to about a fifth.
     """
     rng = np.random.default_rng([seed, 7])
     box_px = disc.width / np.cos(disc.tilt)
@@ -109,47 +115,52 @@ def stressed(disc: DiscGeometry, stress: Stress, seed: int) -> tuple[float, np.n
 
 
 def shown(depth: int, different: int) -> np.ndarray:
-    """Which slices (depth,) are shown where only `different` (odd) around the middle one are."""
+    """Indices (depth,) of the slices shown if only `different` (odd) of them, around the middle one, may be."""
     middle, reach = depth // 2, different // 2
     return np.clip(np.arange(depth), middle - reach, middle + reach)
 
 
-def _painted(example: Example, rng: np.random.Generator, repeats: int) -> tuple[np.ndarray, np.ndarray]:
-    times = repeats if len(example.disc.t1) == 1 else 1
-    t1, t2 = example.disc.t1.repeat(times, axis=0), example.disc.t2.repeat(times, axis=0)
+def _painted(example: Example, rng: np.random.Generator, repeats: int) -> dict[str, np.ndarray]:
+    """A copy of the disc's images, an only slice repeated, with the example's lesion; float32 (slices, n, n) each."""
+    images = {
+        name: slices.repeat(repeats if len(slices) == 1 else 1, axis=0)
+        for name, slices in example.disc.contrasts.items()
+    }
     if example.healed:
-        take_away(t1, t2, example.disc.geometry)
+        take_away(images, example.disc.geometry)
     if example.painted:
-        paint(t1, t2, example.painted, example.disc.geometry, rng)
-    return t1, t2
+        paint(images, example.painted, example.disc.geometry, rng)
+    return images
 
 
 def _moved(
-    t1: np.ndarray, t2: np.ndarray, rng: np.random.Generator, size: int, amount: float, *, one_slice: bool,
+    images: dict[str, np.ndarray], rng: np.random.Generator, size: int, amount: float, *, one_slice: bool,
     zoom_by: float = 1.0, shift_by: np.ndarray | None = None,
 ) -> np.ndarray:  # fmt: skip
-    """Rotation, shift and zoom of both contrasts about the centre; float32 (2, slices, size, size).
+    """Rotate, shift and zoom all contrasts about the centre; float32 (contrasts, slices, size, size).
 
-    `zoom_by` and `shift_by` (2, 2), px of T1 and of T2 along columns and rows, come on top of the drawn ones.
-
-    `one_slice`: all slices are one repeated slice; they are made to differ, more the further from the middle, in
-    place, size, angle and shading, as neighbouring slices of a spine do.
+    Args:
+        images: float32 (slices, n, n) of each contrast, T1 first.
+        amount: of rotation, shift and zoom; 1 in training.
+        one_slice: all slices are one repeated slice. They are then made to differ, more the further from the middle, in
+            place, size, angle and shading, as neighbouring slices of a spine do.
+        zoom_by, shift_by: of `stressed`, in addition to the drawn ones.
     """
-    n, depth = t1.shape[-1], len(t1)
+    depth, n, _ = next(iter(images.values())).shape
     spread = np.abs(np.arange(depth) - depth // 2) * rng.uniform(0, 1) * one_slice
     zoom = np.exp(amount * rng.uniform(-ZOOM, ZOOM) + 0.025 * spread * rng.normal(size=depth))
     angle = amount * rng.uniform(-ROTATION_DEG, ROTATION_DEG) + 1.5 * spread * rng.normal(size=depth)
     shift = amount * rng.uniform(-SHIFT, SHIFT, 2) * size + 1.5 * spread[:, None] * rng.normal(size=(depth, 2))
-    moved = np.empty((2, depth, size, size), np.float32)
-    for contrast, slices in enumerate((t1, t2)):
+    moved = np.empty((len(images), depth, size, size), np.float32)
+    for contrast, slices in enumerate(images.values()):
         apart = rng.normal(0, 0.3, 2)  # px by which the contrasts differ
-        apart += 0 if shift_by is None else shift_by[contrast]
+        apart += 0 if shift_by is None else shift_by[min(contrast, 1)]
         shading = _shading(depth, size, rng) ** np.float32(one_slice)
-        for z, one in enumerate(slices):
+        for z, image in enumerate(slices):
             matrix = cv2.getRotationMatrix2D(((n - 1) / 2,) * 2, float(angle[z]), zoom_by * float(zoom[z]))
             matrix[:, 2] = matrix[:, 2] + shift[z] + apart - (n - size) / 2
             moved[contrast, z] = shading[z] * cv2.warpAffine(
-                one, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+                image, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
             )
     return moved
 
@@ -159,12 +170,12 @@ def _shading(depth: int, size: int, rng: np.random.Generator) -> np.ndarray:
     amplitude = rng.uniform(0, 0.15)
     coarse = rng.normal(0, amplitude, (depth, 3, 3)).astype(np.float32)
     gain = rng.normal(0, amplitude / 2, (depth, 1, 1)).astype(np.float32)
-    fine = [cv2.resize(one, (size, size), interpolation=cv2.INTER_CUBIC) for one in coarse]
+    fine = [cv2.resize(grid, (size, size), interpolation=cv2.INTER_CUBIC) for grid in coarse]
     return np.exp(np.stack(fine) + gain)
 
 
 def _degraded(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """One contrast (slices, n, n): receive field, blur, tone, Rician noise, as scanners differ."""
+    """One contrast (slices, n, n) as another scanner shows it: receive field, blur, tone, Rician noise."""
     n = image.shape[-1]
     y, x = np.mgrid[-1 : 1 : n * 1j, -1 : 1 : n * 1j].astype(np.float32)
     a, b = rng.normal(0, 0.1, 2).astype(np.float32)
@@ -172,12 +183,12 @@ def _degraded(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     image = np.maximum(image, 0) / np.float32(high) * np.exp(a * x + b * y)
     if rng.random() < 0.25:
         sigma = rng.uniform(0.3, 1.0)
-        image = np.stack([cv2.GaussianBlur(one, (0, 0), sigma) for one in image])
+        image = np.stack([cv2.GaussianBlur(plane, (0, 0), sigma) for plane in image])
     image = np.maximum(image, 0) ** np.float32(np.exp(rng.normal(0, 0.1)))
     noise = np.float32(abs(rng.normal(0, 0.02))) * rng.standard_normal((2, *image.shape), dtype=np.float32)
     return np.hypot(image + noise[0], noise[1])
 
 
-def _normalized(both: np.ndarray, method: Method) -> np.ndarray:
-    contrasts = dict(zip(("t1", "t2"), map(np.ascontiguousarray, both), strict=True))
+def _normalized(view: np.ndarray, method: Method) -> np.ndarray:
+    contrasts = {str(i): np.ascontiguousarray(contrast) for i, contrast in enumerate(view)}
     return np.stack(list(normalize(Region("", contrasts), method=method).contrasts.values()))

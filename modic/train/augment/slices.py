@@ -1,4 +1,4 @@
-"""Augmentation of one slice and its boxes: field of view, scale, contrast, bias field, coil fall-off, noise, blur."""
+"""A random view of one slice and its boxes: field of view, scale, contrast, bias field, coil fall-off, noise, blur."""
 
 import cv2
 import numpy as np
@@ -10,12 +10,13 @@ def augment(
     """A random view of one slice.
 
     Args:
-        image: float32 (rows, columns) in 0..1; boxes: (n, 4) of its pixels.
-        size: side of the square that comes back.
+        image: float32 (rows, columns) in 0..1.
+        boxes: (n, 4) x0, y0, x1, y1 in its pixels.
+        size: side of the square view, px.
 
     Returns:
-        float32 (size, size) in 0..1, boxes (n, 4) in its pixels, and a mask (n,) of the boxes that are still at
-        least 60 % inside. A rotated box is the bounding box of the rotated box, shrunk by what the rotation added.
+        The view, float32 (size, size) in 0..1; boxes (n, 4) in its pixels; and bool (n,), which boxes are still at
+        least 60 % inside. A rotated box is the bounding box of its corners, shrunk by half of what that adds.
     """
     matrix = _affine(image.shape, boxes, rng, size)
     view = cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR, borderValue=0.0)
@@ -26,9 +27,10 @@ def augment(
 
 
 def _affine(shape: tuple[int, ...], boxes: np.ndarray, rng: np.random.Generator, size: int) -> np.ndarray:
-    """Rotation ±10° (the paper's), scale 0.75-1.5, and a shift; every fifth view ends within the spine.
+    """(2, 3): rotation by ±10° (the paper's), scale 0.75-1.5, and a shift; every fifth view ends within the spine.
 
-    A view without sacrum keeps the true names: the network then learns how little it can know, and its scores say so.
+    A view without the sacrum keeps the true names: the network learns that it can hardly know them, and its scores show
+    it.
     """
     base = size / max(shape)
     scale = base * np.exp(rng.uniform(np.log(0.75), np.log(1.5)))
@@ -45,7 +47,7 @@ def _affine(shape: tuple[int, ...], boxes: np.ndarray, rng: np.random.Generator,
 
 
 def _cut(matrix: np.ndarray, boxes: np.ndarray, rng: np.random.Generator, size: int) -> None:
-    """Shift in place, so that the lower or upper edge lies between two of the outer discs."""
+    """Shift `matrix` in place, so that the lower or upper edge of the view lies between two of the outer discs."""
     y = np.sort(_move(boxes, matrix)[:, 1::2].mean(1))
     if len(y) < 4:
         return
@@ -58,6 +60,7 @@ def _cut(matrix: np.ndarray, boxes: np.ndarray, rng: np.random.Generator, size: 
 
 
 def _move(boxes: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Boxes (n, 4) under an affine map (2, 3)."""
     x0, y0, x1, y1 = boxes.T
     corners = np.stack([(x0, y0), (x1, y0), (x0, y1), (x1, y1)])  # (4, 2, n)
     moved = np.einsum("ij,kjn->kin", matrix[:, :2], corners) + matrix[:, 2][None, :, None]
@@ -73,6 +76,7 @@ def _area(boxes: np.ndarray) -> np.ndarray:
 
 
 def _intensity(view: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The view with other receive field, coil, blur, frame, tone and noise; float32 in 0..1."""
     size = view.shape[0]
     y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j].astype(np.float32)
     a, b, c = rng.normal(0, 0.35, 3).astype(np.float32)
@@ -94,7 +98,7 @@ def _intensity(view: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _tone(view: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Now and then a contrast nobody trained on: bright and dark exchanged, or a curve that rises and falls."""
+    """Sometimes a contrast that no sequence has: bright and dark exchanged, or a curve that rises and falls."""
     kind = rng.random()
     if kind > 0.35:
         return view

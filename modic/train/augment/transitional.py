@@ -1,19 +1,21 @@
-"""Spines with a vertebra too many or too few, made from ordinary ones: what nobody can name from one sagittal slice.
+"""Make a spine with a vertebra too many or too few from an ordinary one.
 
-Counted from the sacrum or from above, their levels have different names. Training shows each under one of the two
-names at random, so that the detector's scores divide between both and naming (modic/levels/numbering.py) sees the
-doubt.
+Counted from the sacrum and from above, the levels of such a spine have different names, and one sagittal slice cannot
+tell which are right. Training shows each spine under one of the two sets of names at random, so that the detector's
+scores divide between both, and the numbering (modic/levels/numbering.py) is uncertain.
 """
 
 import cv2
 import numpy as np
 
-SEAM = 0.12  # of the distance between two discs: width of the band in which the two parts blend
-NAMES = 6
+from modic.records import LEVELS
+
+SEAM = 0.12  # width of the band in which the two parts blend / distance between two discs
+NAMES = len(LEVELS)
 
 
 def rename(names: np.ndarray, by: int) -> np.ndarray:
-    """`names` (n,) from head to foot, all `by` levels further down; -1 where a disc then has none of the six names."""
+    """Move all `names` (n,), from head to foot, by so many levels towards the foot; -1 for a disc outside the six."""
     first = int(np.argmax(names >= 0)) if (names >= 0).any() else len(names)
     index = np.arange(len(names)) - first + (names[first] if first < len(names) else 0) + by
     return np.where((index >= 0) & (index < NAMES), index, -1)
@@ -22,16 +24,19 @@ def rename(names: np.ndarray, by: int) -> np.ndarray:
 def change_count(
     image: np.ndarray, boxes: np.ndarray, names: np.ndarray, rng: np.random.Generator, *, added: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-    """One vertebra with its disc added or taken away.
+    """Add one vertebra with its disc, or take one away.
 
     The lower part of the slice moves along the spine by the distance between two discs; the seam runs through a
     vertebral body. At least four discs are needed.
 
     Args:
-        image: float32 (rows, columns). boxes: (n, 4) px, head to foot. names: (n,) 0-5 or -1 above T12/L1.
+        image: float32 (rows, columns).
+        boxes: (n, 4) x0, y0, x1, y1 in px, from head to foot.
+        names: (n,) index in LEVELS, -1 above T12/L1.
 
     Returns:
-        image, boxes, names counted from the sacrum, and by how much `rename` must move them to count from above.
+        The image, its boxes, its names counted from the sacrum, and by how much `rename` must move these to count from
+        above.
     """
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
     i = int(rng.integers(1, len(boxes) - 2))  # the vertebra between discs i and i + 1 is shown twice, or not at all

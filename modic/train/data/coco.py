@@ -1,9 +1,9 @@
 """`coco=FILE.json`: COCO detection JSON → slices for the detector.
 
-Category names are levels. Each image's `file_name` is relative to the JSON, or to a folder `images` beside it: a
-picture, a single DICOM image, or a volume, of which the sagittal `slice` (counted from 0 from the patient's right; else
-the middle one) is taken. `patient_id` says who, else the file's name up to its first `_`; `contrast` which contrast,
-else the file's name.
+Category names are levels. Each image's `file_name` is relative to the JSON, or to a folder `images` beside it. It is a
+picture, a single DICOM image, or a volume, of which one sagittal slice is taken: `slice`, counted from 0 from the
+patient's right, or else the middle one. The patient is `patient_id`, or else the file's name up to its first `_`. The
+contrast is `contrast`, or else a part of the file's name.
 
 COCO boxes are [x, y, width, height] from the outer edge of the first pixel, ours (x0, y0, x1, y1) from its centre.
 """
@@ -30,14 +30,14 @@ from modic.train.data.images import (
     stem_of,
     to_uint8,
 )
-from modic.train.data.spider_slices import Sample
+from modic.train.data.samples import Sample
 from modic.train.data.studies import check_boxes, too_few
 
 Entry = dict[str, Any]
 
 
 def coco_samples(path: Path, tally: Tally) -> list[Sample]:
-    """One sample an image that can be used. Raises UsageError where the JSON is wrong, naming the entry."""
+    """One sample for each image that can be used. Raises UsageError for an error in the JSON, naming the entry."""
     images, boxes = read_coco(path)
     samples = []
     for image_id, image in images.items():
@@ -54,13 +54,13 @@ def coco_samples(path: Path, tally: Tally) -> list[Sample]:
             continue
         check_boxes(of_image, pixels.shape, f"{path}, image {name}")
         ranks = sorted(of_image)
-        where, names = np.array([of_image[r] for r in ranks]), np.array([name_of(r) for r in ranks])
-        samples.append(Sample(_patient(image), _contrast(image), grey, where, names))
+        image_boxes, names = np.array([of_image[r] for r in ranks]), np.array([name_of(r) for r in ranks])
+        samples.append(Sample(_patient(image), _contrast(image), grey, image_boxes, names))
     return samples
 
 
 def read_coco(path: Path) -> tuple[dict[int, Entry], dict[int, dict[int, Box]]]:
-    """Images by id, and the boxes of each by rank (`disc_rank`), in our pixels. Raises UsageError."""
+    """Images by id, and the boxes of each by rank (`disc_rank`), px as ours. Raises UsageError, naming the entry."""
     content = _read(path)
     categories = {_whole(entry, "id", path): entry.get("name") for entry in _entries(content, "categories", path)}
     images: dict[int, Entry] = {}
@@ -151,8 +151,8 @@ def _locate(path: Path, image: Entry) -> Path:
 
 
 def _check_size(image: Entry, pixels: np.ndarray) -> None:
-    told = (image.get("height") or pixels.shape[0], image.get("width") or pixels.shape[1])
-    if told != pixels.shape:
+    stated = (image.get("height") or pixels.shape[0], image.get("width") or pixels.shape[1])
+    if stated != pixels.shape:
         raise Unusable("are of another size than the JSON says")
 
 
@@ -162,7 +162,7 @@ def _patient(image: Entry) -> str:
 
 
 def _contrast(image: Entry) -> str:
-    """`contrast`, else the word of the file's name that is one, else `unknown`."""
+    """`contrast`, or else the part of the file's name that names one, or else `unknown`."""
     if image.get("contrast"):
         return shown(image["contrast"])
     words = _stem(image).lower().replace("-", "_").split("_")

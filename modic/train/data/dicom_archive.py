@@ -1,4 +1,4 @@
-"""`archive=DIR`: labelled studies of a DICOM archive, read by the same crawl, identify, pair and load as in service."""
+"""`archive=DIR`: labelled studies of a DICOM archive; crawl, identify, pair and load are the same as in grading."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -18,15 +18,21 @@ from modic.train.data.discs import scanner_name
 from modic.train.data.studies import Study, refused, study_of
 
 Outcome = Pair | Excluded
+"""The result of pairing for one study."""
 
 
 def archive_studies(folder: Path, labels: list[Label], path: Path, tally: Tally) -> Iterator[Study]:
-    """Every labelled study that pairs and loads; the others are counted with the reason of modic.errors.
+    """The labelled studies that have a pair whose images load; the others are counted with the reason of modic.errors.
 
-    Raises UsageError for a folder without DICOM, and for labels (of the file `path`) that fit several studies.
+    Args:
+        labels: of the table `path`.
+        tally: counts what is left out.
+
+    Raises:
+        UsageError: the folder holds no DICOM, or a label fits several studies.
     """
     series = identify(crawl(folder, index=None).headers, options=IdentifyOptions())
-    outcomes = {one.study_uid: one for one in pair(series, options=PairOptions())}
+    outcomes = {outcome.study_uid: outcome for outcome in pair(series, options=PairOptions())}
     of_study = _match(list(outcomes.values()), labels, path, tally)
     for uid, outcome in outcomes.items():
         if uid not in of_study:
@@ -56,41 +62,42 @@ def _load(one: Pair) -> tuple[CanonicalVolume, CanonicalVolume] | Rejected:
 
 
 def _match(outcomes: list[Outcome], labels: list[Label], path: Path, tally: Tally) -> dict[str, list[Label]]:
-    """Labels by StudyInstanceUID."""
-    by_study = {one.study_uid: one for one in outcomes}
+    """StudyInstanceUID → its labels."""
+    by_study = {outcome.study_uid: outcome for outcome in outcomes}
     by_patient: dict[str, list[Outcome]] = defaultdict(list)
-    for one in outcomes:
-        by_patient[one.patient_id.strip()].append(one)
-    found: dict[str, list[Label]] = defaultdict(list)
+    for outcome in outcomes:
+        by_patient[outcome.patient_id.strip()].append(outcome)
+    of_study: dict[str, list[Label]] = defaultdict(list)
     for label in labels:
         if label.study:
-            study = _named(by_study.get(label.study), label, path)
+            study = _checked(by_study.get(label.study), label, path)
         else:
             study = _only(by_patient[label.patient], label, path)
         if study is None:
             tally.skip("labels without images in the archive; check the spelling, leading zeros too", label.where)
         else:
-            found[study.study_uid].append(label)
-    for rows in found.values():
+            of_study[study.study_uid].append(label)
+    for rows in of_study.values():
         refuse_twice(path, rows, lambda _: "")
-    return found
+    return of_study
 
 
-def _named(study: Outcome | None, label: Label, path: Path) -> Outcome | None:
+def _checked(study: Outcome | None, label: Label, path: Path) -> Outcome | None:
+    """The study of a label's study_uid. Raises UsageError if it is another patient's."""
     if study is not None and label.patient and label.patient != study.patient_id.strip():
         raise UsageError(f"{path} line {label.line}: the study of this study_uid is another patient's in the archive")
     return study
 
 
 def _only(studies: list[Outcome], label: Label, path: Path) -> Outcome | None:
-    """The patient's only study that holds a sagittal T1 or T2."""
-    lumbar = [one for one in studies if not _other(one)] or studies
+    """The patient's only study with a sagittal T1 or T2. Raises UsageError if there are several."""
+    lumbar = [study for study in studies if not _elsewhere(study)] or studies
     if len(lumbar) > 1:
         n = f"{len(lumbar)} studies that may be meant"
         raise UsageError(f"{path} line {label.line}: the archive holds {n} of this patient; add the column study_uid")
     return lumbar[0] if lumbar else None
 
 
-def _other(one: Outcome) -> bool:
-    """Whether a study holds neither of the two contrasts, as one of another part of the body."""
-    return isinstance(one, Excluded) and one.rejected.reason == Reason.STUDY_NO_SAGITTAL_T1_NOR_T2
+def _elsewhere(study: Outcome) -> bool:
+    """Whether a study has neither a sagittal T1 nor a T2, and so probably shows another part of the body."""
+    return isinstance(study, Excluded) and study.rejected.reason == Reason.STUDY_NO_SAGITTAL_T1_NOR_T2

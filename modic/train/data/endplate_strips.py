@@ -20,7 +20,7 @@ from modic.imaging.spine_strip import COLUMNS, WIDTH_PX, Strip, lay_strip
 from modic.phantom.masks import BODY, CANAL, DISC, UNKNOWN
 from modic.phantom.render import BOX_MARGIN_MM
 from modic.records import LEVELS
-from modic.train.data.discs import spider_pair
+from modic.train.data.spider_discs import spider_pair
 from modic.train.data.spider_slices import boxed_by, evenly_spaced
 
 if TYPE_CHECKING:
@@ -204,7 +204,8 @@ def paired_strips(folder: Path, boxes: dict[str, dict], segmenter: "Segmenter") 
         pair = spider_pair(folder / "images", patient, boxes)
         if pair is None:
             continue
-        t1, t2, on_t2 = pair
+        volumes, on_t2 = pair
+        t1, t2 = volumes["t1"], volumes["t2"]
         found = np.array(on_t2[-len(LEVELS) :])
         strip = strip_of(found, np.arange(len(LEVELS) - len(found), len(LEVELS)))
         on_t1 = t1.to_index(t2.to_mm(np.dstack([strip.points, np.zeros(strip.points.shape[:2])]).reshape(-1, 3)))

@@ -11,22 +11,35 @@ from modic.imaging.volume import CanonicalVolume
 from modic.labels.level_names import shown
 from modic.labels.table import Label, by_patient
 from modic.labels.tally import Tally
+from modic.train.data.discs import CONTRASTS
 from modic.train.data.images import PICTURES, VOLUMES, Unusable, read_picture, read_sagittal, simple_itk, stem_of
-from modic.train.data.spider_slices import slice_volume
+from modic.train.data.samples import slice_volume
 from modic.train.data.studies import Study, study_of
 
-Files = dict[str, dict[str, Path]]  # patient → contrast → file
-PIXELS = (".raw", ".zraw")  # of .mhd headers
+Files = dict[str, dict[str, Path]]
+"""Patient → contrast → file."""
+PIXELS = (".raw", ".zraw")  # files that belong to .mhd headers
 
 
 def volume_studies(folder: Path, labels: list[Label], path: Path, tally: Tally) -> Iterator[Study]:
-    """Studies of volumes, boxes in pixels of the upright T2. Raises UsageError without SimpleITK or without files."""
+    """The labelled studies of a folder of volumes; boxes are in pixels of the upright T2.
+
+    Args:
+        labels: of the table `path`.
+        tally: counts what is left out.
+
+    Raises:
+        UsageError: SimpleITK is not installed, or the folder holds no volumes.
+    """
     simple_itk()
     yield from _studies(folder, VOLUMES, read_sagittal, labels, path, tally)
 
 
 def slice_studies(folder: Path, labels: list[Label], path: Path, tally: Tally) -> Iterator[Study]:
-    """Studies of one mid-sagittal picture a contrast, both on one grid of pixels, each a volume of one slice."""
+    """The labelled studies of a folder of mid-sagittal pictures, each a volume of one slice.
+
+    Both contrasts of a study must have one size. Arguments and errors as of `volume_studies`.
+    """
     for study in _studies(folder, PICTURES, _picture_volume, labels, path, tally):
         if study.t1.voxels.shape == study.t2.voxels.shape:
             yield study
@@ -48,27 +61,29 @@ def _studies(
 ) -> Iterator[Study]:
     files, of_patient = _files(folder, suffixes, tally), by_patient(path, labels)
     for patient, rows in of_patient.items():
-        found, lines = files.pop(patient, {}), [row.where for row in rows]
-        missing = [name.upper() for name in ("t1", "t2") if name not in found]
+        paths, lines = files.pop(patient, {}), [row.where for row in rows]
+        missing = [name.upper() for name in CONTRASTS if name not in paths]
         if missing:
-            what = "labels without images" if len(missing) == 2 else f"labels of patients without {missing[0]}"
+            what = "labels without images" if not paths else f"labels of patients without {missing[0]}"
             tally.skip(f"{what}; check the spelling, leading zeros too", *lines)
             continue
         try:
-            yield study_of(patient, read(found["t1"]), read(found["t2"]), rows)
+            yield study_of(patient, read(paths["t1"]), read(paths["t2"]), rows)
         except Unusable as why:
             tally.skip(f"labels whose images {why}", *lines)
     if files:
-        tally.skip("patients without labels", *(shown(next(iter(one.values())).name) for one in files.values()))
+        names = [next(iter(paths.values())).name for paths in files.values()]
+        tally.skip("patients without labels", *map(shown, names))
 
 
 def _files(folder: Path, suffixes: tuple[str, ...], tally: Tally) -> Files:
+    """The images of a folder. Raises UsageError if there are none, or two of one patient and contrast."""
     if not folder.is_dir():
         raise UsageError(f"{folder} " + ("is not a folder" if folder.exists() else "does not exist"))
     files: Files = defaultdict(dict)
-    for path in sorted(one for one in folder.iterdir() if not one.name.lower().endswith(PIXELS)):
+    for path in sorted(path for path in folder.iterdir() if not path.name.lower().endswith(PIXELS)):
         patient, _, contrast = (stem_of(path, suffixes) or "").rpartition("_")
-        if not patient or contrast.lower() not in ("t1", "t2"):
+        if not patient or contrast.lower() not in CONTRASTS:
             tally.skip("files of other names", shown(path.name))
         elif earlier := files[patient].get(contrast.lower()):
             names = f"{shown(earlier.name)} and {shown(path.name)}"
@@ -76,6 +91,6 @@ def _files(folder: Path, suffixes: tuple[str, ...], tally: Tally) -> Files:
         else:
             files[patient][contrast.lower()] = path
     if not files:
-        wanted = " and ".join(f"<patient_id>_{name}{suffixes[0]}" for name in ("t1", "t2"))
+        wanted = " and ".join(f"<patient_id>_{name}{suffixes[0]}" for name in CONTRASTS)
         raise UsageError(f"{folder} holds no images named {wanted} ({', '.join(suffixes)})")
     return files

@@ -1,7 +1,7 @@
-"""Images of any format people have: pictures, single DICOM images, and volumes (MHA, MHD, NIfTI).
+"""Read images of the formats people have: pictures, single DICOM images, and volumes (MHA, MHD, NIfTI).
 
-Volumes come back canonical (slices from the patient's right to left, rows head to foot, columns front to back), so that
-pixels and slices are counted as on an upright sagittal image, however the file is stored.
+Volumes are returned canonical (slices from the patient's right to left, rows from head to foot, columns from front to
+back), so that pixels and slices are counted as on an upright sagittal image, however the file is stored.
 """
 
 import warnings
@@ -19,11 +19,11 @@ COARSEST_MM = 2.5  # in-plane pixels of a sagittal series; coarser ones come fro
 
 
 class Unusable(Exception):
-    """An image that cannot be used, and why in a few words; caught and counted by every source."""
+    """An image cannot be used; the message says why, after "images that". Every source catches and counts it."""
 
 
 def simple_itk() -> ModuleType:
-    """SimpleITK. Raises UsageError with the cure where it is not installed."""
+    """The package SimpleITK. Raises UsageError with the cure if it is not installed."""
     try:
         import SimpleITK
     except ImportError as error:
@@ -34,13 +34,13 @@ def simple_itk() -> ModuleType:
 
 
 def stem_of(path: Path, suffixes: tuple[str, ...]) -> str | None:
-    """The name without its suffix, `.nii.gz` being one; None where the suffix is another."""
+    """The file's name without its suffix (`.nii.gz` is one); None if the suffix is none of `suffixes`."""
     suffix = next((s for s in suffixes if path.name.lower().endswith(s)), None)
     return None if suffix is None else path.name[: -len(suffix)]
 
 
 def read_volume(path: Path) -> CanonicalVolume:
-    """A volume of any orientation, canonical, in LPS mm as ITK has them.
+    """A volume that is stored in any orientation, made canonical, in LPS mm (as ITK has them).
 
     Raises Unusable for a file that is no greyscale 3D volume, UsageError without SimpleITK.
     """
@@ -64,7 +64,7 @@ def read_volume(path: Path) -> CanonicalVolume:
 
 
 def read_sagittal(path: Path) -> CanonicalVolume:
-    """`read_volume` of an image made of sagittal slices; raises Unusable where its sagittal pixels are coarse."""
+    """A volume of sagittal slices, canonical. Raises as `read_volume`, and Unusable if sagittal pixels are coarse."""
     volume = read_volume(path)
     columns_mm, rows_mm, _ = volume.spacing_mm
     if max(columns_mm, rows_mm) > COARSEST_MM:
@@ -101,7 +101,7 @@ def read_dicom(path: Path) -> np.ndarray:
             stored = dataset.pixel_array
         except MemoryError:
             raise
-        except Exception as error:  # readers and decoders raise as they like
+        except Exception as error:  # readers and decoders raise all kinds of errors
             raise Unusable("cannot be read as a DICOM image") from error
     if stored.ndim != 2:
         raise Unusable("are DICOM images of several frames or colours")
@@ -112,7 +112,7 @@ def read_dicom(path: Path) -> np.ndarray:
 
 
 def to_uint8(image: np.ndarray) -> np.ndarray:
-    """A slice as samples hold it: from its darkest value to its 99.8th percentile. Raises Unusable where it is flat."""
+    """A slice as uint8, from its darkest value to its 99.8th percentile. Raises Unusable if it has no contrast."""
     low, high = float(image.min()), float(np.percentile(image, 99.8))
     if high <= low:
         raise Unusable("have no contrast")
@@ -120,6 +120,7 @@ def to_uint8(image: np.ndarray) -> np.ndarray:
 
 
 def _finite(values: np.ndarray) -> np.ndarray:
+    """The same values. Raises Unusable if there are none, or some are not finite."""
     if not values.size or not np.isfinite(values).all():
         raise Unusable("hold values that are not finite")
     return values

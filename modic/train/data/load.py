@@ -1,4 +1,4 @@
-"""One `--data` source → samples or discs, summed up in a printed line; and whether all of them can be trained on."""
+"""One `--data` source → samples or discs, summed up in a printed line; and checks before training on all of them."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -8,27 +8,37 @@ from typing import Any
 import numpy as np
 
 from modic.errors import UsageError
+from modic.grades import GRADES
 from modic.labels.table import Label, Labels, read_labels
 from modic.labels.tally import Tally
 from modic.records import LEVELS
 from modic.train.data.coco import coco_samples
 from modic.train.data.dicom_archive import archive_studies
-from modic.train.data.discs import Disc, part_of
+from modic.train.data.discs import Disc
 from modic.train.data.folders import slice_studies, volume_studies
+from modic.train.data.samples import Sample
 from modic.train.data.spider_release import release_discs, release_samples
-from modic.train.data.spider_slices import Sample, split_of
+from modic.train.data.split import part_of, split_of
 from modic.train.data.studies import Boxer, Study, study_discs, study_samples
 
 STUDIES: dict[str, Callable[[Path, list[Label], Path, Tally], Iterator[Study]]] = {
     "archive": archive_studies, "volumes": volume_studies, "slices": slice_studies,
 }  # fmt: skip
-"""Sources that need labels."""
-TIGHT = 0.36  # height / width; the median of a spine's boxes is 0.39-0.64 in SPIDER, of discs without margin less
+"""The sources that need labels, with the function that reads each."""
+TIGHT = 0.36  # height / width of a box without margin; the median of a spine's boxes is 0.39-0.64 in SPIDER
 FEWEST = "some 30 patients are needed"
 
 
 def detector_samples(kind: str, value: str, labels: Path | None) -> list[Sample]:
-    """Samples of one source of `KINDS`, summed up in one printed line. Raises UsageError."""
+    """Samples of one source, summed up in one printed line.
+
+    Args:
+        kind, value: of `--data KIND=VALUE`, one of modic.train.data.KINDS.
+        labels: the table of `--labels`.
+
+    Raises:
+        UsageError: the source or the table cannot be used.
+    """
     tally, place = Tally(kind), Path(value)
     if kind == "coco":
         samples = coco_samples(place, tally)
@@ -53,10 +63,18 @@ def classifier_discs(
     device: str,
     segmenter: str = "",
 ) -> list[Disc]:
-    """Discs of one source of `KINDS`, summed up in one printed line. Raises UsageError.
+    """Discs of one source, summed up in one printed line.
 
-    `detector`: weights that box the discs of studies without boxes; empty for the shipped ones. `segmenter`:
-    weights that find the endplates beside which the marrow is measured; empty: it is not (nor of `spider-release`).
+    Args:
+        kind, value: of `--data KIND=VALUE`, one of modic.train.data.KINDS.
+        labels: the table of `--labels`.
+        preprocessing: of the classifier.
+        detector: weights that box the discs of studies without boxes; empty for the shipped ones.
+        segmenter: weights that find the endplates, beside which the marrow is measured; empty: it is not. Discs of
+            `spider-release` are never measured.
+
+    Raises:
+        UsageError: the source or the table cannot be used.
     """
     tally, place = Tally(kind), Path(value)
     if kind == "coco":
@@ -68,7 +86,7 @@ def classifier_discs(
         studies = STUDIES[kind](place, table.graded(tally), table.path, tally)
         discs = [disc for study in studies for disc in study_discs(study, preprocessing, boxer, tally, source=kind)]
     counts = Counter(disc.label for disc in discs)
-    types = ", ".join(f"MC{k} {counts[k]}" for k in range(3))
+    types = ", ".join(f"{name} {counts[k]}" for k, name in enumerate(GRADES))
     tally.finish(discs, f"{len(discs)} discs of {len({d.patient for d in discs})} patients ({types})")
     return discs
 
@@ -80,13 +98,13 @@ def _labels(kind: str, path: Path | None) -> Labels:
 
 
 def check_labels_used(sources: tuple[str, ...], labels: Path | None) -> None:
-    """Raise UsageError where --labels is given and no source reads it."""
+    """Raise UsageError if --labels is given and no source reads it."""
     if labels is not None and not any(source.split("=")[0] in STUDIES for source in sources):
         raise UsageError(f"--labels is read only with --data {'=…, '.join(STUDIES)}=…")
 
 
 def check_samples(samples: list[Sample]) -> None:
-    """Raise UsageError where a part of the split has no patient; say which levels have no box."""
+    """Raise UsageError if a part of the split has no patient; print which levels have no box."""
     _check_parts({s.patient for s in samples}, split_of, ("train", "validation", "test"))
     named = {int(name) for sample in samples for name in sample.names}
     if missing := [level for index, level in enumerate(LEVELS) if index not in named]:
@@ -96,7 +114,7 @@ def check_samples(samples: list[Sample]) -> None:
 
 
 def check_discs(discs: list[Disc]) -> None:
-    """Raise UsageError where a part of the split has no patient, or type 0 or 2 no disc; say if type 1 is made up."""
+    """Raise UsageError if a part of the split has no patient, or type 0 or 2 no disc; print if no type 1 is real."""
     _check_parts({d.patient for d in discs}, part_of, ("train", "stop", "calibrate", "test"))
     counts = Counter(disc.label for disc in discs)
     for label in (0, 2):
@@ -114,6 +132,7 @@ def _check_parts(patients: set[str], part: Callable[[str], str], wanted: tuple[s
 
 
 def _warn_tight(kind: str, samples: list[Sample]) -> None:
+    """Print a note if boxes seem to have no margin around the disc."""
     shapes = [(b[:, 3] - b[:, 1]) / (b[:, 2] - b[:, 0]) for b in (sample.boxes for sample in samples)]
     if (ratio := float(np.median(np.concatenate(shapes)))) < TIGHT:
         print(

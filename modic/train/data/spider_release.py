@@ -5,8 +5,8 @@
                                                              canal, 201.. discs from L5/S1 upwards
     DIR/radiological_gradings.csv                            IVD label 1 is L5/S1, counting upwards
 
-Boxes are the masks' discs with the project's margin (`BOX_MARGIN_MM`). The midline is where the spinal canal is, not
-the middle of the stack. Type 1 is left out: SPIDER's four discs of it are too few to learn from or to judge by.
+Boxes are the discs of the masks with the project's margin (`BOX_MARGIN_MM`). The midline is that of the spinal canal,
+not the middle of the stack. Type 1 is left out: SPIDER's four discs of it are too few to learn from or to judge by.
 """
 
 import csv
@@ -27,7 +27,8 @@ from modic.phantom.render import BOX_MARGIN_MM
 from modic.records import LEVELS, LevelBox
 from modic.train.data.discs import Disc, cut_discs
 from modic.train.data.images import Unusable, read_sagittal, simple_itk, to_uint8
-from modic.train.data.spider_slices import AMBIGUOUS_PATIENTS, Sample
+from modic.train.data.samples import Sample
+from modic.train.data.spider_slices import AMBIGUOUS_PATIENTS
 from modic.train.data.studies import check_boxes, too_few
 
 SOURCE = "spider-release"
@@ -38,33 +39,33 @@ APART_MM = 6.0  # discs of T1 and T2 masks further apart than this: the series d
 
 @dataclass(frozen=True, eq=False)
 class Scan:
-    """A series and its mask on one canonical grid, and the slice on which the spinal canal lies."""
+    """A series and its mask on one canonical grid."""
 
     image: CanonicalVolume
     mask: np.ndarray  # uint8 (slices, rows, columns)
-    midline: int
+    midline: int  # the slice in the middle of the spinal canal
 
     def boxes(self, index: int) -> dict[int, Box]:
-        """Boxes by rank (`disc_rank`) of the discs on one slice, px, with margin."""
-        found, (x_mm, y_mm, _) = {}, self.image.spacing_mm
+        """Boxes of the discs on one slice by rank (`disc_rank`), px, with margin."""
+        boxes, (x_mm, y_mm, _) = {}, self.image.spacing_mm
         across, along = BOX_MARGIN_MM[0] / x_mm + 0.5, BOX_MARGIN_MM[1] / y_mm + 0.5  # to the pixels' outer edges
         for value in DISCS:
             rows, columns = np.nonzero(self.mask[index] == value)
             if len(rows) and np.ptp(columns) * x_mm >= LevelOptions().width_reject_mm:
                 left, right, top, bottom = columns.min(), columns.max(), rows.min(), rows.max()
                 box = (float(left - across), float(top - along), float(right + across), float(bottom + along))
-                found[len(LEVELS) - 1 - (value - DISCS[0])] = box
-        return found
+                boxes[len(LEVELS) - 1 - (value - DISCS[0])] = box
+        return boxes
 
     def centres_mm(self) -> dict[int, np.ndarray]:
-        """Centre of each disc's mask, LPS, by its value."""
+        """Centre (3,) of each disc, LPS mm, by the value of its mask."""
         values = [value for value in DISCS if (self.mask == value).any()]
         points = [np.argwhere(self.mask == value).mean(0)[::-1] for value in values]
         return dict(zip(values, self.image.to_mm(np.array(points).reshape(-1, 3)), strict=True))
 
 
 def release_samples(folder: Path, tally: Tally) -> list[Sample]:
-    """For every series the slice on the midline and its neighbours, boxed by the mask."""
+    """The slice on the midline of every series and its neighbours, boxed by the masks; `tally` counts the others."""
     samples: list[Sample] = []
     for name, path in _series(folder, tally).items():
         patient, contrast = name.split("_", 1)
@@ -98,7 +99,7 @@ def _sample(scan: Scan, index: int, patient: str, contrast: str, tally: Tally) -
 
 
 def release_discs(folder: Path, preprocessing: dict[str, Any], tally: Tally) -> list[Disc]:
-    """Discs of types 0 and 2 of all patients with T1 and T2, regions of real neighbouring slices."""
+    """Discs of types 0 and 2 of all patients with T1 and T2; `tally` counts the others."""
     grades, series = read_gradings(folder / "radiological_gradings.csv"), _series(folder, tally)
     discs: list[Disc] = []
     for patient, labels in grades.items():
@@ -106,7 +107,7 @@ def release_discs(folder: Path, preprocessing: dict[str, Any], tally: Tally) -> 
         if left_out:
             tally.skip("discs of type 1 (too few to learn) or 3", *[patient] * len(left_out))
         try:
-            t1, t2 = (_scan(folder, _found(series, f"{patient}_{name}")) for name in ("t1", "t2"))
+            t1, t2 = (_scan(folder, _path_of(series, f"{patient}_{name}")) for name in ("t1", "t2"))
             _check_aligned(t1, t2)
         except Unusable as why:
             tally.skip(f"patients whose series {why}", patient)
@@ -114,9 +115,10 @@ def release_discs(folder: Path, preprocessing: dict[str, Any], tally: Tally) -> 
         wanted = {LEVELS[rank]: grade for rank, grade in labels.items() if grade[0] in (0, 2)}
         boxes = [LevelBox(LEVELS[r], b, t2.midline, 1.0) for r, b in t2.boxes(t2.midline).items() if name_of(r) >= 0]
         boxes = sorted((b for b in boxes if b.level in wanted), key=lambda b: LEVELS.index(b.level))
+        volumes = {"t1": t1.image, "t2": t2.image}
         cut = list(
-            cut_discs(t1.image, t2.image, boxes, wanted, patient=patient, source=SOURCE, preprocessing=preprocessing)
-        )
+            cut_discs(volumes, boxes, wanted, patient=patient, source=SOURCE, preprocessing=preprocessing)
+        )  # fmt: skip
         if len(cut) < len(wanted):
             tally.skip("discs not on the midline of both series", *[patient] * (len(wanted) - len(cut)))
         discs += cut
@@ -157,7 +159,7 @@ def _number(row: dict[str, str], column: str, path: Path, line: int, *, blank: i
 
 
 def _series(folder: Path, tally: Tally) -> dict[str, Path]:
-    """Files by `<n>_<contrast>`, in order of the numbers. Raises UsageError where the folder is not the release."""
+    """Files by `<n>_<contrast>`, in order of the numbers. Raises UsageError if the folder does not hold the release."""
     simple_itk()
     paths = {path.stem: path for path in (folder / "images").glob("*_t[12]*.mha")}
     if not paths or not (folder / "masks").is_dir():
@@ -170,14 +172,15 @@ def _series(folder: Path, tally: Tally) -> dict[str, Path]:
     }
 
 
-def _found(series: dict[str, Path], name: str) -> Path:
+def _path_of(series: dict[str, Path], name: str) -> Path:
+    """The file of a series. Raises Unusable if there is none."""
     if name not in series:
         raise Unusable("are not both there")
     return series[name]
 
 
 def _scan(folder: Path, path: Path) -> Scan:
-    """Raises Unusable where image or mask cannot be read or differ in geometry, or no spinal canal is marked."""
+    """A series with its mask. Raises Unusable if one cannot be read, they differ in geometry, or no canal is marked."""
     image, labels = read_sagittal(path), read_sagittal(folder / "masks" / path.name)
     if image.voxels.shape != labels.voxels.shape or np.abs(image.affine - labels.affine).max() > 0.5:
         raise Unusable("differ in geometry from their mask")
@@ -191,6 +194,7 @@ def _scan(folder: Path, path: Path) -> Scan:
 
 
 def _check_aligned(t1: Scan, t2: Scan) -> None:
+    """Raise Unusable if the discs of one name lie in different places."""
     first, second = t1.centres_mm(), t2.centres_mm()
     apart = [float(np.linalg.norm(first[value] - second[value])) for value in first.keys() & second.keys()]
     if not apart or np.median(apart) > APART_MM:

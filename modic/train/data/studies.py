@@ -1,4 +1,4 @@
-"""Labelled studies → discs for the classifier and slices for the detector, whatever the images came from."""
+"""Labelled studies → discs for the classifier and slices for the detector, from whatever source."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -18,48 +18,53 @@ from modic.records import LEVELS, LevelBox, LevelResult, LevelSet
 from modic.train.data.disc_marrow import disc_marrow
 from modic.train.data.discs import Disc, cut_discs
 from modic.train.data.images import Unusable, to_uint8
-from modic.train.data.spider_slices import Sample
+from modic.train.data.samples import Sample
 
 if TYPE_CHECKING:
     from modic.models.weights import Model
 
 FEWEST_BOXES = 3  # on a slice for the detector
-FAR_SLICES = 2  # boxes of one study lie on slices that differ by no more
+FAR_SLICES = 2  # largest distance between the slices that the boxes of one study lie on
 
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """Both contrasts of one study, canonical, and its labels; boxes and slices are those of `t2`."""
+    """The images of one study and its labels."""
 
     patient: str
     t1: CanonicalVolume
     t2: CanonicalVolume
-    labels: list[Label]
+    labels: list[Label]  # boxes in pixels of `t2`
     scanner: str = ""  # modic.train.data.discs.scanner_name
 
     @property
+    def volumes(self) -> dict[str, CanonicalVolume]:
+        """The images by contrast."""
+        return {"t1": self.t1, "t2": self.t2}
+
+    @property
     def lines(self) -> list[str]:
-        """For a tally."""
+        """The lines of the labels in their table, for a tally."""
         return [label.where for label in self.labels]
 
 
 def study_of(patient: str, t1: CanonicalVolume, t2: CanonicalVolume, labels: list[Label], scanner: str = "") -> Study:
     """A study whose boxes are moved from native T2 pixels to canonical ones.
 
-    Raises UsageError where a label's slice is not one of the T2's.
+    Raises UsageError if a label's slice is none of the T2's.
     """
     moved = []
     for label in labels:
         if label.box is not None:
-            found = LevelBox(LEVELS[label.level], label.box, _slice(t2, label), 1.0)
-            box, index = box_on(t2.grid, t2.native, found)
+            native = LevelBox(LEVELS[label.level], label.box, _slice(t2, label), 1.0)
+            box, index = box_on(t2.grid, t2.native, native)
             label = replace(label, box=box, slice_index=index)
         moved.append(label)
     return Study(patient, t1.as_stored(), t2.as_stored(), moved, scanner)
 
 
 def _slice(t2: CanonicalVolume, label: Label) -> int:
-    """The label's slice, or the middle one."""
+    """The label's slice, or the middle one. Raises UsageError."""
     n = t2.native.shape[0]
     index = n // 2 if label.slice_index is None else label.slice_index
     if not 0 <= index < n:
@@ -69,7 +74,7 @@ def _slice(t2: CanonicalVolume, label: Label) -> int:
 
 @dataclass(frozen=True)
 class Boxer:
-    """Boxes and names the discs of a T2 as service does; the network is loaded when first needed."""
+    """Boxes and names the discs of a T2 as grading does; the network is loaded when it is first needed."""
 
     detector: str  # weights
     device: str = "cpu"  # or `auto`
@@ -92,14 +97,15 @@ class Boxer:
 def study_discs(
     study: Study, preprocessing: dict[str, Any], boxer: Boxer, tally: Tally, *, source: str
 ) -> Iterator[Disc]:
-    """The labelled discs that can be cut, boxed by the labels where one of them has a box, else by the detector."""
-    boxes = _labelled_boxes(study, tally) if any(label.box for label in study.labels) else _found(study, boxer, tally)
+    """The labelled discs that can be cut; the boxes are the labels' if one of them has a box, else the detector's."""
+    labelled = any(label.box for label in study.labels)
+    boxes = _labelled_boxes(study, tally) if labelled else _detected_boxes(study, boxer, tally)
     marrow = disc_marrow(study.t1, study.t2, boxes, boxer.segmenter) if boxer.segmenter and boxes else None
     wanted = {LEVELS[label.level]: (label.mc or 0, 0) for label in study.labels}
     boxes = [box for box in boxes if box.level in wanted]
     cut = list(
         cut_discs(
-            study.t1, study.t2, boxes, wanted, patient=study.patient, source=source, preprocessing=preprocessing,
+            study.volumes, boxes, wanted, patient=study.patient, source=source, preprocessing=preprocessing,
             scanner=study.scanner, marrow=marrow,
         )
     )  # fmt: skip
@@ -115,7 +121,7 @@ def _labelled_boxes(study: Study, tally: Tally) -> list[LevelBox]:
     return [LevelBox(LEVELS[b.level], b.box, b.slice_index or 0, 1.0) for b in study.labels if b.box]
 
 
-def _found(study: Study, boxer: Boxer, tally: Tally) -> list[LevelBox]:
+def _detected_boxes(study: Study, boxer: Boxer, tally: Tally) -> list[LevelBox]:
     levels = boxer(study.t2)
     if levels.numbering != "ok":
         tally.skip("labels of studies whose levels the detector cannot name for certain; give boxes", *study.lines)
@@ -130,16 +136,16 @@ def _found(study: Study, boxer: Boxer, tally: Tally) -> list[LevelBox]:
 def _count_uncut(
     study: Study, boxes: list[LevelBox], cut: set[str], preprocessing: dict[str, Any], tally: Tally
 ) -> None:
+    """Count the labelled discs that are not among the levels `cut`, with the reason."""
     lost = LevelSet(tuple(box for box in boxes if box.level not in cut), "ok", 1.0)
     lines = {LEVELS[label.level]: label.where for label in study.labels}
-    volumes = {"t1": study.t1, "t2": study.t2}
-    for part in cut_regions(volumes, lost, preprocessing=preprocessing, options=LevelOptions()):
+    for part in cut_regions(study.volumes, lost, preprocessing=preprocessing, options=LevelOptions()):
         if isinstance(part, LevelResult) and part.rejected:
             tally.skip(f"discs {part.rejected.reason}", lines[part.level])
 
 
 def study_samples(study: Study, tally: Tally) -> list[Sample]:
-    """The T2 slice of the boxes, and the T1 slice through the same millimetres."""
+    """The T2 slice of the boxes and the T1 slice at the same place; `tally` counts what cannot be used."""
     ranks = {label.level: label.box for label in study.labels if label.box}
     slices = [label.slice_index or 0 for label in study.labels]
     check_boxes(ranks, study.t2.voxels.shape[1:], _place(study.labels))
@@ -161,7 +167,7 @@ def study_samples(study: Study, tally: Tally) -> list[Sample]:
 
 
 def _sample(study: Study, volume: CanonicalVolume, boxes: list[LevelBox], contrast: str) -> Sample:
-    """The slice of a canonical volume nearest the boxes. Raises Unusable where they lie outside it."""
+    """The slice of a canonical volume nearest the boxes. Raises Unusable if they lie outside it."""
     centres = [((b.box[0] + b.box[2]) / 2, (b.box[1] + b.box[3]) / 2, b.slice_index) for b in boxes]
     points = volume.to_index(study.t2.to_mm(np.array(centres, float)))
     if (points < -0.5).any() or (points > np.array(volume.voxels.shape[::-1]) - 0.5).any():
@@ -177,9 +183,15 @@ def _place(labels: list[Label]) -> str:
 
 
 def check_boxes(boxes: dict[int, Box], shape: tuple[int, ...], where: str) -> None:
-    """Refuse boxes by rank (`disc_rank`), px, that cannot be right on an image of (rows, columns).
+    """Refuse boxes that cannot be right on an image.
 
-    Raises UsageError with `where` for a box whose centre is outside, and for ranks not in order from head to foot.
+    Args:
+        boxes: by rank (`disc_rank`), px.
+        shape: rows, columns.
+        where: what the message begins with.
+
+    Raises:
+        UsageError: the centre of a box is outside the image, or the discs are not in order from head to foot.
     """
     rows, columns = shape
     above = -np.inf
@@ -196,7 +208,7 @@ def check_boxes(boxes: dict[int, Box], shape: tuple[int, ...], where: str) -> No
 
 
 def too_few(boxes: dict[int, Box]) -> str:
-    """Why boxes by rank cannot teach the detector, which takes what has no box for background; else empty."""
+    """Why boxes by rank are too few for the detector, to which a disc without a box is background; else empty."""
     named = sorted(rank for rank in boxes if name_of(rank) >= 0)
     if len(named) < FEWEST_BOXES:
         return f"boxes of fewer than {FEWEST_BOXES} levels"
@@ -204,5 +216,5 @@ def too_few(boxes: dict[int, Box]) -> str:
 
 
 def refused(rejected: Rejected) -> str:
-    """A refusal as a tally's `why`."""
+    """A refusal in the words of a tally."""
     return f"{rejected.reason}" + (f" ({rejected.detail})" if rejected.detail else "")

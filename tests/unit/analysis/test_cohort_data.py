@@ -1,4 +1,4 @@
-"""modic.open: the tables in pandas with their types, and answers that hold the truth that was put in."""
+"""modic.open: the tables in pandas with their types, and answers whose intervals hold the simulated truth."""
 
 import subprocess
 import sys
@@ -35,16 +35,23 @@ def graded_as_the_paper(tmp_path_factory: pytest.TempPathFactory) -> tuple[Cohor
         if row["status"] != "graded":
             continue
         truth = int(rng.choice(3, p=TRUE))
-        said = int(rng.choice(3, p=PAPER[truth]))
+        predicted = int(rng.choice(3, p=PAPER[truth]))
         p = [0.1, 0.1, 0.1]
-        p[said] = 0.8
-        row |= {"mc": said, "abstained": False, "prediction_set": [said], "p_mc0": p[0], "p_mc1": p[1], "p_mc2": p[2]}
+        p[predicted] = 0.8
+        row |= {
+            "mc": predicted,
+            "abstained": False,
+            "prediction_set": [predicted],
+            "p_mc0": p[0],
+            "p_mc1": p[1],
+            "p_mc2": p[2],
+        }
         readings.append({key: row[key] for key in ("study_key", "patient_key", "level")} | {"truth": truth})
     root = tmp_path_factory.mktemp("paper")
     publish(root, as_tables(rows), RUN)
     frame = pd.DataFrame(readings)
-    some = frame[frame["patient_key"].isin(frame["patient_key"].unique()[::3])]
-    return modic.open(root), some.assign(predicted=0, weight=1.0, reader="A")
+    part = frame[frame["patient_key"].isin(frame["patient_key"].unique()[::3])]
+    return modic.open(root), part.assign(predicted=0, weight=1.0, reader="A")
 
 
 def test_the_tables_have_their_types(cohort: CohortData) -> None:
@@ -68,15 +75,15 @@ def test_importing_modic_imports_nothing_heavy() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
-def test_what_is_no_cohort_is_said(tmp_path: Path) -> None:
+def test_a_folder_that_is_no_cohort_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is not a cohort"):
         modic.open(tmp_path)
 
 
 def test_prevalence_agrees_with_the_view_and_accounts_for_every_level(cohort: CohortData) -> None:
-    found = cohort.prevalence("level")
+    answer = cohort.prevalence("level")
     view = {row["level"]: row for row in cohort.sql("FROM prevalence_by_level").df().to_dict("records")}
-    for row in found.to_dict("records"):
+    for row in answer.to_dict("records"):
         known = view[row["level"]]
         assert row["n"] == known["n_mc0"] + known["n_mc1"] + known["n_mc2"]
         assert row["n_abstained"] == known["n_abstained"]
@@ -85,15 +92,15 @@ def test_prevalence_agrees_with_the_view_and_accounts_for_every_level(cohort: Co
             assert row["share"] == pytest.approx(known[f"share_{row['grade'].lower()}"])
             assert row["low"] <= row["share"] <= row["high"]
             assert row["share_at_least"] <= row["share"] <= row["share_at_most"]
-    assert found[found["level"] == "T12/L1"]["share"].isna().all(), "no level was found there"
+    assert answer[answer["level"] == "T12/L1"]["share"].isna().all(), "no level was answer there"
 
 
 def test_patients_count_once_however_many_levels(cohort: CohortData) -> None:
-    found = cohort.prevalence(unit="patients").set_index("grade")
+    answer = cohort.prevalence(unit="patients").set_index("grade")
     first = cohort.graded()
     for grade, counted in (("MC2", [2]), ("MC1 or MC2", [1, 2])):
         have = first[first["mc"].isin(counted)]["patient_key"].nunique()
-        assert found.loc[grade, "n_hit"] == have and found.loc[grade, "n"] == first["patient_key"].nunique() == 4
+        assert answer.loc[grade, "n_hit"] == have and answer.loc[grade, "n"] == first["patient_key"].nunique() == 4
 
 
 def test_one_level_of_each_patient_is_wilson_and_equal_levels_of_a_patient_add_nothing() -> None:
@@ -108,21 +115,21 @@ def test_an_apparent_share_of_12_7_percent_that_is_truly_5_is_recovered() -> Non
     apparent = TRUE @ PAPER
     assert apparent[1] == pytest.approx(0.127, abs=0.0005)
     predicted = np.repeat([0, 1, 2], np.round(apparent * 60_000).astype(int))
-    found = rogan_gladen(predicted, np.arange(len(predicted)), PAPER * 400)
-    assert found.share == pytest.approx(TRUE, abs=0.001)
-    assert (found.low < TRUE).all() and (found.high > TRUE).all() and found.high[1] < 0.127
+    answer = rogan_gladen(predicted, np.arange(len(predicted)), PAPER * 400)
+    assert answer.share == pytest.approx(TRUE, abs=0.001)
+    assert (answer.low < TRUE).all() and (answer.high > TRUE).all() and answer.high[1] < 0.127
 
 
 def test_shares_stay_on_the_simplex_where_inversion_would_leave_it() -> None:
-    found = rogan_gladen(np.repeat([0, 1, 2], [98, 1, 1]), np.arange(100), PAPER * 100)
-    assert found.share == pytest.approx([1, 0, 0], abs=1e-3) and found.share.sum() == pytest.approx(1)
-    assert (found.low >= 0).all() and (found.high <= 1).all() and found.high[1] > 0.02
+    answer = rogan_gladen(np.repeat([0, 1, 2], [98, 1, 1]), np.arange(100), PAPER * 100)
+    assert answer.share == pytest.approx([1, 0, 0], abs=1e-3) and answer.share.sum() == pytest.approx(1)
+    assert (answer.low >= 0).all() and (answer.high <= 1).all() and answer.high[1] > 0.02
     assert most_likely(TRUE @ PAPER, PAPER) == pytest.approx(TRUE, abs=1e-6)
 
 
 def test_that_no_level_of_twenty_appears_to_have_a_grade_does_not_make_its_absence_sure() -> None:
-    found = rogan_gladen(np.repeat([0, 1], [15, 5]), np.arange(20), np.diag([1e6, 1e6, 1e6]))
-    assert found.share[2] == pytest.approx(0, abs=1e-6) and 0.05 < found.high[2] < 0.17  # Wilson: 0.16
+    answer = rogan_gladen(np.repeat([0, 1], [15, 5]), np.arange(20), np.diag([1e6, 1e6, 1e6]))
+    assert answer.share[2] == pytest.approx(0, abs=1e-6) and 0.05 < answer.high[2] < 0.17  # Wilson: 0.16
 
 
 def test_intervals_near_a_bound_cover_95_percent_and_are_never_empty() -> None:
@@ -138,21 +145,21 @@ def test_abstentions_that_depend_on_the_grade_do_not_bias() -> None:
     keep = np.array([0.9, 0.4, 0.6])  # true MC1 is mostly abstained on: dropping abstentions would lose it
     rows = np.hstack([PAPER * keep[:, None], 1 - keep[:, None]])
     predicted = np.repeat(np.arange(4), np.round(TRUE @ rows * 50_000).astype(int))
-    found = rogan_gladen(predicted, np.arange(len(predicted)), rows * 500)
-    assert found.share == pytest.approx(TRUE, abs=0.002)
+    answer = rogan_gladen(predicted, np.arange(len(predicted)), rows * 500)
+    assert answer.share == pytest.approx(TRUE, abs=0.002)
     with pytest.raises(ValueError, match="abstained"):
         rogan_gladen(predicted, np.arange(len(predicted)), PAPER * 500)
 
 
 @pytest.mark.parametrize(
-    "confusion, said",
+    "confusion, message",
     [
         (np.diag([50.0, 0, 50]), "no reading of MC1"),
         (np.array([[50, 10, 40], [50, 10, 40], [5, 5, 90]]), "does not tell"),
     ],
 )
-def test_a_validation_that_cannot_answer_is_refused(confusion: np.ndarray, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_a_validation_that_cannot_answer_is_refused(confusion: np.ndarray, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         rogan_gladen(np.array([0, 1, 2, 0]), np.arange(4), confusion)
 
 
@@ -184,15 +191,15 @@ def test_a_cohort_is_corrected_by_readings_of_its_own(
 ) -> None:
     cohort, readings = graded_as_the_paper
     apparent = cohort.prevalence(visits="all").set_index("grade")["share"]
-    found = cohort.corrected_prevalence(method=method, validation=readings, visits="all").set_index("grade")
+    answer = cohort.corrected_prevalence(method=method, validation=readings, visits="all").set_index("grade")
     truth = dict(zip(("MC0", "MC1", "MC2"), TRUE, strict=True))
     assert apparent["MC1"] > 0.10
     for grade, true in truth.items():
-        assert found.loc[grade, "low"] < true < found.loc[grade, "high"]
-    assert found.loc["MC1", "high"] < apparent["MC1"]
-    assert (found["n"] == 5 * STUDIES).all() and (found["n_not_graded"] == STUDIES).all()
-    assert found["share"][:3].sum() == pytest.approx(1)
-    assert found.loc["MC1 or MC2", "share"] == pytest.approx(found.loc[["MC1", "MC2"], "share"].sum())
+        assert answer.loc[grade, "low"] < true < answer.loc[grade, "high"]
+    assert answer.loc["MC1", "high"] < apparent["MC1"]
+    assert (answer["n"] == 5 * STUDIES).all() and (answer["n_not_graded"] == STUDIES).all()
+    assert answer["share"][:3].sum() == pytest.approx(1)
+    assert answer.loc["MC1 or MC2", "share"] == pytest.approx(answer.loc[["MC1", "MC2"], "share"].sum())
 
 
 def test_readings_with_the_models_grade_in_sight_correct_nothing(
@@ -201,7 +208,7 @@ def test_readings_with_the_models_grade_in_sight_correct_nothing(
     cohort, readings = graded_as_the_paper
     swayed = readings.assign(truth=readings["predicted"].fillna(0), blind=False)
     both = pd.concat([readings.assign(blind=True), swayed])
-    alone, among = (cohort.corrected_prevalence(validation=one)["share"] for one in (readings, both))
+    alone, among = (cohort.corrected_prevalence(validation=given)["share"] for given in (readings, both))
     assert among.to_numpy() == pytest.approx(alone.to_numpy(), abs=1e-6)
     with pytest.raises(UsageError, match="in sight"):
         cohort.corrected_prevalence(validation=swayed)
@@ -215,11 +222,11 @@ def test_a_validation_in_its_folder_is_found_and_two_readers_are_not_two_levels(
         cohort.corrected_prevalence()
     folder = cohort.root / "validation"
     folder.mkdir()
-    one = cohort.corrected_prevalence("level", validation=readings)
+    single = cohort.corrected_prevalence("level", validation=readings)
     twice = pd.concat([readings, readings.assign(reader="B")])
     twice.astype({"truth": "Int8", "predicted": "Int8"}).to_parquet(folder / "readings.parquet")
-    two = cohort.corrected_prevalence("level")
-    assert two["share"].to_numpy() == pytest.approx(one["share"].to_numpy(), abs=1e-6)
+    double = cohort.corrected_prevalence("level")
+    assert double["share"].to_numpy() == pytest.approx(single["share"].to_numpy(), abs=1e-6)
     (folder / "readings.parquet").unlink()
     cells = [(t, p, 100 * PAPER[t, p]) for t in range(3) for p in range(3)]
     pd.DataFrame(cells, columns=["truth", "predicted", "n"]).to_parquet(folder / "confusion.parquet")
@@ -238,16 +245,16 @@ def test_an_association_that_was_put_in_is_found(tmp_path: Path) -> None:
             mc = 2 if rng.random() < odds / (1 + odds) else 0
             row |= {"mc": mc, "prediction_set": [mc], "abstained": False}
     publish(tmp_path, as_tables(rows), RUN)
-    found = modic.open(tmp_path).association("mc2 ~ age_years + C(sex) + C(level)", visits="all").set_index("term")
-    assert found.loc["age_years", "low"] > 1 and found.loc["age_years", "low"] < np.exp(0.07 * 0.93)
-    assert found.loc["age_years", "high"] > np.exp(0.07 * 0.8)
-    assert found.loc["age_years", "n_patients"] == STUDIES // 2
-    assert [term for term in found.index if "level" in term][-1] == "C(level)[T.L5/S1]", (
-        "T12/L1, never found, is no term"
+    answer = modic.open(tmp_path).association("mc2 ~ age_years + C(sex) + C(level)", visits="all").set_index("term")
+    assert answer.loc["age_years", "low"] > 1 and answer.loc["age_years", "low"] < np.exp(0.07 * 0.93)
+    assert answer.loc["age_years", "high"] > np.exp(0.07 * 0.8)
+    assert answer.loc["age_years", "n_patients"] == STUDIES // 2
+    assert [term for term in answer.index if "level" in term][-1] == "C(level)[T.L5/S1]", (
+        "T12/L1, never answer, is no term"
     )
 
 
-def test_a_wrong_question_is_said_in_one_line(cohort: CohortData) -> None:
+def test_a_wrong_question_is_refused_in_one_line(cohort: CohortData) -> None:
     with pytest.raises(UsageError, match="no column colour"):
         cohort.prevalence("colour")
     for outcome in ("mc", "confidence"):

@@ -1,4 +1,4 @@
-"""Pictures for people: what they show, where the classifier saw its grade, and that they cost no grade."""
+"""Images of a study for people: what they show, and where the classifier saw its grade."""
 
 import json
 import struct
@@ -12,8 +12,18 @@ import torch
 
 from lesions import MIDDLE, Spine, spine
 from modic import pipeline
-from modic.cases import images
-from modic.cases.images import MAP_TILE, MOST_BYTES, TILE, shares, spine_direction, write_case
+from modic.cases.images import (
+    MAP_TILE,
+    MOST_BYTES,
+    TILE,
+    encode_images,
+    maps_sheet,
+    regions_sheet,
+    shares,
+    shown_maps,
+    spine_direction,
+    write_case,
+)
 from modic.config import LevelOptions
 from modic.grading.classify import encode_regions, grade_regions
 from modic.grading.saliency import Saliency, explain
@@ -33,18 +43,20 @@ def shipped() -> Model:
     return load_classifier()
 
 
-def cut(one: Spine, model: Model) -> tuple[list[Any], list[Region]]:
+def cut(patient: Spine, model: Model) -> tuple[list[Any], list[Region]]:
     """Regions as cut, and normalized."""
     preprocessing = model.card["preprocessing"]
-    volumes = {"t1": one.t1, "t2": one.t2}
-    regions = cut_regions(volumes, one.levels, preprocessing=preprocessing, options=LevelOptions())
+    volumes = {"t1": patient.t1, "t2": patient.t2}
+    regions = cut_regions(volumes, patient.levels, preprocessing=preprocessing, options=LevelOptions())
     return regions, [normalize(r, method=preprocessing["normalization"]) for r in regions if isinstance(r, Region)]
 
 
-def draw(folder: Path, one: Spine, model: Model) -> dict[str, Any]:
-    raw, regions = cut(one, model)
+def draw(folder: Path, patient: Spine, model: Model) -> dict[str, Any]:
+    raw, regions = cut(patient, model)
     saliency = explain(regions, grade_regions(regions, classifier=model), classifier=model)
-    return json.loads(write_case(folder, one.t1, one.t2, one.levels, raw, saliency, region_scale=1.25).read_bytes())
+    return json.loads(
+        write_case(folder, patient.t1, patient.t2, patient.levels, raw, saliency, region_scale=1.25).read_bytes()
+    )
 
 
 @pytest.fixture(scope="module")
@@ -56,10 +68,10 @@ def case(tmp_path_factory: pytest.TempPathFactory, shipped: Model) -> tuple[Path
 def test_a_study_is_small_and_complete_and_the_same_bytes_again(
     case: tuple[Path, dict[str, Any]], shipped: Model, tmp_path: Path
 ) -> None:
-    folder, said = case
+    folder, facts = case
     assert sorted(path.name for path in folder.iterdir()) == FILES
     assert sum(path.stat().st_size for path in folder.iterdir()) <= MOST_BYTES
-    assert draw(tmp_path, spine(7003), shipped) == said
+    assert draw(tmp_path, spine(7003), shipped) == facts
     for name in FILES:
         assert (folder / name).read_bytes() == (tmp_path / name).read_bytes()
 
@@ -86,21 +98,21 @@ def test_noise_that_hardly_compresses_is_still_small() -> None:
         return np.clip(128 + rng.normal(0, 30, size), 0, 255).astype(np.uint8)
 
     maps = np.repeat(np.repeat(noise(6 * MAP_TILE // 7, 10 * MAP_TILE // 7, 4), 7, 0), 7, 1)
-    files = images._small_enough([noise(448, 448), noise(448, 448), noise(6 * TILE, 10 * TILE), maps])
+    files = encode_images([noise(448, 448), noise(448, 448), noise(6 * TILE, 10 * TILE), maps])
     assert sum(map(len, files.values())) <= MOST_BYTES
     assert cv2.imdecode(np.frombuffer(files["maps.webp"], np.uint8), -1).shape == maps.shape
 
 
 def test_boxes_lie_on_the_discs_of_the_picture(case: tuple[Path, dict[str, Any]]) -> None:
-    folder, said = case
-    assert cv2.imread(str(folder / "t2.webp")).shape[1::-1] == tuple(said["size"])
-    one = spine(7003)
-    scale = said["size"][0] / one.t2.voxels.shape[2]
-    for found in one.levels.boxes:
-        box = np.array(said["levels"][found.level]["box"])
-        assert box == pytest.approx((np.array(found.box) + 0.5) * scale, abs=0.06)
+    folder, facts = case
+    assert cv2.imread(str(folder / "t2.webp")).shape[1::-1] == tuple(facts["size"])
+    patient = spine(7003)
+    scale = facts["size"][0] / patient.t2.voxels.shape[2]
+    for disc in patient.levels.boxes:
+        box = np.array(facts["levels"][disc.level]["box"])
+        assert box == pytest.approx((np.array(disc.box) + 0.5) * scale, abs=0.06)
     t2 = cv2.imread(str(folder / "t2.webp"), cv2.IMREAD_GRAYSCALE)
-    plane = one.t2.voxels[MIDDLE]
+    plane = patient.t2.voxels[MIDDLE]
     assert (
         np.corrcoef(cv2.resize(t2, plane.shape[::-1], interpolation=cv2.INTER_AREA).ravel(), plane.ravel())[0, 1] > 0.97
     )
@@ -108,16 +120,21 @@ def test_boxes_lie_on_the_discs_of_the_picture(case: tuple[Path, dict[str, Any]]
 
 def test_a_volume_on_its_side_is_shown_upright(shipped: Model, tmp_path: Path) -> None:
     """Rows and columns swapped and slices reversed: another file order, the same patient, the same pictures."""
-    one = spine(7003)
-    swap = np.array([[0, 1, 0, 0], [1, 0, 0, 0], [0, 0, -1, one.t2.voxels.shape[0] - 1], [0, 0, 0, 1.0]])
-    turned = Volume(np.ascontiguousarray(one.t2.voxels[::-1].transpose(0, 2, 1)), one.t2.affine @ swap).canonical()
-    index = turned.native.to_index(one.t2.to_mm(np.array([[10.0, 20.0, 1.0]])))
+    patient = spine(7003)
+    swap = np.array([[0, 1, 0, 0], [1, 0, 0, 0], [0, 0, -1, patient.t2.voxels.shape[0] - 1], [0, 0, 0, 1.0]])
+    turned = Volume(
+        np.ascontiguousarray(patient.t2.voxels[::-1].transpose(0, 2, 1)), patient.t2.affine @ swap
+    ).canonical()
+    index = turned.native.to_index(patient.t2.to_mm(np.array([[10.0, 20.0, 1.0]])))
     assert index[0] == pytest.approx([20, 10, 3])
     boxes = tuple(
-        type(b)(b.level, (b.box[1], b.box[0], b.box[3], b.box[2]), 4 - b.slice_index, b.score) for b in one.levels.boxes
+        type(b)(b.level, (b.box[1], b.box[0], b.box[3], b.box[2]), 4 - b.slice_index, b.score)
+        for b in patient.levels.boxes
     )
-    levels = type(one.levels)(boxes, "ok", 1.0)
-    assert draw(tmp_path / "a", Spine(one.t1, turned, levels, {}, {}), shipped) == draw(tmp_path / "b", one, shipped)
+    levels = type(patient.levels)(boxes, "ok", 1.0)
+    assert draw(tmp_path / "a", Spine(patient.t1, turned, levels, {}, {}), shipped) == draw(
+        tmp_path / "b", patient, shipped
+    )
     assert (tmp_path / "a" / "t1.webp").read_bytes() == (tmp_path / "b" / "t1.webp").read_bytes()
 
 
@@ -125,16 +142,16 @@ def test_the_map_of_an_oedema_lies_at_its_endplate(shipped: Model) -> None:
     """The shipped network on synthetic MC1 of one endplate, where it is sure of MC1."""
     right, on_side = 0, []
     for seed in (7001, 7003, 7004, 7005, 7008, 7012):
-        one = spine(seed)
-        _, regions = cut(one, shipped)
+        patient = spine(seed)
+        _, regions = cut(patient, shipped)
         grades = grade_regions(regions, classifier=shipped)
-        boxes = {found.level: found.box for found in one.levels.boxes}
-        for grade, seen in zip(grades, explain(regions, grades, classifier=shipped), strict=True):
-            if one.grades[grade.level] == 1 and grade.p[1] > 0.5 and len(one.sides[grade.level]) == 1:
-                (side,) = one.sides[grade.level]
-                found = shares(images.shown_maps(seen), spine_direction(grade.level, boxes, (1.0, 1.0)), 1.25)
-                on_side.append(found[side] / (found["upper"] + found["lower"]))
-                flat = images.shown_maps(seen).sum((0, 1))
+        boxes = {disc.level: disc.box for disc in patient.levels.boxes}
+        for grade, saliency in zip(grades, explain(regions, grades, classifier=shipped), strict=True):
+            if patient.grades[grade.level] == 1 and grade.p[1] > 0.5 and len(patient.sides[grade.level]) == 1:
+                (side,) = patient.sides[grade.level]
+                share = shares(shown_maps(saliency), spine_direction(grade.level, boxes, (1.0, 1.0)), 1.25)
+                on_side.append(share[side] / (share["upper"] + share["lower"]))
+                flat = shown_maps(saliency).sum((0, 1))
                 right += (np.unravel_index(flat.argmax(), flat.shape)[0] < flat.shape[0] / 2) == (side == "upper")
     assert len(on_side) >= 5
     assert right >= len(on_side) - 1
@@ -156,10 +173,10 @@ def spots(n: int, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]
     """Regions of noise; class 0 as they are, 1 with a bright spot on T2 above or below the middle, 2 with one on T1."""
     x = rng.normal(0, 0.3, (n, 2, 5, 32, 32)).astype(np.float32)
     y = rng.integers(0, 3, n)
-    for one, label in zip(x, y, strict=True):
+    for pixels, label in zip(x, y, strict=True):
         row = rng.choice([6, 22])
         if label:
-            one[2 - label, :, row : row + 5, 12:20] += 3
+            pixels[2 - label, :, row : row + 5, 12:20] += 3
     return torch.from_numpy(x), torch.from_numpy(y)
 
 
@@ -190,13 +207,13 @@ def test_the_papers_networks_are_explained_too(resnet: Model) -> None:
     grades = grade_regions(regions, classifier=resnet)
     assert sum(int(np.argmax(g.p)) == label for g, label in zip(grades, y.tolist(), strict=True)) >= 20
     hits, contrasts = [], []
-    for region, label, seen in zip(regions, y.tolist(), explain(regions, grades, classifier=resnet), strict=True):
-        assert images.shown_maps(seen).shape == (2, 5, 32, 32) and images.shown_maps(seen).min() >= 0
-        if label and seen.grade.shown == label:
+    for region, label, saliency in zip(regions, y.tolist(), explain(regions, grades, classifier=resnet), strict=True):
+        assert shown_maps(saliency).shape == (2, 5, 32, 32) and shown_maps(saliency).min() >= 0
+        if label and saliency.grade.shown == label:
             bright = region.contrasts["t2" if label == 1 else "t1"].mean(0)
-            flat = images.shown_maps(seen).sum((0, 1))
+            flat = shown_maps(saliency).sum((0, 1))
             hits.append((flat.argmax() // 32 < 16) == (bright.argmax() // 32 < 16))
-            contrasts.append(shares(images.shown_maps(seen), DOWN, 1.0)["t1"] > 0.5)
+            contrasts.append(shares(shown_maps(saliency), DOWN, 1.0)["t1"] > 0.5)
             assert contrasts[-1] == (label == 2)
     assert len(hits) >= 8 and np.mean(hits) >= 0.9
     assert any(p.requires_grad for p in resnet.net.parameters())
@@ -227,14 +244,14 @@ def test_the_sheets_hold_each_level_in_its_row(case: tuple[Path, dict[str, Any]]
         Region(level, {"t1": np.full((5, 8, 8), t1, np.float32), "t2": np.full((5, 8, 8), t2, np.float32)})
         for level, t1, t2 in [("L1/L2", 0, 2), ("L5/S1", 1, 4)]
     ]
-    sheet = images._regions_sheet(regions)
+    sheet = regions_sheet(regions)
     assert sheet.shape == (6 * TILE, 10 * TILE)
     centres = sheet[TILE // 2 :: TILE, TILE // 2 :: TILE]
     assert centres.tolist() == [[0] * 10] * 1 + [[0] * 10] + [[0] * 10] * 3 + [[255] * 10]
     maps = np.zeros((2, 5, 8, 8), np.float32)
     maps[1, 3] = 0.2
     grade = Grade("L2/L3", (0.8, 0.1, 0.1), (0,), 0, False, ((0.8, 0.1, 0.1),) * 5)
-    coloured = images._maps_sheet([Saliency(grade, {"t1": maps[0], "t2": maps[1]})])
+    coloured = maps_sheet([Saliency(grade, {"t1": maps[0], "t2": maps[1]})])
     alpha = coloured[MAP_TILE // 2 :: MAP_TILE, MAP_TILE // 2 :: MAP_TILE, 3]
     assert np.argwhere(alpha).tolist() == [[LEVELS.index("L2/L3"), 8]] and alpha.max() == 255
     assert cv2.imread(str(case[0] / "maps.webp"), -1).shape == (6 * MAP_TILE, 10 * MAP_TILE, 4)
@@ -245,6 +262,6 @@ def test_a_failing_picture_costs_no_grade_and_is_noted(tmp_path: Path, monkeypat
         raise MemoryError("Doe^John")
 
     monkeypatch.setattr(pipeline, "explain", fails)
-    said = pipeline.draw_case(tmp_path / "s", {}, LevelSet((), "ok", 1.0), [], [], [], None, None)  # type: ignore[arg-type]
-    assert len(said) == 1 and said[0].startswith("no pictures: MemoryError") and "Doe" not in said[0]
+    warnings = pipeline.draw_case(tmp_path / "s", {}, LevelSet((), "ok", 1.0), [], [], [], None, None)  # type: ignore[arg-type]
+    assert len(warnings) == 1 and warnings[0].startswith("no pictures: MemoryError") and "Doe" not in warnings[0]
     assert not (tmp_path / "s").exists()

@@ -20,7 +20,8 @@ from modic.errors import UsageError
 from modic.experiment import fold, folder, results
 from modic.experiment.design import Design, Fold, as_plain, design_from
 from modic.experiment.report import write_study
-from modic.experiment.split import deal
+from modic.experiment.split import split_patients
+from modic.tables.described import write_rows
 from modic.train.data.disc_geometry import DiscGeometry
 from modic.train.data.discs import Disc
 
@@ -40,7 +41,7 @@ def made_up(patients: int = 24, types: tuple[int, ...] = (0, 1, 2)) -> list[Disc
             t1[:, 14:18] += label == 2
             t2[:, 14:18] += label > 0
             geometry = DiscGeometry(SIDE / 2, 0.22, 0.0)
-            discs.append(Disc(t1, t2, label, level, f"Doe^{patient}", "archive", geometry, 0))
+            discs.append(Disc({"t1": t1, "t2": t2}, label, level, f"Doe^{patient}", "archive", geometry, 0))
     return discs
 
 
@@ -62,19 +63,19 @@ def tiny(out: Path, **options: Any) -> Design:
 def test_folds_keep_patients_together_and_hold_every_type() -> None:
     rng = np.random.default_rng(0)
     patients, labels = np.repeat(np.arange(60), 6), rng.choice(3, 360, p=(0.7, 0.1, 0.2))
-    dealt = deal(labels, patients, repeats=3, folds=5, seed=0)
+    split = split_patients(labels, patients, repeats=3, folds=5, seed=0)
     for repeat in range(3):
         for number in range(5):
-            parts = dealt.parts(repeat, number)
+            parts = split.parts(repeat, number)
             assert sorted(np.concatenate(list(parts.values())).tolist()) == list(range(360))
             names = [set(patients[rows].tolist()) for rows in parts.values()]
             assert sum(map(len, names)) == 60, "no patient is in two parts"
             assert all(set(labels[rows]) == {0, 1, 2} for rows in parts.values())
             share = (labels[parts["test"]] == 0).mean()
             assert share == pytest.approx((labels == 0).mean(), abs=0.08), "stratified"
-    assert (dealt.test_fold[0] != dealt.test_fold[1]).any()
-    again = deal(labels, patients, repeats=3, folds=5, seed=0)
-    assert (again.test_fold == dealt.test_fold).all() and (again.stop == dealt.stop).all()
+    assert (split.test_fold[0] != split.test_fold[1]).any()
+    again = split_patients(labels, patients, repeats=3, folds=5, seed=0)
+    assert (again.test_fold == split.test_fold).all() and (again.stop == split.stop).all()
 
 
 @pytest.mark.parametrize(
@@ -85,17 +86,17 @@ def test_folds_keep_patients_together_and_hold_every_type() -> None:
         ([1] + [0] * 59, "MC1: discs of 1 patients only.*label more MC1"),
     ],
 )
-def test_what_cannot_be_dealt_is_said_with_the_cure(labels: list[int], message: str) -> None:
+def test_what_cannot_be_divided_is_said_with_the_cure(labels: list[int], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        deal(np.array(labels), np.arange(60), repeats=1, folds=5, seed=0)
+        split_patients(np.array(labels), np.arange(60), repeats=1, folds=5, seed=0)
 
 
 def test_a_type_too_rare_for_every_part_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("modic.experiment.split.TRIES", 1)
     labels = np.array([1] * 5 + [0] * 55)
     with pytest.raises(UsageError, match=r"repeat 1: fold \d holds no disc of MC1 to decide when to stop.*label more"):
-        for seed in range(20):  # some deals succeed by luck, which is why there are several tries
-            deal(labels, np.arange(60), repeats=1, folds=5, seed=seed)
+        for seed in range(20):  # some divisions succeed by luck, which is why there are several tries
+            split_patients(labels, np.arange(60), repeats=1, folds=5, seed=seed)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +117,7 @@ def test_a_design_that_makes_no_study_is_refused(tmp_path: Path, options: dict[s
 
 def test_the_full_design_is_the_papers_and_a_smaller_one_says_how_far_it_is(tmp_path: Path) -> None:
     full = design_from({"data": ["synthetic=912"], "out": str(tmp_path)})
-    assert len(full.shards) == 4 * 10 * 5 and full.distance() == []
+    assert len(full.every_fold) == 4 * 10 * 5 and full.distance() == []
     assert design_from(json.loads(json.dumps(as_plain(full)))) == full
     quick = design_from({"data": ["synthetic=912"], "out": str(tmp_path), "profile": "quick"})
     assert "repeats: 2 (full: 10)" in quick.distance()
@@ -161,14 +162,14 @@ def test_a_finished_fold_is_never_trained_again_and_patients_are_numbers(
     tmp_path: Path, discs: Callable[[list[Disc]], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = folder.prepare(tiny(tmp_path / "study"))
-    fold = study.design.shards[0]
-    fold.train_fold(str(study.design.out), fold, "cpu")
-    path = folder.shard_path(study.design.out, fold)
+    first = study.design.every_fold[0]
+    fold.train_fold(str(study.design.out), first, "cpu")
+    path = folder.fold_path(study.design.out, first)
     written = path.stat().st_mtime_ns
     monkeypatch.setattr(fold, "predictions", lambda *_: pytest.fail("trained twice"))
-    fold.train_fold(str(study.design.out), fold, "cpu")
+    fold.train_fold(str(study.design.out), first, "cpu")
     assert path.stat().st_mtime_ns == written
-    assert folder.unfinished(study.design) == list(study.design.shards[1:])
+    assert folder.unfinished(study.design) == list(study.design.every_fold[1:])
     table = pq.read_table(path)
     assert set(table["fold"].to_pylist()) == {1} and "Doe^" not in str(table.to_pylist())
     assert all(field.metadata[b"description"] for field in table.schema)
@@ -177,22 +178,22 @@ def test_a_finished_fold_is_never_trained_again_and_patients_are_numbers(
 
 
 def finish(study: folder.Study, quality: dict[str, float]) -> None:
-    """Every one, predicted with the given share right instead of trained."""
-    for one in study.design.shards:
-        rng = np.random.default_rng([one.repeat, one.fold, len(one.normalization)])
-        rows = study.dealt.parts(one.repeat, one.fold)["test"]
+    """Write the file of every fold, predicted with the given share right instead of trained."""
+    for each in study.design.every_fold:
+        rng = np.random.default_rng([each.repeat, each.fold, len(each.normalization)])
+        rows = study.split.parts(each.repeat, each.fold)["test"]
         logits = rng.normal(0, 0.1, (len(rows), 3))
-        right = rng.random(len(rows)) < quality[one.normalization]
+        right = rng.random(len(rows)) < quality[each.normalization]
         labels = study.labels[rows]
         wrong = rng.choice([k for k in study.classes], len(rows))
         logits[np.arange(len(rows)), np.where(right, labels, wrong)] += 3
-        p = fold.among(logits, study.classes)
+        p = fold.probabilities(logits, study.classes)
         costs = {"epochs": 3, "best_epoch": 2, "minutes": 0.5, "n_train": 9}
-        made = {"modic": "0.1", "torch": "2.99", "device": "NVIDIA Z9" if one.fold else "CPU"}
+        made = {"modic": "0.1", "torch": "2.99", "device": "NVIDIA Z9" if each.fold else "CPU"}
         costs |= {"trained_with": json.dumps(made)}
-        table = [fold._row(study, one, int(i), row) | costs for i, row in zip(rows, p, strict=True)]
-        columns = fold.SHARD | fold.COSTS | fold.MADE
-        fold.write_rows(folder.shard_path(study.design.out, one), table, columns)
+        table = [fold.prediction_row(study, each, int(i), row) | costs for i, row in zip(rows, p, strict=True)]
+        columns = fold.PREDICTIONS | fold.COSTS | fold.VERSIONS
+        write_rows(folder.fold_path(study.design.out, each), table, columns)
 
 
 def test_report_and_tables_say_what_holds(tmp_path: Path, discs: Callable[[list[Disc]], None]) -> None:
@@ -242,7 +243,7 @@ def test_a_study_without_type_1_says_so_and_a_stopped_one_is_reported(
     with pytest.raises(UsageError, match="no fold is finished"):
         write_study(study.design.out)
     finish(study, {"none": 0.7, "standardize": 0.8})
-    folder.shard_path(study.design.out, study.design.shards[-1]).unlink()
+    folder.fold_path(study.design.out, study.design.every_fold[-1]).unlink()
     outcome = write_study(study.design.out)
     assert any("no MC1" in one for one in outcome.warnings)
     assert any("7 of 8" in one or "6 of 8" in one for one in outcome.warnings)
@@ -262,8 +263,8 @@ def test_the_flow_trains_what_is_missing_and_a_second_run_nothing(
     design, cluster = as_plain(tiny(tmp_path / "study")), tmp_path / "one.yaml"
     cluster.write_text(json.dumps({"cluster_kwargs": {"n_workers": 1}}))
     study = folder.prepare(tiny(tmp_path / "study"))
-    fold.train_fold(str(study.design.out), study.design.shards[0], "cpu")
-    kept = folder.shard_path(study.design.out, study.design.shards[0])
+    fold.train_fold(str(study.design.out), study.design.every_fold[0], "cpu")
+    kept = folder.fold_path(study.design.out, study.design.every_fold[0])
     written = kept.stat().st_mtime_ns
     first = normalization_study(design, cluster=str(cluster))
     assert (first["folds"], first["trained_now"]) == (4, 3)
@@ -304,10 +305,10 @@ def test_a_killed_study_goes_on_from_its_finished_folds(tmp_path: Path) -> None:
     assert len(finished(out)) == 12
     assert kept.items() <= finished(out).items(), "a finished fold was trained again"
     undisturbed = folder.prepare(design_from({**_plain(options), "out": tmp_path / "undisturbed"}))
-    for one in undisturbed.design.shards:
-        fold.train_fold(str(undisturbed.design.out), one, "cpu")
+    for each in undisturbed.design.every_fold:
+        fold.train_fold(str(undisturbed.design.out), each, "cpu")
         ours, theirs = (
-            pq.read_table(folder.shard_path(where, one)).drop_columns(["minutes"])
+            pq.read_table(folder.fold_path(where, each)).drop_columns(["minutes"])
             for where in (out, undisturbed.design.out)
         )
         assert ours.equals(theirs)
@@ -321,9 +322,9 @@ def _plain(options: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("study", "types"), [("spider", (0, 2)), ("synthetic", (0, 1, 2))])
-def test_the_readme_says_what_the_committed_tables_hold(study: str, types: tuple[int, ...]) -> None:
+def test_the_guide_says_what_the_committed_tables_hold(study: str, types: tuple[int, ...]) -> None:
     root = Path(__file__).parents[3]
-    readme = (root / "README.md").read_text(encoding="utf-8")
+    guide = (root / "modic" / "experiment" / "README.md").read_text(encoding="utf-8")
     folds = pq.read_table(root / "tests" / "studies" / study / "folds.parquet").to_pylist()
     assert len({(row["normalization"], row["repeat"], row["fold"]) for row in folds}) == 200
 
@@ -336,4 +337,4 @@ def test_the_readme_says_what_the_committed_tables_hold(study: str, types: tuple
         sensitivities = ", ".join(short for short, _ in found) if len(types) == 3 else " | ".join(s for _, s in found)
         rest = (mean_sd(name, "balanced accuracy", "all")[1], mean_sd(name, "F1", "weighted")[1])
         said = rf"\| {name} \| {re.escape(sensitivities)} \| {re.escape(rest[0])} \(0...\) \| {re.escape(rest[1])} \("
-        assert re.search(said, readme), said
+        assert re.search(said, guide), said

@@ -7,7 +7,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from modic.errors import UsageError
 from modic.experiment import published, significance
-from modic.experiment.simulation import TESTS, Simulation, cross_validated, draw_cohort, found, simulate
+from modic.experiment.simulation import TESTS, Simulation, cross_validated, draw_cohort, false_findings, simulate
 from modic.statistics.metrics import grade_metrics
 
 
@@ -83,10 +83,10 @@ def test_the_bootstrap_draws_whole_patients_and_sees_a_real_difference() -> None
 
 
 def test_a_true_five_percent_looks_like_more_through_the_papers_sensitivities() -> None:
-    right = np.array([published.RESULTS["standardize"]["sensitivity", f"MC{k}"] for k in range(3)])
-    matrix = np.diag(right) + (1 - np.eye(3)) * (1 - right[:, None]) / 2
-    seen, predictive = significance.apparent(matrix, np.array(published.SHARES))
-    assert seen[1] == pytest.approx(0.127, abs=0.001)
+    matrix = published.confusion("standardize")
+    assert matrix.sum(1) == pytest.approx(1)
+    graded_as, predictive = significance.apparent(matrix, np.array(published.SHARES))
+    assert graded_as[1] == pytest.approx(0.127, abs=0.001)
     assert predictive[1] == pytest.approx(0.33, abs=0.01)
 
 
@@ -102,10 +102,10 @@ def test_the_simulations_classifier_is_linear_discriminant_analysis() -> None:
 
 def test_without_a_difference_uncorrected_tests_find_many_and_the_corrected_one_few() -> None:
     rows = simulate(Simulation(simulations=60, patients=150, repeats=5, features=10))
-    naive, corrected = (found(rows, column) / 60 for column in ("p_t", "p_corrected"))
+    naive, corrected = (false_findings(rows, column) / 60 for column in ("p_t", "p_corrected"))
     assert naive > 0.25
     assert corrected <= 0.15  # 10 % and what 60 simulations allow
-    assert found(rows, "smallest_p_t") >= found(rows, "p_t")
+    assert false_findings(rows, "smallest_p_t") >= false_findings(rows, "p_t")
     assert rows[:3] == simulate(Simulation(simulations=3, patients=150, repeats=5, features=10))
     assert all(column == "" or column in rows[0] for _, *columns in TESTS for column in columns)
 

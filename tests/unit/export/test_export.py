@@ -1,4 +1,4 @@
-"""modic export: what comes out says what the tables say, runs nothing, and makes nothing up."""
+"""modic export: every file holds what the tables hold, no formula, and nothing made up."""
 
 import csv
 from pathlib import Path
@@ -36,14 +36,14 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_csv_holds_every_value_and_tells_null_from_nothing(cohort: Path, tmp_path: Path) -> None:
-    said = export(cohort, tmp_path / "out", format="csv")
-    assert len(said) == 4 and "120 rows" in said[2]
+    lines = export(cohort, tmp_path / "out", format="csv")
+    assert len(lines) == 4 and "120 rows" in lines[2]
     opened = modic.open(cohort)
     for name in SCHEMAS:
-        found = pd.read_csv(tmp_path / "out" / f"{name}.csv", keep_default_na=False, na_values=[""])
+        written = pd.read_csv(tmp_path / "out" / f"{name}.csv", keep_default_na=False, na_values=[""])
         known = getattr(opened, name)
-        assert list(found.columns) == list(known.columns) and len(found) == len(known)
-        assert (found.isna().to_numpy() == known.isna().to_numpy()).all()
+        assert list(written.columns) == list(known.columns) and len(written) == len(known)
+        assert (written.isna().to_numpy() == known.isna().to_numpy()).all()
     levels = pd.read_csv(tmp_path / "out" / "levels.csv")
     assert levels["mc"].dropna().astype(int).tolist() == opened.levels["mc"].dropna().tolist()
     assert set(levels["prediction_set"].dropna()) <= {"[0]", "[1]", "[2]", "[0,1]", "[0,2]"}
@@ -63,7 +63,7 @@ def test_no_text_of_a_header_becomes_a_formula(text: str, tmp_path: Path) -> Non
 
 
 def test_omop_rows_lead_back_to_the_levels_and_no_concept_or_date_is_made_up(cohort: Path, tmp_path: Path) -> None:
-    said = export(cohort, tmp_path / "out", format="omop")
+    lines = export(cohort, tmp_path / "out", format="omop")
     table = {path.stem: pd.read_csv(path) for path in (tmp_path / "out").glob("*.csv")}
     measured, feature, image = table["measurement"], table["image_feature"], table["image_occurrence"]
     graded = modic.open(cohort).graded(visits="all")
@@ -89,7 +89,7 @@ def test_omop_rows_lead_back_to_the_levels_and_no_concept_or_date_is_made_up(coh
     assert len(both) == len(graded)
     assert (both["value_as_number"].fillna(-1) == both["mc"].astype("Float64").fillna(-1)).all()
     assert ((both["value_source_value"] == "abstained") == both["abstained"]).all() and both["abstained"].any()
-    assert "no concept is made up" in said[-1]
+    assert "no concept is made up" in lines[-1]
 
 
 CDM = """
@@ -191,7 +191,7 @@ def test_the_command_says_what_it_wrote(cohort: Path, tmp_path: Path, capsys: py
 
 
 def grade_where_it_lies(pair: Any, *, config: Any, **_: Any) -> StudyResult:
-    """Six boxes on two slices, in millimetres where the volume says; one abstention."""
+    """Six boxes on two slices, in millimetres of the volume; one abstention."""
     volumes = pipeline.load_volumes(pair, config)
     assert not isinstance(volumes, Rejected)
     t2 = volumes["t2"].native
@@ -201,10 +201,8 @@ def grade_where_it_lies(pair: Any, *, config: Any, **_: Any) -> StudyResult:
         corners = t2.to_mm(np.array([[box[0], box[1], index], [box[2], box[3], index]]))
         p = ((0.7, 0.1, 0.2), (0.2, 0.6, 0.2), (0.1, 0.3, 0.6))[i % 3]
         grade = Grade(name, p, (0, 2) if i == 0 else (i % 3,), None if i == 0 else i % 3, i == 0, (p,) * 5)
-        found = LevelBox(name, box, index, 0.9)
-        results.append(
-            LevelResult(name, "graded", None, found, box, index, tuple(corners[0]), tuple(corners[1]), grade)
-        )
+        disc = LevelBox(name, box, index, 0.9)
+        results.append(LevelResult(name, "graded", None, disc, box, index, tuple(corners[0]), tuple(corners[1]), grade))
     return StudyResult(tuple(results), "ok", 0.97)
 
 
@@ -221,8 +219,8 @@ def from_an_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_sr_read_back_has_the_boxes_grades_and_slices_of_the_tables(from_an_archive: Path, tmp_path: Path) -> None:
     highdicom = pytest.importorskip("highdicom")
-    said = export(from_an_archive, tmp_path / "out", format="sr")
-    assert said == [f"{tmp_path / 'out'}: 2 reports. They name patients and original UIDs: keep them like the archive"]
+    lines = export(from_an_archive, tmp_path / "out", format="sr")
+    assert lines == [f"{tmp_path / 'out'}: 2 reports. They name patients and original UIDs: keep them like the archive"]
     assert (tmp_path / "out").stat().st_mode & 0o077 == 0
     opened = modic.open(from_an_archive)
     links = pd.read_parquet(from_an_archive / "private" / "links.parquet").set_index("series_key")
@@ -239,10 +237,10 @@ def test_sr_read_back_has_the_boxes_grades_and_slices_of_the_tables(from_an_arch
             assert outline.max(axis=0) == pytest.approx([row["t2_x1"], row["t2_y1"]])
             image = dcmread(link["files"][row["t2_slice"]], stop_before_pixels=True)
             assert group.roi.ContentSequence[0].referenced_sop_instance_uid == image.SOPInstanceUID
-            said_grade = group.get_qualitative_evaluations()[0].value.value
-            assert said_grade == ("ABSTAINED" if pd.isna(row["mc"]) else f"MC{row['mc']}")
+            grade_code = group.get_qualitative_evaluations()[0].value.value
+            assert grade_code == ("ABSTAINED" if pd.isna(row["mc"]) else f"MC{row['mc']}")
             assert group.finding_sites[0].value.meaning == f"Level of {row['level']} intervertebral disc"
-            values = {one.name.value: float(one.value) for one in group.get_measurements()}
+            values = {measurement.name.value: float(measurement.value) for measurement in group.get_measurements()}
             assert values == pytest.approx({f"P_MC{k}": row[f"p_mc{k}"] for k in range(3)}, abs=1e-6)
 
 

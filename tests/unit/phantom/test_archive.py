@@ -46,12 +46,12 @@ def test_same_seed_same_bytes(tmp_path):
 
 
 def test_five_manufacturers_and_their_habits(archive):
-    seen = list(headers(archive))
-    assert {h.Manufacturer.split()[0] for h in seen} == {"SIEMENS", "GE", "Philips", "CANON_MEC", "Hitachi,"}
-    assert any(not h.SeriesDescription for h in seen)
-    assert any("DERIVED" in h.ImageType for h in seen)
-    assert any("佐藤" in str(h.PatientName) or "田中" in str(h.PatientName) for h in seen)
-    assert any(h.get("InversionTime") for h in seen)
+    read = list(headers(archive))
+    assert {h.Manufacturer.split()[0] for h in read} == {"SIEMENS", "GE", "Philips", "CANON_MEC", "Hitachi,"}
+    assert any(not h.SeriesDescription for h in read)
+    assert any("DERIVED" in h.ImageType for h in read)
+    assert any("佐藤" in str(h.PatientName) or "田中" in str(h.PatientName) for h in read)
+    assert any(h.get("InversionTime") for h in read)
 
 
 def test_the_truth_is_complete_and_beside_the_archive(archive):

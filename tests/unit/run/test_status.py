@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from dicoms import study, write
 from made_cohort import RUN, as_tables, key, make_cohort, make_rows
 from made_cohort import study as study_row
+from modic import versions
 from modic.cli.main import main
 from modic.cohort import Cohort, create_cohort
 from modic.errors import Reason, Rejected, UsageError
@@ -17,10 +19,11 @@ from modic.records import Pair, StudyResult
 from modic.run import isolate, ledger, prepare, shards, survey
 from modic.run.ledger import row
 from modic.run.rows import GONE
-from modic.run.shards import Shard, Work
+from modic.run.shards import Job, Shard, Work
 from modic.tables.store import publish
 
 LATER = "20261124T200000Z-2a2b"
+SHARDS = (Shard("00000", 2), Shard("00001", 2))
 
 
 @pytest.fixture
@@ -52,15 +55,16 @@ def works(tmp_path: Path, n: int) -> list[Work]:
     return [Work(key("s", 100 + number), "f", pair) for number, pair in enumerate(pairs)]
 
 
-def begin(tmp_path: Path, cohort: Cohort, run_id: str = LATER) -> None:
+def begin(tmp_path: Path, cohort: Cohort, run_id: str = LATER) -> Job:
     """Four studies in two shards, of which the first is finished, and the second at its second study."""
     work = works(tmp_path, 4)
-    config = prepare.prepare(str(tmp_path / "archive"), str(cohort.root)).config
-    parts = [shards.write_input(cohort, run_id, f"{i:05d}", work[2 * i : 2 * i + 2], config) for i in range(2)]
-    assert parts == [Shard("00000", 2), Shard("00001", 2)]
-    ledger.write_output(cohort.shard(run_id, "00000"), [row(one, StudyResult()) for one in work[:2]])
-    shards.note_position(cohort, run_id, "00000", 1)
-    shards.note_position(cohort, run_id, "00001", 1)
+    run = replace(prepare.prepare(str(tmp_path / "archive"), str(cohort.root)), run_id=run_id)
+    for index, shard in enumerate(SHARDS):
+        shards.write_input(run.job, shard, work[2 * index : 2 * index + 2], run.config)
+        shards.note_position(run.job, shard, 1)
+    finished = [row(one, StudyResult(), run.grader) for one in work[:2]]
+    ledger.write_output(run.job.output(SHARDS[0]), finished)
+    return run.job
 
 
 def test_a_cohort_without_a_run(status: Callable[[], dict[str, str]]) -> None:
@@ -122,6 +126,19 @@ def test_a_run_that_is_going_on_shows_how_far_it_is(
         assert said["last run"].startswith(RUN)
 
 
+def test_after_an_upgrade_status_says_what_is_graded_again_and_why(
+    cohort: Cohort, status: Callable[[], dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = make_rows()
+    rows["studies"][0]["detail"] = GONE
+    publish(cohort.root, as_tables(rows), RUN)
+    assert "graded again" not in status()["next run"]
+    monkeypatch.setattr(versions, "GRADING_CHANGES", {1: "the first", 2: "levels are counted from the sacrum"})
+    monkeypatch.setattr(versions, "GRADING_VERSION", 2)
+    why = "7 studies are graded again: grading version 2 (levels are counted from the sacrum)"
+    assert why in status()["next run"]
+
+
 def test_a_killed_run_says_what_is_kept(tmp_path: Path, cohort: Cohort, status: Callable[[], dict[str, str]]) -> None:
     begin(tmp_path, cohort)
     with cohort.lock(LATER):
@@ -140,15 +157,14 @@ def test_a_killed_run_says_what_is_kept(tmp_path: Path, cohort: Cohort, status: 
 def test_parts_of_a_shard_that_killed_its_worker_are_counted_once(
     tmp_path: Path, cohort: Cohort, status: Callable[[], dict[str, str]]
 ) -> None:
-    begin(tmp_path, cohort)
-    job = prepare.prepare(str(tmp_path / "archive"), str(cohort.root)).job
-    job = shards.Job(cohort, LATER, job.device, job.study_time_limit_s)
-    assert sorted(isolate.isolate(job, "00001", Reason.STUDY_WORKER_DIED)) == ["00001a", "00001b"]
+    job = begin(tmp_path, cohort)
+    alone, others = isolate.isolate(job, SHARDS[1], Reason.STUDY_WORKER_DIED)
+    assert (alone.isolated, others.isolated) == (True, False)
     with cohort.lock(LATER):
         assert status()["now"].endswith("2 of 4 studies")
-        work, _ = shards.read_input(cohort, LATER, "00001a")
+        work, _ = shards.read_input(job, alone)
         failed = StudyResult(rejected=Rejected(Reason.STUDY_WORKER_DIED))
-        ledger.write_output(cohort.shard(LATER, "00001a"), [row(work[0], failed)])
+        ledger.write_output(job.output(alone), [row(work[0], failed, job.grader)])
         assert status()["now"].endswith("3 of 4 studies")
 
 

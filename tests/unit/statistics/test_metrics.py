@@ -1,4 +1,4 @@
-"""Statistics of grades and levels, against numbers worked out by hand and against what must hold for any data."""
+"""Statistics of grades and levels, against numbers worked out by hand and properties that hold for any data."""
 
 import math
 
@@ -31,18 +31,18 @@ def sure(graded: np.ndarray, p: float = 0.8) -> np.ndarray:
 
 
 def test_grades_against_numbers_worked_out_by_hand() -> None:
-    found = grade_metrics(sure(GRADED), LABELS)
-    assert found["sensitivity", "MC0"] == 3 / 4
-    assert found["sensitivity", "MC1"] == 1 / 2
-    assert found["specificity", "MC0"] == 4 / 6
-    assert found["specificity", "MC1"] == 1
-    assert found["balanced accuracy", "all"] == pytest.approx((0.75 + 0.5 + 0.75) / 3)
+    numbers = grade_metrics(sure(GRADED), LABELS)
+    assert numbers["sensitivity", "MC0"] == 3 / 4
+    assert numbers["sensitivity", "MC1"] == 1 / 2
+    assert numbers["specificity", "MC0"] == 4 / 6
+    assert numbers["specificity", "MC1"] == 1
+    assert numbers["balanced accuracy", "all"] == pytest.approx((0.75 + 0.5 + 0.75) / 3)
     f0, f1, f2 = 2 * 3 / (4 + 5), 2 * 1 / (2 + 1), 2 * 3 / (4 + 4)
-    assert found["F1", "MC0"] == pytest.approx(f0)
-    assert found["F1", "macro"] == pytest.approx((f0 + f1 + f2) / 3)
-    assert found["F1", "weighted"] == pytest.approx(0.4 * f0 + 0.2 * f1 + 0.4 * f2)
+    assert numbers["F1", "MC0"] == pytest.approx(f0)
+    assert numbers["F1", "macro"] == pytest.approx((f0 + f1 + f2) / 3)
+    assert numbers["F1", "weighted"] == pytest.approx(0.4 * f0 + 0.2 * f1 + 0.4 * f2)
     chance = (4 * 5 + 2 * 1 + 4 * 4) / 100
-    assert found["Cohen's kappa", "all"] == pytest.approx((0.7 - chance) / (1 - chance))
+    assert numbers["Cohen's kappa", "all"] == pytest.approx((0.7 - chance) / (1 - chance))
 
 
 def test_oedema_is_found_at_the_specificity_that_the_discs_without_it_allow() -> None:
@@ -64,22 +64,22 @@ def test_weighted_kappa_forgives_near_misses_and_one_class_alone_has_none() -> N
 
 def test_auc_is_of_ranks_and_missing_where_one_side_is() -> None:
     p = np.array([[0.6, 0.2, 0.2], [0.5, 0.0, 0.5], [0.1, 0.8, 0.1], [0.4, 0.0, 0.6], [0.2, 0.3, 0.5]])
-    found = grade_metrics(p, np.array([0, 0, 1, 2, 2]))
-    assert found["ROC AUC", "MC0 vs MC2"] == 1
-    assert found["ROC AUC", "MC1 vs rest"] == 1
-    assert found["ROC AUC", "MC2 vs rest"] == pytest.approx(5.5 / 6)
+    numbers = grade_metrics(p, np.array([0, 0, 1, 2, 2]))
+    assert numbers["ROC AUC", "MC0 vs MC2"] == 1
+    assert numbers["ROC AUC", "MC1 vs rest"] == 1
+    assert numbers["ROC AUC", "MC2 vs rest"] == pytest.approx(5.5 / 6)
     without = grade_metrics(p[:2], np.array([0, 0]))
     for key in (("ROC AUC", "MC0 vs MC2"), ("sensitivity", "MC1"), ("F1", "MC2"), ("specificity", "MC0")):
         assert math.isnan(without[key]), key
     assert without["balanced accuracy", "all"] == 1  # a tie goes to the first class
 
 
-def test_calibration_error_is_the_gap_between_what_is_said_and_what_happens() -> None:
-    said = np.array([0.85] * 10 + [0.25] * 10)
+def test_calibration_error_is_the_gap_between_prediction_and_outcome() -> None:
+    predicted = np.array([0.85] * 10 + [0.25] * 10)
     happened = np.array([1] * 6 + [0] * 4 + [1] * 4 + [0] * 6)
-    assert calibration_error(said, happened) == pytest.approx((0.25 + 0.15) / 2)
-    assert reliability(said, happened) == [pytest.approx((0.25, 0.4, 10)), pytest.approx((0.85, 0.6, 10))]
-    assert calibration_error(said, happened, np.repeat([1, 3], 10)) == pytest.approx((0.25 + 3 * 0.15) / 4)
+    assert calibration_error(predicted, happened) == pytest.approx((0.25 + 0.15) / 2)
+    assert reliability(predicted, happened) == [pytest.approx((0.25, 0.4, 10)), pytest.approx((0.85, 0.6, 10))]
+    assert calibration_error(predicted, happened, np.repeat([1, 3], 10)) == pytest.approx((0.25 + 3 * 0.15) / 4)
     assert calibration_error(np.array([1.0, 1.0]), np.array([1, 1])) == 0
 
 
@@ -96,20 +96,20 @@ def test_probabilities_that_are_honest_have_a_small_calibration_error_and_others
 
 
 def test_brier_of_one_disc() -> None:
-    found = probability_metrics(np.array([[0.7, 0.2, 0.1]]), np.array([1]))
-    assert found["Brier", "all"] == pytest.approx(0.7**2 + 0.8**2 + 0.1**2)
-    assert found["Brier", "MC1"] == pytest.approx(0.8**2)
+    numbers = probability_metrics(np.array([[0.7, 0.2, 0.1]]), np.array([1]))
+    assert numbers["Brier", "all"] == pytest.approx(0.7**2 + 0.8**2 + 0.1**2)
+    assert numbers["Brier", "MC1"] == pytest.approx(0.8**2)
 
 
 def test_coverage_and_abstention_by_class() -> None:
     p = np.array([[0.9, 0.05, 0.05], [0.5, 0.1, 0.4], [0.5, 0.1, 0.4], [0.1, 0.1, 0.8]])
-    found = set_metrics(p, np.array([0, 0, 2, 0]), [0.5, 0.5, 0.6])
-    assert found["coverage", "all"] == 3 / 4
-    assert found["coverage", "MC0"] == 2 / 3
-    assert found["abstained", "MC0"] == pytest.approx(1 / 3)
-    assert found["abstained", "MC2"] == 1
-    assert found["accuracy where not abstained", "all"] == 1 / 2
-    assert math.isnan(found["coverage", "MC1"])
+    numbers = set_metrics(p, np.array([0, 0, 2, 0]), [0.5, 0.5, 0.6])
+    assert numbers["coverage", "all"] == 3 / 4
+    assert numbers["coverage", "MC0"] == 2 / 3
+    assert numbers["abstained", "MC0"] == pytest.approx(1 / 3)
+    assert numbers["abstained", "MC2"] == 1
+    assert numbers["accuracy where not abstained", "all"] == 1 / 2
+    assert math.isnan(numbers["coverage", "MC1"])
 
 
 def test_each_metric_says_on_how_many_discs_it_stands() -> None:
@@ -121,21 +121,21 @@ def test_each_metric_says_on_how_many_discs_it_stands() -> None:
 
 
 def test_levels_as_in_the_papers_table() -> None:
-    found = level_metrics(np.array([5, 5, 5, 0]), np.array([0.9, 0.3, 0.0, 0.7]), np.array([1.0, 0.8, 0.0, 0.5]))
-    assert found["IoU", "L5/S1"] == pytest.approx(0.6)  # of those found
-    assert found["confidence", "L5/S1"] == pytest.approx(0.9)
-    assert found["named right", "L5/S1"] == pytest.approx(1 / 3)  # of those that are there
-    assert found["named right", "all"] == 0.5
-    assert math.isnan(found["IoU", "L1/L2"])
+    numbers = level_metrics(np.array([5, 5, 5, 0]), np.array([0.9, 0.3, 0.0, 0.7]), np.array([1.0, 0.8, 0.0, 0.5]))
+    assert numbers["IoU", "L5/S1"] == pytest.approx(0.6)  # of those numbers
+    assert numbers["confidence", "L5/S1"] == pytest.approx(0.9)
+    assert numbers["named right", "L5/S1"] == pytest.approx(1 / 3)  # of those that are there
+    assert numbers["named right", "all"] == 0.5
+    assert math.isnan(numbers["IoU", "L1/L2"])
 
 
-def test_whether_wrong_names_were_flagged() -> None:
+def test_wrong_names_are_counted_by_whether_they_were_flagged() -> None:
     right, flagged = np.array([True, True, False, False, False]), np.array([False, True, True, True, False])
-    found = numbering_metrics(right, flagged, "slices")
-    assert found["all names right", "slices"] == 0.4
-    assert found["flagged uncertain", "slices"] == 0.6
-    assert found["wrong ones flagged", "slices"] == pytest.approx(2 / 3)
-    assert found["wrong and not flagged", "slices"] == 0.2
+    numbers = numbering_metrics(right, flagged, "slices")
+    assert numbers["all names right", "slices"] == 0.4
+    assert numbers["flagged uncertain", "slices"] == 0.6
+    assert numbers["wrong ones flagged", "slices"] == pytest.approx(2 / 3)
+    assert numbers["wrong and not flagged", "slices"] == 0.2
     assert math.isnan(numbering_metrics(right[:2], flagged[:2], "slices")["wrong ones flagged", "slices"])
 
 
@@ -147,11 +147,11 @@ def test_intervals_draw_patients_and_not_discs() -> None:
     def mean(rows: np.ndarray) -> dict[str, float]:
         return {"mean": float(alike[rows].mean()), "never": float("nan")}
 
-    found = intervals(mean, patients)
-    low, high = found["mean"]
+    numbers = intervals(mean, patients)
+    low, high = numbers["mean"]
     assert high - low == pytest.approx(2 * 1.96 / 50**0.5, rel=0.25)
-    assert "never" not in found
-    assert found == intervals(mean, patients) != intervals(mean, patients, seed=1)
+    assert "never" not in numbers
+    assert numbers == intervals(mean, patients) != intervals(mean, patients, seed=1)
 
 
 def test_an_interval_covers_the_truth_about_as_often_as_it_says() -> None:

@@ -17,7 +17,7 @@ UNITS = {"ms": "ms", "mm": "mm", "years": "year", "t": "T", "fraction": "1", "ye
 """Ending of a column's name → its unit."""
 
 QUANTITIES = ("int", "float", "double")
-NO_QUANTITY = {("levels", "mc")}
+NO_QUANTITY = {("levels", "mc"), ("levels", "grading_version"), ("runs", "grading_version")}
 
 
 def test_no_column_is_without_meaning_and_no_quantity_without_unit() -> None:

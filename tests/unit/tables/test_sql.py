@@ -1,4 +1,4 @@
-"""sql/: every view runs, also on an empty cohort; every check catches the violation planted for it."""
+"""sql/: every query runs, also on an empty cohort, and every check catches the violation planted for it."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,8 @@ from sklearn.metrics import cohen_kappa_score
 import modic
 from made_cohort import RUN, as_tables, key, make_cohort, make_rows
 from modic.cases.outliers import DISAGREEMENT
-from modic.tables.query import connect, first_comment, rows_of, run_checks, sql_dir, statements
+from modic.cli.check import check
+from modic.tables.query import connect, first_comment, rows_of, run_checks, run_warnings, sql_dir, statements
 from modic.tables.schema import SCHEMAS
 from modic.tables.store import publish
 
@@ -21,7 +22,7 @@ FIRST, NUMBERED = 0, 2  # rows of `levels`: T12/L1 of the first study is not fou
 
 
 def write_unchecked(root: Path, rows: dict[str, list[dict[str, Any]]]) -> Path:
-    """Tables that `publish` would refuse, as a bug or a foreign hand could leave them."""
+    """Write tables that `publish` would refuse, as a bug or another program could leave them."""
     import pyarrow.parquet as pq
 
     (root / "current").mkdir(parents=True)
@@ -40,6 +41,7 @@ VIOLATIONS: dict[str, tuple[str, int, dict[str, Any]]] = {
     "graded_studies_have_series": ("studies", 0, {"t2_series_key": None}),
     "keys_are_pseudonyms": ("studies", 0, {"patient_key": "DOE^JANE"}),
     "latest_run_counts_studies": ("runs", 0, {"studies_found": 99}),
+    "levels_are_of_one_grading_version": ("levels", NUMBERED, {"grading_version": 2}),
     "levels_belong_to_studies": ("levels", NUMBERED, {"patient_key": key("p", 3)}),
     "levels_graded_are_counted": ("studies", 0, {"n_levels_graded": 6}),
     "levels_run_head_to_foot": ("levels", NUMBERED, {"mm_z0": 5.0, "mm_z1": 5.0}),
@@ -80,8 +82,8 @@ def test_mc_is_null_exactly_where_abstained(check: str, wrong: dict[str, Any], t
 def test_a_key_used_twice_is_caught(table: str, tmp_path: Path) -> None:
     rows = make_rows()
     rows[table].append(rows[table][0])
-    found = run_checks(write_unchecked(tmp_path, rows))["keys_are_unique"]
-    assert [row["table_name"] for row in found] == [table]
+    duplicates = run_checks(write_unchecked(tmp_path, rows))["keys_are_unique"]
+    assert [row["table_name"] for row in duplicates] == [table]
 
 
 def test_levels_of_a_study_that_is_not_graded_are_caught(tmp_path: Path) -> None:
@@ -94,10 +96,22 @@ def test_every_check_has_a_planted_violation() -> None:
     assert statements("checks").keys() == VIOLATIONS.keys() | {"keys_are_unique"}
 
 
+def test_several_graders_are_a_warning_and_break_no_law(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = make_rows()
+    for index, row in enumerate(rows["levels"]):
+        row["grader_id"] = "aaaaaaaaaaaa" if index < 6 else "bbbbbbbbbbbb"
+    publish(tmp_path, as_tables(rows), RUN)
+    found = run_warnings(tmp_path)["levels_are_of_several_graders"]
+    assert {row["grader_id"]: row["studies"] for row in found} == {"aaaaaaaaaaaa": 1, "bbbbbbbbbbbb": 7}
+    assert check(tmp_path) == 0
+    assert "warning: levels_are_of_several_graders: 2 rows" in capsys.readouterr().out
+    assert not any(run_warnings(make_cohort(tmp_path / "one")).values())
+
+
 @pytest.mark.parametrize("folder", sorted(path.name for path in sql_dir().iterdir() if path.is_dir()))
 def test_every_file_says_what_one_row_is(folder: str) -> None:
-    found = statements(folder)
-    assert found and {name for name, sql in found.items() if not first_comment(sql).startswith("One row")} == set()
+    files = statements(folder)
+    assert files and {name for name, sql in files.items() if not first_comment(sql).startswith("One row")} == set()
 
 
 def test_views_checks_and_questions_run_on_a_cohort_without_rows(tmp_path: Path) -> None:
@@ -172,11 +186,11 @@ def test_the_strobe_flow_adds_up(tmp_path: Path) -> None:
 def test_prevalence_counts_each_patient_once_and_leaves_abstentions_out(tmp_path: Path) -> None:
     rows = make_rows()
     with connect(make_cohort(tmp_path)) as connection:
-        found = {row["level"]: row for row in rows_of(connection, "FROM prevalence_by_level")}
+        levels = {row["level"]: row for row in rows_of(connection, "FROM prevalence_by_level")}
     firsts = {key("s", number) for number in (0, 2, 4, 6)}  # the second of each two studies is the same patient's
-    for level, row in found.items():
-        here = [one for one in rows["levels"] if one["level"] == level and one["study_key"] in firsts]
-        decided = [one["mc"] for one in here if one.get("mc") is not None]
+    for level, row in levels.items():
+        here = [other for other in rows["levels"] if other["level"] == level and other["study_key"] in firsts]
+        decided = [other["mc"] for other in here if other.get("mc") is not None]
         assert row["n_patients"] == len(here) == 4
         assert [row["n_mc0"], row["n_mc1"], row["n_mc2"]] == [decided.count(mc) for mc in range(3)]
         assert row["share_mc1"] == (pytest.approx(decided.count(1) / len(decided)) if decided else None)
@@ -191,7 +205,7 @@ def test_change_between_studies_pairs_a_patients_visits(tmp_path: Path) -> None:
     for row in rows["levels"]:
         row["patient_key"] = visits[row["study_key"]][0]
     publish(tmp_path, as_tables(rows), RUN)
-    found = ask(tmp_path, "change_between_studies").set_index(["level", "mc_before", "mc_after"])
+    changes = ask(tmp_path, "change_between_studies").set_index(["level", "mc_before", "mc_after"])
 
     opened = modic.open(tmp_path)
     sure = opened.studies.loc[opened.studies["level_numbering"] == "ok", ["study_key", "days_since_first_study"]]
@@ -203,11 +217,11 @@ def test_change_between_studies_pairs_a_patients_visits(tmp_path: Path) -> None:
         after["days_since_first_study"] - decided["days_since_first_study"],
     )
     pairs = decided[decided["mc_after"].notna()].groupby(["level", "mc", "mc_after"])["days"].agg(["size", "median"])
-    assert len(found) == len(pairs) > 20 and found["n"].sum() == pairs["size"].sum()
+    assert len(changes) == len(pairs) > 20 and changes["n"].sum() == pairs["size"].sum()
     assert {1000, 365, 635} <= set(decided["days"].dropna()), "a visit in between was passed over"
     for change, pair in pairs.iterrows():
-        assert found.loc[change, "n"] == pair["size"]
-        assert found.loc[change, "median_days_between"] == pytest.approx(pair["median"], abs=0.51)
+        assert changes.loc[change, "n"] == pair["size"]
+        assert changes.loc[change, "median_days_between"] == pytest.approx(pair["median"], abs=0.51)
 
 
 def test_the_review_list_holds_what_is_unsure_and_its_evidence(tmp_path: Path) -> None:
@@ -218,9 +232,9 @@ def test_the_review_list_holds_what_is_unsure_and_its_evidence(tmp_path: Path) -
     rows["series"][-2] |= unsure | {"plane": "axial"}
     publish(tmp_path, as_tables(rows), RUN)
     with connect(tmp_path) as connection:
-        found = rows_of(connection, "SELECT series_key, detail, warnings FROM series_to_review")
-    assert [row["series_key"] for row in found] == [rows["series"][0]["series_key"], rows["series"][-1]["series_key"]]
-    assert (found[0]["warnings"], found[1]["detail"]) == (rows["series"][0]["warnings"], "SE TE=50")
+        review = rows_of(connection, "SELECT series_key, detail, warnings FROM series_to_review")
+    assert [row["series_key"] for row in review] == [rows["series"][0]["series_key"], rows["series"][-1]["series_key"]]
+    assert (review[0]["warnings"], review[1]["detail"]) == (rows["series"][0]["warnings"], "SE TE=50")
 
 
 QS = [{"alpha": alpha, "q": [q] * 3} for alpha, q in ((0.05, 0.99), (0.1, 0.6), (0.3, 0.2))]
@@ -265,6 +279,6 @@ def test_the_view_of_disagreeing_slices_has_the_limit_of_the_cases(tmp_path: Pat
         row["slice_disagreement"] = value
     publish(tmp_path, as_tables(rows), RUN)
     with connect(tmp_path) as connection:
-        (found,) = rows_of(connection, "FROM studies_with_disagreeing_slices")
-    assert (found["study_key"], found["levels"]) == (key("s", 0), "L1/L2")
-    assert found["largest"] == pytest.approx(DISAGREEMENT)
+        (study,) = rows_of(connection, "FROM studies_with_disagreeing_slices")
+    assert (study["study_key"], study["levels"]) == (key("s", 0), "L1/L2")
+    assert study["largest"] == pytest.approx(DISAGREEMENT)

@@ -21,7 +21,9 @@ from modic.train import classifier, inference, sampling
 from modic.train.augment.lesions import paint
 from modic.train.augment.regions import Example, measuring_view, training_view
 from modic.train.data.disc_geometry import DiscGeometry, disc_geometry
-from modic.train.data.discs import part_of, save_discs, spider_discs, wide
+from modic.train.data.discs import save_discs, wide
+from modic.train.data.spider_discs import spider_discs
+from modic.train.data.split import part_of
 from modic.train.options import ClassifierTraining
 from modic.train.pretrained import Start
 from modic.train.refit_head import refit_head
@@ -71,8 +73,8 @@ def test_spider_discs_are_counted_from_the_sacrum_and_both_contrasts_line_up(spi
         ("L5/S1", 0),
     ]
     for disc in discs:
-        assert disc.t1.shape == (1, 48, 48)
-        rows = [np.argmin(image[0, 8:-8, 24]) + 8 for image in (disc.t1, disc.t2)]
+        assert disc.contrasts["t1"].shape == (1, 48, 48)
+        rows = [np.argmin(image[0, 8:-8, 24]) + 8 for image in disc.contrasts.values()]
         assert np.abs(np.array(rows) - 23.5).max() <= 2  # the dark disc is in the middle of both
 
 
@@ -104,7 +106,7 @@ def test_painted_lesions_look_as_their_type_does_and_spare_disc_and_canal() -> N
             t1, t2 = (np.where(bone, a, b) * np.ones((5, 1, 1)) for a, b in ((200.0, 80.0), (120.0, 60.0)))
             t1, t2 = t1.astype(np.float32), t2.astype(np.float32)
             before = t1.copy(), t2.copy()
-            paint(t1, t2, kind, DiscGeometry(47.4, 0.22, 0.0), np.random.default_rng(seed))
+            paint({"t1": t1, "t2": t2}, kind, DiscGeometry(47.4, 0.22, 0.0), np.random.default_rng(seed))
             d1, d2 = t1 - before[0], t2 - before[1]
             assert (d1 * t1_goes).max() > 20
             assert (d1 * t1_goes).min() > -1e-3
@@ -133,7 +135,7 @@ def test_views_have_the_networks_shape_and_measuring_ones_repeat() -> None:
 
 
 def test_patients_never_cross_the_split_and_test_patients_are_the_detectors() -> None:
-    from modic.train.data.spider_slices import split_of
+    from modic.train.data.split import split_of
 
     parts = sampling.examples_by_part(made_up(200))
     patients = [{e.disc.patient for e in part} for part in parts.values()]
@@ -211,10 +213,11 @@ def test_trained_weights_are_loaded_and_grade(tmp_path: Path) -> None:
     model = load_classifier(str(path))
     card = model.card
     assert card["preprocessing"]["normalization"] == "standardize"
+    assert card["preprocessing"]["contrasts"] == ["t1", "t2"]
     assert card["results"]["phantom"]["patients"] > 0
     assert "never validated on real modic type 1" in " ".join(card["limits"]).lower()
     assert path.with_suffix(".md").read_text(encoding="utf-8").startswith("# Classifier card")
-    region = Region("L5/S1", {name: getattr(made_up(2)[0], name)[:, 8:-8, 8:-8] for name in ("t1", "t2")})
+    region = Region("L5/S1", {name: image[:, 8:-8, 8:-8] for name, image in made_up(2)[0].contrasts.items()})
     (grade,) = grade_regions([normalize(region, method="standardize")], classifier=model)
     assert sum(grade.p) == pytest.approx(1)
 

@@ -35,10 +35,9 @@ from modic.labels.tally import Tally
 from modic.phantom.render import BOX_MARGIN_MM
 from modic.records import LEVELS
 from modic.train import classifier, detector, options
-from modic.train.data.discs import part_of
 from modic.train.data.images import read_volume
 from modic.train.data.load import check_discs, check_samples, classifier_discs, detector_samples
-from modic.train.data.spider_slices import split_of
+from modic.train.data.split import part_of, split_of
 
 PREPROCESSING = {"normalization": "standardize", "region_scale": 1.35, "region_size": 32, "slices": 5}
 
@@ -181,11 +180,12 @@ def test_volumes_give_regions_of_real_slices_at_the_labelled_boxes(tmp_path: Pat
     ]
     assert len(discs) == 12
     for first, second in zip(discs[:6], discs[6:], strict=True):
-        assert first.t1 == pytest.approx(second.t1, abs=1e-2)
-        assert first.t1[2].max() > first.t2[2].max() + 20
-        middle = first.t2[:, 23:25, 20:28].mean((1, 2))  # (slices,): 4 to 8 of the stack; discs are on all of them
+        t2 = first.contrasts["t2"]
+        assert first.contrasts["t1"] == pytest.approx(second.contrasts["t1"], abs=1e-2)
+        assert first.contrasts["t1"][2].max() > t2[2].max() + 20
+        middle = t2[:, 23:25, 20:28].mean((1, 2))  # (slices,): 4 to 8 of the stack; discs are on all of them
         assert middle == pytest.approx(90, abs=15)
-        assert not np.array_equal(first.t2[1], first.t2[2])
+        assert not np.array_equal(t2[1], t2[2])
         assert not (first.one_slice or first.source == "phantom")
 
 
@@ -301,7 +301,7 @@ def test_slices_without_boxes_are_boxed_by_the_detector(tmp_path: Path, capsys: 
     truth = dict(disc_boxes(patient, grid, 0))
     for disc in discs:
         x0, _, x1, _ = truth[disc.level]
-        assert disc.geometry.width == pytest.approx(disc.t1.shape[-1] / 1.35 / 1.5, rel=0.3)
+        assert disc.geometry.width == pytest.approx(disc.contrasts["t1"].shape[-1] / 1.35 / 1.5, rel=0.3)
         assert x1 - x0 > 20
     noise = np.random.default_rng(0).integers(0, 255, (200, 150)).astype(np.uint8)
     for name in ("t1", "t2"):
@@ -361,7 +361,7 @@ def test_archive_discs_are_cut_from_the_slices_around_the_box(tmp_path: Path) ->
     discs = classifier_discs("archive", str(tmp_path / "dicom"), labels, PREPROCESSING, detector="", device="cpu")
     assert [d.label for d in discs] == [0, 1, 2, 0, 2, 0]
     for disc, (_, y0, _, y1) in zip(discs, BOXES, strict=True):
-        centre = disc.t2[:, 23:25, 23:25].mean((1, 2))
+        centre = disc.contrasts["t2"][:, 23:25, 23:25].mean((1, 2))
         assert centre == pytest.approx(100 * np.arange(1, 6) + (y0 + y1) / 2, abs=0.6)  # 100 * slice + row
 
 
@@ -561,7 +561,7 @@ def test_release_discs_have_the_grades_counted_from_the_sacrum(
         ("L5/S1", 2, 4),
     ]
     assert all(d.real and not d.one_slice for d in discs)
-    assert not np.array_equal(discs[0].t2[1], discs[0].t2[2])
+    assert not np.array_equal(*discs[0].contrasts["t2"][1:3])
     line = capsys.readouterr().out
     assert "spider-release: 8 discs of 2 patients (MC0 4, MC1 0, MC2 4)" in line
     assert "discs of type 1 (too few to learn) or 3" in line
@@ -642,7 +642,7 @@ def test_a_users_own_data_train_both_models_and_cards_name_no_one(tmp_path: Path
     labels = table(tmp_path / "readings.csv", [row for patient in patients for row in boxed(patient, slice=0)])
     common = {"data": (f"slices={folder}",), "labels": labels}
     first = detector.train_detector(
-        detector.DetectorTraining(
+        options.DetectorTraining(
             **common,
             out=tmp_path / "out" / "detector",
             backbone="resnet18",

@@ -16,9 +16,12 @@ from modic.models.weights import Model, load_detector
 from modic.train.augment.curvature import bend
 from modic.train.augment.slices import augment
 from modic.train.augment.transitional import change_count, rename
-from modic.train.box_bias import settle_boxes
-from modic.train.data.spider_slices import Sample, load_spider, split_of
-from modic.train.detector import DetectorTraining, load_samples, train_detector
+from modic.train.box_bias import correct_box_edges
+from modic.train.data.samples import Sample
+from modic.train.data.spider_slices import load_spider
+from modic.train.data.split import split_of
+from modic.train.detector import load_samples, train_detector
+from modic.train.options import DetectorTraining
 
 
 def test_boxes_follow_the_pixels_they_mark():
@@ -126,7 +129,7 @@ def test_boxes_settle_on_given_ones_and_not_on_those_of_a_detector():
     image = np.random.default_rng(0).integers(0, 255, (200, 200)).astype(np.uint8)
     model = Model(_Detector(boxes), {"preprocessing": {"image_size": 200, "percentiles": [1, 99]}}, "", "cpu")
     one = Sample("1", "t2", image, boxes, np.arange(6))
-    assert settle_boxes(model, [replace(one, given=False)] * 12) == {}
-    moved = settle_boxes(model, [one] * 12)
+    assert correct_box_edges(model, [replace(one, given=False)] * 12) == {}
+    moved = correct_box_edges(model, [one] * 12)
     assert moved["L5/S1"] == pytest.approx([0, -0.1, 0, 0.2], abs=0.01)
     assert np.allclose(detect(image[None], model)[0][0], boxes, atol=0.1)

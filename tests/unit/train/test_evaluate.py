@@ -23,7 +23,8 @@ from modic.train.augment.regions import BOX_MM, Example, Stress, measuring_view,
 from modic.train.data.disc_geometry import DiscGeometry
 from modic.train.data.discs import Disc, save_discs, scanner_name
 from modic.train.data.phantom_slices import phantom_samples
-from modic.train.data.spider_slices import Sample, split_of
+from modic.train.data.samples import Sample
+from modic.train.data.split import split_of
 from modic.train.evaluate_classifier import MADE_UP, about_mc1, grouped
 from modic.train.evaluate_detector import by_patient
 
@@ -38,7 +39,7 @@ def spot(patient: str = "a") -> Disc:
     y, x = np.indices((96, 96)) - 47.5
     image = np.exp(-(x**2 + y**2) / 50) * np.arange(1, 6)[:, None, None]
     shape = DiscGeometry(width=64 / 1.35 * np.cos(0.2), thickness=0.22, tilt=0.2)
-    return Disc(image.astype(np.float32), image.astype(np.float32), 0, "L4/L5", patient, "phantom", shape, 3)
+    return Disc(dict.fromkeys(("t1", "t2"), image.astype(np.float32)), 0, "L4/L5", patient, "phantom", shape, 3)
 
 
 def view(seed: int, **stress: Any) -> np.ndarray:
@@ -192,7 +193,7 @@ def test_another_hospitals_few_patients_are_all_taken(
 
 def disc(source: str, label: int) -> Disc:
     image = np.zeros((5, 4, 4), np.float32)
-    return Disc(image, image, label, "L4/L5", "p", source, GEOMETRY, 0)
+    return Disc(dict.fromkeys(("t1", "t2"), image), label, "L4/L5", "p", source, GEOMETRY, 0)
 
 
 def test_what_is_said_of_type_1_depends_on_whose_lesions_they_are() -> None:
@@ -256,7 +257,7 @@ def test_a_level_claimed_where_none_is_makes_a_slice_wrong(monkeypatch: pytest.M
     cropped = Sample("a", "t2", whole.image, whole.boxes[1:], whole.names[1:])
     rows = detector_results.compare([cropped], None)  # type: ignore[arg-type]
     assert rows[0]["level"] == "T12/L1" and rows[0]["iou"] is None and not rows[0]["slice_right"]
-    assert len(detector_results.there(rows)[0]) == 5
+    assert len(detector_results.present_discs(rows)[0]) == 5
 
 
 def test_a_patient_is_wrong_where_any_slice_is_and_flagged_where_all_its_wrong_ones_are() -> None:

@@ -23,16 +23,16 @@ def region() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def test_a_painted_fatty_lesion_is_taken_away() -> None:
     t1, t2, marrow = region()
     sick1, sick2 = t1.copy(), t2.copy()
-    paint(sick1, sick2, 2, GEOMETRY, np.random.default_rng(4))
+    paint({"t1": sick1, "t2": sick2}, 2, GEOMETRY, np.random.default_rng(4))
     before = np.abs(sick1 - t1)[0][marrow].mean()
-    take_away(sick1, sick2, GEOMETRY)
+    take_away({"t1": sick1, "t2": sick2}, GEOMETRY)
     assert np.abs(sick1 - t1)[0][marrow].mean() < 0.5 * before
 
 
 def test_the_disc_and_the_core_stay() -> None:
     t1, t2, _ = region()
     before = t1.copy()
-    take_away(t1, t2, GEOMETRY)
+    take_away({"t1": t1, "t2": t2}, GEOMETRY)
     _, v = disc_frame(200, GEOMETRY)
     untouched = (np.abs(v) < GEOMETRY.thickness / 2 - 0.05) | (np.abs(v) - GEOMETRY.thickness / 2 > 0.36)
     assert np.array_equal(t1[0][untouched], before[0][untouched])
@@ -40,7 +40,7 @@ def test_the_disc_and_the_core_stay() -> None:
 
 def test_a_healed_disc_is_of_type_0_and_not_as_it_is() -> None:
     t1, t2, _ = region()
-    disc = Disc(t1, t2, 2, "L4/L5", "p", "spider", GEOMETRY, 4)
+    disc = Disc({"t1": t1, "t2": t2}, 2, "L4/L5", "p", "spider", GEOMETRY, 4)
     assert (Example(disc).label, Example(disc).real) == (2, True)
     healed, mixed = Example(disc, healed=True), Example(disc, painted=1, healed=True)
     assert (healed.label, healed.real, healed.source) == (0, False, "painted")

@@ -18,9 +18,9 @@ from modic.train import checkpoint, loop
 from modic.train.classifier import train_classifier
 from modic.train.data.discs import save_discs
 from modic.train.data.phantom_slices import phantom_samples
-from modic.train.detector import DetectorTraining, _optimizer, train_detector
+from modic.train.detector import make_optimizer, train_detector
 from modic.train.loop import Loop, bfloat16, stop_reason, train
-from modic.train.options import ClassifierTraining
+from modic.train.options import ClassifierTraining, DetectorTraining
 from modic.train.plots import learning_curve, ticks
 
 SETTINGS = {"learning_rate": 0.01, "widths": (4, 8), "data": ("phantom=3",)}
@@ -51,7 +51,7 @@ def run(
     first epoch is the best."""
     net, batches = tiny(), 0
     options = DetectorTraining(data=(), out=out, steps=20, optimizer=optimizer, learning_rate=0.01)
-    chosen, schedule = _optimizer(net, options)
+    chosen, schedule = make_optimizer(net, options)
 
     def batch(rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         y = rng.integers(0, 2, 6)
