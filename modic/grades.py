@@ -32,4 +32,5 @@ class AbstainedReason(StrEnum):
     T1_DARK = "marrow.t1_dark"  # the most likely type is 2, but the marrow is dark on T1
     T1_BRIGHT = "marrow.t1_bright"  # the most likely type is 1, but the marrow is bright on T1
     LIKE_TYPE_1 = "marrow.like_type_1"  # the most likely type is 0, but marrow is dark on T1 and bright on T2
+    NOT_MEASURED = "marrow.not_measured"  # the most likely type is 1 or 2, but neither endplate could be measured
     NO_BAND = "marrow.no_band"  # the most likely type is 1 or 2, but the marrow is like its vertebra's

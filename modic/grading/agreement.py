@@ -6,7 +6,7 @@ contradict each other, nobody is sure. Rows are tried from above; the first that
 
 | grade | marrow beside the endplates                              | outcome                              |
 |-------|----------------------------------------------------------|--------------------------------------|
-| any   | nothing is measured                                      | the grade stands                     |
+| 1, 2  | neither endplate could be measured                       | abstains, `marrow.not_measured`      |
 | 2     | T1 dark at an endplate, T1 bright at none                | abstains, `marrow.t1_dark`           |
 | 1     | T1 bright at an endplate, T1 dark at none                | abstains, `marrow.t1_bright`         |
 | 0     | at one endplate T1 dark and T2 bright                    | abstains, `marrow.like_type_1`       |
@@ -16,7 +16,8 @@ contradict each other, nobody is sure. Rows are tried from above; the first that
 *Dark* and *bright*: the signal of the marrow over the same vertebra's own marrow, or over the patient's, is at most
 `dark` or at least `bright`; one of the two references is enough, since a change may fill a vertebra. *No band*: the
 measured extent is 0 at all endplates that are measured. The limits are those at which modic/grading/marrow.py calls
-marrow unlike; no labelled disc was used to choose them.
+marrow unlike; no labelled disc was used to choose them. The first row was added after a real type 1 of the test patients
+had escaped the others: its endplates were not measured. Without a segmenter no rule applies.
 """
 
 from collections.abc import Mapping
@@ -53,8 +54,10 @@ def contradiction(
     Args:
         mc: Modic type 0, 1 or 2.
         marrow: by the names of the table `levels`: `t1_ratio_upper`, `t1_patient_ratio_upper`, `extent_upper`, …; what
-            is None or missing was not measured.
+            is None was not measured; empty if measuring was not tried.
     """
+    if mc != 0 and marrow and all(value is None for name, value in marrow.items() if "ratio" in name):
+        return AbstainedReason.NOT_MEASURED
     t1, t2 = ([_signal(marrow, contrast, side, options) for side in SIDES] for contrast in ("t1", "t2"))
     if mc == 2 and -1 in t1 and 1 not in t1:
         return AbstainedReason.T1_DARK
