@@ -16,8 +16,8 @@ contradict each other, nobody is sure. Rows are tried from above; the first that
 *Dark* and *bright*: the signal of the marrow over the same vertebra's own marrow, or over the patient's, is at most
 `dark` or at least `bright`; one of the two references is enough, since a change may fill a vertebra. *No band*: the
 measured extent is 0 at all endplates that are measured. The limits are those at which modic/grading/marrow.py calls
-marrow unlike; no labelled disc was used to choose them. The first row was added after a real type 1 of the test patients
-had escaped the others: its endplates were not measured. Without a segmenter no rule applies.
+marrow unlike; no labelled disc was used to choose them. The first row was added after a real type 1 of the test
+patients had escaped the others: its endplates were not measured. Without a segmenter no rule applies.
 """
 
 from collections.abc import Mapping
