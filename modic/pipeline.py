@@ -69,8 +69,11 @@ def grade_study(pair: Pair, *, models: Models, config: Config, pictures: Path | 
     with _timed(seconds, "normalize"):
         method = preprocessing["normalization"]
         regions = [normalize(part, method=method) for part in cut if isinstance(part, Region)]
-    with _timed(seconds, "marrow"):
-        marrow, features = measure(volumes, levels, models.segmenter)
+    marrow: dict[str, MarrowMeasurements] = {}
+    features: dict[str, np.ndarray] = {}
+    if models.segmenter is not None:
+        with _timed(seconds, "marrow"):
+            marrow, features = measure(volumes, levels, models.segmenter)
     with _timed(seconds, "grade"):
         encoding = encode_regions(regions, classifier=classifier)
         grades = grade_regions(
@@ -91,11 +94,9 @@ def grade_study(pair: Pair, *, models: Models, config: Config, pictures: Path | 
 
 
 def measure(
-    volumes: Volumes, levels: LevelSet, segmenter: "Segmenter | None"
+    volumes: Volumes, levels: LevelSet, segmenter: "Segmenter"
 ) -> tuple[dict[str, MarrowMeasurements], dict[str, np.ndarray]]:
     """The marrow beside the endplates of each level: its columns, and the numbers that the classifier decides by."""
-    if segmenter is None:
-        return {}, {}
     contrasts = {name: volumes[name] for name in ("t1", "t2")}
     endplates = find_endplates(volumes["t2"], volumes["t1"], levels, segmenter=segmenter)
     return measure_marrow(contrasts, endplates), marrow_features(contrasts, endplates)
