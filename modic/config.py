@@ -109,6 +109,16 @@ class RegistrationOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class GradingOptions:
+    """When a grade is sure (modic/grading/classify.py). The classifier's card holds the thresholds for each risk."""
+
+    alpha: float = _option(
+        0.0, "how often a prediction set may miss the true type: 0.05 gives fewer and surer grades, 0.2 more; "
+        "0: as the classifier's card says", 0, 0.5, later=True,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
 class RunOptions:
     """How a run is cut up. None of this changes a grade."""
 
@@ -131,6 +141,7 @@ class Config:
     pair: PairOptions = PairOptions()
     levels: LevelOptions = LevelOptions()
     registration: RegistrationOptions = RegistrationOptions()
+    grading: GradingOptions = GradingOptions()
     run: RunOptions = RunOptions()
     detector: str = _option("detector", "shipped weights, or a path to NAME.safetensors with NAME.json beside it")
     classifier: str = _option("classifier", "as above")
@@ -147,7 +158,7 @@ class Config:
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
 
-GRADING_SECTIONS = ("identify", "pair", "levels", "registration")
+GRADING_SECTIONS = ("identify", "pair", "levels", "registration", "grading")
 
 
 def _hashed(section: Any) -> dict[str, Any]:

@@ -5,6 +5,8 @@ the columns of modic/tables/schema.py that name types. Parts of the report and o
 words (modic/export/sr.py, modic/templates) follow by hand.
 """
 
+from enum import StrEnum
+
 GRADES = ("MC0", "MC1", "MC2")
 """The names for people. The index is the value in the columns `mc`, `prediction_set` and in labels: MC0 is no Modic
 change, MC1 oedema and inflammation, MC2 fatty marrow (Modic 1988)."""
@@ -20,3 +22,15 @@ P = [f"p_{name.lower()}" for name in GRADES]
 
 PARTS = {**{name: (k,) for k, name in enumerate(GRADES)}, "MC1 or MC2": (1, 2)}
 """What a prevalence may be of → the types that count."""
+
+
+class AbstainedReason(StrEnum):
+    """Closed list: why a level that was graded has no sure grade (`levels.abstained_reason`)."""
+
+    NO_TYPE = "set.no_type"  # no type is likely enough for the prediction set
+    SEVERAL_TYPES = "set.several_types"  # more than one type cannot be ruled out
+    T1_DARK = "marrow.t1_dark"  # the most likely type is 2, but the marrow is dark on T1
+    T1_BRIGHT = "marrow.t1_bright"  # the most likely type is 1, but the marrow is bright on T1
+    LIKE_TYPE_1 = "marrow.like_type_1"  # the most likely type is 0, but marrow is dark on T1 and bright on T2
+    NOT_MEASURED = "marrow.not_measured"  # the most likely type is 1 or 2, but neither endplate could be measured
+    NO_BAND = "marrow.no_band"  # the most likely type is 1 or 2, but the marrow is like its vertebra's

@@ -18,13 +18,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from modic.cases.images import write_case
 from modic.config import Config
 from modic.errors import Reason, Rejected, WeightsError, where
+from modic.grading.agreement import agreed
 from modic.grading.classify import encode_regions, grade_regions
+from modic.grading.marrow import MarrowMeasurements, measure_marrow
+from modic.grading.marrow_features import marrow_features
 from modic.grading.saliency import explain
+from modic.imaging.endplates import find_endplates
 from modic.imaging.load import load_volume
 from modic.imaging.normalize import normalize
 from modic.imaging.regions import Volumes, box_on, contrast_label, corners_mm, cut_regions
@@ -35,6 +41,9 @@ from modic.levels.plausibility import check_lumbar
 from modic.models.card import contrasts
 from modic.models.weights import Model, Models
 from modic.records import LEVELS, Grade, LevelBox, LevelResult, LevelSet, Pair, Region, StudyResult, StudyWarning
+
+if TYPE_CHECKING:
+    from modic.models.endplate_net import Segmenter
 
 
 def grade_study(pair: Pair, *, models: Models, config: Config, pictures: Path | None = None) -> StudyResult:
@@ -60,9 +69,17 @@ def grade_study(pair: Pair, *, models: Models, config: Config, pictures: Path | 
     with _timed(seconds, "normalize"):
         method = preprocessing["normalization"]
         regions = [normalize(part, method=method) for part in cut if isinstance(part, Region)]
+    marrow: dict[str, MarrowMeasurements] = {}
+    features: dict[str, np.ndarray] = {}
+    if models.segmenter is not None:
+        with _timed(seconds, "marrow"):
+            marrow, features = measure(volumes, levels, models.segmenter)
     with _timed(seconds, "grade"):
         encoding = encode_regions(regions, classifier=classifier)
-        grades = grade_regions(regions, classifier=classifier, encoding=encoding)
+        grades = grade_regions(
+            regions, classifier=classifier, encoding=encoding, alpha=config.grading.alpha, features=features
+        )
+        grades = [agreed(grade, marrow[grade.level].columns()) if grade.level in marrow else grade for grade in grades]
     trouble: tuple[str, ...] = ()
     if pictures is not None:
         with _timed(seconds, "pictures"):
@@ -76,6 +93,15 @@ def grade_study(pair: Pair, *, models: Models, config: Config, pictures: Path | 
         warnings=(*_warnings(pair, volumes), *doubts, *trouble),
         seconds=seconds,
     )
+
+
+def measure(
+    volumes: Volumes, levels: LevelSet, segmenter: "Segmenter"
+) -> tuple[dict[str, MarrowMeasurements], dict[str, np.ndarray]]:
+    """The marrow beside the endplates of each level: its columns, and the numbers that the classifier decides by."""
+    contrasts = {name: volumes[name] for name in ("t1", "t2")}
+    endplates = find_endplates(volumes["t2"], volumes["t1"], levels, segmenter=segmenter)
+    return measure_marrow(contrasts, endplates), marrow_features(contrasts, endplates)
 
 
 def load_volumes(pair: Pair, config: Config, *, wanted: tuple[str, ...] = ("t1", "t2")) -> Volumes | Rejected:

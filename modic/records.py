@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 
 from modic.errors import Rejected
+from modic.grades import AbstainedReason
 
 LEVELS = ("T12/L1", "L1/L2", "L2/L3", "L3/L4", "L4/L5", "L5/S1")
 """The six graded levels from head to foot; a detector's class is the index here plus one (0 is background)."""
@@ -210,8 +211,9 @@ class Grade:
     p: tuple[float, ...]  # probability of each type, sum 1
     prediction_set: tuple[int, ...]  # types that the conformal threshold admits, ascending
     mc: int | None  # arg max of p; None if abstained
-    abstained: bool  # the prediction set is not a single type
+    abstained: bool  # the prediction set is not a single type, or its type contradicts the marrow
     alone: tuple[tuple[float, ...], ...]  # `p` of each slice graded alone, slices from right to left
+    abstained_reason: AbstainedReason | None = None  # set if it abstained
 
     @property
     def shown(self) -> int:
@@ -273,3 +275,64 @@ class StudyResult:
     warnings: tuple[str, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)  # by stage
     choice: int = 0  # index in Pair.choices of the pair that this is about
+
+
+class EndplateTrouble(StrEnum):
+    """Closed list: why an endplate is not measured."""
+
+    OUTSIDE_IMAGE = "endplate.outside_image"
+    NO_DISC = "endplate.no_disc"  # no disc is seen where its box is
+    CONTRADICTS_BOX = "endplate.contradicts_box"  # a disc is seen, but beside its box
+    CONTRASTS_APART = "endplate.contrasts_apart"  # the bodies end elsewhere on T1 than on T2: the patient moved
+    NO_VERTEBRA = "endplate.no_vertebra"  # no vertebral body begins beside the disc, or only a part of one
+    UNEVEN = "endplate.uneven"  # the edge of the body is no line
+    IMPLAUSIBLE_DISC = (
+        "endplate.implausible_disc"  # the two endplates of a disc are too near or too far from each other
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class EndplateLine:
+    """One endplate on one slice, from front to back without its corners.
+
+    `points_mm` float64 (n, 3), LPS; `inward` (n, 3), unit vectors into the marrow of its vertebra; `reach_mm` (n,), how
+    far into that direction its vertebral body reaches, at most `EndplateOptions.reach_mm`. `length_mm` is that of
+    the whole endplate, corners included.
+    """
+
+    points_mm: np.ndarray
+    inward: np.ndarray
+    reach_mm: np.ndarray
+    length_mm: float
+
+
+@dataclass(frozen=True, eq=False)
+class Endplate:
+    """One endplate of a level: its lines by slice, from the patient's right to left, or why a slice has none."""
+
+    vertebra: str  # T12 … S1
+    lines: tuple[EndplateLine | EndplateTrouble, ...]
+
+    @property
+    def seen(self) -> tuple[EndplateLine, ...]:
+        """The lines of the slices that have one."""
+        return tuple(line for line in self.lines if isinstance(line, EndplateLine))
+
+    @property
+    def trouble(self) -> EndplateTrouble | None:
+        """Why it cannot be measured: the commonest trouble, if under half of the slices have a line."""
+        troubles = [line for line in self.lines if isinstance(line, EndplateTrouble)]
+        return max(troubles, key=troubles.count) if 2 * len(self.seen) < len(self.lines) or not self.lines else None
+
+
+@dataclass(frozen=True, eq=False)
+class Endplates:
+    """Both endplates of a disc: `upper` is the lower end of the vertebra above it, `lower` the upper end of that below.
+
+    `slices` are the canonical T2 slices (`Volume.canonical`) of their lines.
+    """
+
+    level: str
+    upper: Endplate
+    lower: Endplate
+    slices: tuple[int, ...]

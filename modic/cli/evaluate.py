@@ -12,6 +12,7 @@ patients named right; and whether what was named wrong was called uncertain."""
 CLASSIFIER = """\
   modic evaluate classifier --data archive=/archive/lumbar --labels readings.csv --part all --out mine/grades
   modic evaluate classifier --data archive=/archive/lumbar --labels readings.csv --part all --slices 1 --out mine/thin
+  modic evaluate classifier --data spider=DIR --detector detector --audit DIR/gradings.csv --out mine/audit
 
 Sensitivity, specificity, F1, Cohen's kappa, ROC areas, calibration, abstention and coverage, each with a 95 % interval
 by patient. Real discs, real discs with a painted type 1 and synthetic discs are never added up."""
@@ -25,11 +26,12 @@ def add(commands: Any, wanted: bool) -> None:
     if not wanted:
         return
     from modic.train import evaluate_classifier, evaluate_detector
+    from modic.train.audit import AUDIT_HELP
     from modic.train.data import COCO_HELP, DATA_HELP
 
     modules = {"detector": evaluate_detector, "classifier": evaluate_classifier}
     about = {
         "detector": f"{DETECTOR}\n\n{DATA_HELP}\n\n{COCO_HELP}",
-        "classifier": f"{CLASSIFIER}\n\n{DATA_HELP}",
+        "classifier": f"{CLASSIFIER}\n\n{AUDIT_HELP}\n\n{DATA_HELP}",
     }
     add_models(evaluate, "evaluate", modules, about)

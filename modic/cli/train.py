@@ -19,6 +19,13 @@ defaults are the paper's (Adam at 0.001, patience 5). Types are drawn equally of
 also painted into real discs.
 
 """
+ENDPLATES = """\
+  modic train endplates --data space=DIR --data spider=DIR --data phantom=120 --out mine/endplates
+
+By patient, 70 % train, 10 % decide which epoch is kept, 20 % are kept for the test in the card. The network finds
+vertebral bodies, discs and the canal; along the endplates between them the marrow is measured.
+
+"""
 
 
 def add(commands: Any, wanted: bool) -> None:
@@ -29,11 +36,12 @@ def add(commands: Any, wanted: bool) -> None:
 
 The defaults are the paper's recipe. A training that was stopped or killed goes on when the same command is given again.
 Use the result with `classifier = "mine/classifier/classifier.safetensors"` in cohort.toml."""
-    train = add_command(commands, "train", None, "train the detector or the classifier", examples)
+    train = add_command(commands, "train", None, "train the detector, the classifier or the endplates", examples)
     if not wanted:
         return
-    from modic.train import classifier, detector
+    from modic.train import classifier, detector, endplates
     from modic.train.data import COCO_HELP, DATA_HELP
 
     about = {"detector": f"{DETECTOR}{DATA_HELP}\n\n{COCO_HELP}", "classifier": f"{CLASSIFIER}{DATA_HELP}"}
-    add_models(train, "train", {"detector": detector, "classifier": classifier}, about)
+    about["endplates"] = ENDPLATES
+    add_models(train, "train", {"detector": detector, "classifier": classifier, "endplates": endplates}, about)

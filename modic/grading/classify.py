@@ -9,16 +9,21 @@ prediction set if 1 - p_k <= q_k, with q_k the quantile of 1 - p_k over calibrat
 | one type                | `mc` is the arg max of p        |
 | none, two or more types | abstained, `mc` is None         |
 
+A grade that contradicts the marrow measured beside the endplates is taken back (modic/grading/agreement.py).
+
 Each slice is also graded alone, with the same temperature: if slices disagree, the finding may lie in one slice only,
 or be no more than a vessel or an artefact.
 """
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from modic.errors import WeightsError
-from modic.grades import CLASSES
+from modic.grades import AbstainedReason
+from modic.grading.measured import measured_of
+from modic.grading.thresholds import quantiles_at
 from modic.models.card import contrasts
 from modic.models.weights import Model
 from modic.records import Grade, Region
@@ -40,20 +45,40 @@ def encode_regions(regions: list[Region], *, classifier: "Model[Network]") -> An
         return classifier.net.encode(x)
 
 
-def grade_regions(regions: list[Region], *, classifier: "Model[Network]", encoding: Any = None) -> list[Grade]:
+def grade_regions(
+    regions: list[Region], *, classifier: "Model[Network]", encoding: Any = None, alpha: float = 0.0,
+    features: Mapping[str, np.ndarray] | None = None,
+) -> list[Grade]:  # fmt: skip
     """Grade normalized regions of one study, in their order, in one batch. Same input and threads: same output.
 
-    `encoding`: of these regions, of `encode_regions`; made here if there is none. Raises WeightsError if the card's
-    calibration is missing or malformed.
+    `encoding`: of these regions, of `encode_regions`; made here if there is none. `alpha`: how often a prediction set
+    may miss the true type; 0: as the card says (modic/grading/thresholds.py). `features`: by level, of
+    modic.grading.marrow_features, if the card decides by the marrow too; a level without them is graded by its images
+    alone. Raises WeightsError if the card's calibration is missing or malformed.
     """
-    temperature, quantiles = _calibration(classifier.card)
+    temperature, quantiles = _calibration(classifier.card, alpha)
     if not regions:
         return []
     if encoding is None:
         encoding = encode_regions(regions, classifier=classifier)
-    p, slice_p = (softmax(values / temperature) for values in _logits(encoding, classifier))
+    together, each = _logits(encoding, classifier)
+    if (marrow := _marrow(regions, classifier.card, features or {})) is not None:
+        together, each = together + marrow, each + marrow[:, None]
     levels = [region.level for region in regions]
+    p, slice_p = softmax(together / temperature), softmax(each / temperature)
     return [_grade(*level, quantiles) for level in zip(levels, p, slice_p, strict=True)]
+
+
+def _marrow(regions: list[Region], card: dict[str, Any], features: Mapping[str, np.ndarray]) -> np.ndarray | None:
+    """float64 (regions, classes): what the measured marrow adds to the logits, of the level and of each of its slices.
+
+    None if the card decides by the network alone.
+    """
+    measured = measured_of(card["calibration"])
+    if measured is None:
+        return None
+    nothing = np.full(len(measured.names), np.nan)
+    return measured.logits(np.stack([features.get(region.level, nothing) for region in regions]))
 
 
 def _logits(encoding: Any, classifier: "Model[Network]") -> tuple[np.ndarray, np.ndarray]:
@@ -97,18 +122,16 @@ def prediction_set(p: np.ndarray, quantiles: np.ndarray) -> tuple[int, ...]:
 def _grade(level: str, p: np.ndarray, slice_p: np.ndarray, quantiles: np.ndarray) -> Grade:
     classes = prediction_set(p, quantiles)
     mc = int(np.argmax(p)) if len(classes) == 1 else None
-    return Grade(level, tuple(p.tolist()), classes, mc, mc is None, tuple(map(tuple, slice_p.tolist())))
+    reason = None if mc is not None else AbstainedReason.SEVERAL_TYPES if classes else AbstainedReason.NO_TYPE
+    return Grade(level, tuple(p.tolist()), classes, mc, mc is None, tuple(map(tuple, slice_p.tolist())), reason)
 
 
-def _calibration(card: dict[str, Any]) -> tuple[float, np.ndarray]:
+def _calibration(card: dict[str, Any], alpha: float) -> tuple[float, np.ndarray]:
     """The temperature, and the quantiles q_k (classes,). Raises WeightsError."""
     try:
         temperature = float(card["calibration"]["temperature"])
-        quantiles = np.array(card["calibration"]["conformal_q"], float)
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"the classifier's card has no usable `calibration`: {error!r}") from error
-    if not temperature > 0 or quantiles.shape != (CLASSES,) or not np.isfinite(quantiles).all():
-        raise WeightsError(
-            f"the classifier's card needs a positive `temperature` and {CLASSES} finite numbers in `conformal_q`"
-        )
-    return temperature, quantiles
+    if not temperature > 0:
+        raise WeightsError("the classifier's card needs a positive `temperature` in its `calibration`")
+    return temperature, quantiles_at(card["calibration"], alpha)

@@ -22,10 +22,11 @@ PARTS = ("architecture", "preprocessing")
 PREPROCESSING = {
     "detector": frozenset({"image_size", "percentiles"}),
     "classifier": frozenset({"normalization", "region_scale", "region_size", "slices"}),
+    "segmenter": frozenset({"columns", "percentiles", "width_px"}),
 }
 """Exactly the preprocessing this version knows how to do; a card with more or fewer keys is refused."""
 
-OPTIONAL = {"detector": frozenset[str](), "classifier": frozenset({"contrasts"})}
+OPTIONAL = {"detector": frozenset[str](), "classifier": frozenset({"contrasts"}), "segmenter": frozenset[str]()}
 """Keys of `preprocessing` that a card may leave out (`contrasts`)."""
 
 DEFAULT_CONTRASTS = ("t1", "t2")

@@ -88,16 +88,22 @@ def build(architecture: dict[str, Any], contrasts: Sequence[str]) -> "nn.Module"
 
         def features(self, maps: torch.Tensor, depths: list[int]) -> torch.Tensor:
             """(n, features), of about unit variance: the input of `head` for n discs with so many slices each."""
-            pooled = adaptive_avg_pool2d(maps, GRID).reshape(-1, pooled_features)
-            return self.norm(_over_slices(pooled, depths))
+            return self.norm(self.pooled(maps, depths))
+
+        def pooled(self, maps: torch.Tensor, depths: list[int]) -> torch.Tensor:
+            """(n, features): means over the grid, averaged over slices, not yet of unit variance."""
+            return _over_slices(adaptive_avg_pool2d(maps, GRID).reshape(-1, pooled_features), depths)
+
+        def oedema_of(self, maps: torch.Tensor, depths: list[int]) -> torch.Tensor:
+            """(n, 1): what all contrasts' maps, laid on each other, add to the logit of type 1."""
+            joint = self.joint(maps.reshape(-1, n_contrasts * WIDTH, *maps.shape[2:]))
+            joint = torch.cat([joint.mean((2, 3)), joint.amax((2, 3))], dim=1)  # (m, 2 * JOINT)
+            return self.oedema(self.dropout(_over_slices(joint, depths)))
 
         def classify(self, maps: torch.Tensor, depths: list[int]) -> torch.Tensor:
             """Logits (n, classes) of n discs with so many slices each, from their `slice_maps`."""
-            joint = self.joint(maps.reshape(-1, n_contrasts * WIDTH, *maps.shape[2:]))
-            joint = torch.cat([joint.mean((2, 3)), joint.amax((2, 3))], dim=1)  # (m, 2 * JOINT)
             logits = self.head(self.dropout(self.features(maps, depths)))
-            oedema = self.oedema(self.dropout(_over_slices(joint, depths)))  # (n, 1)
-            return logits + nn.functional.pad(oedema, (1, arch.classes - 2))
+            return logits + nn.functional.pad(self.oedema_of(maps, depths), (1, arch.classes - 2))
 
         def encode(self, x: torch.Tensor) -> SliceMaps:
             return SliceMaps(self.slice_maps(x), x.shape[0], x.shape[2])

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from modic.errors import WeightsError
-from modic.models.card import contrasts, model_id, read_card, sha256
+from modic.models.card import SHIPPED, contrasts, model_id, read_card, sha256
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from modic.models.endplate_net import Segmenter
     from modic.models.network import Network
 
 Net = TypeVar("Net")
@@ -35,6 +36,7 @@ class Models:
 
     detector: "Model[nn.Module]"
     classifier: "Model[Network]"
+    segmenter: "Segmenter | None" = None  # finds endplates; None: the marrow is not measured
 
     @property
     def identity(self) -> dict[str, str]:
@@ -62,7 +64,11 @@ class Models:
 @cache
 def load_models(detector: str, classifier: str, device: str) -> Models:
     """Both networks on `device`, loaded once a process. Raises WeightsError."""
-    return Models(load_detector(detector, device=device), load_classifier(classifier, device=device))
+    network = load_classifier(classifier, device=device)
+    segmenter = load_segmenter(device=device) if (SHIPPED / "endplates.safetensors").is_file() else None
+    if segmenter is None and "marrow" in network.card.get("calibration", {}):
+        raise WeightsError("the classifier decides by the marrow too, and the weights `endplates` are not installed")
+    return Models(load_detector(detector, device=device), network, segmenter)
 
 
 def load_detector(name: str = "detector", *, device: str = "cpu") -> "Model[nn.Module]":
@@ -77,6 +83,14 @@ def load_classifier(name: str = "classifier", *, device: str = "cpu") -> Model[A
     from modic.models.classifier import build_classifier
 
     return _load(name, "classifier", lambda card: build_classifier(card["architecture"], contrasts(card)), device)
+
+
+def load_segmenter(name: str = "endplates", *, device: str = "cpu") -> "Segmenter":
+    """The network that finds endplates, named by its card, ready for service. Raises WeightsError (`read_card`)."""
+    from modic.models.endplate_net import build_segmenter, segmenter_of
+
+    model = _load(name, "segmenter", lambda card: build_segmenter(card["architecture"]), device)
+    return segmenter_of(model.net, model.card, model.id, device)
 
 
 def _load(name: str, kind: str, build: "Callable[[dict[str, Any]], nn.Module]", device: str) -> Model[Any]:

@@ -43,6 +43,7 @@ def level_row(level: LevelResult) -> dict[str, Any]:
         "confidence": grade.confidence if grade else None,
         "prediction_set": list(grade.prediction_set) if grade else None,
         "abstained": grade.abstained if grade else None,
+        "abstained_reason": str(grade.abstained_reason) if grade and grade.abstained_reason else None,
         "slice_disagreement": grade.slice_disagreement if grade else None,
         "level_score": found.score if found else None,
         **_numbers("t2", ("x0", "y0", "x1", "y1"), found.box if found else None),

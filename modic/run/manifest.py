@@ -32,6 +32,8 @@ def run_row(run: Run, survey: Survey, studies: pa.Table, devices: list[str]) -> 
         "finished": max(datetime.now(UTC), run.started),
         "code_version": code_version(),
         "configuration_hash": run.config.grading_hash(),
+        "conformal_thresholds": json.dumps(run.thresholds) if run.thresholds else None,
+        "alpha": run.alpha,
         "detector_id": run.detector_id,
         "classifier_id": run.classifier_id,
         "grading_version": run.grader.version,

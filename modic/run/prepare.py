@@ -13,8 +13,9 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from modic import versions
 from modic.cohort import Cohort, create_cohort
-from modic.config import Config, load_config
+from modic.config import Config, GradingOptions, load_config
 from modic.errors import ModicError, UsageError, where
+from modic.grading.thresholds import published_thresholds, quantiles_at
 from modic.models.card import model_id, read_card
 from modic.run.shards import Grader, Job
 
@@ -35,6 +36,8 @@ class Run:
     detector_id: str
     classifier_id: str
     grader: Grader
+    alpha: float | None = None  # risk of the prediction sets; None: the card does not say
+    thresholds: tuple[dict[str, Any], ...] = ()  # of the prediction sets by alpha (modic.grading.thresholds)
 
     @property
     def models(self) -> str:
@@ -83,9 +86,25 @@ def prepare(archive: str, cohort: str, *, config: str = "", device: str = "auto"
     options = replace(options, detector=_absolute(options.detector), classifier=_absolute(options.classifier))
     cards = [read_card(options.detector, "detector")[0], read_card(options.classifier, "classifier")[0]]
     detector_id, classifier_id = map(model_id, cards)
+    calibration = cards[1].get("calibration", {})
+    options = with_alpha(options, calibration)
     home = create_cohort(Path(cohort), archive=folder)
     now, grader = datetime.now(UTC), _grader(options, cards)
-    return Run(folder, home, options, device, home.new_run_id(), now, detector_id, classifier_id, grader)
+    return Run(
+        folder, home, options, device, home.new_run_id(), now, detector_id, classifier_id, grader,
+        options.grading.alpha or calibration.get("alpha"), tuple(published_thresholds(calibration)),
+    )  # fmt: skip
+
+
+def with_alpha(config: Config, calibration: dict[str, Any]) -> Config:
+    """The configuration, its alpha checked against the card; the card's own alpha is as good as none.
+
+    Raises WeightsError (`modic.grading.thresholds.quantiles_at`).
+    """
+    alpha = config.grading.alpha
+    if alpha:
+        quantiles_at(calibration, alpha)
+    return replace(config, grading=GradingOptions()) if alpha == calibration.get("alpha") else config
 
 
 def _grader(config: Config, cards: list[dict[str, Any]]) -> Grader:
@@ -102,6 +121,11 @@ def _absolute(weights: str) -> str:
 
 
 def _models_hash(cards: list[dict[str, Any]]) -> str:
+    """Thresholds for other risks change no grade at the card's own."""
     parts = ("sha256", "architecture", "preprocessing", "calibration")
-    text = json.dumps([{part: card.get(part) for part in parts} for card in cards], sort_keys=True)
+    chosen = [{part: card.get(part) for part in parts} for card in cards]
+    for card in chosen:
+        if isinstance(card["calibration"], dict):
+            card["calibration"] = {k: v for k, v in card["calibration"].items() if k != "thresholds"}
+    text = json.dumps(chosen, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

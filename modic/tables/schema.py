@@ -19,6 +19,7 @@ It is null in rows from before, so it must allow null. Then record it, for the t
 import pyarrow as pa
 
 from modic.errors import Reason
+from modic.grades import AbstainedReason
 from modic.records import LEVELS, NUMBERING_BASES, TRANSITIONAL_REASONS
 
 SCHEMA_VERSION = 1
@@ -269,7 +270,17 @@ LEVEL_COLUMNS = [
     _share("p_mc2", "calibrated probability of Modic change type 2, 0-1"),
     _share("confidence", "the largest of the three probabilities"),
     _column("prediction_set", pa.list_(BYTE), "grades that cannot be ruled out (conformal prediction); may be empty"),
-    _column("abstained", pa.bool_(), "true if the prediction set is not a single grade, so that mc is null"),
+    _column(
+        "abstained",
+        pa.bool_(),
+        "true if the prediction set is not a single grade, or its grade contradicts the marrow, so that mc is null",
+    ),
+    _column(
+        "abstained_reason",
+        TEXT,
+        "why it abstained, from a closed list: set.* of the prediction set, marrow.* if the single grade in it"
+        " contradicts the marrow measured beside the endplates; null if not abstained, or of an older version",
+    ),
     _share(
         "slice_disagreement",
         "how far the slices of the level, each graded alone, disagree: largest minus smallest probability of the"
@@ -295,6 +306,13 @@ RUNS = [
     _column("finished", UTC, "when its tables were published", null=False),
     _column("code_version", TEXT, "version of modic", null=False),
     _column("configuration_hash", TEXT, "hash of the options that can change a grade", null=False),
+    _column(
+        "conformal_thresholds",
+        TEXT,
+        "JSON list of {alpha, q}, smallest alpha first: at a risk alpha, grade k is in the prediction set if 1 - p_mck"
+        " <= q[k + 1], as SQL counts; null for runs before modic kept them",
+    ),
+    _share("alpha", "risk of the grades of this run: how often a prediction set may miss the true grade"),
     *MODELS,
     *GRADER,
     _column("device", TEXT, "where the networks ran: cpu, cuda or auto", null=False),
@@ -334,5 +352,6 @@ CLOSED: dict[tuple[str, str], frozenset[str]] = {
     ("levels", "level"): frozenset(LEVELS),
     ("levels", "status"): frozenset({"graded", "not_found", "unreadable"}),
     ("levels", "reason"): _reasons("level"),
+    ("levels", "abstained_reason"): frozenset(map(str, AbstainedReason)),
 }
 """Closed lists: table and column → every value it may hold besides null."""

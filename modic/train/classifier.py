@@ -10,6 +10,8 @@ The loop is modic/train/loop.py: the same command resumes a training that was in
 """
 
 import argparse
+import hashlib
+import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -70,10 +72,14 @@ def train_classifier(options: ClassifierTraining) -> Path:
     if is_finished(options.out, settings):
         print(f"this training is finished; to train another one, give another --out than {options.out}")
         return options.out / "classifier.safetensors"
+    if options.views:
+        check_frozen(options)
     discs = read_sources(options)
     if {source.split("=")[0] for source in options.data} & set(KINDS):
         check_discs(discs)
     parts = examples_by_part(discs)
+    if options.views:
+        return train_frozen(parts, options, start, settings)
     out_of_fold = None
     if options.folds:
         parts["train"] += parts.pop("calibrate")
@@ -82,6 +88,42 @@ def train_classifier(options: ClassifierTraining) -> Path:
     history = fit(net, parts, options, settings, options.out)
     _refit(net, parts["train"] + parts["stop"], options)
     path = write_classifier(net, parts, history, options, start.record or None, out_of_fold)
+    finish(options.out, history, settings)
+    return path
+
+
+def check_frozen(options: ClassifierTraining) -> None:
+    """Raises UsageError for options that do not go with --views."""
+    if not (options.freeze_trunk and options.backbone == "efficientnet_lite0" and options.folds and options.init):
+        raise UsageError("--views needs --backbone efficientnet_lite0, --freeze-trunk, --folds and --init imagenet")
+
+
+def train_frozen(
+    parts: dict[str, list[Example]], options: ClassifierTraining, start: Start, settings: dict[str, Any]
+) -> Path:
+    """Train what follows a frozen trunk (modic/train/frozen.py), calibrate, measure, write weights and cards."""
+    from modic.train.classifier_card import write_classifier
+    from modic.train.frozen import TrunkMaps, fit_heads, record, views_of, with_marrow
+
+    parts["train"] += parts.pop("calibrate") + parts.pop("stop")
+    net = new_network(options, start).eval()
+    maps = TrunkMaps(net, options, options.out / "cache" / "maps")
+    everything = views_of(parts["train"], maps, options.views)
+    text = json.dumps(settings, sort_keys=True, default=str)
+    heads = options.out / "heads" / hashlib.sha256(text.encode()).hexdigest()[:12]
+    held, logits = [], []
+    for fold in range(options.folds):
+        print(f"fold {fold + 1} of {options.folds}", flush=True)
+        inside = np.array([fold_of(e.disc.patient, options.folds) == fold for e in parts["train"]])
+        measured = fit_heads(net, everything.only(~inside), options, heads / f"fold{fold}.safetensors")
+        rows = [i for i in np.flatnonzero(inside) if parts["train"][i].source != "phantom"]
+        held += [parts["train"][i] for i in rows]
+        logits.append(with_marrow(everything.logits(net, rows), [parts["train"][i] for i in rows], measured))
+    measured = fit_heads(net, everything, options, heads / "all.safetensors")
+    history = [{"epoch": 1, "steps": len(everything.maps), "best": True}]
+    path = write_classifier(
+        net, parts, history, options, start.record or None, (held, np.concatenate(logits)), record(measured)
+    )
     finish(options.out, history, settings)
     return path
 
@@ -159,17 +201,24 @@ def _discs_of(source: str, options: ClassifierTraining) -> list[Disc]:
     kind, _, value = source.partition("=")
     if kind in KINDS and value:
         return classifier_discs(
-            kind, value, options.labels, options.preprocessing, detector=options.detector, device=options.device
+            kind,
+            value,
+            options.labels,
+            options.preprocessing,
+            detector=options.detector,
+            device=options.device,
+            segmenter=options.segmenter,
         )
     if not (kind == "spider" and value) and not (kind == "phantom" and value.isdigit()):
         raise UsageError(f"--data {source}: give {KNOWN}")
     variant = value if kind == "phantom" else "boxed" if options.detector else "slices"
+    variant += "-marrow" if kind == "spider" and options.segmenter else ""
     cache = options.out / "cache" / f"{kind}-{variant}-{options.region_scale}-{options.region_size}.npz"
     if not cache.is_file():
         spider = kind == "spider"
         save_discs(
             cache,
-            spider_discs(Path(value), options.preprocessing, detector=options.detector)
+            spider_discs(Path(value), options.preprocessing, detector=options.detector, segmenter=options.segmenter)
             if spider
             else phantom_discs(int(value), options.preprocessing),
         )

@@ -8,6 +8,7 @@ import numpy as np
 from modic.grades import TYPES
 from modic.models.weights import save_weights
 from modic.train.augment.regions import Example
+from modic.train.classifier_audit import audit_markdown, sections_markdown
 from modic.train.classifier_results import cross_validation_results, fit_calibration, graded, shift_head, test_results
 from modic.train.command_line import command
 from modic.train.data_citations import described, licence, share_text
@@ -35,7 +36,7 @@ GROUPS = ("real", "real_mc0_mc2", "real_mc0_mc2_and_painted_mc1", "phantom")
 def write_classifier(
     net: "torch.nn.Module", parts: dict[str, list[Example]], history: list[dict[str, Any]],
     options: "ClassifierTraining", started_from: dict[str, Any] | None = None,
-    out_of_fold: tuple[list[Example], np.ndarray] | None = None,
+    out_of_fold: tuple[list[Example], np.ndarray] | None = None, measured: dict[str, Any] | None = None,
 ) -> Path:  # fmt: skip
     """Calibrate, measure on the test patients, write OUT/classifier.{safetensors,json,md}; returns the first.
 
@@ -46,6 +47,7 @@ def write_classifier(
         started_from: the record of the weights that training started from (modic.train.pretrained.Start).
         out_of_fold: examples and logits (n, 3) of cross-validation, to calibrate on. Without them the patients of
             `calibrate` are taken: real ones if there are some, since a phantom is easier than a patient.
+        measured: the marrow's part of the calibration (modic.train.frozen.record).
     """
     if out_of_fold is None:
         real = [e for e in parts["calibrate"] if e.source != "phantom"] or parts["calibrate"]
@@ -53,7 +55,7 @@ def write_classifier(
     examples, logits = out_of_fold
     shift = shift_head(net, examples, logits)
     out_of_fold = examples, logits + shift
-    calibration = fit_calibration(*out_of_fold, options) | {"shift": shift.round(4).tolist()}
+    calibration = fit_calibration(*out_of_fold, options) | {"shift": shift.round(4).tolist()} | (measured or {})
     card = {
         "name": "classifier", "kind": "classifier", "architecture": options.architecture,
         "preprocessing": options.preprocessing, "calibration": calibration, "data": _data(parts),
@@ -128,6 +130,8 @@ def markdown(card: dict[str, Any]) -> str:
         *(_row(name, card["results"][name]) for name in GROUPS if name in card["results"]), "",
         *_folds(card["results"].get("cross_validation")),
         *_unseen(card["results"].get("auc_real_unseen")),
+        *audit_markdown(card["results"]),
+        *sections_markdown(card.get("sections", ())),
         "## Data", *(f"- {text}" for text in card["data"]["sources"].values()), "",
         "| part | source | patients | MC0 | MC1 | MC2 |", "|---|---|---|---|---|---|",
         *(f"| {part} | {source} | {n['patients']} | {n['mc0']} | {n['mc1']} | {n['mc2']} |"

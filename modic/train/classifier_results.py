@@ -6,15 +6,21 @@ import numpy as np
 from scipy.special import softmax
 
 from modic.grades import CLASSES, TYPES
+from modic.grading.measured import measured_of
 from modic.statistics.calibration import conformal_quantiles, fit_scaling, held_out_coverage
 from modic.statistics.metrics import auc_0_2, auc_interval, measure
+from modic.statistics.risk_coverage import held_out_curve, threshold_table
 from modic.train.augment.regions import Example
+from modic.train.classifier_audit import audit_results
+from modic.train.frozen import with_marrow
 
 if TYPE_CHECKING:
     import torch
 
     from modic.train.options import ClassifierTraining
 
+CARD_ALPHAS = (0.05, 0.08, 0.1, 0.13, 0.15, 0.2, 0.25, 0.3)
+"""The rows of the card's table of risk and coverage."""
 TITLES = {"spider": "real (SPIDER)", "painted": "real, type 1 painted", "phantom": "phantom"}
 """Words for the sources of calibration discs; another source is `real (SOURCE)`."""
 
@@ -38,8 +44,10 @@ def fit_calibration(examples: list[Example], logits: np.ndarray, options: "Class
     """The card's `calibration`, fitted on examples and their logits (n, 3)."""
     labels = np.array([e.label for e in examples])
     temperature, _ = fit_scaling(logits, labels)
-    quantiles = conformal_quantiles(softmax(logits / temperature, axis=-1), labels, alpha=options.alpha)
+    p = softmax(logits / temperature, axis=-1)
+    quantiles = conformal_quantiles(p, labels, alpha=options.alpha)
     return {
+        "thresholds": threshold_table(p, labels),
         "temperature": round(temperature, 4), "conformal_q": [round(q, 6) for q in quantiles], "alpha": options.alpha,
         "prior": [1 / CLASSES] * CLASSES, "folds": options.folds, "patients": len({e.disc.patient for e in examples}),
         "discs": {f"mc{k}": int((labels == k).sum()) for k in TYPES},
@@ -70,7 +78,9 @@ def cross_validation_results(
                 f"mc{k}": None if share is None else round(share, 3) for k, share in enumerate(coverage)
             },
             **measure(p, labels, calibration["conformal_q"]),
-        }
+        },
+        "risk_coverage": held_out_curve(logits, labels, patients, real, CARD_ALPHAS, draws=20),
+        "audit": audit_results(examples, p, calibration),
     }  # fmt: skip
 
 
@@ -91,12 +101,16 @@ def test_results(
     for name, group in groups.items():
         if group:
             logits, labels = graded(net, group, options)
+            logits = with_marrow(logits, group, measured_of(calibration))
             p = softmax(logits / calibration["temperature"], axis=-1)
             numbers = measure(p, labels, calibration["conformal_q"])
             results[name] = {"patients": len({e.disc.patient for e in group}), **numbers}
+            if name.startswith("real") and "painted" not in name:
+                results["audit_test"] = audit_results(group, p, calibration)
     unseen = [e for e in (*parts.get("calibrate", ()), *examples) if e.real]
     if unseen:
         logits, labels = graded(net, unseen, options)
+        logits = with_marrow(logits, unseen, measured_of(calibration))
         p = softmax(logits, axis=-1)
         patients = [e.disc.patient for e in unseen]
         results["auc_real_unseen"] = {

@@ -8,6 +8,7 @@ each other, or a stack has few slices (modic/train/augment/regions.py, `Stress`)
 """
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from scipy.special import softmax
 from modic.errors import UsageError
 from modic.grades import CLASSES
 from modic.grading.classify import prediction_set
+from modic.grading.measured import measured_of
 from modic.statistics.metric_tables import Table, cell, count, described, publish, with_intervals
 from modic.statistics.metrics import (
     OEDEMA_FOUND,
@@ -29,9 +31,11 @@ from modic.statistics.metrics import (
     set_metrics,
 )
 from modic.tables.described import Columns
+from modic.train.audit import audit, audit_tables
 from modic.train.augment.regions import Example, Stress
 from modic.train.classifier import read_sources
 from modic.train.command_line import options_of
+from modic.train.frozen import with_marrow
 from modic.train.inference import predict
 from modic.train.options import ClassifierTraining, add_evaluation_arguments
 from modic.train.sampling import examples_by_part
@@ -68,6 +72,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--slices", type=int, default=5, choices=(1, 3, 5),
         help="show so many different slices of a disc; the others repeat the nearest (default: %(default)s)",
     )  # fmt: skip
+    parser.add_argument(
+        "--audit", type=Path, metavar="GRADES.csv",
+        help="what the grader adds to degeneration: Pfirrmann grades and more of the discs; see below",
+    )  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
@@ -78,12 +86,15 @@ def run(args: argparse.Namespace) -> int:
     stress = stress_of(args)
     model = load_classifier(args.weights, device=prepare(args.device, seed=0, threads=args.threads))
     options = options_of(ClassifierTraining, args, **(model.card["preprocessing"] | {"device": model.device}))
+    calibration = model.card["calibration"]
+    if "marrow" in calibration:
+        options = replace(options, segmenter=args.segmenter or "endplates")
     parts = examples_by_part(read_sources(options))
     examples = parts["test"] if args.part == "test" else [e for part in parts.values() for e in part]
     if not examples:
         raise UsageError("no labelled patient of these data is in the test part; --part all takes all of them")
     logits = predict(model.net, examples, options, seed=1, stress=stress)
-    calibration = model.card["calibration"]
+    logits = with_marrow(logits, examples, measured_of(calibration))
     groups = grouped(examples)
     metrics = {
         name: measure_group(name, [examples[i] for i in rows], logits[rows], calibration, stress)
@@ -94,6 +105,9 @@ def run(args: argparse.Namespace) -> int:
     metric_rows = [row for numbers in metrics.values() for row in numbers]
     _save_diagram(args.out, examples, logits, calibration["temperature"], groups)
     facts = _facts(args, model.id, examples, stress)
+    if args.audit:
+        audited, more = audit(args.audit, examples, logits, model, options, condition=condition(stress), note="")
+        tables, metric_rows, facts = [*tables, *audit_tables(audited)], [*metric_rows, *audited], [*facts, *more]
     publish(args.out, "Evaluation of the classifier", facts, tables, metric_rows, rows, PREDICTIONS)
     return 0
 

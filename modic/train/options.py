@@ -12,7 +12,7 @@ from modic.train.command_line import Option, add_options
 
 PERCENTILES = (1.0, 99.5)  # grey values of a slice that the detector sees as 0 and 1
 AVERAGE = 0.01  # share of each batch in the running average of the weights: about the last hundred batches count
-DATA = ("data", "labels", "detector")  # options that say where labelled patients come from
+DATA = ("data", "labels", "detector", "segmenter")  # options that say where labelled patients come from
 MACHINE = ("device", "threads")  # options that say where networks run
 
 
@@ -86,6 +86,13 @@ Widths = Annotated[
     tuple[int, ...],
     Option("channels of its four stages", parse=widths, metavar="W,W,W,W", only_if=("backbone", "resnet3d")),
 ]  # fmt: skip
+Segmenter = Annotated[
+    str,
+    Option(
+        "`endplates` (the shipped ones) or NAME.safetensors: the marrow beside the endplates decides too",
+        metavar="WEIGHTS", recorded=lambda name: "NAME.safetensors" if "." in name else name,
+    ),
+]  # fmt: skip
 ClassifierInit = Annotated[
     str | None,
     _init(
@@ -115,10 +122,15 @@ class ClassifierTraining(Training):
     data: Data
     labels: Annotated[Path | None, _labels("grades (and boxes)")] = None
     detector: Annotated[str, _detector("the discs that come without boxes")] = ""
+    segmenter: Segmenter = ""
     out: Annotated[Path, _out("classifier.safetensors, its cards and a cache")]
     normalization: Annotated[Method, Option("of grey levels", choices=METHODS)] = "standardize"
     backbone: Backbone = "resnet3d"
     freeze_trunk: Annotated[bool, Option("efficientnet_lite0: train only what follows it")] = False
+    views: Annotated[
+        int, Option("with --freeze-trunk: keep what the trunk sees of so many views of a disc, then train the rest")
+    ] = 0
+    overlap: Annotated[float, Option("with --views, 0-1: weigh discs so that type goes less with degeneration")] = 0.0
     depth: Annotated[
         int, Option("of each 3D ResNet", choices=(10, 18, 34, 50), only_if=("backbone", "resnet3d"))
     ] = 10  # fmt: skip

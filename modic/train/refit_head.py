@@ -39,26 +39,36 @@ def refit_head(net: "torch.nn.Module", examples: list[Example], options: "Classi
     Returns:
         Whether there were enough real discs.
     """
-    import torch
-    from sklearn.linear_model import LogisticRegression
-
     used = [example for example in examples if not example.painted and example.label in (0, 2)]
     fat, real = np.array([e.label == 2 for e in used], bool), np.array([e.real for e in used], bool)
     if min((fat & real).sum(), (~fat & real).sum()) < FEWEST:
         return False
-    weights = np.tile(_weights(fat, real) / len(SEEDS), len(SEEDS))
+    weights = np.tile(source_weights(fat, real) / len(SEEDS), len(SEEDS))
     features = np.concatenate([_features(net, used, options, seed) for seed in SEEDS])
-    regression = LogisticRegression(C=STRENGTH, max_iter=1000)
-    regression.fit(features, np.tile(fat, len(SEEDS)), sample_weight=weights)
-    weight, bias = (net.get_submodule("head").get_parameter(name) for name in ("weight", "bias"))
-    with torch.no_grad():
-        for parameter, fitted in ((weight, regression.coef_[0]), (bias, regression.intercept_[0])):
-            middle, half = (parameter[0] + parameter[2]) / 2, torch.as_tensor(fitted / 2).to(parameter)
-            parameter[0], parameter[2] = middle - half, middle + half
+    replace_difference(net, *logistic(features, np.tile(fat, len(SEEDS)), weights, STRENGTH))
     return True
 
 
-def _weights(fat: np.ndarray, real: np.ndarray) -> np.ndarray:
+def logistic(features: np.ndarray, fat: np.ndarray, weights: np.ndarray, strength: float) -> tuple[np.ndarray, float]:
+    """Weights and bias of a logistic regression of `fat` (bool, n) on features (n, k)."""
+    from sklearn.linear_model import LogisticRegression
+
+    regression = LogisticRegression(C=strength, max_iter=1000).fit(features, fat, sample_weight=weights)
+    return regression.coef_[0], float(regression.intercept_[0])
+
+
+def replace_difference(net: "torch.nn.Module", weights: np.ndarray, bias: float) -> None:
+    """Put a regression of type 2 against 0 into the last layer, in place; the mean of both rows, and type 1, stay."""
+    import torch
+
+    head = net.get_submodule("head")
+    with torch.no_grad():
+        for parameter, fitted in ((head.get_parameter("weight"), weights), (head.get_parameter("bias"), bias)):
+            middle, half = (parameter[0] + parameter[2]) / 2, torch.as_tensor(fitted / 2).to(parameter)
+            parameter[0], parameter[2] = middle - half, middle + half
+
+
+def source_weights(fat: np.ndarray, real: np.ndarray) -> np.ndarray:
     """Weight of each disc (n,): both types count alike among real and among synthetic discs, the latter `PHANTOM`.
 
     The weights of the real discs sum up to their number.

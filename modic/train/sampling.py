@@ -16,13 +16,16 @@ Pool = list[tuple[float, list[Example], np.ndarray]]
 
 
 def examples_by_part(discs: list[Disc]) -> dict[str, list[Example]]:
-    """Examples by part of the split (`PARTS`): every disc, and every healthy real disc also with a painted type 1."""
+    """Examples by part of the split (`PARTS`): every disc, and every real one also with a painted type 1.
+
+    A disc's own changes are taken away first: real type 1 lies on degenerate discs too.
+    """
     parts: dict[str, list[Example]] = {name: [] for name in PARTS}
     for disc in discs:
         part = parts[part_of(disc.patient)]
         part.append(Example(disc))
-        if disc.real and disc.label == 0:
-            part.append(Example(disc, painted=1))
+        if disc.real and disc.label in (0, 2):
+            part.append(Example(disc, painted=1, healed=disc.label == 2))
     return parts
 
 
@@ -32,7 +35,7 @@ def training_pools(examples: list[Example], classes: tuple[int, ...] = tuple(ran
     Lesions are painted more often into degenerate discs, where real ones are more frequent too, so that the disc does
     not give them away.
     """
-    fat = [Example(example.disc, painted=2) for example in examples if example.painted]
+    fat = [Example(example.disc, painted=2, healed=example.healed) for example in examples if example.painted]
     pools: list[Pool] = []
     for label in classes:
         groups = [

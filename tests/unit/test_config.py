@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from modic import versions
-from modic.config import GRADING_SECTIONS, Config, load_config
+from modic.config import GRADING_SECTIONS, Config, GradingOptions, load_config
 from modic.errors import UsageError
+from modic.run.prepare import with_alpha
 
 EXAMPLE = Path(__file__).parents[2] / "deployments" / "cohort.toml"
 
@@ -54,6 +55,20 @@ def test_only_what_changes_a_grade_changes_the_hash(tmp_path):
     path.write_text("[pair]\noverlap_reject = 1\n", encoding="utf-8")  # a whole number serves as a float
     assert load_config(path).grading_hash() != Config().grading_hash()
     assert "run" not in GRADING_SECTIONS
+
+
+def test_a_default_risk_regrades_nothing() -> None:
+    """The hash is that of versions before [grading]."""
+    assert Config(grading=GradingOptions(alpha=0.0)).grading_hash() == "a8f1dec193f8"
+    assert Config(grading=GradingOptions(alpha=0.2)).grading_hash() != "a8f1dec193f8"
+
+
+def test_the_cards_own_risk_is_as_good_as_none() -> None:
+    card = {"alpha": 0.1, "conformal_q": [0.5] * 3, "thresholds": {"alpha": [0.05], "q": [[0.9] * 3]}}
+    chosen = [with_alpha(Config(grading=GradingOptions(alpha)), card).grading.alpha for alpha in (0.0, 0.1, 0.07)]
+    assert chosen == [0.0, 0.0, 0.07]
+    with pytest.raises(UsageError, match=r"below 0\.05"):
+        with_alpha(Config(grading=GradingOptions(0.01)), card)
 
 
 def test_cohorts_graded_before_limits_became_options_keep_their_hash(tmp_path):

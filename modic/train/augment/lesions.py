@@ -29,27 +29,27 @@ def paint(images: Images, mc: int, disc: DiscGeometry, rng: np.random.Generator)
     Raises KeyError for a contrast in which the brightness of lesions is not known (`LESIONS`).
     """
     shape = images["t1"].shape
-    u, v = _disc_frame(shape[-1], disc)
+    u, v = disc_frame(shape[-1], disc)
     sides = ((-1,), (1,), (-1, 1))[rng.choice(3, p=(0.25, 0.25, 0.5))]
     mask = np.zeros(shape, np.float32)
     for side in sides:
         mask = np.maximum(mask, _blob(shape, u, side * v - disc.thickness / 2, rng))
-    mask *= _marrow(images["t1"], u, v, disc)
+    mask *= marrow_mask(images["t1"], u, v, disc)
     _brighten(images, mask, LESIONS[mc], rng)
 
 
 def paint_distractor(images: Images, disc: DiscGeometry, rng: np.random.Generator) -> None:
     """Paint a round spot like a haemangioma inside a vertebral body, away from the endplates, in place."""
     shape = images["t1"].shape
-    u, v = _disc_frame(shape[-1], disc)
+    u, v = disc_frame(shape[-1], disc)
     u0, v0, radius = rng.uniform(-0.3, 0.3), rng.choice((-1, 1)) * rng.uniform(0.42, 0.6), rng.uniform(0.06, 0.13)
     z = np.arange(shape[0])[:, None, None] - rng.integers(shape[0])
     r = np.sqrt(((u - u0) / radius) ** 2 + ((v - v0) / radius) ** 2 + (z / 1.5) ** 2)
-    mask = _sigmoid((1 - r) / 0.2) * _marrow(images["t1"], u, v, disc)
+    mask = _sigmoid((1 - r) / 0.2) * marrow_mask(images["t1"], u, v, disc)
     _brighten(images, mask, HAEMANGIOMA, rng)
 
 
-def _disc_frame(n: int, disc: DiscGeometry) -> tuple[np.ndarray, np.ndarray]:
+def disc_frame(n: int, disc: DiscGeometry) -> tuple[np.ndarray, np.ndarray]:
     """Along (front to back) and across (head to foot) the disc, in disc widths, float32 (n, n)."""
     y, x = (np.mgrid[:n, :n].astype(np.float32) - (n - 1) / 2) / np.float32(disc.width)
     c, s = np.float32(np.cos(disc.tilt)), np.float32(np.sin(disc.tilt))
@@ -69,7 +69,7 @@ def _blob(shape: tuple[int, ...], u: np.ndarray, d: np.ndarray, rng: np.random.G
     return _sigmoid((1 - r - uneven) / soft) * _sigmoid((d + 0.05) / 0.02)
 
 
-def _marrow(t1: np.ndarray, u: np.ndarray, v: np.ndarray, disc: DiscGeometry) -> np.ndarray:
+def marrow_mask(t1: np.ndarray, u: np.ndarray, v: np.ndarray, disc: DiscGeometry) -> np.ndarray:
     """How much each voxel is marrow rather than disc, cortex or canal, 0..1, by T1; float32 (slices, n, n)."""
     bodies = (np.abs(u) < 0.35) & (np.abs(v) > disc.thickness / 2 + 0.1) & (np.abs(v) < disc.thickness / 2 + 0.35)
     typical = max(float(np.median(t1[:, bodies])), 1e-6)

@@ -10,6 +10,7 @@ import numpy as np
 
 from modic.imaging.normalize import Method, normalize
 from modic.records import Region
+from modic.train.augment.healing import take_away
 from modic.train.augment.lesions import paint, paint_distractor
 from modic.train.data.disc_geometry import DiscGeometry
 from modic.train.data.discs import Disc
@@ -25,25 +26,30 @@ BOX_MM = 35.0  # assumed width of a disc's box, to convert mm to px: the cache d
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """A disc as one Modic type: as it is (`painted` 0), or with a lesion of type 1 or 2 painted into it."""
+    """A disc as one Modic type: as it is (`painted` 0), or with a lesion of type 1 or 2 painted into it.
+
+    `healed`: its own changes are taken away first (modic/train/augment/healing.py); it is then of type 0, but as
+    degenerate as it was.
+    """
 
     disc: Disc
     painted: int = 0
+    healed: bool = False
 
     @property
     def label(self) -> int:
         """Modic type 0, 1, 2."""
-        return self.painted or self.disc.label
+        return self.painted or (0 if self.healed else self.disc.label)
 
     @property
     def source(self) -> str:
         """The disc's source (`spider`, `phantom`, `archive`, …), or `painted` for one with a painted lesion."""
-        return "painted" if self.painted else self.disc.source
+        return "painted" if self.painted or self.healed else self.disc.source
 
     @property
     def real(self) -> bool:
         """Whether the disc is a patient's, with nothing painted into it."""
-        return self.disc.real and not self.painted
+        return self.disc.real and not self.painted and not self.healed
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +126,8 @@ def _painted(example: Example, rng: np.random.Generator, repeats: int) -> dict[s
         name: slices.repeat(repeats if len(slices) == 1 else 1, axis=0)
         for name, slices in example.disc.contrasts.items()
     }
+    if example.healed:
+        take_away(images, example.disc.geometry)
     if example.painted:
         paint(images, example.painted, example.disc.geometry, rng)
     return images

@@ -33,6 +33,7 @@ class Disc:
     geometry: DiscGeometry
     degeneration: int  # Pfirrmann grade 1-5, 0 unknown
     scanner: str = ""  # `scanner_name`; empty if unknown
+    marrow: np.ndarray | None = None  # float64 (modic.grading.marrow_features.FEATURES,); None: not measured
 
     @property
     def real(self) -> bool:
@@ -67,7 +68,7 @@ def wide(preprocessing: dict[str, Any]) -> dict[str, Any]:
 
 def cut_discs(
     volumes: dict[str, CanonicalVolume], boxes: list[LevelBox], labels: dict[str, tuple[int, int]], *, patient: str,
-    source: str, preprocessing: dict[str, Any], scanner: str = "",
+    source: str, preprocessing: dict[str, Any], scanner: str = "", marrow: dict[str, np.ndarray] | None = None,
 ) -> Iterator[Disc]:  # fmt: skip
     """Cut the labelled discs of one patient; those that cannot be cut are left out.
 
@@ -85,7 +86,8 @@ def cut_discs(
             width = larger["region_size"] / larger["region_scale"]
             geometry = disc_geometry(box.box, front_down=box.level in LEVELS[-2:], width_px=width)
             label, degeneration = labels[box.level]
-            yield Disc(part.contrasts, label, box.level, patient, source, geometry, degeneration, scanner)
+            numbers = (marrow or {}).get(box.level)
+            yield Disc(part.contrasts, label, box.level, patient, source, geometry, degeneration, scanner, numbers)
 
 
 def save_discs(path: Path, discs: list[Disc]) -> None:
@@ -93,20 +95,24 @@ def save_discs(path: Path, discs: list[Disc]) -> None:
     images = np.stack([np.stack([_unit(d.contrasts[name]) for name in CONTRASTS]).astype(np.float16) for d in discs])
     rows = [(d.label, d.level, d.patient, d.source, d.degeneration, d.scanner) for d in discs]
     shapes = np.array([(d.geometry.width, d.geometry.thickness, d.geometry.tilt) for d in discs])
+    nothing = np.full(max((len(d.marrow) for d in discs if d.marrow is not None), default=0), np.nan)
+    marrow = np.array([nothing if d.marrow is None else d.marrow for d in discs])
     path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(path, images=images, rows=np.array(json.dumps(rows)), shapes=shapes)
+    np.savez(path, images=images, rows=np.array(json.dumps(rows)), shapes=shapes, marrow=marrow)
 
 
 def load_discs(path: Path) -> list[Disc]:
     """The discs that `save_discs` wrote."""
     with np.load(path) as file:
         images, rows, shapes = file["images"], json.loads(str(file["rows"])), file["shapes"]
+        marrow = file["marrow"] if "marrow" in file else np.zeros((len(rows), 0))
     discs = []
-    for both, row, shape in zip(images, rows, shapes, strict=True):
+    for both, row, shape, measured in zip(images, rows, shapes, marrow, strict=True):
         label, level, patient, source, degeneration, scanner = row
         contrasts = {name: image.astype(np.float32) for name, image in zip(CONTRASTS, both, strict=True)}
         geometry = DiscGeometry(*map(float, shape))
-        discs.append(Disc(contrasts, label, level, patient, source, geometry, degeneration, scanner))
+        numbers = measured if len(measured) else None
+        discs.append(Disc(contrasts, label, level, patient, source, geometry, degeneration, scanner, numbers))
     return discs
 
 

@@ -54,7 +54,14 @@ def detector_samples(kind: str, value: str, labels: Path | None) -> list[Sample]
 
 
 def classifier_discs(
-    kind: str, value: str, labels: Path | None, preprocessing: dict[str, Any], *, detector: str, device: str
+    kind: str,
+    value: str,
+    labels: Path | None,
+    preprocessing: dict[str, Any],
+    *,
+    detector: str,
+    device: str,
+    segmenter: str = "",
 ) -> list[Disc]:
     """Discs of one source, summed up in one printed line.
 
@@ -63,6 +70,8 @@ def classifier_discs(
         labels: the table of `--labels`.
         preprocessing: of the classifier.
         detector: weights that box the discs of studies without boxes; empty for the shipped ones.
+        segmenter: weights that find the endplates, beside which the marrow is measured; empty: it is not. Discs of
+            `spider-release` are never measured.
 
     Raises:
         UsageError: the source or the table cannot be used.
@@ -73,7 +82,7 @@ def classifier_discs(
     if kind == "spider-release":
         discs = release_discs(place, preprocessing, tally)
     else:
-        table, boxer = _labels(kind, labels), Boxer(detector or "detector", device)
+        table, boxer = _labels(kind, labels), Boxer(detector or "detector", device, segmenter)
         studies = STUDIES[kind](place, table.graded(tally), table.path, tally)
         discs = [disc for study in studies for disc in study_discs(study, preprocessing, boxer, tally, source=kind)]
     counts = Counter(disc.label for disc in discs)

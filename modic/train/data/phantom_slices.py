@@ -48,7 +48,7 @@ def _slices(seed: int) -> list[Sample]:
     rng = np.random.default_rng([seed, 3])
     contrasts = CONTRASTS if seed % 4 == 0 else CONTRASTS[:2]
     grid = _grid(patient, rng)
-    sequences = [_sequence(name, rng) for name in contrasts]
+    sequences = [random_sequence(name, rng) for name in contrasts]
     snr, coil = float(rng.uniform(12, 60)), float(rng.random())
     volumes = render_many(patient, grid, sequences, seed=0, snr=snr, coil=coil)
     discs = disc_boxes(patient, grid, 0)
@@ -72,7 +72,7 @@ def _grid(patient: Patient, rng: np.random.Generator) -> Grid:
     return Grid("sagittal", 288, 288, field_of_view / 288, 1, 4.4, 2.0, centre, 0.0)
 
 
-def _sequence(name: str, rng: np.random.Generator) -> Sequence:
+def random_sequence(name: str, rng: np.random.Generator) -> Sequence:
     """A sequence with TR, TE and field drawn from the ranges in SPIDER's headers (series.csv)."""
     field = float(rng.choice([0.3, 1.0, 1.5, 1.5, 3.0]))
     if name == "t1":

@@ -13,9 +13,11 @@ import numpy as np
 from modic.errors import UsageError
 from modic.imaging.volume import CanonicalVolume
 from modic.records import LEVELS, LevelBox
+from modic.train.data.disc_marrow import disc_marrow
 from modic.train.data.discs import Disc, cut_discs, scanner_name
 from modic.train.data.samples import slice_volume
 from modic.train.data.spider_slices import boxed_by, trusted
+from modic.train.data.split import part_of
 
 Boxes = list[tuple[float, float, float, float]]
 Volumes = dict[str, CanonicalVolume]
@@ -24,16 +26,18 @@ Grades = dict[int, tuple[int, int]]
 """Disc, counted from L5/S1 (1) upwards → (Modic type, Pfirrmann grade or 0)."""
 
 
-def spider_discs(folder: Path, preprocessing: dict[str, Any], *, detector: str = "") -> list[Disc]:
+def spider_discs(folder: Path, preprocessing: dict[str, Any], *, detector: str = "", segmenter: str = "") -> list[Disc]:
     """Discs of the patients who have mid-sagittal T1 and T2 slices, disc boxes and grades 0 or 2.
 
     There is one slice a series, so discs have one. T1 and T2 of one size lie on each other to a pixel; others are
-    placed by the boxes of both. The four discs of type 1 are left out: too few to learn from or to judge by.
+    placed by the boxes of both. The two discs of type 1 among these slices (patients 50 and
+    154) are of test patients, and for testing only.
 
     Args:
         folder: images/, disc_boxes.json, gradings.csv and, in some copies, series.csv.
         preprocessing: of the classifier.
         detector: weights that box the slices whose boxes are missing or cannot be trusted (`boxed_by`).
+        segmenter: weights that find the endplates, beside which the marrow is measured; empty: it is not.
 
     Raises:
         UsageError: files are missing.
@@ -50,21 +54,30 @@ def spider_discs(folder: Path, preprocessing: dict[str, Any], *, detector: str =
     return [
         disc
         for patient in patients
-        for disc in _discs_of(folder, patient, boxes, grades[int(patient)], preprocessing, scanners.get(patient, ""))
+        for disc in _discs_of(
+            folder, patient, boxes, grades[int(patient)], preprocessing, scanners.get(patient, ""), segmenter
+        )
     ]
 
 
+def _usable(patient: str, grade: tuple[int, int]) -> bool:
+    """Types 0 and 2; and type 1, for testing only, of test patients."""
+    return grade[0] in (0, 2) or (grade[0] == 1 and part_of(patient) == "test")
+
+
 def _discs_of(
-    folder: Path, patient: str, boxes: dict[str, Any], grades: Grades, preprocessing: dict[str, Any], scanner: str
-) -> Iterator[Disc]:
-    pair = _pair(folder / "images", patient, boxes)
+    folder: Path, patient: str, boxes: dict[str, Any], grades: Grades, preprocessing: dict[str, Any], scanner: str,
+    segmenter: str,
+) -> Iterator[Disc]:  # fmt: skip
+    pair = spider_pair(folder / "images", patient, boxes)
     if pair is not None:
         volumes, on_t2 = pair
-        labels = {LEVELS[-n]: grade for n, grade in grades.items() if n <= len(LEVELS) and grade[0] in (0, 2)}
+        labels = {LEVELS[-n]: grade for n, grade in grades.items() if n <= len(LEVELS) and _usable(patient, grade)}
         named = zip(LEVELS[-len(on_t2) :], on_t2[-len(LEVELS) :], strict=True)
         level_boxes = [LevelBox(name, box, 0, 1.0) for name, box in named]
+        marrow = disc_marrow(volumes["t1"], volumes["t2"], level_boxes, segmenter, scaled=True) if segmenter else None
         yield from cut_discs(
-            volumes, level_boxes, labels, patient=patient, source="spider", scanner=scanner,
+            volumes, level_boxes, labels, patient=patient, source="spider", scanner=scanner, marrow=marrow,
             preprocessing={**preprocessing, "slices": 1},
         )  # fmt: skip
 
@@ -90,7 +103,7 @@ def _grades(path: Path) -> dict[int, Grades]:
     return grades
 
 
-def _pair(images: Path, patient: str, boxes: dict[str, Any]) -> tuple[Volumes, Boxes] | None:
+def spider_pair(images: Path, patient: str, boxes: dict[str, Any]) -> tuple[Volumes, Boxes] | None:
     """The volumes and the boxes on T2; None if boxes are missing, cannot be trusted or do not fit both contrasts."""
     paths = [images / f"{patient}_{name}.png" for name in ("t1", "t2")]
     if not all(path.is_file() for path in paths):

@@ -15,6 +15,7 @@ from modic.labels.level_names import disc_name, name_of
 from modic.labels.table import Box, Label
 from modic.labels.tally import Tally
 from modic.records import LEVELS, LevelBox, LevelResult, LevelSet
+from modic.train.data.disc_marrow import disc_marrow
 from modic.train.data.discs import Disc, cut_discs
 from modic.train.data.images import Unusable, to_uint8
 from modic.train.data.samples import Sample
@@ -77,6 +78,7 @@ class Boxer:
 
     detector: str  # weights
     device: str = "cpu"  # or `auto`
+    segmenter: str = ""  # weights that find endplates, if the marrow beside them is to be measured
 
     @cached_property
     def model(self) -> "Model":
@@ -98,12 +100,13 @@ def study_discs(
     """The labelled discs that can be cut; the boxes are the labels' if one of them has a box, else the detector's."""
     labelled = any(label.box for label in study.labels)
     boxes = _labelled_boxes(study, tally) if labelled else _detected_boxes(study, boxer, tally)
+    marrow = disc_marrow(study.t1, study.t2, boxes, boxer.segmenter) if boxer.segmenter and boxes else None
     wanted = {LEVELS[label.level]: (label.mc or 0, 0) for label in study.labels}
     boxes = [box for box in boxes if box.level in wanted]
     cut = list(
         cut_discs(
             study.volumes, boxes, wanted, patient=study.patient, source=source, preprocessing=preprocessing,
-            scanner=study.scanner,
+            scanner=study.scanner, marrow=marrow,
         )
     )  # fmt: skip
     _count_uncut(study, boxes, {disc.level for disc in cut}, preprocessing, tally)

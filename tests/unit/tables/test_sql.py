@@ -1,5 +1,6 @@
 """sql/: every query runs, also on an empty cohort, and every check catches the violation planted for it."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -266,6 +267,42 @@ def test_the_review_list_holds_what_is_unsure_and_its_evidence(tmp_path: Path) -
         review = rows_of(connection, "SELECT series_key, detail, warnings FROM series_to_review")
     assert [row["series_key"] for row in review] == [rows["series"][0]["series_key"], rows["series"][-1]["series_key"]]
     assert (review[0]["warnings"], review[1]["detail"]) == (rows["series"][0]["warnings"], "SE TE=50")
+
+
+QS = [{"alpha": alpha, "q": [q] * 3} for alpha, q in ((0.05, 0.99), (0.1, 0.6), (0.3, 0.2))]
+
+
+def graded_at(tmp_path: Path, **level: Any) -> dict[float, int | None]:
+    """alpha → the grade of one level with these columns, where its run published `QS`."""
+    rows = make_rows()
+    rows["runs"][0] |= {"conformal_thresholds": json.dumps(QS), "alpha": 0.1}
+    rows["levels"][NUMBERED] |= level
+    wanted = rows["levels"][NUMBERED]
+    with connect(write_unchecked(tmp_path, rows)) as connection:
+        where = f"study_key = '{wanted['study_key']}' AND level = '{wanted['level']}'"
+        answer = rows_of(connection, f"FROM grades_by_alpha WHERE {where} ORDER BY alpha")
+    assert all(row["abstained"] == (row["mc"] is None) for row in answer)
+    return {row["alpha"]: row["mc"] for row in answer}
+
+
+def test_abstention_is_computed_again_at_another_risk(tmp_path: Path) -> None:
+    p = {"p_mc0": 0.25, "p_mc1": 0.15, "p_mc2": 0.6}
+    assert graded_at(tmp_path / "a", **p) == {0.05: None, 0.1: 2, 0.3: None}  # all types, one, none
+    p = {"p_mc0": 0.9, "p_mc1": 0.05, "p_mc2": 0.05}
+    assert graded_at(tmp_path / "b", **p) == {0.05: None, 0.1: 0, 0.3: 0}
+    assert set(graded_at(tmp_path / "c", **p, abstained_reason="marrow.like_type_1").values()) == {None}
+
+
+def test_what_a_smaller_risk_costs(tmp_path: Path) -> None:
+    rows = make_rows()
+    rows["runs"][0]["conformal_thresholds"] = json.dumps(QS)
+    with connect(write_unchecked(tmp_path, rows)) as connection:
+        by_alpha = rows_of(connection, "FROM yield_by_alpha")
+        graded = rows_of(connection, "SELECT count(*) AS n FROM levels WHERE status = 'graded'")[0]["n"]
+    assert [row["alpha"] for row in by_alpha] == [0.05, 0.1, 0.3]
+    for row in by_alpha:
+        assert row["n_levels"] == graded and row["n_sure"] == row["n_mc0"] + row["n_mc1"] + row["n_mc2"]
+    assert by_alpha[0]["n_sure"] == 0
 
 
 def test_the_view_of_disagreeing_slices_has_the_limit_of_the_cases(tmp_path: Path) -> None:

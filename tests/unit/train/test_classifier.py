@@ -69,6 +69,7 @@ def test_spider_discs_are_counted_from_the_sacrum_and_both_contrasts_line_up(spi
     assert [(d.level, d.label) for d in discs if d.patient == "2"] == [
         ("T12/L1", 0),
         ("L1/L2", 0),
+        ("L2/L3", 1),  # for testing only: patient 2 is a test patient
         ("L3/L4", 2),
         ("L5/S1", 0),
     ]

@@ -1,0 +1,336 @@
+"""Endplates and volumes → how bright the marrow beside each endplate is, on T1 and T2, and how far that reaches.
+
+No grader is needed for it. Along the lines of modic/imaging/endplates.py each volume is read at right angles into the
+vertebral body. All values of a contrast are first divided by the *patient's marrow*: a smooth surface through the
+marrow in the middle of all bodies (`_patient_marrow`), which also removes the coil's fall-off. A gain, a linear coil
+profile along the spine and from front to back, and most of a smooth one, thus leave every number as it was.
+
+| number            | definition                                                                                     |
+|-------------------|------------------------------------------------------------------------------------------------|
+| `*_patient_ratio` | median of the marrow `band_mm` from the endplate, over the patient's marrow                    |
+| `*_ratio`         | the same, over the median of the marrow `core_mm` of the same vertebra, away from its endplates |
+| `extent`          | share of the endplate's points (all slices) beside which the band is unlike its own marrow     |
+| `depth_mm`        | how far that goes into the body there: the `depth_quantile` of these points                    |
+| `unlike_ratio`    | as `*_ratio`, of the unlike points alone                                                       |
+
+Bone of the endplate itself (the first `band_mm[0]`) is left out, and so is the hind part of the core, where the
+basivertebral vein lies (`vein`), the corners of the bodies (EndplateOptions.corner), and whatever is not vertebral
+body or not within the image. Unlike is what a Modic change of type 1, 2 or both would be: on T1 brighter or darker
+than the vertebra's own marrow by more than `unlike`, and by more than `noise` standard deviations of it, and on T2 not
+darker than `t2_not_below`; on `run` neighbouring points at least.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.ndimage import binary_opening, map_coordinates, uniform_filter1d
+
+from modic.records import Endplate, Endplates
+
+if TYPE_CHECKING:
+    from modic.imaging.volume import Volume
+
+
+@dataclass(frozen=True, slots=True)
+class MarrowOptions:
+    """Where marrow is measured, and what counts as unlike."""
+
+    step_mm: float = field(default=0.75, metadata={"help": "between the points of a look into a body"})
+    band_mm: tuple[float, float] = field(
+        default=(1.5, 5.0), metadata={"help": "from the endplate; Modic changes are 4-14 mm deep, the endplate 1 mm"}
+    )
+    core_mm: tuple[float, float] = field(
+        default=(9.0, 17.0), metadata={"help": "from the endplate; lumbar bodies are 26-30 mm high (Zhou 2000)"}
+    )
+    vein: float = field(default=0.55, metadata={"help": "of an endplate's length from the front: the core ends there"})
+    unlike: float = field(
+        default=0.25,
+        metadata={
+            "help": "natural logarithm of T1's ratio: 1.28 or 0.78; 0.15-0.3 tried on SPIDER's training patients"
+        },
+    )
+    noise: float = field(default=1.0, metadata={"help": "robust standard deviations of the core's points"})
+    t2_not_below: float = field(
+        default=-0.1, metadata={"help": "natural logarithm of T2's ratio: 0.9; both dark is bone (type 3)"}
+    )
+    run: int = field(default=3, metadata={"help": "neighbouring points, of 25 along an endplate"})
+    depth_quantile: float = field(default=0.75, metadata={"help": "of the depths of the points with unlike marrow"})
+    fewest: int = field(default=20, metadata={"help": "points of a band or a core, at least"})
+
+
+DEFAULT = MarrowOptions()
+
+
+@dataclass(frozen=True, slots=True)
+class EndplateMarrow:
+    """The marrow beside one endplate. Ratios by contrast (`t1`, `t2`), no unit; None where it cannot be measured."""
+
+    ratio: dict[str, float | None]
+    patient_ratio: dict[str, float | None]
+    unlike_ratio: dict[str, float | None] = field(default_factory=dict)  # None where the extent is 0
+    extent: float | None = None  # 0-1
+    depth_mm: float | None = None  # 0 where the extent is
+    trouble: str | None = None  # EndplateTrouble, or why there is no number
+
+
+@dataclass(frozen=True, slots=True)
+class MarrowMeasurements:
+    """Of one level: `upper` is the endplate above the disc."""
+
+    level: str
+    upper: EndplateMarrow
+    lower: EndplateMarrow
+
+    def columns(self) -> dict[str, float | None]:
+        """By the names of the table `levels`: `t1_ratio_upper`, `extent_lower`, `depth_upper_mm`, …"""
+        values: dict[str, float | None] = {}
+        for side, marrow in (("upper", self.upper), ("lower", self.lower)):
+            for contrast in ("t1", "t2"):
+                values[f"{contrast}_ratio_{side}"] = marrow.ratio.get(contrast)
+                values[f"{contrast}_patient_ratio_{side}"] = marrow.patient_ratio.get(contrast)
+            values[f"extent_{side}"] = marrow.extent
+            values[f"depth_{side}_mm"] = marrow.depth_mm
+        return values
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """What lies beside one endplate: arrays (slices, points, depths), NaN where there is no marrow of its vertebra."""
+
+    level: str
+    side: str  # upper | lower
+    vertebra: str
+    places_mm: np.ndarray  # (slices, points, depths, 3), LPS
+    marrow: np.ndarray  # bool
+
+
+Key = tuple[str, str]
+
+
+def measure_marrow(
+    contrasts: Mapping[str, "Volume"], endplates: Mapping[str, Endplates], *, options: MarrowOptions = DEFAULT
+) -> dict[str, MarrowMeasurements]:
+    """The marrow beside every endplate, by level.
+
+    Args:
+        contrasts: `t1` and `t2` (either may be missing), of one frame of reference with the endplates.
+        endplates: of `modic.imaging.endplates.find_endplates`.
+    """
+    looks = looks_of(endplates, options)
+    relative = {name: relative_signal(volume, looks, options) for name, volume in contrasts.items()}
+    result = {}
+    for level, pair in endplates.items():
+        sides = {
+            side: _measure((level, side), looks, relative, plate, options)
+            for side, plate in (("upper", pair.upper), ("lower", pair.lower))
+        }
+        result[level] = MarrowMeasurements(level, sides["upper"], sides["lower"])
+    return result
+
+
+def looks_of(endplates: Mapping[str, Endplates], options: MarrowOptions) -> dict[Key, Look]:
+    """The looks from all endplates that can be measured, by level and side."""
+    return {(level, side): look for level, pair in endplates.items() for side, look in _looks(level, pair, options)}
+
+
+def _looks(level: str, pair: Endplates, options: MarrowOptions) -> list[tuple[str, Look]]:
+    """The looks from the endplates of a level that can be measured."""
+    looks = []
+    for side, plate in (("upper", pair.upper), ("lower", pair.lower)):
+        if plate.trouble is None:
+            looks.append((side, _look(level, side, plate, options)))
+    return looks
+
+
+def _look(level: str, side: str, plate: Endplate, options: MarrowOptions) -> Look:
+    depths = depths_of(options)
+    places = [line.points_mm[:, None] + depths[:, None] * line.inward[:, None] for line in plate.seen]
+    marrow = [depths <= line.reach_mm[:, None] for line in plate.seen]
+    return Look(level, side, plate.vertebra, np.stack(places), np.stack(marrow))
+
+
+def depths_of(options: MarrowOptions) -> np.ndarray:
+    """Distances from the endplate, mm, at which the marrow is read."""
+    return np.arange(options.step_mm, options.core_mm[1] + options.step_mm / 2, options.step_mm)
+
+
+def relative_signal(volume: "Volume", looks: Mapping[Key, Look], options: MarrowOptions) -> dict[Key, np.ndarray]:
+    """Each look's values over the patient's marrow, float64; NaN outside of marrow or image."""
+    values = {key: _read(volume, look) for key, look in looks.items()}
+    marrow = _patient_marrow(values, looks, options)
+    return {key: values[key] / marrow(look.places_mm) for key, look in looks.items()}
+
+
+def _read(volume: "Volume", look: Look) -> np.ndarray:
+    index = volume.to_index(look.places_mm.reshape(-1, 3))
+    last = np.array(volume.voxels.shape[::-1]) - 1
+    within = ((index >= -0.5) & (index <= last + 0.5)).all(1)
+    values = map_coordinates(volume.voxels, index.T[::-1], order=1, mode="nearest", output=np.float64)
+    usable = within.reshape(look.marrow.shape) & look.marrow
+    values = values.reshape(look.marrow.shape)
+    return np.where(usable & (values > 0), values, np.nan)
+
+
+class _Surface:
+    """exp of a polynomial of the place: the brightness that the patient's marrow has there."""
+
+    def __init__(self, coefficients: np.ndarray, centre: np.ndarray) -> None:
+        self.coefficients, self.centre = coefficients, centre
+
+    def __call__(self, places_mm: np.ndarray) -> np.ndarray:
+        terms = surface_terms(places_mm.reshape(-1, 3) - self.centre)
+        result: np.ndarray = np.exp(terms @ self.coefficients).reshape(places_mm.shape[:-1])
+        return result
+
+
+def surface_terms(mm: np.ndarray) -> np.ndarray:
+    """(n, 5): 1, to the left, to the back, to the head and its square, in units of 10, 10, 50 and 50 mm."""
+    x, y, z = (mm / (10.0, 10.0, 50.0)).T
+    return np.stack([np.ones_like(x), x, y, z, z**2], 1)
+
+
+STIFFNESS = np.array([0.0, 2.0, 2.0, 0.5, 1.0])  # of each term, against bending to a few bodies (ridge)
+"""In units of one body's weight: with one body alone the surface is flat, with seven it follows a coil's profile."""
+
+
+def _patient_marrow(values: Mapping[Key, np.ndarray], looks: Mapping[Key, Look], options: MarrowOptions) -> _Surface:
+    """The patient's marrow: a surface through the cores of all vertebrae, robust against a few that are unlike.
+
+    The logarithm of the medians of each core's thirds from front to back is fitted by least absolute deviations
+    (reweighted least squares), then shifted so that the median of all cores lies on it.
+    """
+    parts = [_core_parts(values[key], look, options) for key, look in looks.items()]
+    mm, y = (np.concatenate([part[i] for part in parts] or [np.zeros((0, 3)[: 2 - i])]) for i in (0, 1))
+    w = np.concatenate([np.full(len(logs), 1.0 / max(len(logs), 1)) for _, logs in parts] or [np.zeros(0)])
+    if not len(y):
+        return _Surface(np.zeros(5), np.zeros(3))
+    centre = mm.mean(0)
+    terms = surface_terms(mm - centre)
+    coefficients = np.array([np.median(y), 0, 0, 0, 0])
+    for _ in range(12):
+        share = w / np.maximum(np.abs(y - terms @ coefficients), 0.03)
+        left = terms.T @ (share[:, None] * terms) + np.diag(STIFFNESS) * share.sum() / max(w.sum(), 1e-9) * 0.1
+        coefficients = np.linalg.solve(left + 1e-9 * np.eye(5), terms.T @ (share * y))
+    coefficients[0] += np.median(y - terms @ coefficients)
+    return _Surface(coefficients, centre)
+
+
+def _core_parts(values: np.ndarray, look: Look, options: MarrowOptions) -> tuple[np.ndarray, np.ndarray]:
+    """Places (n, 3) and logarithms (n,) of the medians of a core's parts: three of each slice, from front to back."""
+    core = _is_core(values.shape, options)
+    last = int(options.vein * values.shape[1]) // 3 * 3
+    columns = np.flatnonzero(core[0])
+    parts = values[:, :last][:, :, columns].reshape(len(values), 3, -1)
+    places = look.places_mm[:, :last][:, :, columns].reshape(*parts.shape, 3)
+    seen = np.isfinite(parts)
+    enough = seen.sum(-1) >= 5
+    centres = np.where(seen[..., None], places, 0).sum(-2) / np.maximum(seen.sum(-1), 1)[..., None]
+    return centres[enough], np.log(_medians(parts[enough]))
+
+
+def _medians(values: np.ndarray) -> np.ndarray:
+    """Median over the last axis of what is finite; every row has some."""
+    count, ordered = np.isfinite(values).sum(-1, keepdims=True), np.sort(values, -1)  # NaN come last
+    middle = [np.take_along_axis(ordered, index, -1) for index in ((count - 1) // 2, count // 2)]
+    result: np.ndarray = np.mean(middle, axis=0)[..., 0]
+    return result
+
+
+def _is_core(shape: tuple[int, ...], options: MarrowOptions) -> np.ndarray:
+    """bool (points, depths): the middle of the body, in front of the basivertebral vein."""
+    depths = depths_of(options)
+    middle = (depths >= options.core_mm[0]) & (depths <= options.core_mm[1])
+    return middle & (np.arange(shape[1]) < options.vein * shape[1])[:, None]
+
+
+def _is_band(options: MarrowOptions) -> np.ndarray:
+    depths = depths_of(options)
+    return (depths >= options.band_mm[0]) & (depths <= options.band_mm[1])
+
+
+def _measure(
+    key: Key, looks: Mapping[Key, Look], relative: Mapping[str, Mapping[Key, np.ndarray]], plate: Endplate,
+    options: MarrowOptions,
+) -> EndplateMarrow:  # fmt: skip
+    """One endplate's numbers, or its trouble."""
+    nothing: dict[str, float | None] = {name: None for name in relative}
+    if key not in looks:
+        return EndplateMarrow(nothing, dict(nothing), trouble=str(plate.trouble))
+    own = {name: own_core(looks[key].vertebra, looks, values, options) for name, values in relative.items()}
+    band = {name: _median(values[key][:, :, _is_band(options)], options) for name, values in relative.items()}
+    ratio = {
+        name: value / core[0] if value is not None and (core := own[name]) is not None else None
+        for name, value in band.items()
+    }
+    maps = {name: np.log(values[key] / core[0]) for name, values in relative.items() if (core := own[name])}
+    spread = {name: core[1] for name, core in own.items() if core}
+    trouble = None if any(own.values()) else "marrow.too_little"
+    if "t1" not in maps:
+        return EndplateMarrow(ratio, band, dict(nothing), trouble=trouble)
+    there, known = unlike_points(maps, spread["t1"], options)
+    focal = {name: _median(np.exp(m)[there][:, _is_band(options)], options) for name, m in maps.items()}
+    extent = float(there.sum() / known.sum()) if known.any() else None
+    return EndplateMarrow(ratio, band, focal, extent, depth_of(maps["t1"], there, options), trouble)
+
+
+def own_core(
+    vertebra: str, looks: Mapping[Key, Look], values: Mapping[Key, np.ndarray], options: MarrowOptions
+) -> tuple[float, float] | None:
+    """Median of a vertebra's core, from both of its endplates, and the robust standard deviation of its logarithm."""
+    seen = [v[:, _is_core(v.shape, options)].ravel() for key, v in values.items() if looks[key].vertebra == vertebra]
+    core = np.concatenate(seen)
+    core = core[np.isfinite(core)]
+    if len(core) < options.fewest:
+        return None
+    median = float(np.median(core))
+    return median, 1.4826 * float(np.median(np.abs(np.log(core / median))))
+
+
+def _median(values: np.ndarray, options: MarrowOptions) -> float | None:
+    seen = values[np.isfinite(values)]
+    return float(np.median(seen)) if len(seen) >= options.fewest else None
+
+
+def unlike_points(
+    maps: Mapping[str, np.ndarray], spread: float, options: MarrowOptions
+) -> tuple[np.ndarray, np.ndarray]:
+    """bool (slices, points): beside which marrow is unlike its vertebra's own, and which were measured.
+
+    Args:
+        maps: by contrast, logarithm of the ratio to the vertebra's own marrow, (slices, points, depths); `t1` at least.
+        spread: standard deviation of T1's in the core.
+    """
+    bands = {name: _mean(values[:, :, _is_band(options)]) for name, values in maps.items()}
+    known = np.isfinite(bands["t1"])
+    unlike = np.abs(_along(bands["t1"])) > max(options.unlike, options.noise * spread)
+    if "t2" in bands:
+        unlike &= _along(bands["t2"]) > options.t2_not_below
+    return binary_opening(unlike & known, np.ones((1, options.run))), known
+
+
+def depth_of(values: np.ndarray, there: np.ndarray, options: MarrowOptions) -> float:
+    """How deep (mm) the marrow beside the points `there` stays beyond half of what is unlike; 0 if there are none."""
+    if not there.any():
+        return 0.0
+    sign = np.sign(_mean(values[:, :, _is_band(options)]))
+    smooth = uniform_filter1d(np.nan_to_num(values), 3, axis=1, mode="nearest")
+    smooth = uniform_filter1d(smooth, 3, axis=2, mode="nearest")
+    start = int(np.argmax(_is_band(options)))
+    beyond = sign[:, :, None] * smooth[:, :, start:] > options.unlike / 2
+    goes_on = np.logical_and.accumulate(beyond, axis=2).sum(2)[there]
+    return float(np.quantile((goes_on + start) * options.step_mm, options.depth_quantile))
+
+
+def _mean(values: np.ndarray) -> np.ndarray:
+    """Mean over the last axis of what is finite; NaN where under half is."""
+    finite = np.isfinite(values)
+    total = np.where(finite, values, 0).sum(-1) / np.maximum(finite.sum(-1), 1)
+    return np.where(2 * finite.sum(-1) >= values.shape[-1], total, np.nan)
+
+
+def _along(band: np.ndarray) -> np.ndarray:
+    """Mean with the neighbours along the endplate; 0 where nothing is measured."""
+    result: np.ndarray = uniform_filter1d(np.nan_to_num(band), 3, axis=1, mode="nearest")
+    return result

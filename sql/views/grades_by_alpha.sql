@@ -1,0 +1,41 @@
+-- One row is one graded level at one risk alpha: the grade that it would have (null: abstained), from its probabilities and
+-- the thresholds that its run published. Ask for one alpha: FROM grades_by_alpha WHERE alpha = 0.05. A grade that
+-- contradicts the marrow stays taken back. Levels of runs that published no thresholds are not here.
+CREATE OR REPLACE VIEW grades_by_alpha AS
+WITH thresholds AS (
+    SELECT
+        run_id,
+        unnest(
+            from_json(conformal_thresholds, '[{"alpha": "DOUBLE", "q": "DOUBLE[]"}]'), recursive := TRUE
+        )
+    FROM 'runs.parquet'
+    WHERE conformal_thresholds IS NOT NULL
+),
+
+sets AS (
+    SELECT
+        levels.* EXCLUDE (mc, abstained),
+        thresholds.alpha,
+        [levels.p_mc0, levels.p_mc1, levels.p_mc2]::DOUBLE[] AS p,
+        list_filter([0, 1, 2], lambda k: 1 - p[k + 1] <= thresholds.q[k + 1] + 1e-7) AS admitted,
+        list_position(p, list_max(p)) - 1 AS most_probable
+    FROM 'levels.parquet' AS levels
+    INNER JOIN thresholds ON levels.run_id = thresholds.run_id
+    WHERE levels.status = 'graded'
+)
+
+SELECT
+    study_key,
+    patient_key,
+    level,
+    alpha,
+    CASE
+        WHEN admitted = [most_probable] AND NOT starts_with(coalesce(abstained_reason, ''), 'marrow.')
+            THEN most_probable::TINYINT
+    END AS mc,
+    mc IS NULL AS abstained,
+    p_mc0,
+    p_mc1,
+    p_mc2,
+    run_id
+FROM sets;
