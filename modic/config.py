@@ -61,7 +61,7 @@ class LevelOptions:
     numbering_min: float = _option(
         0.9, "probability that all names are right, counted from the last mobile disc: `uncertain` below"
     )
-    transitional_min: float = _option(0.5, "probability of a vertebra more or fewer: suspected from here")
+    transitional_min: float = _option(0.5, "probability of a vertebra more or fewer: suspected from here", later=True)
     apart_low_warn_mm: float = _option(
         23.0, "median distance between neighbouring discs: warn below; at the limit of refusal it never does", 0, 200,
         later=True,

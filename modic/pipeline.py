@@ -85,7 +85,10 @@ def grade_study(pair: Pair, *, models: Models, config: Config, pictures: Path | 
         with _timed(seconds, "pictures"):
             trouble = draw_case(pictures, volumes, levels, cut, regions, grades, classifier, encoding)
     return StudyResult(
-        levels=_six_rows(volumes, levels, cut, grades),
+        levels=tuple(
+            replace(row, marrow=marrow[row.level].columns()) if row.level in marrow else row
+            for row in _six_rows(volumes, levels, cut, grades)
+        ),
         numbering=levels.numbering,
         p_numbering=levels.p_numbering,
         transitional=levels.transitional,

@@ -5,6 +5,7 @@ Image Plane Module counts. Boxes are `(x0, y0, x1, y1)` in that frame. Millimetr
 LPS: +x to the patient's left, +y to posterior, +z to the head.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
@@ -232,6 +233,20 @@ class Grade:
         return max(of_slices) - min(of_slices)
 
 
+SIDES = ("upper", "lower")
+"""The two endplates beside a disc: the lower endplate of the vertebra above it, and the upper one of that below it."""
+
+MARROW_COLUMNS = tuple(
+    name.format(side=side)
+    for side in SIDES
+    for name in (
+        "t1_ratio_{side}", "t2_ratio_{side}", "t1_patient_ratio_{side}", "t2_patient_ratio_{side}",
+        "extent_{side}", "depth_{side}_mm",
+    )
+)  # fmt: skip
+"""The columns of `levels` that measure the marrow beside the endplates (modic.grading.marrow)."""
+
+
 @dataclass(frozen=True, slots=True)
 class LevelResult:
     """One row of `levels` before keys are added. Boxes are (x0, y0, x1, y1) in native pixels, as in `LevelBox`."""
@@ -245,6 +260,7 @@ class LevelResult:
     corner0_mm: tuple[float, float, float] | None = None  # corner (x0, y0) of the T2 box on its slice, LPS
     corner1_mm: tuple[float, float, float] | None = None  # corner (x1, y1) of the same
     grade: Grade | None = None
+    marrow: Mapping[str, float | None] = field(default_factory=dict)  # MARROW_COLUMNS, as far as they were measured
 
 
 class StudyWarning(StrEnum):

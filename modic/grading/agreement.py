@@ -24,9 +24,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from modic.grades import AbstainedReason
-from modic.records import Grade
-
-SIDES = ("upper", "lower")
+from modic.records import SIDES, Grade
 
 
 @dataclass(frozen=True, slots=True)

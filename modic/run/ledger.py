@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from modic.cohort import Cohort
 from modic.errors import TRANSIENT
 from modic.files import write_table
-from modic.records import LevelResult, StudyResult
+from modic.records import MARROW_COLUMNS, LevelResult, StudyResult
 from modic.run.shards import Grader, Work
 from modic.tables.schema import SCHEMAS
 
@@ -52,6 +52,7 @@ def level_row(level: LevelResult) -> dict[str, Any]:
         "t1_slice": level.t1_slice,
         **_numbers("mm", ("x0", "y0", "z0"), level.corner0_mm),
         **_numbers("mm", ("x1", "y1", "z1"), level.corner1_mm),
+        **{name: level.marrow.get(name) for name in MARROW_COLUMNS},
     }
 
 

@@ -111,6 +111,27 @@ def _share(name: str, description: str) -> pa.Field:
     return _column(name, REAL, description, unit="1", span=SHARE)
 
 
+def _marrow() -> list[pa.Field]:
+    """The columns of modic.records.MARROW_COLUMNS."""
+    endplates = {"upper": "upper endplate (of the vertebra above)", "lower": "lower endplate (of the vertebra below)"}
+    fields = []
+    for side, endplate in endplates.items():
+        for reference, over in (("", "the same vertebra's own marrow"), ("patient_", "the marrow of all vertebrae")):
+            for contrast in ("t1", "t2"):
+                text = (
+                    f"{contrast.upper()} signal of the marrow beside the {endplate} over {over}; null if not measured"
+                )
+                name = f"{contrast}_{reference}ratio_{side}"
+                fields.append(_column(name, REAL, text, unit="1", span=(0, None)))
+        text = (
+            f"share of the {endplate} beside which the marrow is unlike its vertebra's own, 0-1; null if not measured"
+        )
+        fields.append(_share(f"extent_{side}", text))
+        text = f"how far such marrow reaches from the {endplate}; 0 if the extent is 0; null if not measured"
+        fields.append(_column(f"depth_{side}_mm", REAL, text, unit="mm", span=(0, None)))
+    return fields
+
+
 RUN_OF_ROW = _column("run_id", TEXT, "the run whose work this row is (runs.run_id)", null=False)
 STUDY = _column("study_key", TEXT, "pseudonym of the study: keyed hash of its UID", null=False)
 PATIENT = _column("patient_key", TEXT, "pseudonym of the patient: keyed hash of the patient id", null=False)
@@ -294,6 +315,7 @@ LEVEL_COLUMNS = [
     *_box("t2", "T2 series", "in order of position towards the patient's left"),
     *_box("t1", "T1 series", "in order of position towards the patient's left"),
     *_mm_box(),
+    *_marrow(),
     _column("normalization", TEXT, "normalization of grey levels that the classifier was trained with"),
     *MODELS,
     *GRADER,

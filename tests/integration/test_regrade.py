@@ -28,7 +28,8 @@ from plain_run import plain_run
 
 @pytest.fixture
 def cohort(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A first night over three graded studies and one that lacks a T2."""
+    """A first night over three graded studies and one that lacks a T2, by the first grading version."""
+    monkeypatch.setattr(versions, "GRADING_VERSION", 1)
     monkeypatch.setattr(worker, "load_models", worker.load_models)
     monkeypatch.setattr(worker, "grade_study", worker.grade_study)
     monkeypatch.setattr(weights.Models, "usable", weights.Models.usable)

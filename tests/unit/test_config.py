@@ -2,11 +2,12 @@
 
 from dataclasses import fields, is_dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from modic import versions
-from modic.config import GRADING_SECTIONS, Config, GradingOptions, load_config
+from modic.config import GRADING_SECTIONS, Config, GradingOptions, LevelOptions, RegistrationOptions, load_config
 from modic.errors import UsageError
 from modic.run.prepare import with_alpha
 
@@ -57,10 +58,20 @@ def test_only_what_changes_a_grade_changes_the_hash(tmp_path):
     assert "run" not in GRADING_SECTIONS
 
 
-def test_a_default_risk_regrades_nothing() -> None:
+FIRST = "a8f1dec193f8"
+"""The hash of the defaults before the grading had versions."""
+
+
+def of_the_first_version(monkeypatch: pytest.MonkeyPatch, **sections: Any) -> Config:
+    """The options as grading version 1 had them; `numbering_min` asked two questions then."""
+    monkeypatch.setattr(versions, "GRADING_VERSION", 1)
+    return Config(**{"levels": LevelOptions(numbering_min=0.96), **sections})
+
+
+def test_a_default_risk_regrades_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """The hash is that of versions before [grading]."""
-    assert Config(grading=GradingOptions(alpha=0.0)).grading_hash() == "a8f1dec193f8"
-    assert Config(grading=GradingOptions(alpha=0.2)).grading_hash() != "a8f1dec193f8"
+    assert of_the_first_version(monkeypatch, grading=GradingOptions(alpha=0.0)).grading_hash() == FIRST
+    assert of_the_first_version(monkeypatch, grading=GradingOptions(alpha=0.2)).grading_hash() != FIRST
 
 
 def test_the_cards_own_risk_is_as_good_as_none() -> None:
@@ -71,20 +82,21 @@ def test_the_cards_own_risk_is_as_good_as_none() -> None:
         with_alpha(Config(grading=GradingOptions(0.01)), card)
 
 
-def test_cohorts_graded_before_limits_became_options_keep_their_hash(tmp_path):
-    assert Config().grading_hash() == "1dbb1a3572ec"
-    path = tmp_path / "cohort.toml"
-    path.write_text("[levels]\nheight_reject_mm = 550\n[registration]\nclarity_reject = 0.1\n", encoding="utf-8")
-    assert load_config(path).grading_hash() == "1dbb1a3572ec"
-    path.write_text("[levels]\nslices = 5\n", encoding="utf-8")
-    assert load_config(path).grading_hash() == "9e44810dd22f"
-    for text in ("[levels]\nheight_reject_mm = 600\n", "[registration]\nclarity_reject = 0.2\n"):
-        path.write_text(text, encoding="utf-8")
-        assert load_config(path).grading_hash() != "1dbb1a3572ec"
+def test_cohorts_graded_before_limits_became_options_keep_their_hash(monkeypatch: pytest.MonkeyPatch):
+    assert of_the_first_version(monkeypatch).grading_hash() == FIRST
+    same = {"levels": LevelOptions(numbering_min=0.96, height_reject_mm=550.0)}
+    same["registration"] = RegistrationOptions(clarity_reject=0.1)
+    assert of_the_first_version(monkeypatch, **same).grading_hash() == FIRST
+    for other in (
+        {"levels": LevelOptions(numbering_min=0.96, slices=5)},
+        {"levels": LevelOptions(numbering_min=0.96, height_reject_mm=600.0)},
+        {"registration": RegistrationOptions(clarity_reject=0.2)},
+    ):
+        assert of_the_first_version(monkeypatch, **other).grading_hash() != FIRST
 
 
-def test_hashes_of_cohorts_from_before_the_grading_had_versions_stay_valid(monkeypatch: pytest.MonkeyPatch):
-    first = "1dbb1a3572ec"
-    assert Config().grading_hash() == first
+def test_a_later_grading_version_is_another_configuration(monkeypatch: pytest.MonkeyPatch):
+    first = of_the_first_version(monkeypatch)
+    assert first.grading_hash() == FIRST
     monkeypatch.setattr(versions, "GRADING_VERSION", 2)
-    assert Config().grading_hash() != first
+    assert first.grading_hash() != FIRST

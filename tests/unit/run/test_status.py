@@ -129,6 +129,7 @@ def test_a_run_that_is_going_on_shows_how_far_it_is(
 def test_after_an_upgrade_status_says_what_is_graded_again_and_why(
     cohort: Cohort, status: Callable[[], dict[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(versions, "GRADING_VERSION", 1)
     rows = make_rows()
     rows["studies"][0]["detail"] = GONE
     publish(cohort.root, as_tables(rows), RUN)
