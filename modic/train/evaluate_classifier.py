@@ -17,7 +17,7 @@ from scipy.special import softmax
 from modic.errors import UsageError
 from modic.grades import CLASSES
 from modic.grading.classify import prediction_set
-from modic.statistics.metric_tables import Table, cell, count, described, publish, with_intervals
+from modic.statistics.metric_tables import Table, cell, count, with_intervals
 from modic.statistics.metrics import (
     OEDEMA_FOUND,
     Numbers,
@@ -32,6 +32,7 @@ from modic.tables.described import Columns
 from modic.train.augment.regions import Example, Stress
 from modic.train.classifier import read_sources
 from modic.train.command_line import options_of
+from modic.train.evaluation import data_sentence, write_evaluation
 from modic.train.inference import predict
 from modic.train.options import ClassifierTraining, add_evaluation_arguments
 from modic.train.sampling import examples_by_part
@@ -94,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
     metric_rows = [row for numbers in metrics.values() for row in numbers]
     _save_diagram(args.out, examples, logits, calibration["temperature"], groups)
     facts = _facts(args, model.id, examples, stress)
-    publish(args.out, "Evaluation of the classifier", facts, tables, metric_rows, rows, PREDICTIONS)
+    write_evaluation(args.out, "Evaluation of the classifier", facts, tables, metric_rows, rows, PREDICTIONS)
     return 0
 
 
@@ -239,7 +240,7 @@ def _facts(args: argparse.Namespace, weights: str, examples: list[Example], stre
     """Sentences above the tables."""
     patients = len({_patient(e) for e in examples})
     facts = [
-        described(args, weights, patients),
+        data_sentence(args.data, args.part, weights, patients),
         f"Images: {condition(stress)}. A shift in mm takes a disc's box for 35 mm, right to about a fifth.",
         "Balanced accuracy and macro F1: mean over the types that occur; weighted F1: by how often they occur. Metrics "
         "of one class are against the other two. Abstained discs are graded by their most probable type here, "
