@@ -1,9 +1,9 @@
-"""A Prefect server for one run, where the user has none.
+"""A Prefect server for one run, if the user has none.
 
-Prefect starts such a server by itself, but leaves it behind when the run is killed, and a caller that reads our
-output through a pipe then waits for ever. Ours runs in its own session with its output in a file, and ends when the
-pipe to its parent closes, however the parent ended. Its database stays in the cohort's `private/prefect`, which makes
-the next start three times as fast (measured: 17 s, then 6 s) and lets one look at past runs.
+Prefect starts such a server by itself, but the server outlives a run that is killed, and a caller that reads the output
+of `modic` through a pipe then waits for ever. This server runs in its own session, writes its output to a file, and
+ends when the pipe to its parent closes, however the parent ended. Its database stays in the cohort's `private/prefect`,
+so that the next start is three times as fast (measured: 17 s, then 6 s) and past runs can be looked up.
 """
 
 import os
@@ -23,7 +23,7 @@ from urllib.error import HTTPError, URLError
 from modic.errors import ModicError, UsageError
 
 STARTUP_S = 120
-LEAST_FREE = 2**20  # bytes; with fewer the server cannot write its database
+LEAST_FREE = 2**20  # bytes on the disk; with fewer the server cannot write its database
 QUIET = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -31,16 +31,16 @@ QUIET = {
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
     "PREFECT_CLI_PROMPT": "false",
 }
-"""What a run on the command line sets where the user has not: nothing leaves the machine, and no chatter."""
+"""Settings of a run on the command line, unless the user set them: no telemetry, no log lines, no questions."""
 
 
 @contextmanager
 def prefect_api(home: Path) -> Iterator[Callable[[], None]]:
-    """Inside, Prefect can be imported and has a server: the user's own, or a temporary one with its data in `home`.
+    """Give Prefect a server for the time of the context: the user's own, or a temporary one with its data in `home`.
 
-    Gives a function that waits until the server answers, to be called after the imports, which take as long as its
-    start. Changes this process's environment, so it must come before the first import of Prefect. Raises ModicError
-    where the temporary server does not start.
+    Yields a function that waits until the server answers. Call it after the imports of Prefect, which take as long as
+    the start of the server. This changes the environment of the process, so enter the context before Prefect is first
+    imported. Raises ModicError if the temporary server does not start.
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
@@ -61,44 +61,45 @@ def prefect_api(home: Path) -> Iterator[Callable[[], None]]:
 
 @contextmanager
 def _settings(url: str) -> Iterator[None]:
-    """Prefect's settings with this server's URL, until what Prefect has queued for it is sent."""
+    """Prefect's settings with this server's URL, until Prefect's queued logs and events are sent."""
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
     with temporary_settings({PREFECT_API_URL: url}):
         try:
             yield
         finally:
-            _send_what_is_queued()
+            _send_queued()
 
 
 def user_has_settings() -> bool:
-    """Whether the user has told Prefect anything about homes, servers or profiles."""
+    """Whether the user has set a home, a server or a profile for Prefect."""
     names = ("PREFECT_API_URL", "PREFECT_PROFILE", "PREFECT_HOME", "PREFECT_PROFILES_PATH")
     files = (Path.home() / ".prefect" / "profiles.toml", Path("prefect.toml"), Path(".env"))
     return any(os.environ.get(n) for n in names) or any(f.is_file() for f in files)
 
 
 def _configured_url() -> str | None:
+    """The server of the user's settings, if any."""
     from prefect.settings import get_current_settings
 
     return get_current_settings().api.url
 
 
 def _reach(url: str) -> None:
-    """Raise UsageError unless something answers at the user's own URL."""
+    """Raise UsageError unless a server answers at the user's own URL."""
     for _ in range(3):
         try:
             with urllib.request.urlopen(f"{url}/health", timeout=20):
                 return
-        except HTTPError:  # it answers
+        except HTTPError:  # any answer will do
             return
         except (URLError, OSError, ValueError):
             time.sleep(1)
     raise UsageError(f"no Prefect server answers at {url}; start it, or unset PREFECT_API_URL to run without one")
 
 
-def _send_what_is_queued() -> None:
-    """Prefect's log and event queues, which otherwise look for the server after its end, and wait a minute for it."""
+def _send_queued() -> None:
+    """Send Prefect's queued logs and events; otherwise Prefect waits a minute for a server that has ended."""
     from prefect.events.worker import EventsWorker
     from prefect.logging.handlers import APILogWorker
 
@@ -108,7 +109,7 @@ def _send_what_is_queued() -> None:
 
 @contextmanager
 def _server(log: Path) -> Iterator[tuple[str, Callable[[], None]]]:
-    """A server process that lives as long as the context; gives its URL and a function that waits until it answers."""
+    """A server process that lives as long as the context; yields its URL and a function that waits until it answers."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -132,6 +133,7 @@ def _server(log: Path) -> Iterator[tuple[str, Callable[[], None]]]:
 
 
 def _wait_until_healthy(url: str, process: subprocess.Popen, log: Path) -> None:
+    """Raise ModicError if the server does not answer within STARTUP_S."""
     deadline = time.monotonic() + STARTUP_S
     while time.monotonic() < deadline and process.poll() is None:
         try:
@@ -144,7 +146,7 @@ def _wait_until_healthy(url: str, process: subprocess.Popen, log: Path) -> None:
 
 
 def serve(port: int) -> None:
-    """The server process: stop, first gently, when standard input ends."""
+    """Run the server in this process until standard input ends."""
     import uvicorn
 
     threading.Thread(target=_stop_with_parent, daemon=True).start()
@@ -153,6 +155,7 @@ def serve(port: int) -> None:
 
 
 def _stop_with_parent() -> None:
+    """Wait for the end of standard input, then stop this process: first with SIGTERM, after 5 s at once."""
     sys.stdin.buffer.read()
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(5)

@@ -1,4 +1,4 @@
-"""The flow of the normalization study: read and divide the data, train every fold once, write tables and report."""
+"""The Prefect flow of the normalization study: read and split the data, train every fold, write tables and report."""
 
 import threading
 from pathlib import Path
@@ -22,14 +22,14 @@ from modic.experiment.fold import train_fold
 if TYPE_CHECKING:
     from distributed import Client
 
-TRIES = 3  # of a fold whose worker dies: a machine that reboots is no reason to stop, one without memory is
+TRIES = 3  # of a fold whose worker dies: enough for a reboot; a lack of memory would go on for ever
 
 prepare = coarse("prepare", folder.prepare)
 write_report = coarse("report", report.write_study)
 
 
 def run_name() -> str:
-    """`<the study's folder>`."""
+    """The name of the study's folder, for Prefect's page."""
     return Path(flow_run.parameters["design"]["out"]).resolve().name
 
 
@@ -39,27 +39,27 @@ def run_name() -> str:
     task_runner=ThreadPoolTaskRunner(max_workers=SHARDS_IN_FLIGHT),  # type: ignore[arg-type]
 )
 def normalization_study(design: dict[str, Any], cluster: str = "") -> dict[str, Any]:
-    """Train and predict every fold of a study that has no file yet, and write its tables and report.
+    """Train every fold that has no result file yet, predict its patients, and write tables and report of the study.
 
     Args:
         design: options of modic.experiment.design.Design, and `profile`.
         cluster: path of a cluster file (flows.clusters); empty for this machine.
     """
-    checked = design_from(design)
-    spec = clusters.read_cluster(Path(cluster) if cluster else None, checked.device)
-    with folder.locked(checked):
-        say(prepare(checked, say=say).line())
-        folds = folder.unfinished(checked)
+    study = design_from(design)
+    spec = clusters.read_cluster(Path(cluster) if cluster else None, study.device)
+    with folder.locked(study):
+        say(prepare(study, say=say).line())
+        folds = folder.unfinished(study)
         if folds:
-            train(checked, folds, spec)
-        outcome = write_report(checked.out)
-    create_markdown_artifact(outcome.answer, key=artifact_key("answer", checked.out.name), description=run_name())
+            train(study, folds, spec)
+        outcome = write_report(study.out)
+    create_markdown_artifact(outcome.answer, key=artifact_key("answer", study.out.name), description=run_name())
     say(outcome.answer)
-    return {"folds": len(checked.every_fold), "trained_now": len(folds), "report": str(outcome.page)}
+    return {"folds": len(study.every_fold), "trained_now": len(folds), "report": str(outcome.page)}
 
 
 def train(design: Design, folds: list[Fold], spec: clusters.ClusterSpec) -> None:
-    """Every fold once, on the cluster; returns when all have a file, and raises where one cannot be trained."""
+    """Train `folds` on the cluster; returns when each has its result file. Raises if a fold cannot be trained."""
     progress = Progress(design.out.name, len(folds), len(folds), unit="folds", doing="training")
     say(f"{len(folds)} of {len(design.every_fold)} folds to train")
     with clusters.connect(spec, shards=len(folds)) as client, shown(progress, say) as show:
@@ -69,7 +69,7 @@ def train(design: Design, folds: list[Fold], spec: clusters.ClusterSpec) -> None
 
 @task(name="train-fold", task_run_name="fold {fold.id}", cache_policy=NO_CACHE, persist_result=False)
 def train_one(fold: Fold, design: Design, client: "Client", progress: Progress) -> None:
-    """One fold on the cluster; its file is the result. A worker that dies costs a try."""
+    """Train one fold on the cluster, which writes its result file. Raises ModicError if its worker died TRIES times."""
     from distributed import KilledWorker
 
     with progress.shard(fold.id, 1):

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 def open(cohort: "str | Path") -> "CohortData":
     """The tables of a cohort as pandas, and answers with intervals: `modic.open("lumbar-2026").prevalence("level")`.
 
-    Raises modic.errors.UsageError where `cohort` is none, or no run has finished in it.
+    Raises modic.errors.UsageError if `cohort` is no cohort, or no run has finished in it.
     """
     from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The cohort directory: where a run's files lie, who may write there now, and how a file appears whole.
+"""The cohort directory: the place of each file, and the lock that lets one run at a time write there.
 
 COHORT/
   current/   what analysts read; replaced in one atomic step (modic/tables/store.py)
@@ -38,12 +38,12 @@ class Cohort:
 
     @property
     def private(self) -> Path:
-        """Everything identifying, mode 0700."""
+        """The folder of everything that identifies a patient, mode 0700."""
         return self.root / "private"
 
     @property
     def header_index(self) -> Path:
-        """What the crawl remembers of every file."""
+        """The table in which the crawl keeps the headers of every file."""
         return self.private / "header_index.parquet"
 
     def run(self, run_id: str) -> Path:
@@ -59,7 +59,7 @@ class Cohort:
         return self.run(run_id) / "cases" / study_key
 
     def shard_input(self, run_id: str, shard_id: str) -> Path:
-        """What a worker is told of one shard: paths and UIDs, so private. Its progress file lies beside it."""
+        """The input of one shard for its worker: paths and UIDs, so private. Its progress file lies beside it."""
         return self.private / "shards" / run_id / f"{shard_id}.json"
 
     def finished_shards(self) -> list[Path]:
@@ -67,7 +67,7 @@ class Cohort:
         return sorted((self.root / "runs").glob("*/shards/[!.]*.parquet"))
 
     def new_run_id(self) -> str:
-        """UTC time and four random digits, later than every run here whatever the clock says."""
+        """UTC time and four random digits; sorts after every run of this cohort, even if the clock was set back."""
         now = datetime.now(UTC)
         last = max((path.name[:16] for path in (self.root / "runs").glob(RUN_ID)), default="")
         if last >= f"{now:{RUN_TIME}}":
@@ -75,27 +75,28 @@ class Cohort:
         return f"{now:{RUN_TIME}}-{secrets.token_hex(2)}"
 
     def forget_shard_inputs(self) -> None:
-        """Remove what runs, also killed ones, told their workers."""
+        """Remove the shard inputs of all runs, also of killed ones."""
         shutil.rmtree(self.private / "shards", ignore_errors=True)
 
     @contextmanager
     def lock(self, run_id: str = "") -> Iterator[None]:
-        """One run at a time writes a cohort; the lock dies with the process, and the note of its `run_id` stays.
+        """Hold the lock of the cohort, so that one run at a time writes it.
 
-        Whoever gets it removes the unfinished files that killed runs left. Raises UsageError where it is held, or the
-        cohort cannot be written.
+        The lock ends with the process; `run_id`, which is written into the lock's file, stays there for `last_begun`.
+        Unfinished files that killed runs left are removed. Raises UsageError if another process holds the lock, or if
+        the cohort cannot be written.
         """
         try:
-            opened = (self.private / "lock").open("a")
+            lock_file = (self.private / "lock").open("a")
         except OSError as error:
             raise UsageError(f"the cohort {self.root} cannot be written: {error.strerror}") from error
-        with opened as file:
+        with lock_file as file:
             if not _locked(file, fcntl.LOCK_EX):
-                time.sleep(0.2)  # `last_begun` may have looked at it
+                time.sleep(0.2)  # `last_begun` holds it for a moment
                 if not _locked(file, fcntl.LOCK_EX):
                     raise UsageError(f"another run is writing {self.root}; wait for it to end")
             if run_id:
-                with suppress(OSError):  # only for who looks; the disk may be full
+                with suppress(OSError):  # only `modic status` needs it; the disk may be full
                     os.ftruncate(file.fileno(), 0)
                     os.write(file.fileno(), run_id.encode())
             for stale in [*self.private.glob(".*.tmp"), *self.root.glob("runs/*/shards/.*.tmp")]:
@@ -103,7 +104,7 @@ class Cohort:
             yield
 
     def last_begun(self) -> tuple[str | None, bool]:
-        """The last run that took the lock, if any, and whether it still holds it."""
+        """The id of the last run that took the lock (None: no run did), and whether it still holds it."""
         try:
             file = (self.private / "lock").open("r")
         except FileNotFoundError:
@@ -122,12 +123,12 @@ def _locked(file: IO[str], how: int) -> bool:
 
 
 def create_cohort(root: Path, *, archive: Path) -> Cohort:
-    """The cohort at `root`, made where it does not exist.
+    """The cohort at `root`, made if it does not exist.
 
-    Raises UsageError where `root` is a file, a directory with other things in it, inside the archive or around it.
+    Raises UsageError if `root` is a file, a directory with other things in it, inside the archive or around it.
     """
-    here, there = root.resolve(), archive.resolve()
-    if here == there or here in there.parents or there in here.parents:
+    here, images = root.resolve(), archive.resolve()
+    if here.is_relative_to(images) or images.is_relative_to(here):
         raise UsageError(f"the cohort {root} and the archive {archive} must not lie inside each other")
     if not is_cohort(root):
         if root.exists() and not root.is_dir():
@@ -141,7 +142,7 @@ def create_cohort(root: Path, *, archive: Path) -> Cohort:
 
 
 def open_cohort(root: Path) -> Cohort:
-    """An existing cohort. Raises UsageError where `root` is none, or of a layout this version does not know."""
+    """An existing cohort. Raises UsageError if `root` is none, or has a layout that this version does not know."""
     if not is_cohort(root):
         raise UsageError(f"{root} is not a cohort" if root.exists() else f"{root} does not exist")
     layout = json.loads((root / "private" / "cohort.json").read_text(encoding="utf-8")).get("layout")
@@ -156,18 +157,18 @@ def is_cohort(root: Path) -> bool:
 
 
 def _begun(root: Path) -> bool:
-    """Whether a directory holds nothing but what `_create` had made when it was killed."""
+    """Whether a directory holds nothing but what an interrupted `_create` leaves."""
     known = {root / "private", root / "runs"}
     return all(path in known or fnmatch(path.name, ".cohort.json.*.tmp") for path in root.rglob("*"))
 
 
 def _close_to_others(private: Path) -> None:
-    """Copying a cohort may have opened its private folder to others."""
+    """Set mode 0700 again: copying a cohort may have opened its private folder to others."""
     try:
         if private.stat().st_mode & 0o077:
             private.chmod(0o700)
     except OSError as error:
-        raise UsageError(f"{private} must be yours alone (chmod 700): {error.strerror}") from error
+        raise UsageError(f"{private} must be readable by its owner alone (chmod 700): {error.strerror}") from error
 
 
 def _create(root: Path) -> None:

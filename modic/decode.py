@@ -41,9 +41,7 @@ def decode_json(cls: type[T], text: str | bytes, where: str, *, error: type[Modi
     from pydantic import ValidationError
 
     try:
-        (value,) = _adapter(cast(Any, cls)).validate_json(
-            b"[" + (text.encode() if isinstance(text, str) else text) + b"]"
-        )
+        (value,) = _adapter(cast(Any, cls)).validate_json(b"[" + _bytes(text) + b"]")
     except ValidationError as refused:
         raise error(_message(cls, refused, where)) from refused
     return cast(T, value)
@@ -63,7 +61,7 @@ def _adapter(cls: Any) -> "TypeAdapter[Any]":
 
 def _message(cls: type, refused: "ValidationError", where: str) -> str:
     """What is wrong first: an unknown key, which may be a misspelt one, before values."""
-    first = min(refused.errors(), key=lambda one: one["type"] != "unexpected_keyword_argument")
+    first = min(refused.errors(), key=lambda error: error["type"] != "unexpected_keyword_argument")
     path = first["loc"][1:]
     place = ": ".join((where, *map(str, path[:-1])))
     return f"{place}: {_complaint(cls, path, first)}" if path else f"{where} must hold keys and values"

@@ -1,7 +1,7 @@
-"""Every reason why a file, a series, a study or a level is not graded, and the few exceptions a caller meets.
+"""Every reason why a file, a series, a study or a level is not graded, and the exceptions that modic raises.
 
-Expected trouble is a value, `Rejected(reason, detail)`, and ends as a row. Only bugs and unusable input to
-the whole run are raised. Reasons are a closed list per table; analysts may group by them.
+Expected trouble is a value, `Rejected(reason, detail)`, and ends as a row. Only bugs, and input that makes the whole
+run impossible, are raised. Each table has a closed list of reasons, by which analysts may group.
 """
 
 import logging
@@ -13,7 +13,7 @@ from pathlib import Path
 
 
 class Reason(StrEnum):
-    """Closed list. The part before the dot says which step of a study's path refused."""
+    """The closed list. The part before the dot says what was refused: a file, a series, a study or a level."""
 
     # files (crawl)
     FILE_NOT_DICOM = "file.not_dicom"
@@ -53,7 +53,7 @@ class Reason(StrEnum):
     STUDY_PATIENT_CONFLICT = "study.patient_conflict"
     STUDY_NO_LEVELS = "study.no_levels_found"
     STUDY_NOT_LUMBAR = "study.not_lumbar"
-    # studies, by trouble: failed (a later run may cure those of `TRANSIENT`)
+    # studies, by trouble: failed (the next run tries those of `TRANSIENT` again)
     STUDY_PIXELS_UNREADABLE = "study.pixels_unreadable"
     STUDY_FILES_CHANGED = "study.files_changed"
     STUDY_WORKER_DIED = "study.worker_died"
@@ -80,15 +80,15 @@ FAILED = frozenset(
 """Reasons that make a study `failed` (exit code 3); every other study reason makes it `excluded`."""
 
 TRANSIENT = FAILED - {Reason.STUDY_PIXELS_UNREADABLE}
-"""Failures the next run tries again. Unreadable pixels stay unreadable until the file changes."""
+"""Failures that the next run tries again. Unreadable pixels stay unreadable until the file changes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """Something refused by name.
+    """A file, series, study or level that is not graded, and why.
 
-    `detail` is for a reader of the tables: numbers and DICOM keywords only, never a value that could identify
-    a patient (no name, id, date, UID or path).
+    `detail` is for readers of the tables. It holds numbers and DICOM keywords, and never a value that could identify a
+    patient (no name, id, date, UID or path).
     """
 
     reason: Reason
@@ -109,7 +109,7 @@ class UsageError(ModicError):
 
 
 class DeviceLost(ModicError):
-    """The GPU answers this process no more: a CUDA error, unlike a lack of memory, stays until the process ends."""
+    """This process cannot use the GPU any more: a CUDA error, unlike a lack of memory, stays until the process ends."""
 
 
 class WeightsError(UsageError):
@@ -120,7 +120,11 @@ LOG = logging.getLogger(__name__)
 
 
 def where(error: Exception) -> str:
-    """`ValueError in levels.py:120`: the class, the system's words if any, our innermost line."""
+    """The place of an error for a table or log, such as `ValueError in find.py:120`.
+
+    Gives the class, the operating system's message if there is one, and the innermost line of modic; never the error's
+    own message, which may hold values of a patient.
+    """
     here = Path(__file__).parent
     system = f" ({os.strerror(error.errno)})" if isinstance(error, OSError) and error.errno else ""
     frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).is_relative_to(here)]

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 
 def write_json(path: Path, value: Any) -> Path:
-    """`write_whole` of a value."""
+    """Write `value` as JSON with `write_whole`; returns `path`."""
     return write_whole(path, json.dumps(value, ensure_ascii=False))
 
 
@@ -37,9 +37,9 @@ def sync_directory(path: Path) -> None:
 
 
 def write_table(table: pa.Table, path: Path) -> None:
-    """Write `path` so that it appears whole or not at all, also after a kill or a power cut.
+    """Write a Parquet file that appears whole or not at all, also after a kill or a power cut.
 
-    Until it is whole it lies beside `path` under a hidden name that pandas, pyarrow and DuckDB all pass over.
+    Until it is whole it lies beside `path` under a hidden name that pandas, pyarrow and DuckDB ignore.
     """
     temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.part.parquet.tmp")
     with temporary.open("wb") as file:

@@ -1,4 +1,4 @@
-"""Cores, and the memory one study may take. (Its time is watched from outside, where a hang cannot stop the watch.)"""
+"""The cores of this process, a limit on its memory, and whether an exception means that memory ran out."""
 
 import os
 import resource
@@ -7,24 +7,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-SAID_BY_LIBRARIES = (
+OUT_OF_MEMORY_WORDS = (
     "DefaultCPUAllocator", "Insufficient memory", "std::bad_alloc", "Unable to allocate",
     "CUDA error: out of memory", "STATUS_ALLOC_FAILED",
 )  # fmt: skip
-"""How torch, OpenCV, C++, numpy, CUDA, cuDNN and cuBLAS say it in exceptions that are no MemoryError."""
+"""Words of torch, OpenCV, C++, numpy, CUDA, cuDNN and cuBLAS in exceptions that are no MemoryError."""
 
 
 def cores() -> int:
-    """That this process may use."""
+    """The number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager
 def memory_limit(mebibytes: int) -> Iterator[None]:
-    """Inside, this process can allocate no more than so much on top of what it has; more raises where it is asked for.
+    """Let this process allocate at most `mebibytes` more than it has now; an allocation beyond raises.
 
-    Counts private writable memory, as Linux does for RLIMIT_DATA; GPU memory and mapped files are free. Elsewhere than
-    on Linux there is no limit.
+    Counts private writable memory, as Linux does for RLIMIT_DATA, but no GPU memory and no mapped files. Without Linux
+    there is no limit.
     """
     if sys.platform != "linux":
         yield
@@ -39,15 +39,16 @@ def memory_limit(mebibytes: int) -> Iterator[None]:
 
 
 def _data_bytes() -> int:
+    """Private writable memory of this process, bytes."""
     status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
     return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmData"))
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception, or what it was raised from, says that memory was exhausted, on the CPU or a GPU."""
+    """Whether an exception, or one that it was raised from, means that the memory of the CPU or of a GPU ran out."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    if any(words in str(error) for words in SAID_BY_LIBRARIES):
+    if any(words in str(error) for words in OUT_OF_MEMORY_WORDS):
         return True
     origin = error.__cause__ or error.__context__
     return origin is not None and is_out_of_memory(origin)

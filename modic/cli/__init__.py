@@ -1,4 +1,4 @@
-"""One module a command. `add(commands, wanted)` adds it to the command line; its `run` returns the exit code.
+"""The command line. Each command has one module: `add(commands, wanted)` adds it, `run(options)` returns the exit code.
 
-`wanted` is whether the user called this command: options that cost an import are only added then.
+`wanted` is true if the user called this command. Options that need a slow import are added only then.
 """

@@ -18,15 +18,21 @@ def add(commands: Any, wanted: bool) -> None:
   modic demo --out demo --patients 20
 
 No network, server, GPU or data is needed; six patients take about a minute on two cores. The archive holds synthetic
-spines as five manufacturers would write them, with missing contrasts and broken files; the truth lies beside it."""
+spines as five manufacturers write them, with missing contrasts and broken files; the true grades lie beside it."""
     demo = add_command(
         commands, "demo", run, "make a synthetic archive, grade it, check it and write its report", examples
     )
     demo.add_argument(
-        "--out", type=Path, default=Path("demo"), metavar="DIR", help="new or earlier folder (default: demo)"
+        "--out",
+        type=Path,
+        default=Path("demo"),
+        metavar="DIR",
+        help="a new folder, or that of an earlier demo (default: demo)",
     )
     demo.add_argument("--patients", type=int, default=6, metavar="N", help="synthetic patients (default: 6)")
-    demo.add_argument("--seed", type=int, default=0, metavar="N", help="same seed, same archive (default: 0)")
+    demo.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="the same seed makes the same archive (default: 0)"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -38,13 +44,13 @@ def run(options: argparse.Namespace) -> int:
 
 
 FAULTS = ("missing_slice", "frame_of_reference", "duplicate_files")
-"""Studies that a rule leaves out, or that look odd and are not; none fails, so a demo that exits with 3 is a bug."""
+"""Faults of the synthetic studies. They exclude a study or are harmless; none fails, so that exit code 3 is a bug."""
 
 
 def make_archive(folder: Path, *, patients: int, seed: int) -> tuple[Path, Path]:
-    """The demo's archive (written once) and the place of its cohort.
+    """The folders of the demo's archive, which is written once, and of its cohort.
 
-    Raises UsageError if `folder` holds the demo of other patients, or something else.
+    Raises UsageError if `folder` holds the demo of other patients, or other files.
     """
     from modic.phantom.archive import write_archive
 
@@ -69,7 +75,7 @@ def make_archive(folder: Path, *, patients: int, seed: int) -> tuple[Path, Path]
 
 
 def show(folder: Path) -> None:
-    """Print how many grades of each level are the true ones, and where everything lies."""
+    """Print how many grades of each level are right, and the paths of archive, tables and report."""
     from modic.tables.query import connect, statements
 
     archive, cohort = folder / "archive", folder / "cohort"
@@ -83,4 +89,4 @@ def show(folder: Path) -> None:
     for level, *counts in rows:
         print("{:8} {:6} {:5} {:12} {:10}".format(level, *counts))
     print(f"\narchive  {archive}\ntables   {cohort / 'current'}\nreport   {cohort / 'runs' / run / 'report.html'}")
-    print(f'ask      modic query {cohort} "FROM levels"')
+    print(f'query    modic query {cohort} "FROM levels"')

@@ -12,7 +12,7 @@ def add(commands: Any, wanted: bool) -> None:
   modic dictionary > dictionary.md
 
 The same text lies beside the tables of every cohort, as current/dictionary.md and, for programs, datapackage.json."""
-    add_command(commands, "dictionary", run, "print what every column of the tables means", examples)
+    add_command(commands, "dictionary", run, "print the meaning of every column of the tables", examples)
 
 
 def run(options: argparse.Namespace) -> int:

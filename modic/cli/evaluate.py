@@ -7,15 +7,15 @@ from modic.cli.options import add_command, add_models
 DETECTOR = """\
   modic evaluate detector --data archive=/archive/lumbar --labels boxes.csv --part all --out mine/levels
 
-Per level, overlap with the given boxes (IoU) and confidence, beside the paper's; the share of discs, slices and
-patients named right; and whether what was named wrong was called uncertain."""
+Per level: overlap with the given boxes (IoU) and confidence, beside those of the paper; the share of discs, slices and
+patients whose names are right; and whether the numbering of the others was flagged uncertain."""
 CLASSIFIER = """\
   modic evaluate classifier --data archive=/archive/lumbar --labels readings.csv --part all --out mine/grades
   modic evaluate classifier --data archive=/archive/lumbar --labels readings.csv --part all --slices 1 --out mine/thin
   modic evaluate classifier --data spider=DIR --detector detector --audit DIR/gradings.csv --out mine/audit
 
 Sensitivity, specificity, F1, Cohen's kappa, ROC areas, calibration, abstention and coverage, each with a 95 % interval
-by patient. Real discs, real discs with a painted type 1 and synthetic discs are never added up."""
+by patient. Real discs, real discs with a painted type 1 and synthetic discs are measured apart and never pooled."""
 
 
 def add(commands: Any, wanted: bool) -> None:

@@ -17,20 +17,25 @@ def add(commands: Any, wanted: bool) -> None:
   modic grade /archive/lumbar --out lumbar-2026
   modic grade /archive/lumbar --out lumbar-2026 --config cohort.toml --cluster deployments/clusters/gpu-workstation.yaml
 
-A second run reads only what changed and grades only what is new. A run that was killed goes on from its
-finished shards. Exit codes: 0 all graded or excluded, 3 some studies failed, 2 wrong usage, 1 the run failed."""
+A second run reads only what changed and grades only what is new. After a run was killed, the same command goes on from
+its finished shards. Exit codes: 0 all graded or excluded, 3 some studies failed, 2 wrong usage, 1 the run failed."""
     grade = add_command(commands, "grade", run, "grade every lumbar study of a DICOM archive", examples)
     grade.add_argument(
-        "archive", metavar="ARCHIVE", help="folder of DICOM files, of any depth and with any names; only read"
+        "archive",
+        metavar="ARCHIVE",
+        help="folder of DICOM files with any names and subfolders; its files are only read",
     )
     grade.add_argument(
-        "--out", required=True, metavar="COHORT", help="folder of the cohort: new, empty, or of an earlier run"
+        "--out",
+        required=True,
+        metavar="COHORT",
+        help="folder of the cohort: a new or empty one, or that of an earlier run",
     )
     grade.add_argument(
         "--config",
         default="",
         metavar="FILE",
-        help="options; deployments/cohort.toml has all of them, with their defaults",
+        help="TOML file of options; deployments/cohort.toml lists all of them with their defaults",
     )
     add_cluster_arguments(grade, "studies are graded")
 
@@ -46,13 +51,13 @@ def grade(archive: str, cohort: str, *, config: str = "", cluster: str = "", dev
     from flows.prefect_server import prefect_api
     from modic.run.prepare import prepare
 
-    run = prepare(archive, cohort, config=config, device=device)  # what is wrong is said before a server is started
+    run = prepare(archive, cohort, config=config, device=device)  # reports wrong options before a server is started
     read_cluster(Path(cluster) if cluster else None, device)
     with run.cohort.lock():
         pass
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if sys.stderr.isatty():
-        print("starting …", file=sys.stderr)  # Prefect's temporary server, some 6 s, the first time 15 s
+        print("starting …", file=sys.stderr)  # Prefect's temporary server takes 6 s, the first time 15 s
     with prefect_api(run.cohort.private / "prefect") as ready:
         from httpx import HTTPError
 
@@ -62,16 +67,16 @@ def grade(archive: str, cohort: str, *, config: str = "", cluster: str = "", dev
         try:
             failed = grade_cohort(archive, cohort, config=config, cluster=cluster, device=device)["failed"]
         except HTTPError:
-            failed = failed_though_unheard(run.cohort)
+            failed = failed_after_server_loss(run.cohort)
     if failed:
         print(f"modic: failed: {', '.join(failed[:20])}{' …' if len(failed) > 20 else ''}", file=sys.stderr)
     return SOME_STUDIES_FAILED if failed else OK
 
 
-def failed_though_unheard(cohort: "Cohort") -> list[str]:
-    """Failed studies of the run that has just published its tables, though Prefect's server was lost on the way.
+def failed_after_server_loss(cohort: "Cohort") -> list[str]:
+    """Keys of the failed studies of a run that published its tables although Prefect's server was lost.
 
-    Raises ModicError where it has not.
+    Raises ModicError if the run has not published.
     """
     from modic.errors import ModicError
     from modic.run import status
@@ -79,5 +84,5 @@ def failed_though_unheard(cohort: "Cohort") -> list[str]:
     last = status.finished(cohort)
     if last is None or last.run_id != cohort.last_begun()[0]:
         raise ModicError("Prefect's server does not answer any more; what is finished is kept")
-    print("modic: Prefect's server was lost on the way; the tables are published all the same", file=sys.stderr)
-    return [one["study_key"] for one in last.to_look_at if one["status"] == "failed"]
+    print("modic: Prefect's server was lost during the run; the tables are published all the same", file=sys.stderr)
+    return [study["study_key"] for study in last.to_look_at if study["status"] == "failed"]

@@ -1,7 +1,7 @@
-"""The command line. Every import that costs time is inside the command that needs it, so that `--help` is quick.
+"""`modic COMMAND`. Slow imports are inside the command that needs them, so that `--help` is quick.
 
 Exit codes: 0 every study ended graded or excluded; 3 the run finished and some studies failed; 2 wrong arguments or
-configuration, said in one line; 1 the run itself failed.
+configuration, explained in one line; 1 the run itself failed.
 """
 
 import argparse
@@ -30,13 +30,13 @@ COMMANDS = (
     "evaluate",
     "study",
 )
-"""In the order of `--help`; one module of modic.cli each."""
+"""The commands in the order of `--help`; each is a module of modic.cli."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code (argparse itself exits with 2)."""
-    given = sys.argv[1:] if arguments is None else list(arguments)
-    options = parser(given[0] if given else "").parse_args(given)
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    options = parser(words[0] if words else "").parse_args(words)
     try:
         return int(options.command(options))
     except UsageError as error:
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("modic: stopped; what is finished is kept", file=sys.stderr)
         return RUN_FAILED
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has had enough: `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader closed the pipe: `| head`
         return RUN_FAILED
     except OSError as error:  # without the file's name, which may be a patient's
         print(f"modic: the run failed: {error.strerror or type(error).__name__}", file=sys.stderr)
@@ -57,16 +57,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def one_line(error: Exception) -> str:
-    """What an error says, on one line and without anything that a terminal would obey."""
-    return "".join(one if one.isprintable() else "�" for one in " ".join(str(error).split()))
+    """The message of an error on one line, without control characters that could steer a terminal."""
+    return "".join(letter if letter.isprintable() else "�" for letter in " ".join(str(error).split()))
 
 
 def parser(wanted: str = "") -> argparse.ArgumentParser:
-    """All commands; options that cost an import are added for the `wanted` one alone."""
+    """The parser of all commands. Options that need a slow import are added to the command `wanted` alone."""
     top = argparse.ArgumentParser(
-        prog="modic", description=about, epilog="modic COMMAND --help says more. Research use only."
+        prog="modic", description=about, epilog="modic COMMAND --help explains a command. Research use only."
     )
-    top.add_argument("--version", action=_Version, nargs=0, help="say the version and stop")
+    top.add_argument("--version", action=_Version, nargs=0, help="print the version and stop")
     commands = top.add_subparsers(metavar="COMMAND", required=True)
     for name in COMMANDS:
         import_module(f"modic.cli.{name}").add(commands, name == wanted)
@@ -74,7 +74,7 @@ def parser(wanted: str = "") -> argparse.ArgumentParser:
 
 
 class _Version(argparse.Action):
-    """Looks the version up only when asked for."""
+    """`--version`: looks the version up only when the user asks for it."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
         from importlib.metadata import version

@@ -1,4 +1,4 @@
-"""How a command is added to the command line."""
+"""Exit codes, and what several commands add to the command line."""
 
 import argparse
 from pathlib import Path
@@ -7,15 +7,26 @@ from typing import Any
 COHORT: dict[str, Any] = {
     "type": Path, "metavar": "COHORT", "help": "folder of a cohort: what `modic grade` was given as --out",
 }  # fmt: skip
-"""The argument of every command that reads a cohort."""
+"""The `COHORT` argument of every command that reads a cohort."""
 
 OK, RUN_FAILED, WRONG_USAGE, SOME_STUDIES_FAILED = 0, 1, 2, 3
+"""Exit codes (modic/cli/main.py)."""
 
 
 def add_command(
     commands: Any, name: str, run: Any, summary: str, examples: str, **more: Any
 ) -> argparse.ArgumentParser:
-    added: argparse.ArgumentParser = commands.add_parser(
+    """The parser of a new command.
+
+    Args:
+        commands: what `add_subparsers` returned.
+        name: the word that the user types.
+        run: from the parsed options to the exit code; None if subcommands do the work.
+        summary: one line for `--help`, in lower case and without a full stop.
+        examples: text below the options.
+        more: further arguments of `add_parser`.
+    """
+    command: argparse.ArgumentParser = commands.add_parser(
         name,
         help=summary,
         description=summary[0].upper() + summary[1:] + ".",
@@ -23,25 +34,33 @@ def add_command(
         formatter_class=argparse.RawDescriptionHelpFormatter,
         **more,
     )
-    added.set_defaults(command=run)
-    return added
+    command.set_defaults(command=run)
+    return command
 
 
 def add_cluster_arguments(command: argparse.ArgumentParser, work: str) -> None:
-    """`--cluster` and `--device`, of a command whose `work` ("studies are graded") a cluster does."""
+    """Add `--cluster` and `--device` to a command; `work` names what a cluster does: "studies are graded"."""
     command.add_argument(
         "--cluster",
         default="",
         metavar="FILE",
-        help=f"where {work}, as the files of deployments/clusters (default: here, one process a GPU or else a core)",
+        help=f"where {work}: a file such as those of deployments/clusters (default: this machine, one process for each "
+        "GPU, or for each core if there is no GPU)",
     )
     command.add_argument(
-        "--device", default="auto", choices=("auto", "cpu", "cuda"), help="auto (default): a GPU where there is one"
+        "--device", default="auto", choices=("auto", "cpu", "cuda"), help="auto (default): a GPU if there is one"
     )
 
 
 def add_models(command: argparse.ArgumentParser, verb: str, modules: dict[str, Any], about: dict[str, str]) -> None:
-    """`modic VERB MODEL`, with the options and the work of the model's module; `about`: its examples and more."""
+    """Add `modic VERB MODEL` for each model.
+
+    Args:
+        command: the parser of `modic VERB`.
+        verb: train or evaluate.
+        modules: model → module with `add_arguments(parser)` and `run(options)`.
+        about: model → examples and explanations below its options.
+    """
     models = command.add_subparsers(metavar="MODEL", required=True)
     for name, module in modules.items():
         module.add_arguments(add_command(models, name, module.run, f"{verb} the {name}", about[name]))

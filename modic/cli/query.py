@@ -15,8 +15,8 @@ def add(commands: Any, wanted: bool) -> None:
   modic query lumbar-2026 - < sql/cohort/change_between_studies.sql
   modic query lumbar-2026 "SHOW TABLES"                       # all tables and views
 
-Tables: studies, series, levels, runs, as the last finished run published them; `modic dictionary` says what each column
-means. Views are ready-made answers, such as strobe_flow, prevalence_by_level, patients, uncertain_numbering."""
+Tables: studies, series, levels, runs, as the last finished run published them; `modic dictionary` explains each
+column. Views are ready-made answers, such as strobe_flow, prevalence_by_level, patients, uncertain_numbering."""
     query = add_command(commands, "query", run, "ask a cohort a question in SQL (DuckDB)", examples)
     query.add_argument("cohort", **COHORT)
     query.add_argument("sql", metavar="SQL", help="one DuckDB query; - reads it from standard input")

@@ -10,8 +10,8 @@ def add(commands: Any, wanted: bool) -> None:
     examples = """\
   modic report lumbar-2026
 
-Every run writes its report; this writes it anew, for example after `modic validate`, whose corrected prevalences it
-then shows. Prints the path of the page, which opens in a browser without a server or network."""
+Every run writes its report. This command writes it again, for example after `modic validate`, to show corrected
+prevalences. It prints the path of the page, which opens in a browser without a server or network."""
     report = add_command(commands, "report", run, "write the HTML report of the last finished run again", examples)
     report.add_argument("cohort", **COHORT)
 

@@ -11,8 +11,8 @@ def add(commands: Any, wanted: bool) -> None:
     examples = """\
   modic review lumbar-2026 --sample 200 --by level,grade --readers 2 --out for-readers
 
-A disc is one level of one study. From every stratum (--by) the same number of discs is drawn, so that rare grades are
-read; `modic validate` weights the readings back to the cohort. Pages show images alone, not what the model said.
+A disc is one level of one study. The same number of discs is drawn from every stratum (--by), so that rare grades are
+read too; `modic validate` weights the readings back to the cohort. Pages show images alone, no grade of the model.
 
 Give the folder to the readers; each opens a page in a browser, offline, and sends back the CSV that it exports.
 Then: modic validate lumbar-2026 --labels readings-reader-1.csv readings-reader-2.csv"""
@@ -23,9 +23,11 @@ Then: modic validate lumbar-2026 --labels readings-reader-1.csv readings-reader-
     review.add_argument("--sample", type=int, default=200, metavar="N", help="discs to read (default: 200)")
     review.add_argument(
         "--by", default="level,grade", metavar="COLUMNS",
-        help="strata, drawn from equally: level, grade, scanner, sex, year, numbering (default: level,grade)",
+        help="strata of equal numbers of discs: level, grade, scanner, sex, year, numbering (default: level,grade)",
     )  # fmt: skip
-    review.add_argument("--readers", type=int, default=1, metavar="N", help="pages to write, one a reader (default: 1)")
+    review.add_argument(
+        "--readers", type=int, default=1, metavar="N", help="readers, each with a page of their own (default: 1)"
+    )
     review.add_argument("--seed", type=int, default=0, metavar="N", help="another seed draws other discs (default: 0)")
     review.add_argument("--out", type=Path, required=True, metavar="DIR", help="new folder for the readers")
 

@@ -10,10 +10,10 @@ def add(commands: Any, wanted: bool) -> None:
     examples = """\
   modic status lumbar-2026
 
-Looks at the cohort's files alone, so it works without Prefect and while a run is going on: it then tells how far that
-is. `uncertain` counts studies whose level names may be shifted by one."""
+Reads the cohort's files alone, so it works without Prefect. While a run is going on it shows how far the run is.
+`uncertain` counts studies whose level names may be shifted by one."""
     command = add_command(
-        commands, "status", run, "say what the last run did, what failed, and what the next run will do", examples
+        commands, "status", run, "show what the last run did, what failed, and what the next run will do", examples
     )
     command.add_argument("cohort", **COHORT)
 
@@ -27,5 +27,5 @@ def run(options: argparse.Namespace) -> int:
     try:
         print("\n".join(lines(open_cohort(options.cohort))))
     except PermissionError as error:
-        raise UsageError(f"{options.cohort}: its private folder can be read by its owner alone; ask them") from error
+        raise UsageError(f"{options.cohort}: only its owner can read its private folder; ask the owner") from error
     return OK

@@ -16,18 +16,20 @@ def add(commands: Any, wanted: bool) -> None:
   modic study report study
   modic study simulate --out study
 
-Four normalizations × 10 repeats × 5 folds by patient: the paper's experiment on your labels. A study that was killed
-goes on from its finished folds when the same command is given again."""
+Four normalizations × 10 repeats × 5 folds by patient: the paper's experiment on your labels. After a study was killed,
+the same command goes on from its finished folds."""
     study = add_command(commands, "study", None, "repeat the paper's comparison of normalizations", examples)
     if not wanted:
         return
     kinds = study.add_subparsers(metavar="STUDY", required=True)
     _add_normalization(kinds)
     report = add_command(
-        kinds, "report", write_report, "write tables and report of the folds that are finished",
+        kinds, "report", write_report, "write tables and report of the finished folds",
         "  modic study report study",
     )  # fmt: skip
-    report.add_argument("study", type=Path, metavar="STUDY", help="what `modic study normalization` was given as --out")
+    report.add_argument(
+        "study", type=Path, metavar="STUDY", help="folder of the study: the --out of `modic study normalization`"
+    )
     _add_simulate(kinds)
 
 
@@ -40,17 +42,19 @@ def _add_normalization(kinds: Any) -> None:
   modic study normalization --data synthetic=912 --out study --profile quick
   modic study normalization --data archive=/archive/lumbar --labels readings.csv --out study
 
-Prints what it does, and at the end the report's path. Go on after a stop with the same command.
+Prints its progress, and at the end the path of the report. After a stop, the same command goes on.
 
 {DATA_HELP}
 
 for a study also:
-  synthetic=N         N synthetic patients with the paper's share of each type; 912 as many as the paper's"""
+  synthetic=N         N synthetic patients with the paper's share of each type; the paper had 912"""
     parser = add_command(
         kinds, "normalization", run, "train and predict every fold, compare normalizations, write the report", examples
     )
     add_data_arguments(parser)
-    parser.add_argument("--out", type=Path, required=True, metavar="STUDY", help="new folder, or of an earlier run")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="STUDY", help="a new folder, or that of an earlier run"
+    )
     parser.add_argument(
         "--profile",
         default="full",
@@ -64,19 +68,22 @@ for a study also:
         metavar="A,B,…",
         help="two or more of none, standardize, clahe, gamma (default: all)",
     )
-    for name, said in (
-        ("repeats", "of all folds"), ("folds", "parts that the patients are cut into"),
-        ("seed", "of folds, weights and batches"), ("region-size", "side of a region, px"),
-        ("slices", "of each region"), ("epochs", "at most"),
+    for name, meaning in (
+        ("repeats", "divisions of the patients into folds"), ("folds", "parts of each division"),
+        ("seed", "the same seed gives the same folds and weights"), ("region-size", "side of a region, px"),
+        ("slices", "slices of a region"), ("epochs", "most epochs of a training"),
         ("epoch-steps", "batches an epoch; 0: every region once"), ("batch", "regions a batch"),
         ("patience", "epochs without a better loss before a training stops"),
     ):  # fmt: skip
-        parser.add_argument(f"--{name}", type=int, metavar="N", help=f"{said} (default: the profile's)")
+        parser.add_argument(f"--{name}", type=int, metavar="N", help=f"{meaning} (default: the profile's)")
     parser.add_argument(
-        "--depth", type=int, choices=(10, 18, 34, 50), help="of each 3D ResNet (default: the profile's)"
+        "--depth", type=int, choices=(10, 18, 34, 50), help="layers of each 3D ResNet (default: the profile's)"
     )
     parser.add_argument(
-        "--widths", type=widths, metavar="W,W,W,W", help="channels of its four stages (default: the profile's)"
+        "--widths",
+        type=widths,
+        metavar="W,W,W,W",
+        help="channels of the four stages of each 3D ResNet (default: the profile's)",
     )
 
 
@@ -89,21 +96,22 @@ def _add_simulate(kinds: Any) -> None:
 Makes studies of the paper's design in which no normalization is better than another, and counts how often each
 statistical test finds a difference all the same."""
     parser = add_command(
-        kinds, "simulate", simulate, "count how often each test finds a difference where there is none", examples
+        kinds, "simulate", simulate, "count how often each test finds a difference although there is none", examples
     )
     parser.add_argument(
         "--out",
         type=Path,
         required=True,
         metavar="DIR",
-        help="folder for simulation.parquet; a study's own: its report shows it",
+        help="folder for simulation.parquet; if it is that of a study, its report shows the simulation",
     )
-    for name, said in (
-        ("simulations", "how many"), ("patients", "of each cohort"), ("repeats", "of all folds"), ("folds", "a repeat"),
-        ("features", "that the classifier sees; two carry signal"), ("seed", "same seed, same numbers"),
+    for name, meaning in (
+        ("simulations", "studies to simulate"), ("patients", "patients of each study"),
+        ("repeats", "divisions of the patients into folds"), ("folds", "parts of each division"),
+        ("features", "inputs of the classifier; two carry signal"), ("seed", "the same seed gives the same numbers"),
     ):  # fmt: skip
         default = getattr(Simulation(), name)
-        parser.add_argument(f"--{name}", type=int, default=default, metavar="N", help=f"{said} (default: {default})")
+        parser.add_argument(f"--{name}", type=int, default=default, metavar="N", help=f"{meaning} (default: {default})")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -113,10 +121,9 @@ def run(options: argparse.Namespace) -> int:
     from modic.experiment.design import as_plain, design_from
     from modic.experiment.folder import locked, prepare
 
-    given = {key: value for key, value in vars(options).items() if key not in ("command", "cluster")}
-    design = design_from(given)
+    design = design_from({key: value for key, value in vars(options).items() if key not in ("command", "cluster")})
     read_cluster(Path(options.cluster) if options.cluster else None, design.device)
-    with locked(design):  # what is wrong with the data is said before a server is started
+    with locked(design):  # reports wrong data before a server is started
         prepare(design, say=_say)
     if short := design.distance():
         print(f"not the full design: {'; '.join(short)}", flush=True)
@@ -146,13 +153,13 @@ def simulate(options: argparse.Namespace) -> int:
     from modic.tables.described import write_rows
 
     names = simulation.Simulation.__dataclass_fields__
-    asked = simulation.Simulation(**{name: getattr(options, name) for name in names})
+    settings = simulation.Simulation(**{name: getattr(options, name) for name in names})
 
     def tell(done: int) -> None:
         if done % 50 == 0:
-            print(f"{done} of {asked.simulations} simulations", file=sys.stderr, flush=True)
+            print(f"{done} of {settings.simulations} simulations", file=sys.stderr, flush=True)
 
-    rows = simulation.simulate(asked, tell=tell)
+    rows = simulation.simulate(settings, tell=tell)
     path = write_rows(options.out / "simulation.parquet", rows, simulation.SIMULATIONS)
     print(f"{simulation.INTRODUCTION}\n\n{simulation_table(rows).text()}\n\neach simulation: {path}")
     return OK

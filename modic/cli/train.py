@@ -7,16 +7,16 @@ from modic.cli.options import add_command, add_models
 DETECTOR = """\
   modic train detector --data coco=boxes.json --data phantom=300 --init imagenet --out mine/detector
 
-By patient, 70 % train, 10 % decide when to stop and which epoch is kept, 20 % are kept for the test in the card. The
+Of the patients, 70 % train, 10 % decide when to stop and which epoch to keep, 20 % are the test set of the card. The
 defaults are the paper's (Adam at 0.001, patience 5, rotations of 10 degrees).
 
 """
 CLASSIFIER = """\
   modic train classifier --data archive=/archive/lumbar --labels readings.csv --data phantom=200 --out mine/classifier
 
-By patient, 20 % are kept for the test; of the others some decide when to stop and some fit the calibration. The
-defaults are the paper's (Adam at 0.001, patience 5). Types are drawn equally often; type 1, of which there are few, is
-also painted into real discs.
+Of the patients, 20 % are the test set; of the others some decide when to stop and some fit the calibration. The
+defaults are the paper's (Adam at 0.001, patience 5). Types are drawn equally often; type 1, which is rare, is also
+painted into real discs.
 
 """
 ENDPLATES = """\
@@ -34,7 +34,7 @@ def add(commands: Any, wanted: bool) -> None:
   modic train detector --data coco=boxes.json --data phantom=300 --out mine/detector
   modic train classifier --help                               # all options, and the formats of data and labels
 
-The defaults are the paper's recipe. A training that was stopped or killed goes on when the same command is given again.
+The defaults are the paper's recipe. After a training was stopped or killed, the same command goes on.
 Use the result with `classifier = "mine/classifier/classifier.safetensors"` in cohort.toml."""
     train = add_command(commands, "train", None, "train the detector, the classifier or the endplates", examples)
     if not wanted:

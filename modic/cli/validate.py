@@ -13,9 +13,9 @@ def add(commands: Any, wanted: bool) -> None:
   modic validate lumbar-2026 --labels clinic.csv --out clinic-validation
 
 Columns of the CSV: study_key (or study_uid, or patient_id), level (T12/L1 to L5/S1), mc (0, 1, 2; blank: not readable),
-reader. The pages of `modic review` export this form. Prints sensitivity, specificity, balanced accuracy, F1, Cohen's
-kappa, calibration and more, each with a 95 % interval, and writes them; what lies in COHORT/validation is used by
-`modic report` and modic.open(COHORT).corrected_prevalence()."""
+reader. The pages of `modic review` export this form. Prints and writes sensitivity, specificity, balanced accuracy,
+F1, Cohen's kappa, calibration and more, each with a 95 % interval. `modic report` and
+modic.open(COHORT).corrected_prevalence() use the files of COHORT/validation."""
     validate = add_command(commands, "validate", run, "measure the grades of a cohort against human readers", examples)
     validate.add_argument("cohort", **COHORT)
     validate.add_argument(
@@ -24,9 +24,9 @@ kappa, calibration and more, each with a 95 % interval, and writes them; what li
         nargs="+",
         required=True,
         metavar="FILE",
-        help="CSV, one row for each disc that a reader read",
+        help="CSV files with one row for each reading of a disc",
     )
-    validate.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: COHORT/validation)")
+    validate.add_argument("--out", type=Path, metavar="DIR", help="folder for the results (default: COHORT/validation)")
 
 
 def run(options: argparse.Namespace) -> int:

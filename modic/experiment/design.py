@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from modic.decode import decode
 from modic.errors import UsageError
 from modic.imaging.normalize import METHODS, Method
 from modic.train.options import ClassifierTraining
@@ -135,26 +136,23 @@ def design_from(options: Mapping[str, Any]) -> Design:
     """
     given = {key: value for key, value in options.items() if value is not None}
     profile = given.pop("profile", "full")
-    known = {each.name for each in fields(Design)}
-    if profile not in PROFILES or (unknown := given.keys() - known):
-        what = f"profile {profile}" if profile not in PROFILES else f"option {min(unknown)}"
-        raise UsageError(f"a study knows no {what}; known: {', '.join((*PROFILES, *sorted(known)))}")
-    values = PROFILES[profile] | given
-    values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-    paths = {key: Path(values[key]).resolve() for key in ("out", "labels") if values.get(key)}
-    return _checked(Design(**{**values, **paths}))
+    if profile not in PROFILES:
+        raise UsageError(f"no profile of a study is called {profile}; known: {', '.join(PROFILES)}")
+    design = decode(Design, PROFILES[profile] | given, "options of the study")
+    labels = design.labels.resolve() if design.labels else None
+    return _checked(replace(design, out=design.out.resolve(), labels=labels))
 
 
 def _checked(design: Design) -> Design:
     """The design. Raises UsageError if it makes no study."""
     if design.folds < 2 or design.repeats < 1:
         raise UsageError(f"{design.repeats} repeats of {design.folds} folds: give at least 1 repeat and 2 folds")
-    unknown = [name for name in design.normalizations if name not in METHODS]
-    if unknown or len(set(design.normalizations)) < 2 or len(set(design.normalizations)) < len(design.normalizations):
+    different = len(set(design.normalizations))
+    if different < 2 or different < len(design.normalizations):
         raise UsageError(f"--normalizations: give at least two different ones of {', '.join(METHODS)}")
     if design.slices % 2 == 0 or design.slices < 1:
         raise UsageError(f"--slices {design.slices}: give an odd number, the middle one being the disc's")
-    return replace(design, normalizations=tuple(design.normalizations))
+    return design
 
 
 def as_plain(design: Design) -> dict[str, Any]:

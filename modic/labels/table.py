@@ -194,7 +194,7 @@ def _label(row: Row, level: int, line: int, where: str) -> Label:
 
 
 def modic_type(row: Row, where: str) -> int | None:
-    """The Modic type of a row, 0 to 3, None if blank. Raises UsageError, beginning with `where`."""
+    """The Modic type of a row, 0 to 3, None if blank. Raises UsageError as `level_rank`."""
     mc = _whole(row.get("mc", ""), f"{where}: mc", "0, 1, 2, 3 or blank")
     if mc is not None and not 0 <= mc <= 3:
         raise UsageError(f"{where}: mc is {mc}; give 0, 1, 2, 3 or blank")
@@ -202,7 +202,7 @@ def modic_type(row: Row, where: str) -> int | None:
 
 
 def _box(row: Row, where: str) -> Box | None:
-    """The box of a row, None if blank. Raises UsageError, beginning with `where`."""
+    """The box of a row, None if blank. Raises UsageError as `level_rank`."""
     texts = [row.get(name, "") for name in BOX]
     given = [text.lower() not in BLANK for text in texts]
     if not any(given):

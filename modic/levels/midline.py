@@ -1,4 +1,4 @@
-"""Which slices to show the detector: the midline of a volume is where the spinal canal is."""
+"""The slices to show to the detector: those around the midline, which is the slice through the spinal canal."""
 
 import numpy as np
 

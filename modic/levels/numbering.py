@@ -9,7 +9,7 @@ The names mean a count from below: L5/S1 is the last mobile disc above the sacru
 whole-spine localizer. How sure they are in that sense, and whether a vertebra may be more or fewer, are two questions
 (modic/levels/certainty.py).
 
-Where a disc is left below the one called L5/S1, the lower part is looked at alone, and may count from there
+If a disc is left below the one called L5/S1, the lower part is looked at alone, and may count from there
 (`count_from_below`).
 
 The first row that holds decides:
@@ -96,8 +96,10 @@ def left_below(candidates: list[Candidate], names: Names) -> int | None:
 
 
 def lower_part(candidates: list[Candidate], names: Names) -> float | None:
-    """The row above the lowest `COUNTED` candidates that look like discs; None where no disc is `left_below`, or
-    where there are no more than these."""
+    """The row above the lowest `COUNTED` candidates that look like discs.
+
+    None if no disc is `left_below`, or if there are no more than these.
+    """
     if left_below(candidates, names) is None:
         return None
     rows = [c.centre[1] for c in candidates if c.scores.sum() >= LOOKS_LIKE_A_DISC]
@@ -117,8 +119,8 @@ def count_from_below(candidates: list[Candidate], names: Names, lower: list[Cand
         lower: candidates of the lower part alone, in the same pixels.
 
     Returns:
-        Names for `candidates`, all moved up by one and L5/S1 for the one left below; None where `lower` sees it
-        otherwise.
+        Names for `candidates`, all moved up by one and L5/S1 for the one left below; None if `lower` does not
+        agree.
     """
     left = left_below(candidates, names)
     if left is None:
@@ -131,11 +133,11 @@ def count_from_below(candidates: list[Candidate], names: Names, lower: list[Cand
     return moved if agree and (len(LEVELS) - 1, len(LEVELS) - 1) in pairs else None
 
 
-def nearest(one: Candidate, candidates: list[Candidate]) -> int | None:
-    """Index of the candidate whose centre lies in the box of `one`; None where none does."""
-    x0, y0, x1, y1 = one.box
+def nearest(candidate: Candidate, candidates: list[Candidate]) -> int | None:
+    """Index of that of `candidates` nearest to `candidate` whose centre lies in its box; None if none does."""
+    x0, y0, x1, y1 = candidate.box
     inside = [i for i, c in enumerate(candidates) if x0 <= c.centre[0] <= x1 and y0 <= c.centre[1] <= y1]
-    return min(inside, key=lambda i: float(np.linalg.norm(candidates[i].centre - one.centre)), default=None)
+    return min(inside, key=lambda i: float(np.linalg.norm(candidates[i].centre - candidate.centre)), default=None)
 
 
 def _steps(candidates: list[Candidate]) -> np.ndarray:

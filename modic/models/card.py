@@ -9,9 +9,12 @@ modic.models.classifier builds), `preprocessing` (what training did to a pixel a
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from modic.decode import decode
 from modic.errors import WeightsError
+
+T = TypeVar("T")
 
 SHIPPED = Path(__file__).parent / "shipped"
 """The folder of the weights that come with modic."""
@@ -41,12 +44,9 @@ def contrasts(card: dict[str, Any]) -> tuple[str, ...]:
     return tuple(card["preprocessing"].get("contrasts", DEFAULT_CONTRASTS))
 
 
-def parse_architecture(cls: type, architecture: dict[str, Any]) -> Any:
-    """The card's `architecture` as an instance of `cls`. Raises WeightsError for a key that `cls` does not know."""
-    try:
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in architecture.items()})
-    except TypeError as error:
-        raise WeightsError(f"the card's architecture does not fit {cls.__name__}: {error}") from error
+def parse_architecture(cls: type[T], architecture: dict[str, Any]) -> T:
+    """The card's `architecture` as a `cls`. Raises WeightsError for an unknown key or a value of another type."""
+    return decode(cls, architecture, "architecture of the model card", error=WeightsError)
 
 
 def read_card(name: str, kind: str) -> tuple[dict[str, Any], Path]:

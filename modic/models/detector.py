@@ -46,7 +46,7 @@ def build_detector(architecture: dict[str, Any]) -> "nn.Module":
     from torchvision.models.detection.transform import GeneralizedRCNNTransform
     from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
-    arch: DetectorArchitecture = parse_architecture(DetectorArchitecture, architecture)
+    arch = parse_architecture(DetectorArchitecture, architecture)
     trunk, widths = _trunk(arch.backbone)
     layers = {f"layer{i}": str(i - 1) for i in range(1, 5)}
     backbone = BackboneWithFPN(trunk, layers, widths, arch.fpn_channels, extra_blocks=LastLevelMaxPool())

@@ -43,7 +43,7 @@ def build(architecture: dict[str, Any], contrasts: Sequence[str]) -> "nn.Module"
     import torch
     from torch import nn
 
-    arch: ResNetArchitecture = parse_architecture(ResNetArchitecture, architecture)
+    arch = parse_architecture(ResNetArchitecture, architecture)
     if arch.depth not in BLOCKS:
         raise WeightsError(f"the card's classifier has depth {arch.depth}; known: {', '.join(map(str, BLOCKS))}")
     expansion = 4 if BLOCKS[arch.depth][0] == "bottleneck" else 1

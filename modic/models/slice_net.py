@@ -53,7 +53,7 @@ def build(architecture: dict[str, Any], contrasts: Sequence[str]) -> "nn.Module"
     from torch import nn
     from torch.nn.functional import adaptive_avg_pool2d
 
-    arch: SliceNetArchitecture = parse_architecture(SliceNetArchitecture, architecture)
+    arch = parse_architecture(SliceNetArchitecture, architecture)
     n_contrasts = len(contrasts)
     pooled_features = n_contrasts * GRID**2 * WIDTH  # of a slice, of all contrasts
 

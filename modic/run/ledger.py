@@ -1,4 +1,4 @@
-"""The ledger: all finished shards together say what has been graded."""
+"""The ledger: the finished shards of all runs, which together hold every study that was graded."""
 
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from modic.cohort import Cohort
 from modic.errors import TRANSIENT
 from modic.files import write_table
+from modic.grades import CLASSES, P
 from modic.records import MARROW_COLUMNS, LevelResult, StudyResult
 from modic.run.shards import Grader, Work
 from modic.tables.schema import SCHEMAS
@@ -33,13 +34,12 @@ def study_columns(result: StudyResult) -> dict[str, Any]:
 def level_row(level: LevelResult) -> dict[str, Any]:
     """The columns of `levels` that grading fills. The ledger holds exactly these, under the same names."""
     found, grade, refused = level.found, level.grade, level.rejected
-    p = grade.p if grade else (None, None, None)
     return {
         "level": level.level,
         "status": level.status,
         "reason": str(refused.reason) if refused else None,
         "mc": grade.mc if grade else None,
-        **dict(zip(("p_mc0", "p_mc1", "p_mc2"), p, strict=True)),
+        **dict(zip(P, grade.p if grade else (None,) * CLASSES, strict=True)),
         "confidence": grade.confidence if grade else None,
         "prediction_set": list(grade.prediction_set) if grade else None,
         "abstained": grade.abstained if grade else None,

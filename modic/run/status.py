@@ -35,7 +35,7 @@ class Finished:
     """The last finished run."""
 
     row: dict[str, Any]  # of the table `runs`
-    manifest: dict[str, Any]  # what modic.run.publish wrote beside it; empty where someone removed it
+    manifest: dict[str, Any]  # what modic.run.publish wrote beside it; empty if someone removed it
     to_look_at: list[dict[str, Any]]  # failed and uncertainly numbered studies: status, why, study_key, detail
     of_older_version: int  # graded studies of the archive that an older grading version graded
     oldest_version: int  # of these; of this version of modic if there are none
@@ -102,7 +102,7 @@ class Unfinished:
 
 
 def finished(cohort: Cohort) -> Finished | None:
-    """The last finished run; None where there is none."""
+    """The last finished run; None if there is none."""
     if not (cohort.root / "current").exists():
         return None
     current = (cohort.root / "current").resolve()  # so that both tables are of one run
@@ -139,7 +139,7 @@ def _to_look_at(study: dict[str, Any]) -> dict[str, Any]:
 
 
 def unfinished(cohort: Cohort, last: Finished | None) -> Unfinished | None:
-    """The run that began after `last`; None where there is none. Reads no study, only counts."""
+    """The run that began after `last`; None if there is none. Reads no study, only counts."""
     begun, running = cohort.last_begun()
     if begun is None or (last and begun <= last.run_id):
         return None

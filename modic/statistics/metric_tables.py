@@ -1,15 +1,13 @@
-"""Metrics with their intervals as rows of a table, and as text for a terminal and for Markdown."""
+"""Metrics with their intervals as rows of a table, and as text and Markdown."""
 
-import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from modic.statistics.metrics import DRAWS, Key, Numbers, intervals
-from modic.tables.described import Columns, write_rows
+from modic.tables.described import Columns
 
 METRICS: Columns = {
     "group": ("string", "which of the discs"),
@@ -34,14 +32,14 @@ class Table:
     rows: Sequence[tuple[str, ...]]
 
     def text(self) -> str:
-        """For a terminal: columns aligned."""
+        """Plain text, columns aligned."""
         lines = [self.header, *self.rows]
         widths = [max(len(line[i]) for line in lines) for i in range(len(self.header))]
         padded = [[text.ljust(width) for text, width in zip(line, widths, strict=True)] for line in lines]
         return "\n".join([self.title, *("  ".join(line).rstrip() for line in padded)])
 
     def markdown(self) -> str:
-        """For `evaluation.md`."""
+        """The same in Markdown."""
         lines = [self.header, ("---",) * len(self.header), *self.rows]
         title = [f"**{self.title}**", ""] if self.title else []
         return "\n".join([*title, *("| " + " | ".join(line) + " |" for line in lines), ""])
@@ -84,24 +82,3 @@ def cell(rows: list[dict[str, Any]], metric: str, which: str) -> str:
 def count(rows: list[dict[str, Any]], metric: str, which: str) -> str:
     """How many discs, slices or patients a number is about."""
     return next((str(r["n"]) for r in rows if (r["metric"], r["which"]) == (metric, which)), "0")
-
-
-def described(args: argparse.Namespace, weights: str, patients: int) -> str:
-    """Weights, data and number of patients in one sentence, without a path."""
-    names = ", ".join(source if source.startswith("phantom") else source.split("=")[0] for source in args.data)
-    part = "patients of the test split" if args.part == "test" else "patients, of training data also those trained on"
-    return f"Weights {weights}; {names}: {patients} {part}."
-
-
-def publish(
-    out: Path, title: str, facts: list[str], tables: list[Table], metrics: list[dict[str, Any]],
-    predictions: list[dict[str, Any]], columns: Columns,
-) -> None:  # fmt: skip
-    """Write metrics.parquet, predictions.parquet and evaluation.md into `out`, and print the same tables."""
-    write_rows(out / "metrics.parquet", metrics, METRICS)
-    write_rows(out / "predictions.parquet", predictions, columns)
-    lines = [f"# {title}", "", *(f"- {fact}" for fact in facts), "", *(table.markdown() for table in tables)]
-    lines += [f"Intervals: 95 %, from {DRAWS} draws of patients with all their discs.", ""]
-    (out / "evaluation.md").write_text("\n".join(lines), encoding="utf-8")
-    print("\n\n".join(["\n".join([title, *facts]), *(table.text() for table in tables)]))
-    print(f"\nintervals: 95 %, by patient; written: {out}/evaluation.md, metrics.parquet, predictions.parquet")

@@ -8,7 +8,7 @@ Columns = dict[str, tuple[str, str]]
 
 
 def write_rows(path: Path, rows: list[dict[str, Any]], columns: Columns) -> Path:
-    """One described table that appears whole; a row lacks what it does not give. Returns `path`.
+    """Write a described table, which appears whole or not at all; values that a row lacks are null. Returns `path`.
 
     Raises ValueError for a value under a name that `columns` does not describe.
     """
@@ -16,11 +16,11 @@ def write_rows(path: Path, rows: list[dict[str, Any]], columns: Columns) -> Path
 
     from modic.files import write_table
 
-    if strange := {key for row in rows for key in row} - columns.keys():
-        raise ValueError(f"{path.name}: undescribed columns: {', '.join(sorted(strange))}")
+    if unknown := {key for row in rows for key in row} - columns.keys():
+        raise ValueError(f"{path.name}: undescribed columns: {', '.join(sorted(unknown))}")
     kinds = {name: pa.list_(pa.int8()) if kind == "list<int8>" else pa.type_for_alias(kind)
              for name, (kind, _) in columns.items()}  # fmt: skip
-    fields = [pa.field(name, kinds[name], metadata={"description": said}) for name, (_, said) in columns.items()]
+    fields = [pa.field(name, kinds[name], metadata={"description": meaning}) for name, (_, meaning) in columns.items()]
     path.parent.mkdir(parents=True, exist_ok=True)
     write_table(pa.Table.from_pylist(rows, schema=pa.schema(fields)), path)
     return path

@@ -31,18 +31,18 @@ def _section(name: str) -> list[str]:
     lines += ["| column | type | unit | null | meaning | values |", "|---|---|---|---|---|---|"]
     for field in SCHEMAS[name]:
         null = "yes" if field.nullable else "no"
-        about = [said(field, "description"), _values(name, field)]
-        lines.append(f"| `{field.name}` | {field.type} | {said(field, 'unit')} | {null} | {' | '.join(about)} |")
+        cells = [note(field, "description"), _values(name, field)]
+        lines.append(f"| `{field.name}` | {field.type} | {note(field, 'unit')} | {null} | {' | '.join(cells)} |")
     return [*lines, ""]
 
 
-def said(field: pa.Field, what: str) -> str:
-    """What the schema says of a column: description, unit, minimum or maximum; "" where nothing."""
-    return (field.metadata or {}).get(what.encode(), b"").decode()
+def note(field: pa.Field, key: str) -> str:
+    """A column's `description`, `unit`, `minimum` or `maximum` as the schema gives it; "" if it gives none."""
+    return (field.metadata or {}).get(key.encode(), b"").decode()
 
 
 def allowed(table: str, column: str) -> list[str]:
-    """The closed list of a column, sorted (levels from head to foot); empty where it has none."""
+    """The closed list of a column, sorted (levels from head to foot); empty if it has none."""
     values = CLOSED.get((table, column), frozenset())
     return list(LEVELS) if values == frozenset(LEVELS) else sorted(values)
 
@@ -52,12 +52,12 @@ def _values(table: str, field: pa.Field) -> str:
         return f"a key of {target}"
     if values := allowed(table, field.name):
         return ", ".join(f"`{value}`" for value in values)
-    low, high = said(field, "minimum"), said(field, "maximum")
+    low, high = note(field, "minimum"), note(field, "maximum")
     return f"{low} to {high}" if high else f"{low} or more" if low else ""
 
 
 def datapackage(run_id: str, rows: dict[str, int]) -> dict[str, Any]:
-    """The tables of one run as a Frictionless Data Package (v1); `rows`: how many rows each table holds."""
+    """The tables of a run as a Frictionless Data Package (v1); `rows`: how many rows each table holds."""
     return {
         "profile": "data-package",
         "name": "modic-cohort",
@@ -70,10 +70,10 @@ def datapackage(run_id: str, rows: dict[str, int]) -> dict[str, Any]:
 
 
 def _resource(name: str, rows: int) -> dict[str, Any]:
-    own = {column: target for (table, column), target in REFERENCES.items() if table == name}
+    targets = {column: target for (table, column), target in REFERENCES.items() if table == name}
     keys = [
         {"fields": [column], "reference": {"resource": target, "fields": list(KEYS[target])}}
-        for column, target in own.items()
+        for column, target in targets.items()
     ]
     return {
         "name": name,
@@ -85,7 +85,7 @@ def _resource(name: str, rows: int) -> dict[str, Any]:
         "rows": rows,
         "schema": {
             "fields": [_field(name, field) for field in SCHEMAS[name]],
-            "missingValues": ["", "nan"],  # so that `frictionless validate`, which reads by way of pandas, knows a null
+            "missingValues": ["", "nan"],  # how pandas, with which `frictionless validate` reads, writes a null
             "primaryKey": list(KEYS[name]),
             **({"foreignKeys": keys} if keys else {}),
         },
@@ -96,19 +96,19 @@ def _field(table: str, field: pa.Field) -> dict[str, Any]:
     constraints: dict[str, Any] = {} if field.nullable else {"required": True}
     if values := allowed(table, field.name):
         constraints["enum"] = values
-    constraints |= {bound: json.loads(text) for bound in ("minimum", "maximum") if (text := said(field, bound))}
-    unit = said(field, "unit")
+    constraints |= {bound: json.loads(text) for bound in ("minimum", "maximum") if (text := note(field, bound))}
+    unit = note(field, "unit")
     return {
         "name": field.name,
         "type": _type(field.type),
-        "description": said(field, "description"),
+        "description": note(field, "description"),
         **({"unit": unit} if unit else {}),
         **({"constraints": constraints} if constraints else {}),
     }
 
 
 def _type(kind: pa.DataType) -> str:
-    """The Frictionless type of an Arrow type; `array` would refuse a list, which Frictionless gets as a numpy array."""
+    """The Frictionless type of an Arrow type. Lists are `any`: they are read as numpy arrays, which `array` refuses."""
     if pa.types.is_list(kind):
         return "any"
     if pa.types.is_timestamp(kind):

@@ -1,4 +1,4 @@
-"""Questions to a cohort in SQL: DuckDB with the four tables, the views of sql/views, and the laws of sql/checks."""
+"""A cohort in SQL: DuckDB with the four tables, the views of sql/views, and the checks and warnings of a cohort."""
 
 import contextlib
 import glob
@@ -30,12 +30,12 @@ def sql_dir() -> Path:
 
 
 def statements(folder: str) -> dict[str, str]:
-    """Name → SQL of every file of a folder of sql/ (`views`, `checks`, `warnings`, `cohort`, …), in order of name."""
+    """Name → SQL of every file of a folder of sql/ (`views`, `checks`, `warnings`, `cohort`, …), sorted by name."""
     return {path.stem: path.read_text(encoding="utf-8") for path in sorted((sql_dir() / folder).glob("*.sql"))}
 
 
 def first_comment(sql: str) -> str:
-    """The comment lines that a SQL file begins with, as one line: what one row of the answer is."""
+    """The comment at the beginning of a SQL file, as one line: what one row of the answer is."""
     lines = sql.splitlines()
     end = next((i for i, line in enumerate(lines) if not line.startswith("--")), len(lines))
     return " ".join(line.removeprefix("--").strip() for line in lines[:end])
@@ -44,7 +44,7 @@ def first_comment(sql: str) -> str:
 def published(cohort: Path) -> Path:
     """The folder of the cohort's current tables, links resolved, so that all four come from one run.
 
-    Raises UsageError where `cohort` is no cohort, or no run has finished in it.
+    Raises UsageError if `cohort` is no cohort, or no run has finished in it.
     """
     current = (cohort / "current").resolve()
     if all((current / f"{name}.parquet").is_file() for name in SCHEMAS):
@@ -57,14 +57,14 @@ def published(cohort: Path) -> Path:
 def connect(cohort: Path) -> duckdb.DuckDBPyConnection:
     """An in-memory DuckDB with studies, series, levels, runs and every view of sql/views, each with a comment.
 
-    A view may use those whose names sort before its own. The SQL files name the tables as files in the folder where
-    they lie (`FROM 'levels.parquet'`), so that they run without modic; here those names are views too, wherever the
-    process stands. Raises UsageError as `published`.
+    A view may use the views whose names sort before its own. The SQL files name the tables by their files
+    (`FROM 'levels.parquet'`), so that they also run without modic, in the folder of the tables; here these names are
+    views, so the current folder does not matter. Raises UsageError as `published`.
     """
     folder = published(cohort)
     connection = duckdb.connect(":memory:")
     connection.execute("SET enable_progress_bar = false")
-    connection.execute("SET autoinstall_known_extensions = false")  # nothing is fetched unless a query says INSTALL
+    connection.execute("SET autoinstall_known_extensions = false")  # downloads nothing unless a query says INSTALL
     for name in SCHEMAS:
         connection.execute(f"CREATE VIEW {name} AS {_rows_of_file(connection, folder, name)}")
         connection.execute(f'CREATE VIEW "{name}.parquet" AS FROM {name}')
@@ -77,7 +77,7 @@ def connect(cohort: Path) -> duckdb.DuckDBPyConnection:
 
 
 def _rows_of_file(connection: duckdb.DuckDBPyConnection, folder: Path, name: str) -> str:
-    """SQL of a table; columns that were not yet there when it was published are null."""
+    """SQL of a table; columns that an earlier version did not write are null."""
     path = folder / f"{name}.parquet"
     place = glob.escape(str(path)).replace("'", "''")
     rows = f"SELECT * FROM read_parquet('{place}', hive_partitioning = false)"
@@ -102,12 +102,12 @@ def rows_of(connection: duckdb.DuckDBPyConnection, sql: str) -> list[dict[str, A
 
 
 def run_checks(cohort: Path) -> dict[str, list[dict[str, Any]]]:
-    """Name of every law in sql/checks → the rows that break it. Raises UsageError as `connect`."""
+    """Name of each check in sql/checks → the rows that break it. Raises UsageError as `connect`."""
     return _answers(cohort, "checks")
 
 
 def run_warnings(cohort: Path) -> dict[str, list[dict[str, Any]]]:
-    """Name of every query in sql/warnings → its rows: nothing is broken, but a reader should know."""
+    """Name of each query in sql/warnings → its rows, which break no check but matter to readers of the tables."""
     return _answers(cohort, "warnings")
 
 
@@ -119,7 +119,7 @@ def _answers(cohort: Path, folder: str) -> dict[str, list[dict[str, Any]]]:
 def print_query(cohort: Path, sql: str, *, format: str = "table", out: TextIO) -> None:
     """Write the answer to `sql` to `out` as table, csv, json or parquet (the last in bytes, to `out.buffer`).
 
-    Raises UsageError as `connect`, and with DuckDB's own message where the query is wrong.
+    Raises UsageError as `connect`, and with DuckDB's message if the query is wrong.
     """
     with connect(cohort) as connection:
         try:
@@ -139,17 +139,17 @@ def _one_line(error: Exception) -> str:
 
 
 NOT_A_CONTROL = "regexp_replace({0}, '[\\x00-\\x1f\\x7f-\\x{{9f}}]', '�', 'g')"
-"""SQL of a text in which a terminal finds no control sequences to obey."""
+"""SQL of a text without control characters, so that it cannot steer a terminal."""
 NOT_A_FORMULA = "if(regexp_matches({0}, '^[=+\\-@\\t\\r]') AND try_cast({0} AS DOUBLE) IS NULL, '''' || {0}, {0})"
-"""SQL of a text that a spreadsheet does not take for a formula; numbers stay as they are."""
+"""SQL of a text that a spreadsheet does not read as a formula; numbers stay as they are."""
 
 
 def _each_text(answer: duckdb.DuckDBPyRelation, expression: str) -> duckdb.DuckDBPyRelation:
     """`answer` with every text column replaced by `expression` of it."""
     names = ['"' + name.replace('"', '""') + '"' for name in answer.columns]
-    kinds = [str(kind) == "VARCHAR" for kind in answer.types]
-    columns = (f"{expression.format(n)} AS {n}" if text else n for n, text in zip(names, kinds, strict=True))
-    return answer.project(", ".join(columns)) if any(kinds) and len(set(names)) == len(names) else answer
+    is_text = [str(kind) == "VARCHAR" for kind in answer.types]
+    columns = (f"{expression.format(n)} AS {n}" if text else n for n, text in zip(names, is_text, strict=True))
+    return answer.project(", ".join(columns)) if any(is_text) and len(set(names)) == len(names) else answer
 
 
 def _print_table(answer: duckdb.DuckDBPyRelation, out: TextIO) -> None:

@@ -1,4 +1,4 @@
-"""How the four tables of a cohort are written: every row obeys `modic.tables.schema`, and all are published as one."""
+"""Write and read the four tables of a cohort: rows obey `modic.tables.schema`, and all tables are published at once."""
 
 import secrets
 import shutil
@@ -19,8 +19,8 @@ from modic.tables.schema import CLOSED, KEYS, SCHEMAS
 def enforce(name: str, table: pa.Table) -> pa.Table:
     """`table` with exactly the columns and types of `SCHEMAS[name]`, sorted by its keys.
 
-    Raises ValueError where a column is missing or not described, a value does not fit its type, a required value is
-    null or not of its closed list, or two rows share a key.
+    Raises ValueError if a column is missing or not described, a value does not fit its type, a required value is null
+    or not of its closed list, or two rows share a key.
     """
     schema = SCHEMAS[name]
     if wrong := set(table.column_names) ^ set(schema.names):
@@ -32,8 +32,8 @@ def enforce(name: str, table: pa.Table) -> pa.Table:
     for field in schema:
         column = table[field.name]
         allowed = CLOSED.get((name, field.name))
-        if allowed and (strange := set(pc.unique(column).to_pylist()) - allowed - {None}):
-            raise ValueError(f"{name}.{field.name} holds {sorted(strange)}, which is not of its closed list")
+        if allowed and (unknown := set(pc.unique(column).to_pylist()) - allowed - {None}):
+            raise ValueError(f"{name}.{field.name} holds {sorted(unknown)}, which is not of its closed list")
     _check_keys(name, table)
     return _sorted(name, table)
 
@@ -51,7 +51,7 @@ def _sorted(name: str, table: pa.Table) -> pa.Table:
 
 
 def check_together(tables: Mapping[str, pa.Table]) -> None:
-    """Raise ValueError unless every graded study has its six levels, and no other study any."""
+    """Raise ValueError unless every graded study has rows for its six levels, and no other study has any."""
     studies = tables["studies"]
     graded = set(studies.filter(pc.equal(studies["status"], "graded"))["study_key"].to_pylist())
     counted = tables["levels"].group_by("study_key").aggregate([("level", "count")])
@@ -66,9 +66,9 @@ def publish(cohort_root: Path, tables: Mapping[str, pa.Table], run_id: str) -> P
 
     Their data dictionary goes with them, for people (dictionary.md) and programs (datapackage.json).
 
-    `current` is a link to `.tables/<run_id>…`; replacing the link is the step. The folder it pointed to before stays
-    for readers who have it open, older ones go. One caller at a time (modic.cohort.Cohort.lock).
-    Raises ValueError where the tables break a rule of `enforce` or `check_together`; then nothing is changed.
+    `current` is a link to `.tables/<run_id>…`; replacing the link is the step. The folder that it led to before stays
+    for readers who have it open, older ones are removed. Callers hold the lock (modic.cohort.Cohort.lock).
+    Raises ValueError if the tables break a rule of `enforce` or `check_together`; nothing is changed then.
     """
     if tables.keys() != SCHEMAS.keys():
         raise ValueError(f"publish needs exactly {', '.join(SCHEMAS)}")
@@ -82,9 +82,9 @@ def publish(cohort_root: Path, tables: Mapping[str, pa.Table], run_id: str) -> P
     write_json(folder / PACKAGE, datapackage(run_id, {name: len(table) for name, table in ready.items()}))
     sync_directory(folder.parent)
     previous = _point_current(cohort_root, folder)
-    for other in folder.parent.iterdir():
-        if other not in (folder, previous):
-            shutil.rmtree(other, ignore_errors=True)
+    for earlier in folder.parent.iterdir():
+        if earlier not in (folder, previous):
+            shutil.rmtree(earlier, ignore_errors=True)
     return folder
 
 
@@ -105,10 +105,10 @@ def _point_current(cohort_root: Path, folder: Path) -> Path:
 
 
 def read_table(cohort_root: Path, name: str) -> pa.Table:
-    """One published table; an empty one of the right columns where no run has finished yet.
+    """A published table; without rows if no run has finished yet.
 
-    Columns that an earlier version did not know are null. Raises ModicError where the file is damaged: rows of studies
-    that left the archive are nowhere else.
+    Columns that an earlier version did not know are null. Raises ModicError if the file is damaged, because rows of
+    studies that left the archive are in no other file.
     """
     path = cohort_root / "current" / f"{name}.parquet"
     if not path.exists():

@@ -19,7 +19,7 @@ from modic.errors import UsageError
 from modic.grades import CLASSES
 from modic.grading.classify import prediction_set
 from modic.grading.measured import measured_of
-from modic.statistics.metric_tables import Table, cell, count, described, publish, with_intervals
+from modic.statistics.metric_tables import Table, cell, count, with_intervals
 from modic.statistics.metrics import (
     OEDEMA_FOUND,
     Numbers,
@@ -35,6 +35,7 @@ from modic.train.audit import audit, audit_tables
 from modic.train.augment.regions import Example, Stress
 from modic.train.classifier import read_sources
 from modic.train.command_line import options_of
+from modic.train.evaluation import data_sentence, write_evaluation
 from modic.train.frozen import with_marrow
 from modic.train.inference import predict
 from modic.train.options import ClassifierTraining, add_evaluation_arguments
@@ -108,7 +109,7 @@ def run(args: argparse.Namespace) -> int:
     if args.audit:
         audited, more = audit(args.audit, examples, logits, model, options, condition=condition(stress), note="")
         tables, metric_rows, facts = [*tables, *audit_tables(audited)], [*metric_rows, *audited], [*facts, *more]
-    publish(args.out, "Evaluation of the classifier", facts, tables, metric_rows, rows, PREDICTIONS)
+    write_evaluation(args.out, "Evaluation of the classifier", facts, tables, metric_rows, rows, PREDICTIONS)
     return 0
 
 
@@ -253,7 +254,7 @@ def _facts(args: argparse.Namespace, weights: str, examples: list[Example], stre
     """Sentences above the tables."""
     patients = len({_patient(e) for e in examples})
     facts = [
-        described(args, weights, patients),
+        data_sentence(args.data, args.part, weights, patients),
         f"Images: {condition(stress)}. A shift in mm takes a disc's box for 35 mm, right to about a fifth.",
         "Balanced accuracy and macro F1: mean over the types that occur; weighted F1: by how often they occur. Metrics "
         "of one class are against the other two. Abstained discs are graded by their most probable type here, "

@@ -14,13 +14,14 @@ import numpy as np
 
 from modic.errors import UsageError
 from modic.records import LEVELS
-from modic.statistics.metric_tables import Table, cell, count, described, publish, with_intervals
+from modic.statistics.metric_tables import Table, cell, count, with_intervals
 from modic.statistics.metrics import Key, level_metrics, numbering_metrics
 from modic.tables.described import Columns
 from modic.train.command_line import options_of
 from modic.train.data.split import split_of
 from modic.train.detector import samples_of
 from modic.train.detector_results import CORNERS, compare, present_discs
+from modic.train.evaluation import data_sentence, write_evaluation
 from modic.train.options import DetectorTraining, add_evaluation_arguments
 
 PAPER_IOU = ("0.70", "0.80", "0.78", "0.81", "0.82", "0.81")
@@ -76,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     facts = _facts(args, model.id, rows)
     tables = [table for name, numbers in metrics.items() for table in _tables(name, numbers)]
     metric_rows = [row for numbers in metrics.values() for row in numbers]
-    publish(args.out, "Evaluation of the level detector", facts, tables, metric_rows, rows, PREDICTIONS)
+    write_evaluation(args.out, "Evaluation of the level detector", facts, tables, metric_rows, rows, PREDICTIONS)
     return 0
 
 
@@ -156,7 +157,7 @@ def _facts(args: argparse.Namespace, weights: str, rows: list[dict[str, Any]]) -
     """Sentences above the tables."""
     patients = len({(row["source"], row["patient"]) for row in rows})
     return [
-        described(args, weights, patients),
+        data_sentence(args.data, args.part, weights, patients),
         "IoU and confidence are means over boxes found; named right is the share of discs with IoU of at least 0.5 "
         "under their name. The paper's numbers are of its own 152 test patients.",
         "Each slice is judged as a study of its own; grading joins three slices.",

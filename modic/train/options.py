@@ -65,9 +65,7 @@ Data = Annotated[
     tuple[str, ...],
     Option("see below; may be repeated", metavar="KIND=WHERE", repeated=True, recorded=without_folder),
 ]  # fmt: skip
-Device = Annotated[
-    str, Option("auto (default): a GPU where there is one", choices=("auto", "cpu", "cuda"), recorded=None)
-]
+Device = Annotated[str, Option("auto (default): a GPU if there is one", choices=("auto", "cpu", "cuda"), recorded=None)]
 Workers = Annotated[
     int | None,
     Option(

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from modic.tables.dictionary import allowed, said
+from modic.tables.dictionary import allowed, note
 from modic.tables.schema import KEYS, SCHEMA_VERSION, SCHEMAS
 
 FOLDER = Path(__file__).parent / "schemas"
@@ -18,8 +18,8 @@ def snapshot() -> dict[str, Any]:
             field.name: {
                 "type": str(field.type),
                 "nullable": field.nullable,
-                "unit": said(field, "unit"),
-                "span": [said(field, "minimum"), said(field, "maximum")],
+                "unit": note(field, "unit"),
+                "span": [note(field, "minimum"), note(field, "maximum")],
                 "values": allowed(table, field.name),
             }
             for field in schema

@@ -102,11 +102,16 @@ def test_a_type_too_rare_for_every_part_is_said(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"colour": 3}, "no option colour"),
-        ({"profile": "fast"}, "no profile fast"),
+        ({"colour": 3}, "unknown key `colour`; known here: batch, data, depth"),
+        ({"profile": "fast"}, "no profile of a study is called fast; known: full, quick"),
         ({"folds": 1}, "at least 1 repeat and 2 folds"),
         ({"normalizations": ("none",)}, "at least two"),
-        ({"normalizations": ("none", "zscore")}, "at least two different ones of none, standardize, clahe, gamma"),
+        ({"normalizations": ("none", "none")}, "at least two different ones of none, standardize, clahe, gamma"),
+        (
+            {"normalizations": ("none", "zscore")},
+            "options of the study: normalizations: 1: must be 'none', 'standardize', 'clahe' or 'gamma', not 'zscore'",
+        ),
+        ({"epochs": "many"}, "options of the study: epochs must be int, not str"),
         ({"slices": 4}, "odd number"),
     ],
 )

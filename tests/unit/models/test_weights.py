@@ -68,8 +68,10 @@ def test_what_is_no_card_is_refused(saved, tmp_path, text):
 def test_an_architecture_that_does_not_fit_the_weights_is_refused(saved, tmp_path):
     with pytest.raises(WeightsError, match="does not fit its card's architecture"):
         load_detector(altered(saved, tmp_path, architecture=ARCHITECTURE | {"fpn_channels": 32}))
-    with pytest.raises(WeightsError, match="does not fit DetectorArchitecture"):
+    with pytest.raises(WeightsError, match="architecture of the model card: unknown key `attention`; known here: anch"):
         load_detector(altered(saved, tmp_path, architecture=ARCHITECTURE | {"attention": True}))
+    with pytest.raises(WeightsError, match="architecture of the model card: fpn_channels must be int, not str"):
+        load_detector(altered(saved, tmp_path, architecture=ARCHITECTURE | {"fpn_channels": "32"}))
 
 
 def test_missing_weights_are_named():
