@@ -6,8 +6,8 @@ SELECT
     levels.level,
     count(*) AS graded,
     count(levels.mc) AS sure,
-    count(*) FILTER (WHERE levels.mc = truth.mc) AS as_in_truth,
-    count(*) FILTER (WHERE levels.mc <> truth.mc) AS otherwise
+    count(*) FILTER (WHERE levels.mc = truth.mc) AS grades_right,
+    count(*) FILTER (WHERE levels.mc <> truth.mc) AS grades_wrong
 FROM levels
 INNER JOIN links ON levels.study_key = links.study_key
 INNER JOIN read_csv(getvariable('truth')) AS truth
