@@ -22,7 +22,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d, map_coordinates, uniform_filter1d
 
 from modic.imaging.spine_strip import COLUMNS, WIDTH_PX, Strip, lay_strip
-from modic.imaging.volume import Volume
+from modic.imaging.volume import CanonicalVolume, Volume
 from modic.models.endplate_net import CLASSES, Segmenter
 from modic.records import LEVELS, Endplate, EndplateLine, Endplates, EndplateTrouble, LevelSet
 
@@ -142,7 +142,7 @@ def _read_slice(voxels: np.ndarray, index: np.ndarray) -> np.ndarray:
     return map_coordinates(voxels, places, order=1, mode="nearest", output=np.float32).reshape(index.shape[:2])
 
 
-def _discs(t2: Volume, canonical: Volume, levels: LevelSet) -> tuple[list[int], np.ndarray, float, int]:
+def _discs(t2: Volume, canonical: CanonicalVolume, levels: LevelSet) -> tuple[list[int], np.ndarray, float, int]:
     """Index in LEVELS, centre (n, 2) and median width in mm of the slice plane, and the slice of most boxes."""
     boxes = sorted(levels.boxes, key=lambda box: LEVELS.index(box.level))
     corners = []

@@ -79,7 +79,7 @@ def read_grades(path: Path) -> dict[tuple[str, str], DiscGrades]:
             name: _number(row[column], column, path, line) for name, column in columns.items() if name != "patient"
         }
         disc, pfirrmann = value["disc"], value["pfirrmann"]
-        if disc is not None and 1 <= disc <= len(LEVELS) and pfirrmann in range(1, 6):
+        if disc is not None and 1 <= disc <= len(LEVELS) and pfirrmann is not None and 1 <= pfirrmann <= 5:
             key = (row[columns["patient"]].strip(), LEVELS[-disc])
             grades[key] = DiscGrades(pfirrmann, value.get("narrowing"), value.get("modic"))
     return grades
@@ -202,8 +202,9 @@ def measure_maps(
             )
             a, b, c = p[i].tolist()
             grade = Grade(example.disc.level, (a, b, c), (2,), 2, False, ())
-            evidence = explain([Region(example.disc.level, t1, t2)], [grade], classifier=model)[0]
-            shares.append(share_on_endplates(evidence.maps, example.disc.geometry))
+            evidence = explain([Region(example.disc.level, {"t1": t1, "t2": t2})], [grade], classifier=model)[0]
+            maps = np.stack(list(evidence.maps.values()))
+            shares.append(share_on_endplates(maps, example.disc.geometry))
             patients.append(example.disc.patient)
     values = np.array(shares)
     if not len(values):

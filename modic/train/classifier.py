@@ -116,7 +116,7 @@ def train_frozen(
         print(f"fold {fold + 1} of {options.folds}", flush=True)
         inside = np.array([fold_of(e.disc.patient, options.folds) == fold for e in parts["train"]])
         measured = fit_heads(net, everything.only(~inside), options, heads / f"fold{fold}.safetensors")
-        rows = [i for i in np.flatnonzero(inside) if parts["train"][i].source != "phantom"]
+        rows = [int(i) for i in np.flatnonzero(inside) if parts["train"][i].source != "phantom"]
         held += [parts["train"][i] for i in rows]
         logits.append(with_marrow(everything.logits(net, rows), [parts["train"][i] for i in rows], measured))
     measured = fit_heads(net, everything, options, heads / "all.safetensors")

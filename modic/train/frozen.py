@@ -187,7 +187,7 @@ def _fit_type1(net: Any, views: Views, options: "ClassifierTraining") -> None:
         output = net.oedema_of(*_batch(views, rows, options.device)).squeeze(1)
         loss = torch.nn.functional.binary_cross_entropy_with_logits(output, 0.9 * target.to(output) + 0.05)
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         schedule.step()
     net.eval()
@@ -278,7 +278,8 @@ def fit_marrow(examples: list[Example], fat: np.ndarray, weights: np.ndarray) ->
     mean, scale = values[known].mean(0), values[known].std(0) + 1e-6
     inside = weights[known] / weights[known].mean()
     weight, bias = logistic((values[known] - mean) / scale, fat[known], inside, MARROW_STRENGTH)
-    return Measured(FEATURES, *(tuple(np.round(v, 6).tolist()) for v in (mean, scale, weight)), round(float(bias), 6))
+    means, scales, weights_ = (tuple(np.round(v, 6).tolist()) for v in (mean, scale, weight))
+    return Measured(FEATURES, means, scales, weights_, round(float(bias), 6))
 
 
 def with_marrow(logits: np.ndarray, examples: list[Example], measured: Measured | None) -> np.ndarray:

@@ -147,7 +147,7 @@ def phantom_strips(patients: int, *, seed: int, cache: Path) -> list[StripSample
             name = f"{index}_{s.patient}_{s.contrast}"
             arrays |= {f"{name}_image": (255 * s.image).astype(np.uint8), f"{name}_labels": s.labels}
             arrays |= {f"{name}_rhythm": s.rhythm.astype(np.float32)}
-        np.savez_compressed(path, **arrays)
+        np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
     with np.load(path) as stored:
         names = sorted({name.rsplit("_", 1)[0] for name in stored.files})
         return [
