@@ -14,14 +14,15 @@ So names counted from the last mobile disc are right unless *moved* holds, and a
 where *in order* does not. Nobody can tell from a lumbar image which of the two it is that is more or fewer: radiology
 counts from the last mobile disc there and says so.
 
-What speaks for a transitional vertebra, the first that holds is the reason:
+What speaks for a transitional vertebra; the first row that holds is the reason. T4 asks only spines in which no disc is
+skipped and distances are even (rules 4 and 5 of modic/levels/numbering.py):
 
 | row | condition                                                       | reason                     | suspected |
 |-----|-----------------------------------------------------------------|----------------------------|-----------|
 | T1  | the sacrum is not in view                                       | sacrum not in view         | null      |
-| T2  | names were counted from a disc below the one first called L5/S1 | count from above disagrees | true      |
-| T3  | L5/S1 was not found, though its place is in view                | sacralized look            | true      |
-| T4  | something else looks like a disc, among the named ones or below | disc more                  | true      |
+| T2  | L5/S1 was not found, though its place is in view                | sacralized look            | true      |
+| T3  | something else looks like a disc, among the named ones or below | disc more                  | true      |
+| T4  | names were counted from a disc below the one first called L5/S1 | count from above disagrees | true      |
 | T5  | `transitional_min` is reached, and *moved* is the likeliest     | sacralized look            | true      |
 | T6  | …, and *more* is                                                | disc more                  | true      |
 | T7  | …, and *fewer* is                                               | disc fewer                 | true      |
@@ -48,9 +49,9 @@ from modic.records import LEVELS, Transitional
 
 MORE, FEWER = 0.06, 0.04  # odds of a vertebra more or fewer (transitional anatomy: 4-36 % by definition)
 SEEN = {
-    COUNTED_AGAIN: "count from above disagrees",  # T2
-    NO_L5S1: "sacralized look",  # T3
-    ANOTHER_DISC: "disc more",  # T4
+    NO_L5S1: "sacralized look",  # T2
+    ANOTHER_DISC: "disc more",  # T3
+    COUNTED_AGAIN: "count from above disagrees",  # T4
 }
 SUREST = 1e-6  # no look is surer than 1 less this
 NEXT_TO = 0.4  # of |log(distance / spacing)|: the next disc of the spine

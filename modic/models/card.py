@@ -17,6 +17,7 @@ from modic.errors import WeightsError
 T = TypeVar("T")
 
 SHIPPED = Path(__file__).parent / "shipped"
+SEGMENTER = "endplates"  # the shipped weights that find endplates
 """The folder of the weights that come with modic."""
 
 PARTS = ("architecture", "preprocessing")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from modic.errors import WeightsError
-from modic.models.card import SHIPPED, contrasts, model_id, read_card, sha256
+from modic.models.card import SEGMENTER, contrasts, model_id, read_card, sha256
 
 if TYPE_CHECKING:
     from torch import nn
@@ -63,12 +63,9 @@ class Models:
 
 @cache
 def load_models(detector: str, classifier: str, device: str) -> Models:
-    """Both networks on `device`, loaded once a process. Raises WeightsError."""
-    network = load_classifier(classifier, device=device)
-    segmenter = load_segmenter(device=device) if (SHIPPED / "endplates.safetensors").is_file() else None
-    if segmenter is None and "marrow" in network.card.get("calibration", {}):
-        raise WeightsError("the classifier decides by the marrow too, and the weights `endplates` are not installed")
-    return Models(load_detector(detector, device=device), network, segmenter)
+    """Detector, classifier and the shipped segmenter on `device`, loaded once a process. Raises WeightsError."""
+    networks = load_detector(detector, device=device), load_classifier(classifier, device=device)
+    return Models(*networks, load_segmenter(device=device))
 
 
 def load_detector(name: str = "detector", *, device: str = "cpu") -> "Model[nn.Module]":
@@ -85,7 +82,7 @@ def load_classifier(name: str = "classifier", *, device: str = "cpu") -> Model[A
     return _load(name, "classifier", lambda card: build_classifier(card["architecture"], contrasts(card)), device)
 
 
-def load_segmenter(name: str = "endplates", *, device: str = "cpu") -> "Segmenter":
+def load_segmenter(name: str = SEGMENTER, *, device: str = "cpu") -> "Segmenter":
     """The network that finds endplates, named by its card, ready for service. Raises WeightsError (`read_card`)."""
     from modic.models.endplate_net import build_segmenter, segmenter_of
 

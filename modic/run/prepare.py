@@ -16,7 +16,7 @@ from modic.cohort import Cohort, create_cohort
 from modic.config import Config, GradingOptions, load_config
 from modic.errors import ModicError, UsageError, where
 from modic.grading.thresholds import published_thresholds, quantiles_at
-from modic.models.card import model_id, read_card
+from modic.models.card import SEGMENTER, model_id, read_card
 from modic.run.shards import Grader, Job
 
 P = ParamSpec("P")
@@ -41,7 +41,7 @@ class Run:
 
     @property
     def models(self) -> str:
-        """Hash of everything in both cards that can change a grade."""
+        """Hash of everything in the cards that can change a grade."""
         return self.grader.models
 
     @property
@@ -84,8 +84,9 @@ def prepare(archive: str, cohort: str, *, config: str = "", device: str = "auto"
         raise UsageError(f"the archive {archive} " + ("is not a folder" if folder.exists() else "does not exist"))
     options = load_config(Path(config) if config else None)
     options = replace(options, detector=_absolute(options.detector), classifier=_absolute(options.classifier))
-    cards = [read_card(options.detector, "detector")[0], read_card(options.classifier, "classifier")[0]]
-    detector_id, classifier_id = map(model_id, cards)
+    networks = (("detector", options.detector), ("classifier", options.classifier), ("segmenter", SEGMENTER))
+    cards = [read_card(name, kind)[0] for kind, name in networks]
+    detector_id, classifier_id, _ = map(model_id, cards)
     calibration = cards[1].get("calibration", {})
     options = with_alpha(options, calibration)
     home = create_cohort(Path(cohort), archive=folder)
@@ -108,7 +109,7 @@ def with_alpha(config: Config, calibration: dict[str, Any]) -> Config:
 
 
 def _grader(config: Config, cards: list[dict[str, Any]]) -> Grader:
-    """`cards`: of the detector and the classifier. A changed calibration is another grader, as is any other change."""
+    """`cards`: of detector, classifier and segmenter. Any change in them, also of a calibration, is another grader."""
     version = versions.GRADING_VERSION
     text = json.dumps([version, *cards], sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     grader_id = hashlib.sha256(text.encode()).hexdigest()[:12]

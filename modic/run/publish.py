@@ -28,7 +28,7 @@ All steps of a run, in order; flows/nightly.py calls them as Prefect tasks, test
 
 A study is graded again only if its fingerprint is new: a keyed hash over both its series, or over those of all its
 pairs if the first could not be graded (UID, size and modification time of every image; not the folder, which may
-move), both models, the options that can change a grade, and the grading version (modic/versions.py).
+move), all networks, the options that can change a grade, and the grading version (modic/versions.py).
 """
 
 import time

@@ -45,8 +45,8 @@ class Grader:
 
     version: int  # modic.versions.GRADING_VERSION
     configuration: str  # modic.config.Config.grading_hash
-    models: str  # hash of everything in both cards that can change a grade
-    id: str  # first 12 hex digits of a hash over both cards whole and the version; the column `grader_id`
+    models: str  # hash of everything in the cards of all networks that can change a grade
+    id: str  # first 12 hex digits of a hash over these cards whole and the version; the column `grader_id`
 
 
 @dataclass(frozen=True, slots=True)

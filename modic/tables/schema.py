@@ -149,7 +149,7 @@ GRADER = [
     _column(
         "grader_id",
         TEXT,
-        "first 12 hex digits of a SHA-256 over both models' cards whole and the grading version: rows of one grader_id"
+        "first 12 hex digits of a SHA-256 over the cards of all networks and the grading version: rows of one grader_id"
         " are of the same weights, calibration and algorithms; null if graded before modic recorded it",
     ),
 ]
