@@ -12,7 +12,8 @@ from modic.train.command_line import Option, add_options
 
 PERCENTILES = (1.0, 99.5)  # grey values of a slice that the detector sees as 0 and 1
 AVERAGE = 0.01  # share of each batch in the running average of the weights: about the last hundred batches count
-DATA = ("data", "labels", "detector", "segmenter")  # options that say where labelled patients come from
+SOURCES = ("data", "labels", "detector")  # options that say where labelled patients come from
+DATA = (*SOURCES, "segmenter")
 MACHINE = ("device", "threads")  # options that say where networks run
 
 
@@ -212,7 +213,7 @@ class DetectorTraining(Training):
 
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     """Where labelled discs come from, for commands that train or evaluate no network of their own."""
-    add_options(parser, ClassifierTraining, DATA)
+    add_options(parser, ClassifierTraining, SOURCES)
 
 
 def add_evaluation_arguments(parser: argparse.ArgumentParser, kind: type[Training], *, model: str) -> None:

@@ -91,8 +91,8 @@ def test_a_box_that_is_not_on_a_disc_gives_a_reason_and_no_line(study, segmenter
     x0, y0, x1, y1 = boxes[2].box
     boxes[2] = replace(boxes[2], box=(x0, y0 - 16, x1, y1 - 16))  # on the vertebra above
     pair = find_endplates(t2, t1, replace(levels, boxes=tuple(boxes)), segmenter=segmenter)["L2/L3"]
-    assert pair.upper.trouble in (EndplateTrouble.CONTRADICTS_BOX, EndplateTrouble.NO_DISC)
-    assert not pair.lower.seen
+    assert pair.upper.trouble is not None
+    assert not pair.upper.seen and not pair.lower.seen
 
 
 def test_a_disc_at_the_border_of_the_image_is_outside(study, segmenter):
