@@ -1,6 +1,7 @@
 -- One row is one graded level at one risk alpha: the grade that it would have (null: abstained), from its probabilities and
 -- the thresholds that its run published. Ask for one alpha: FROM grades_by_alpha WHERE alpha = 0.05. A grade that
--- contradicts the marrow stays taken back. Levels of runs that published no thresholds are not here.
+-- contradicts the marrow stays taken back; levels that abstained for their prediction set are not compared with the
+-- marrow, so a run at that alpha can differ. Levels of runs that published no thresholds are not here.
 CREATE OR REPLACE VIEW grades_by_alpha AS
 WITH thresholds AS (
     SELECT
