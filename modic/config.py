@@ -135,7 +135,7 @@ class RunOptions:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """All sections of `cohort.toml`. `detector` and `classifier` name shipped weights or give a folder."""
+    """All sections of `cohort.toml`. `detector`, `classifier`: shipped weights or a path to NAME.safetensors."""
 
     identify: IdentifyOptions = IdentifyOptions()
     pair: PairOptions = PairOptions()

@@ -6,7 +6,9 @@
 | levels    | modic/levels/find.py, plausibility.py               | the T2 volume → named boxes of discs           |
 | regions   | modic/imaging/regions.py                            | volumes and boxes → a region for each level    |
 | normalize | modic/imaging/normalize.py                          | region → region                                |
-| grade     | modic/grading/classify.py                           | regions → grades                               |
+| marrow    | modic/imaging/endplates.py, modic/grading/marrow.py | volumes, boxes → marrow beside the endplates   |
+| grade     | modic/grading/classify.py                           | regions and marrow → grades                    |
+| check     | modic/grading/agreement.py                          | sure grades that contradict the marrow abstain |
 | pictures  | modic/grading/saliency.py, modic/cases/images.py    | what a reader is shown of the study            |
 
 Any stage may refuse a study, as a value with a reason. Before the chain, modic/archive and modic/series find the

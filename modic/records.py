@@ -163,7 +163,7 @@ class LevelBox:
     """One disc found on a T2 volume.
 
     `box` is in native pixels: those of the stored images, whatever axes the volume was brought to when it was loaded;
-    so is `slice_index`, counted from 0 in the order of `Series.files`.
+    so is `slice_index`, counted from 0 in the order of `Series.images`.
     """
 
     level: str  # one of LEVELS
@@ -174,7 +174,7 @@ class LevelBox:
 
 @dataclass(frozen=True, slots=True)
 class Transitional:
-    """Whether a vertebra may be more or fewer (modic/levels/certainty.py); null where the image cannot tell."""
+    """Whether there may be a vertebra more or fewer (modic/levels/certainty.py); None if the image cannot tell."""
 
     suspected: bool | None = None
     probability: float | None = None  # 0-1

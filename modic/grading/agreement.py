@@ -1,8 +1,9 @@
 """A sure grade that contradicts the measured marrow is taken back: the level abstains, `abstained_reason` says why.
 
 Marrow signal defines the types (Modic 1988): type 1 is dark on T1 and bright on T2, type 2 bright on T1. The
-classifier has seen no real type 1 in training, the measurement (modic/grading/marrow.py) needs no training: where they
-contradict each other, nobody is sure. Rows are tried from above; the first that applies decides.
+classifier has seen no real type 1 in training. The measurement (modic/grading/marrow.py) uses a segmentation network
+trained on anatomy, not on Modic labels. If the two contradict each other, the level abstains. Rows are tried from
+above; the first that applies decides.
 
 | grade | marrow beside the endplates                              | outcome                              |
 |-------|----------------------------------------------------------|--------------------------------------|
@@ -15,9 +16,10 @@ contradict each other, nobody is sure. Rows are tried from above; the first that
 
 *Dark* and *bright*: the signal of the marrow over the same vertebra's own marrow, or over the patient's, is at most
 `dark` or at least `bright`; one of the two references is enough, since a change may fill a vertebra. *No band*: the
-measured extent is 0 at all endplates that are measured. The limits are those at which modic/grading/marrow.py calls
-marrow unlike; no labelled disc was used to choose them. The first row was added after a real type 1 of the test
-patients had escaped the others: its endplates were not measured. Without a segmenter no rule applies.
+measured extent is 0 at all endplates that are measured. The limits, exp(±0.2), are slightly nearer to 1 than
+`MarrowOptions.unlike` (exp(±0.25), chosen on SPIDER's training patients); they were not tuned on labels themselves. The
+first row was added after a real type 1 of the test patients had escaped the others: its endplates were not measured.
+Without a segmenter no rule applies.
 """
 
 from collections.abc import Mapping
@@ -39,7 +41,7 @@ DEFAULT = AgreementOptions()
 
 
 def agreed(grade: Grade, marrow: Mapping[str, float | None], *, options: AgreementOptions = DEFAULT) -> Grade:
-    """The grade, or an abstention where it is sure and contradicts the marrow (`contradiction`)."""
+    """The grade, or an abstention if it is sure and contradicts the marrow (`contradiction`)."""
     reason = None if grade.mc is None else contradiction(grade.mc, marrow, options=options)
     return grade if reason is None else replace(grade, mc=None, abstained=True, abstained_reason=reason)
 

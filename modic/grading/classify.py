@@ -108,8 +108,8 @@ def softmax(values: np.ndarray) -> np.ndarray:
 def prediction_set(p: np.ndarray, quantiles: np.ndarray) -> tuple[int, ...]:
     """The classes k with 1 - p_k <= q_k, ascending; may be empty.
 
-    Quantiles differ between classes, so the only class admitted need not be the most probable one; that one is then
-    added (coverage can only grow), and so the level abstains.
+    Quantiles differ between classes. If the only admitted class is not the most probable one, the most probable class
+    is added (coverage can only grow), and the level abstains.
 
     Args:
         p: (classes,), sum 1.

@@ -1,9 +1,10 @@
 """Endplates and volumes → how bright the marrow beside each endplate is, on T1 and T2, and how far that reaches.
 
-No grader is needed for it. Along the lines of modic/imaging/endplates.py each volume is read at right angles into the
-vertebral body. All values of a contrast are first divided by the *patient's marrow*: a smooth surface through the
-marrow in the middle of all bodies (`_patient_marrow`), which also removes the coil's fall-off. A gain, a linear coil
-profile along the spine and from front to back, and most of a smooth one, thus leave every number as it was.
+Uses no Modic classifier: the endplates come from a segmentation network trained on anatomy, not on Modic labels. Along
+the lines of modic/imaging/endplates.py each volume is read at right angles into the vertebral body. All values of a
+contrast are first divided by the *patient's marrow*: a smooth surface through the marrow in the middle of all bodies
+(`_patient_marrow`), which also removes the coil's fall-off. A gain, a linear coil profile along the spine and from
+front to back, and most of a smooth one, thus leave every number as it was.
 
 | number            | definition                                                                                     |
 |-------------------|------------------------------------------------------------------------------------------------|
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 class MarrowOptions:
     """Where marrow is measured, and what counts as unlike."""
 
-    step_mm: float = field(default=0.75, metadata={"help": "between the points of a look into a body"})
+    step_mm: float = field(default=0.75, metadata={"help": "between the points of a profile into a body"})
     band_mm: tuple[float, float] = field(
         default=(1.5, 5.0), metadata={"help": "from the endplate; Modic changes are 4-14 mm deep, the endplate 1 mm"}
     )
@@ -96,14 +97,14 @@ class MarrowMeasurements:
 
 
 @dataclass(frozen=True, eq=False)
-class Look:
-    """What lies beside one endplate: arrays (slices, points, depths), NaN where there is no marrow of its vertebra."""
+class MarrowProfiles:
+    """Sampling points from one endplate into its vertebral body: arrays (slices, points, depths)."""
 
     level: str
     side: str  # upper | lower
     vertebra: str
     places_mm: np.ndarray  # (slices, points, depths, 3), LPS
-    marrow: np.ndarray  # bool
+    marrow: np.ndarray  # bool: the point lies in the body of its vertebra
 
 
 Key = tuple[str, str]
@@ -118,37 +119,41 @@ def measure_marrow(
         contrasts: `t1` and `t2` (either may be missing), of one frame of reference with the endplates.
         endplates: of `modic.imaging.endplates.find_endplates`.
     """
-    looks = looks_of(endplates, options)
-    relative = {name: relative_signal(volume, looks, options) for name, volume in contrasts.items()}
+    profiles = profiles_of(endplates, options)
+    relative = {name: relative_signal(volume, profiles, options) for name, volume in contrasts.items()}
     result = {}
     for level, pair in endplates.items():
         sides = {
-            side: _measure((level, side), looks, relative, plate, options)
+            side: _measure((level, side), profiles, relative, plate, options)
             for side, plate in (("upper", pair.upper), ("lower", pair.lower))
         }
         result[level] = MarrowMeasurements(level, sides["upper"], sides["lower"])
     return result
 
 
-def looks_of(endplates: Mapping[str, Endplates], options: MarrowOptions) -> dict[Key, Look]:
-    """The looks from all endplates that can be measured, by level and side."""
-    return {(level, side): look for level, pair in endplates.items() for side, look in _looks(level, pair, options)}
+def profiles_of(endplates: Mapping[str, Endplates], options: MarrowOptions) -> dict[Key, MarrowProfiles]:
+    """The profiles from all endplates that can be measured, by level and side."""
+    return {
+        (level, side): profile
+        for level, pair in endplates.items()
+        for side, profile in _profiles_of_level(level, pair, options)
+    }
 
 
-def _looks(level: str, pair: Endplates, options: MarrowOptions) -> list[tuple[str, Look]]:
-    """The looks from the endplates of a level that can be measured."""
-    looks = []
+def _profiles_of_level(level: str, pair: Endplates, options: MarrowOptions) -> list[tuple[str, MarrowProfiles]]:
+    """The profiles from the endplates of a level that can be measured."""
+    profiles = []
     for side, plate in (("upper", pair.upper), ("lower", pair.lower)):
         if plate.trouble is None:
-            looks.append((side, _look(level, side, plate, options)))
-    return looks
+            profiles.append((side, _profiles(level, side, plate, options)))
+    return profiles
 
 
-def _look(level: str, side: str, plate: Endplate, options: MarrowOptions) -> Look:
+def _profiles(level: str, side: str, plate: Endplate, options: MarrowOptions) -> MarrowProfiles:
     depths = depths_of(options)
     places = [line.points_mm[:, None] + depths[:, None] * line.inward[:, None] for line in plate.seen]
     marrow = [depths <= line.reach_mm[:, None] for line in plate.seen]
-    return Look(level, side, plate.vertebra, np.stack(places), np.stack(marrow))
+    return MarrowProfiles(level, side, plate.vertebra, np.stack(places), np.stack(marrow))
 
 
 def depths_of(options: MarrowOptions) -> np.ndarray:
@@ -156,20 +161,22 @@ def depths_of(options: MarrowOptions) -> np.ndarray:
     return np.arange(options.step_mm, options.core_mm[1] + options.step_mm / 2, options.step_mm)
 
 
-def relative_signal(volume: "Volume", looks: Mapping[Key, Look], options: MarrowOptions) -> dict[Key, np.ndarray]:
-    """Each look's values over the patient's marrow, float64; NaN outside of marrow or image."""
-    values = {key: _read(volume, look) for key, look in looks.items()}
-    marrow = _patient_marrow(values, looks, options)
-    return {key: values[key] / marrow(look.places_mm) for key, look in looks.items()}
+def relative_signal(
+    volume: "Volume", profiles: Mapping[Key, MarrowProfiles], options: MarrowOptions
+) -> dict[Key, np.ndarray]:
+    """Each profile's values over the patient's marrow, float64; NaN outside of marrow or image."""
+    values = {key: _read(volume, profile) for key, profile in profiles.items()}
+    marrow = _patient_marrow(values, profiles, options)
+    return {key: values[key] / marrow(profile.places_mm) for key, profile in profiles.items()}
 
 
-def _read(volume: "Volume", look: Look) -> np.ndarray:
-    index = volume.to_index(look.places_mm.reshape(-1, 3))
+def _read(volume: "Volume", profile: MarrowProfiles) -> np.ndarray:
+    index = volume.to_index(profile.places_mm.reshape(-1, 3))
     last = np.array(volume.voxels.shape[::-1]) - 1
     within = ((index >= -0.5) & (index <= last + 0.5)).all(1)
     values = map_coordinates(volume.voxels, index.T[::-1], order=1, mode="nearest", output=np.float64)
-    usable = within.reshape(look.marrow.shape) & look.marrow
-    values = values.reshape(look.marrow.shape)
+    usable = within.reshape(profile.marrow.shape) & profile.marrow
+    values = values.reshape(profile.marrow.shape)
     return np.where(usable & (values > 0), values, np.nan)
 
 
@@ -195,13 +202,15 @@ STIFFNESS = np.array([0.0, 2.0, 2.0, 0.5, 1.0])  # of each term, against bending
 """In units of one body's weight: with one body alone the surface is flat, with seven it follows a coil's profile."""
 
 
-def _patient_marrow(values: Mapping[Key, np.ndarray], looks: Mapping[Key, Look], options: MarrowOptions) -> _Surface:
+def _patient_marrow(
+    values: Mapping[Key, np.ndarray], profiles: Mapping[Key, MarrowProfiles], options: MarrowOptions
+) -> _Surface:
     """The patient's marrow: a surface through the cores of all vertebrae, robust against a few that are unlike.
 
     The logarithm of the medians of each core's thirds from front to back is fitted by least absolute deviations
     (reweighted least squares), then shifted so that the median of all cores lies on it.
     """
-    parts = [_core_parts(values[key], look, options) for key, look in looks.items()]
+    parts = [_core_parts(values[key], profile, options) for key, profile in profiles.items()]
     mm, y = (np.concatenate([part[i] for part in parts] or [np.zeros((0, 3)[: 2 - i])]) for i in (0, 1))
     w = np.concatenate([np.full(len(logs), 1.0 / max(len(logs), 1)) for _, logs in parts] or [np.zeros(0)])
     if not len(y):
@@ -217,13 +226,13 @@ def _patient_marrow(values: Mapping[Key, np.ndarray], looks: Mapping[Key, Look],
     return _Surface(coefficients, centre)
 
 
-def _core_parts(values: np.ndarray, look: Look, options: MarrowOptions) -> tuple[np.ndarray, np.ndarray]:
+def _core_parts(values: np.ndarray, profile: MarrowProfiles, options: MarrowOptions) -> tuple[np.ndarray, np.ndarray]:
     """Places (n, 3) and logarithms (n,) of the medians of a core's parts: three of each slice, from front to back."""
     core = _is_core(values.shape, options)
     last = int(options.vein * values.shape[1]) // 3 * 3
     columns = np.flatnonzero(core[0])
     parts = values[:, :last][:, :, columns].reshape(len(values), 3, -1)
-    places = look.places_mm[:, :last][:, :, columns].reshape(*parts.shape, 3)
+    places = profile.places_mm[:, :last][:, :, columns].reshape(*parts.shape, 3)
     seen = np.isfinite(parts)
     enough = seen.sum(-1) >= 5
     centres = np.where(seen[..., None], places, 0).sum(-2) / np.maximum(seen.sum(-1), 1)[..., None]
@@ -251,14 +260,14 @@ def _is_band(options: MarrowOptions) -> np.ndarray:
 
 
 def _measure(
-    key: Key, looks: Mapping[Key, Look], relative: Mapping[str, Mapping[Key, np.ndarray]], plate: Endplate,
+    key: Key, profiles: Mapping[Key, MarrowProfiles], relative: Mapping[str, Mapping[Key, np.ndarray]], plate: Endplate,
     options: MarrowOptions,
 ) -> EndplateMarrow:  # fmt: skip
     """One endplate's numbers, or its trouble."""
     nothing: dict[str, float | None] = {name: None for name in relative}
-    if key not in looks:
+    if key not in profiles:
         return EndplateMarrow(nothing, dict(nothing), trouble=str(plate.trouble))
-    own = {name: own_core(looks[key].vertebra, looks, values, options) for name, values in relative.items()}
+    own = {name: own_core(profiles[key].vertebra, profiles, values, options) for name, values in relative.items()}
     band = {name: _median(values[key][:, :, _is_band(options)], options) for name, values in relative.items()}
     ratio = {
         name: value / core[0] if value is not None and (core := own[name]) is not None else None
@@ -276,10 +285,10 @@ def _measure(
 
 
 def own_core(
-    vertebra: str, looks: Mapping[Key, Look], values: Mapping[Key, np.ndarray], options: MarrowOptions
+    vertebra: str, profiles: Mapping[Key, MarrowProfiles], values: Mapping[Key, np.ndarray], options: MarrowOptions
 ) -> tuple[float, float] | None:
     """Median of a vertebra's core, from both of its endplates, and the robust standard deviation of its logarithm."""
-    seen = [v[:, _is_core(v.shape, options)].ravel() for key, v in values.items() if looks[key].vertebra == vertebra]
+    seen = [v[:, _is_core(v.shape, options)].ravel() for key, v in values.items() if profiles[key].vertebra == vertebra]
     core = np.concatenate(seen)
     core = core[np.isfinite(core)]
     if len(core) < options.fewest:

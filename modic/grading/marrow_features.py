@@ -1,9 +1,10 @@
 """Endplates and volumes → the numbers about a level's marrow that the classifier decides by, beside its network.
 
-The looks of modic/grading/marrow.py into the bodies beside a disc are laid on a coarse grid (`ALONG` parts from front
-to back, `DEPTHS_MM` from the endplate); each cell is the median of the logarithm of signal over normal marrow. The
-normal marrow is the patient's or the same vertebra's own (`REFERENCES`): the first sees changes that fill a vertebra,
-the second is not misled by a patient with spotted marrow. Of these cells, both endplates together, for each contrast:
+The profiles of modic/grading/marrow.py into the bodies beside a disc are laid on a coarse grid (`ALONG` parts from
+front to back, `DEPTHS_MM` from the endplate); each cell is the median of the logarithm of signal over normal marrow.
+The normal marrow is the patient's or the same vertebra's own (`REFERENCES`): the first sees changes that fill a
+vertebra, the second is not misled by a patient with spotted marrow. Of these cells, both endplates together, for each
+contrast:
 
 | number      | definition                                                             |
 |-------------|------------------------------------------------------------------------|
@@ -24,7 +25,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from modic.grading.marrow import DEFAULT, Key, Look, MarrowOptions, depths_of, looks_of, own_core, relative_signal
+from modic.grading.marrow import (
+    DEFAULT,
+    Key,
+    MarrowOptions,
+    MarrowProfiles,
+    depths_of,
+    own_core,
+    profiles_of,
+    relative_signal,
+)
 
 if TYPE_CHECKING:
     from modic.imaging.volume import Volume
@@ -44,29 +54,32 @@ def marrow_features(
     contrasts: Mapping[str, "Volume"], endplates: Mapping[str, "Endplates"], *, options: MarrowOptions = DEFAULT
 ) -> dict[str, np.ndarray]:
     """float64 (`FEATURES`,) by level, natural logarithms; NaN if nothing is measured. Arguments as `measure_marrow`."""
-    looks = looks_of(endplates, options)
-    relative = {name: relative_signal(contrasts[name], looks, options) for name in CONTRASTS if name in contrasts}
-    return {level: _of_level(level, looks, relative, options) for level in endplates}
+    profiles = profiles_of(endplates, options)
+    relative = {name: relative_signal(contrasts[name], profiles, options) for name in CONTRASTS if name in contrasts}
+    return {level: _of_level(level, profiles, relative, options) for level in endplates}
 
 
 def _of_level(
-    level: str, looks: Mapping[Key, Look], relative: Mapping[str, Mapping[Key, np.ndarray]], options: MarrowOptions
+    level: str,
+    profiles: Mapping[Key, MarrowProfiles],
+    relative: Mapping[str, Mapping[Key, np.ndarray]],
+    options: MarrowOptions,
 ) -> np.ndarray:
     """Of all slices of a level, averaged."""
-    sides = [key for key in looks if key[0] == level]
+    sides = [key for key in profiles if key[0] == level]
     if not sides or len(relative) < len(CONTRASTS):
         return np.full(len(FEATURES), np.nan)
     by_reference = []
     for reference in REFERENCES:
         cells = [
             [
-                _cells(relative[name][key], _normal(reference, name, key, looks, relative, options), options)
+                _cells(relative[name][key], _normal(reference, name, key, profiles, relative, options), options)
                 for key in sides
             ]
             for name in CONTRASTS
         ]
-        depth = min(len(one) for of_contrast in cells for one in of_contrast)
-        by_reference.append([_numbers(np.array([[one[z] for one in row] for row in cells])) for z in range(depth)])
+        depth = min(len(part) for of_contrast in cells for part in of_contrast)
+        by_reference.append([_numbers(np.array([[part[z] for part in row] for row in cells])) for z in range(depth)])
     slices = np.concatenate(by_reference, axis=1)  # (slices, FEATURES)
     weights = 1.0 + np.minimum(np.arange(len(slices)), np.arange(len(slices))[::-1])
     known = np.isfinite(slices)
@@ -75,22 +88,14 @@ def _of_level(
     return np.where(weight > 0, total / np.maximum(weight, 1e-9), np.nan)
 
 
-def _relative_cells(
-    reference: str, contrast: str, key: Key, looks: Mapping[Key, Look],
-    relative: Mapping[str, Mapping[Key, np.ndarray]], options: MarrowOptions,
-) -> np.ndarray:  # fmt: skip
-    normal = _normal(reference, contrast, key, looks, relative, options)
-    return _cells(relative[contrast][key], normal, options)
-
-
 def _normal(
-    reference: str, contrast: str, key: Key, looks: Mapping[Key, Look],
+    reference: str, contrast: str, key: Key, profiles: Mapping[Key, MarrowProfiles],
     relative: Mapping[str, Mapping[Key, np.ndarray]], options: MarrowOptions,
 ) -> float:  # fmt: skip
     """Signal of normal marrow over the patient's: 1, or that of the same vertebra's core (NaN if it is not seen)."""
     if reference == "patient":
         return 1.0
-    core = own_core(looks[key].vertebra, looks, relative[contrast], options)
+    core = own_core(profiles[key].vertebra, profiles, relative[contrast], options)
     return core[0] if core else float("nan")
 
 

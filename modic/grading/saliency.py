@@ -2,12 +2,12 @@
 
 The maps are Grad-CAM (Selvaraju 2017) without the step that averages the gradient over the map, that is HiResCAM
 (Draelos & Carin 2020): gradient times activation, place by place, summed over channels, negatives dropped. The average
-would lose what matters here, for the shipped network reads what is above and below the disc apart: on synthetic MC1
-lesions of one endplate 83 % of the map lies on that side (with the weights before these 84 %, after averaging 60 %); on
-synthetic MC2 half.
+would lose what matters here, for the shipped network reads what is above and below the disc apart: measured with
+earlier weights, on synthetic MC1 lesions of one endplate 83 % of the map lies on that side (84 % with those before
+them, 60 % after averaging); on synthetic MC2 half.
 
-A map shows what raised the score of the most probable type, not that there is a lesion; it is as coarse as the
-network's own maps (about 5 mm).
+A map shows what raised the network's score of the most probable type, not that there is a lesion; the contribution of
+the measured marrow is not shown. It is as coarse as the network's own maps (about 5 mm).
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,8 @@
 """Volumes and named disc boxes → both endplates of every disc, as lines in patient millimetres, on each slice used.
 
 A strip along the spine (modic/imaging/spine_strip.py) is cut from every slice of T2 and T1 and segmented; the
-probabilities of both contrasts are averaged. From the axis of the disc an endplate is where the vertebral body begins.
+probabilities of both contrasts are averaged. An endplate lies where, going up or down from the disc's axis, the
+vertebral body begins.
 S1 has no mask in SPIDER's T2 SPACE: there the segmenter knows the body of S1 from phantoms alone, and its upper
 endplate is where that body begins below the L5/S1 disc.
 
@@ -30,7 +31,7 @@ VERTEBRAE = ("T12", "L1", "L2", "L3", "L4", "L5", "S1")  # above and below each 
 VERTEBRA, DISC = CLASSES.index("vertebra"), CLASSES.index("disc")
 CENTRE = (COLUMNS - 1) / 2
 DISC_OF_BOX = 0.78  # a box reaches 5.5 mm beyond its disc in front and behind (modic/phantom/render.py)
-STEEP_MM = 2.5  # farther from a parabola an edge is a rim's, an osteophyte's or a Schmorl's node's
+STEEP_MM = 2.5  # farther from a parabola, ends of an edge are cut off and dents are clipped (osteophytes, nodes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class EndplateOptions:
     corner: float = field(
         default=0.08, metadata={"help": "share of an endplate left out at each end: rim, osteophytes"}
     )
-    reach_mm: float = field(default=20.0, metadata={"help": "farthest look into a body, mm; lumbar bodies are 26-30"})
+    reach_mm: float = field(default=20.0, metadata={"help": "how far into a body, mm; lumbar bodies are 26-30 high"})
     disc_px: int = field(default=50, metadata={"help": "smallest disc, pixels; a narrow disc of 2 mm has 100"})
     off_box: float = field(default=0.22, metadata={"help": "of a level's height, disc to box: 8 mm"})
     apart_mm: float = field(

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-SLICE_MM = 4.0  # between the slices that are looked at together, if there are thinner ones (3D): as in 2D protocols
+SLICE_MM = 4.0  # distance of the slices used together; of a thinner stack (3D) some are skipped, as in 2D protocols
 
 
 def affine_of(

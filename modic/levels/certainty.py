@@ -1,7 +1,8 @@
-"""How sure names are, and whether a vertebra may be more or fewer: two questions, answered from the same looks.
+"""How sure the names are, and whether there is a vertebra more or fewer than usual: both from the same scores.
 
-Every look (the slices around the midline, and the midline seen from afar) gives each named disc a score for each of
-the six names. Their mean over the looks is compared with what could be true:
+The detector sees the discs several times: on the slices around the midline, and on the midline slice at smaller scales.
+Each of these looks gives every named disc a score for each of the six names. The mean over the looks is compared with
+what could be true:
 
 | hypothesis | names that the discs look like          | what it means                                           |
 |------------|-----------------------------------------|---------------------------------------------------------|

@@ -35,7 +35,7 @@ from modic.models.weights import Model
 from modic.records import LEVELS, LevelBox, LevelSet
 
 Box = tuple[float, float, float, float]
-FARTHER = (0.92, 0.85, 0.78, 0.7)  # of the detector's image that the slice fills in the looks that test the names
+FARTHER = (0.92, 0.85, 0.78, 0.7)  # scales at which the midline slice is shown again, to test the names
 
 
 @dataclass(frozen=True, eq=False)

@@ -36,9 +36,9 @@ def cut_shards(run: Run, survey: Survey, *, workers: int) -> Plan:
     ledger.set_damaged_aside(run.cohort)
     rows = ledger.read_ledger(run.cohort)
     done = ledger.finished(rows)
-    work = _with_causes(run, [one for one in survey.work if done.isdisjoint(one.known_as)], rows)
-    counts = Counter(Cause(one.cause) for one in work)
-    line = sentence(counts, _oldest_version(rows, {one.study_key for one in work}))
+    work = _with_causes(run, [item for item in survey.work if done.isdisjoint(item.known_as)], rows)
+    counts = Counter(Cause(item.cause) for item in work)
+    line = sentence(counts, _oldest_version(rows, {item.study_key for item in work}))
     LOG.info("%s; graded before: %d", line, len(survey.work) - len(work))
     plan = Plan(_write(run, work, workers), {str(cause): n for cause, n in counts.items()}, line)
     if plan.shards:
@@ -50,7 +50,8 @@ def _with_causes(run: Run, work: list[Work], rows: pa.Table) -> list[Work]:
     runs = read_table(run.cohort.root, "runs").select(["run_id", "configuration_hash"]).to_pylist()
     configurations = {row["run_id"]: row["configuration_hash"] for row in runs}
     return [
-        replace(one, cause=str(cause)) for one, cause in zip(work, causes(run, work, rows, configurations), strict=True)
+        replace(item, cause=str(cause))
+        for item, cause in zip(work, causes(run, work, rows, configurations), strict=True)
     ]
 
 

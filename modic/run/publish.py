@@ -94,12 +94,15 @@ def publish(run: Run, survey: Survey) -> Summary:
 def _tables(run: Run, survey: Survey, graded: pa.Table, old: dict[str, pa.Table]) -> dict[str, pa.Table]:
     """The tables studies, series and levels of what the archive holds now; `graded`: the ledger's row of every pair."""
     keys = survey.keys
-    of_study = {one.study_uid: one for one in survey.series}
-    found = [(one, one.t2 if isinstance(one, Pair) else of_study[one.study_uid]) for one in survey.outcomes]
+    of_study = {series.study_uid: series for series in survey.series}
+    outcomes = [
+        (outcome, outcome.t2 if isinstance(outcome, Pair) else of_study[outcome.study_uid])
+        for outcome in survey.outcomes
+    ]
     entries = {entry["study_key"]: entry for entry in graded.to_pylist()}
-    studies = rows.table("studies", rows.study_rows(found, entries, keys, run.run_id))
-    chosen = [rows.graded_pair(one.pair, entries[one.study_key]) for one in survey.work]
-    used = {rows.series_key(one, keys) for pair in chosen for one in pair.contrasts.values()}
+    studies = rows.table("studies", rows.study_rows(outcomes, entries, keys, run.run_id))
+    pairs = [rows.graded_pair(work.pair, entries[work.study_key]) for work in survey.work]
+    used = {rows.series_key(series, keys) for pair in pairs for series in pair.contrasts.values()}
     series = rows.table("series", rows.series_rows(survey.series, used, keys, run.run_id))
     patients = dict(zip(studies["study_key"].to_pylist(), studies["patient_key"].to_pylist(), strict=True))
     return {

@@ -36,7 +36,7 @@ class Survey:
     @property
     def pairs(self) -> list[Pair]:
         """The studies that can be graded."""
-        return [one.pair for one in self.work]
+        return [item.pair for item in self.work]
 
 
 @discreet
@@ -54,7 +54,7 @@ def find_studies(run: Run, *, on_progress: Callable[[int], None] | None = None) 
     series = _with_unclear_contrasts(run, series, wanted)
     outcomes = pair(series, contrasts=wanted, options=run.config.pair)
     keys = Pseudonyms.open(run.cohort.private)
-    work = [_work(run, one, keys) for one in outcomes if isinstance(one, Pair)]
+    work = [_work(run, outcome, keys) for outcome in outcomes if isinstance(outcome, Pair)]
     LOG.info("%d studies found, %d of them with a pair to grade", len(outcomes), len(work))
     return Survey(crawled.counts, series, outcomes, keys, work, time.monotonic() - began)
 
@@ -72,9 +72,9 @@ def _with_unclear_contrasts(run: Run, series: list[Series], wanted: tuple[str, .
     )
 
 
-def _work(run: Run, one: Pair, keys: Pseudonyms) -> Work:
-    with_others = _fingerprint(run, one.choices, keys) if one.others else ""
-    return Work(keys.study(one.study_uid), _fingerprint(run, [one], keys), one, with_others)
+def _work(run: Run, pair: Pair, keys: Pseudonyms) -> Work:
+    with_others = _fingerprint(run, pair.choices, keys) if pair.others else ""
+    return Work(keys.study(pair.study_uid), _fingerprint(run, [pair], keys), pair, with_others)
 
 
 def _fingerprint(run: Run, pairs: Iterable[Pair], keys: Pseudonyms) -> str:

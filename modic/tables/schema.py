@@ -12,8 +12,8 @@ A new column needs its description here and one place that fills it:
     a series'                                   series_rows in modic/run/rows.py
     a run's                                     run_row in modic/run/manifest.py
 
-It is null in rows from before, so it must allow null. Then record it, for the tests that watch over the contract:
-`python tests/support/schema_snapshot.py` and `modic dictionary > sql/dictionary.md`.
+It is null in rows of an earlier version, so it must allow null. Then record it, for the tests that watch over the
+contract: `python tests/support/schema_snapshot.py` and `modic dictionary > sql/dictionary.md`.
 """
 
 import pyarrow as pa
@@ -55,7 +55,7 @@ def _column(
     unit: str = "",
     span: tuple[float, float | None] | None = None,
 ) -> pa.Field:
-    """`unit`: "" where the column is no quantity; `span`: smallest and largest value that make sense."""
+    """`unit`: "" if the column is no quantity; `span`: smallest and largest value that make sense."""
     metadata = {"description": description, "unit": unit}
     if span:
         metadata |= {k: str(v) for k, v in zip(("minimum", "maximum"), span, strict=True) if v is not None}
@@ -113,7 +113,10 @@ def _share(name: str, description: str) -> pa.Field:
 
 def _marrow() -> list[pa.Field]:
     """The columns of modic.records.MARROW_COLUMNS."""
-    endplates = {"upper": "upper endplate (of the vertebra above)", "lower": "lower endplate (of the vertebra below)"}
+    endplates = {
+        "upper": "endplate above the disc (lower endplate of the vertebra above)",
+        "lower": "endplate below the disc (upper endplate of the vertebra below)",
+    }
     fields = []
     for side, endplate in endplates.items():
         for reference, over in (("", "the same vertebra's own marrow"), ("patient_", "the marrow of all vertebrae")):
@@ -124,7 +127,9 @@ def _marrow() -> list[pa.Field]:
                 name = f"{contrast}_{reference}ratio_{side}"
                 fields.append(_column(name, REAL, text, unit="1", span=(0, None)))
         text = (
-            f"share of the {endplate} beside which the marrow is unlike its vertebra's own, 0-1; null if not measured"
+            f"share of the {endplate} beside which the marrow is unlike that of the vertebra's core, 0-1: T1 differs"
+            " from the core's by more than a factor 1.28 (more if the core is uneven) and T2 is not darker than 0.9 of"
+            " the core's; null if not measured"
         )
         fields.append(_share(f"extent_{side}", text))
         text = f"how far such marrow reaches from the {endplate}; 0 if the extent is 0; null if not measured"
@@ -143,14 +148,14 @@ GRADER = [
     _column(
         "grading_version",
         pa.int16(),
-        "version of the grading's algorithms, which is raised when a change can change a grade; null in what was"
-        " published before modic recorded it, which is all of version 1",
+        "version of the grading's algorithms, which is raised when a change can change a grade; null in rows"
+        " that an earlier version of modic published, all of them of grading version 1",
     ),
     _column(
         "grader_id",
         TEXT,
         "first 12 hex digits of a SHA-256 over the cards of all networks and the grading version: rows of one grader_id"
-        " are of the same weights, calibration and algorithms; null if graded before modic recorded it",
+        " are of the same weights, calibration and algorithms; null if graded by an earlier version",
     ),
 ]
 
@@ -191,7 +196,7 @@ STUDIES = [
     _column(
         "pairing_rule",
         TEXT,
-        "row of the decision table for pairing (P1-P10) by which the study was paired or excluded",
+        "row of the decision table for pairing (P1-P11) by which the study was paired or excluded",
     ),
     _column(
         "n_levels_graded",
@@ -216,22 +221,26 @@ STUDIES = [
     _column(
         "numbering_basis",
         TEXT,
-        "what the names rest on: sacrum (counted from the last mobile disc above it) or looks of the discs (no sacrum"
-        " or no L5/S1 in view). No count from C2: where a study holds a series of the whole spine, warnings says so;"
-        " null where not graded, or graded before modic said it",
+        "what the names rest on: sacrum (counted from the last mobile disc above it) or looks of the discs (the sacrum"
+        " or L5/S1 is not in view, so that names follow from the shape of the discs alone). Nothing is counted from C2:"
+        " if a study holds a series of the whole spine, warnings says so; null if not graded, or graded by an earlier"
+        " version",
     ),
     _column(
         "transitional_suspected",
         pa.bool_(),
-        "true where a vertebra may be more or fewer than usual, or L5 or S1 transitional: names count from the last"
-        " mobile disc all the same; null where the image cannot tell, or not graded, or graded before modic asked",
+        "true if the patient may have one lumbar vertebra more or fewer than usual, or a transitional L5 or S1: names"
+        " count from the last mobile disc all the same; null if the image cannot tell, if not graded, or if graded by"
+        " an earlier version",
     ),
-    _share("transitional_probability", "probability of what transitional_suspected says, 0-1; null where that is null"),
+    _share("transitional_probability", "probability of what transitional_suspected says, 0-1; null if that is null"),
     _column(
         "transitional_reason",
         TEXT,
-        "disc more; disc fewer; sacralized look (the lowest disc may not be L5/S1); count from above disagrees; or"
-        " sacrum not in view, where transitional_suspected is null; null where nothing is suspected",
+        "why: disc more (possibly one lumbar vertebra more than usual); disc fewer (possibly one fewer); sacralized"
+        " look (possibly a sacralized L5: the lowest disc found may not be L5/S1); count from above disagrees (names"
+        " were counted from a disc below the one that was first taken for L5/S1); or sacrum not in view (the image"
+        " cannot tell, transitional_suspected is null); null if nothing is suspected",
     ),
     _column(
         "warnings",
@@ -300,13 +309,13 @@ LEVEL_COLUMNS = [
         "abstained_reason",
         TEXT,
         "why it abstained, from a closed list: set.* of the prediction set, marrow.* if the single grade in it"
-        " contradicts the marrow measured beside the endplates; null if not abstained, or of an older version",
+        " contradicts the marrow measured beside the endplates; null if not abstained, or graded by an earlier version",
     ),
     _share(
         "slice_disagreement",
         "how far the slices of the level, each graded alone, disagree: largest minus smallest probability of the"
-        " level's most probable grade, 0 (all alike, or a single slice) to 1; null if not graded, or graded before"
-        " modic measured it",
+        " level's most probable grade, 0 (all alike, or a single slice) to 1; null if not graded, or graded by an"
+        " earlier version",
     ),
     _share(
         "level_score",
@@ -331,8 +340,9 @@ RUNS = [
     _column(
         "conformal_thresholds",
         TEXT,
-        "JSON list of {alpha, q}, smallest alpha first: at a risk alpha, grade k is in the prediction set if 1 - p_mck"
-        " <= q[k + 1], as SQL counts; null for runs before modic kept them",
+        "JSON list of {alpha, q}, smallest alpha first: at a risk alpha, grade k (0, 1, 2) is in the prediction set if"
+        " 1 minus its probability (p_mc0, p_mc1, p_mc2 of levels) is at most element k of q, counted from 0 (in DuckDB:"
+        " q[k + 1]); null for runs of an earlier version",
     ),
     _share("alpha", "risk of the grades of this run: how often a prediction set may miss the true grade"),
     *MODELS,

@@ -82,7 +82,8 @@ def _audit(results: dict[str, Any]) -> list[str]:
     lines += [(f"{metric}, {grade}", (metric, grade)) for metric in BY_GRADE for grade in grades]
     return [
         "## Audit: what is told from degeneration",
-        f"`modic evaluate classifier --audit` asks the same of other data. {counts}. 95 % intervals by patient.", "",
+        "`modic evaluate classifier --audit` asks the same of other data. Sure grades are counted here without the"
+        f" marrow rules (modic/grading/agreement.py). {counts}. 95 % intervals by patient.", "",
         "| number | " + " | ".join(groups) + " |", "|---|" + "---|" * len(groups),
         *(f"| {title} | " + " | ".join(_cell(group.get(key)) for group in groups.values()) + " |"
           for title, key in lines if any(key in group for group in groups.values())), "",

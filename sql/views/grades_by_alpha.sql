@@ -1,6 +1,7 @@
--- One row is one graded level at one risk alpha: the grade that it would have (null: abstained), from its probabilities and
--- the thresholds that its run published. Ask for one alpha: FROM grades_by_alpha WHERE alpha = 0.05. A grade that
--- contradicts the marrow stays taken back. Levels of runs that published no thresholds are not here.
+-- One row is one graded level at one risk alpha: the grade that it would have (null: abstained), from its probabilities
+-- and the thresholds that its run published. Ask for one alpha: FROM grades_by_alpha WHERE alpha = 0.05. A grade that
+-- contradicts the marrow stays taken back; levels that abstained for their prediction set are not compared with the
+-- marrow, so a run at that alpha can differ. Levels of runs that published no thresholds are not here.
 CREATE OR REPLACE VIEW grades_by_alpha AS
 WITH thresholds AS (
     SELECT
@@ -14,10 +15,10 @@ WITH thresholds AS (
 
 sets AS (
     SELECT
-        levels.* EXCLUDE (mc, abstained),
+        levels.* EXCLUDE (mc, abstained),  -- noqa: RF02
         thresholds.alpha,
         [levels.p_mc0, levels.p_mc1, levels.p_mc2]::DOUBLE[] AS p,
-        list_filter([0, 1, 2], lambda k: 1 - p[k + 1] <= thresholds.q[k + 1] + 1e-7) AS admitted,
+        list_filter([0, 1, 2], lambda k: 1 - p[k + 1] <= thresholds.q[k + 1] + 1e-7) AS admitted,  -- noqa: RF02, CP01
         list_position(p, list_max(p)) - 1 AS most_probable
     FROM 'levels.parquet' AS levels
     INNER JOIN thresholds ON levels.run_id = thresholds.run_id
