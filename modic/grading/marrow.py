@@ -66,13 +66,13 @@ DEFAULT = MarrowOptions()
 
 @dataclass(frozen=True, slots=True)
 class EndplateMarrow:
-    """The marrow beside one endplate. Ratios by contrast (`t1`, `t2`), no unit; None where it cannot be measured."""
+    """The marrow beside one endplate. Ratios by contrast (`t1`, `t2`), no unit; None if it cannot be measured."""
 
     ratio: dict[str, float | None]
     patient_ratio: dict[str, float | None]
-    unlike_ratio: dict[str, float | None] = field(default_factory=dict)  # None where the extent is 0
+    unlike_ratio: dict[str, float | None] = field(default_factory=dict)  # None if the extent is 0
     extent: float | None = None  # 0-1
-    depth_mm: float | None = None  # 0 where the extent is
+    depth_mm: float | None = None  # 0 if the extent is 0
     trouble: str | None = None  # EndplateTrouble, or why there is no number
 
 
@@ -333,13 +333,13 @@ def depth_of(values: np.ndarray, there: np.ndarray, options: MarrowOptions) -> f
 
 
 def _mean(values: np.ndarray) -> np.ndarray:
-    """Mean over the last axis of what is finite; NaN where under half is."""
+    """Mean over the last axis of what is finite; NaN if under half is."""
     finite = np.isfinite(values)
     total = np.where(finite, values, 0).sum(-1) / np.maximum(finite.sum(-1), 1)
     return np.where(2 * finite.sum(-1) >= values.shape[-1], total, np.nan)
 
 
 def _along(band: np.ndarray) -> np.ndarray:
-    """Mean with the neighbours along the endplate; 0 where nothing is measured."""
+    """Mean with the neighbours along the endplate; 0 if nothing is measured."""
     result: np.ndarray = uniform_filter1d(np.nan_to_num(band), 3, axis=1, mode="nearest")
     return result

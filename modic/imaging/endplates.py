@@ -9,7 +9,7 @@ endplate is where that body begins below the L5/S1 disc.
 | trouble          | condition                                                                                    |
 |------------------|----------------------------------------------------------------------------------------------|
 | outside_image    | a part of the disc's neighbourhood lies outside of T2 or T1                                  |
-| no_disc          | under `disc_px` pixels of disc where the box is                                              |
+| no_disc          | under `disc_px` pixels of disc inside the box                                                |
 | contradicts_box  | the disc's middle is more than `off_box` of a level's height from the box's                  |
 | contrasts_apart  | the bodies on T1 and on T2 end more than `apart_mm` from each other: the patient moved        |
 | no_vertebra      | the body begins on fewer columns than `shortest` of the disc's width, or is too thin there   |
@@ -39,7 +39,7 @@ class EndplateOptions:
     """How endplates are found. Pixels are those of a strip, 0.8 mm in the median patient."""
 
     slices: int = field(default=5, metadata={"help": "slices around the box's own"})
-    slice_mm: float = field(default=4.0, metadata={"help": "between them where slices are thinner, mm; as regions"})
+    slice_mm: float = field(default=4.0, metadata={"help": "between them if slices are thinner, mm; as regions"})
     positions: int = field(default=25, metadata={"help": "points of a line"})
     corner: float = field(
         default=0.08, metadata={"help": "share of an endplate left out at each end: rim, osteophytes"}

@@ -12,7 +12,7 @@ what could be true:
 | fewer      | those above some place one further up   | a vertebra fewer; a count from below stays right        |
 
 So names counted from the last mobile disc are right unless *moved* holds, and a transitional vertebra is suspected
-where *in order* does not. Nobody can tell from a lumbar image which of the two it is that is more or fewer: radiology
+if *in order* does not. Nobody can tell from a lumbar image which of the two it is that is more or fewer: radiology
 counts from the last mobile disc there and says so.
 
 What speaks for a transitional vertebra; the first row that holds is the reason. T4 asks only spines in which no disc is
@@ -78,14 +78,14 @@ class Calibration:
     """From the detector's card: how the detector's scores become probabilities."""
 
     temperature: float = 1.0  # discs of one patient do not err independently
-    doubted: float = 0.5  # share of names that are right where `modic.levels.numbering.doubt` finds something
+    doubted: float = 0.5  # share of names that are right if `modic.levels.numbering.doubt` finds something
     intercept: float = 0.0  # log odds of a transitional vertebra, of those against *in order*
     slope: float = 1.0
-    another_disc: float = 0.0  # added to these where something else looks like a disc
+    another_disc: float = 0.0  # added to these if something else looks like a disc
 
     @classmethod
     def of(cls, card: dict[str, Any]) -> "Calibration":
-        """What the card says, or no calibration where it says nothing."""
+        """What the card says, or no calibration if it says nothing."""
         values = card.get("calibration", {}).get("numbering", {})
         return cls(**{name: float(value) for name, value in values.items()})
 
@@ -144,7 +144,7 @@ def weigh(
 
 
 def _scores_of(disc: Candidate, look: list[Candidate]) -> np.ndarray:
-    """(6,) what a look says of a disc; zeros where it does not show it."""
+    """(6,) what a look says of a disc; zeros if it does not show it."""
     seen = nearest(disc, look)
     return look[seen].scores if seen is not None else np.zeros(len(LEVELS))
 

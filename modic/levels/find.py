@@ -47,11 +47,11 @@ class Discs:
     counted_again: bool = False  # from a disc below the one that was first called L5/S1
 
     def doubt(self, last_row: float) -> str:
-        """Why the numbering is uncertain whatever the scores say; empty where nothing is against it."""
+        """Why the numbering is uncertain whatever the scores say; empty if nothing is against it."""
         return doubt(self.candidates, self.names, last_row) or (COUNTED_AGAIN if self.counted_again else "")
 
     def score(self, candidate: Candidate, name: int) -> float:
-        """The detector's score of a disc under its name, or under any where the names are not those it was given."""
+        """The detector's score of a disc under its name, or under any if the names are not those it was given."""
         return float(candidate.scores.max() if self.counted_again else candidate.scores[name])
 
 
