@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 
 def grade_study(pair: Pair, *, models: Models, config: Config, pictures: Path | None = None) -> StudyResult:
-    """load → levels → regions → normalize → grade. Expected trouble comes back as `rejected`; only bugs raise.
+    """load → levels → regions → normalize → marrow → grade. Expected trouble comes back as `rejected`; only bugs raise.
 
     `pictures`: folder for the study's pictures; if they fail, the grades stand and the study has a warning.
     """
@@ -87,10 +87,7 @@ def grade_study(pair: Pair, *, models: Models, config: Config, pictures: Path | 
         with _timed(seconds, "pictures"):
             trouble = draw_case(pictures, volumes, levels, cut, regions, grades, classifier, encoding)
     return StudyResult(
-        levels=tuple(
-            replace(row, marrow=marrow[row.level].columns()) if row.level in marrow else row
-            for row in _six_rows(volumes, levels, cut, grades)
-        ),
+        levels=_six_rows(volumes, levels, cut, grades, marrow),
         numbering=levels.numbering,
         p_numbering=levels.p_numbering,
         transitional=levels.transitional,
@@ -149,15 +146,17 @@ def draw_case(
 
 
 def _six_rows(
-    volumes: Volumes, levels: LevelSet, cut: list[Region | LevelResult], grades: list[Grade]
-) -> tuple[LevelResult, ...]:
+    volumes: Volumes, levels: LevelSet, cut: list[Region | LevelResult], grades: list[Grade],
+    marrow: dict[str, MarrowMeasurements],
+) -> tuple[LevelResult, ...]:  # fmt: skip
     """One result for each of LEVELS, in their order: graded, unreadable, or not found."""
     results: dict[str, LevelResult] = {part.level: part for part in cut if isinstance(part, LevelResult)}
     boxes = {box.level: box for box in levels.boxes}
     for grade in grades:
         results[grade.level] = _graded(volumes["t1"], volumes["t2"], boxes[grade.level], grade)
     missing = Rejected(Reason.LEVEL_NOT_DETECTED)
-    return tuple(results.get(level, LevelResult(level, "not_found", missing)) for level in LEVELS)
+    rows = (results.get(level, LevelResult(level, "not_found", missing)) for level in LEVELS)
+    return tuple(replace(row, marrow=marrow[row.level].columns()) if row.level in marrow else row for row in rows)
 
 
 def _graded(t1: CanonicalVolume, t2: CanonicalVolume, box: LevelBox, grade: Grade) -> LevelResult:
