@@ -10,7 +10,9 @@ from made_studies import MODELS
 from modic import pipeline
 from modic.config import Config
 from modic.errors import Reason, Rejected
-from modic.records import LEVELS, Grade, LevelBox, LevelSet, Pair, Region, SeriesWarning, WarningKind
+from modic.grading.marrow import EndplateMarrow, MarrowMeasurements
+from modic.records import LEVELS, MARROW_COLUMNS, Grade, LevelBox, LevelSet, Pair, Region, SeriesWarning, WarningKind
+from modic.run.ledger import level_row
 
 
 @pytest.fixture
@@ -49,6 +51,23 @@ def test_a_graded_study_has_six_levels_in_order_each_with_its_status(one_pair: P
     assert graded.corner0_mm is not None and graded.corner0_mm[2] > graded.corner1_mm[2]  # type: ignore[index]
     assert list(result.seconds) == ["load", "levels", "regions", "normalize", "grade"]
     assert result.rejected is None and result.numbering == "uncertain"
+
+
+@pytest.mark.usefixtures("networks")
+def test_measured_marrow_stands_in_the_row_and_takes_a_grade_back_that_contradicts_it(
+    one_pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Type 1 is dark on T1; here T1 is bright beside the endplate below the disc."""
+    plain = EndplateMarrow({"t1": 1.0, "t2": 1.0}, {"t1": 1.0, "t2": 1.0}, extent=0.0, depth_mm=0.0)
+    bright = EndplateMarrow({"t1": 1.5, "t2": 1.1}, {"t1": 1.4, "t2": 1.1}, extent=0.6, depth_mm=7.0)
+    marrow = {"L4/L5": MarrowMeasurements("L4/L5", upper=plain, lower=bright)}
+    monkeypatch.setattr(pipeline, "measure", lambda *_: (marrow, {}))
+    models = replace(MODELS, segmenter=object())
+    *_, measured, unmeasured = map(level_row, pipeline.grade_study(one_pair, models=models, config=Config()).levels)
+    columns = ("t1_ratio_upper", "t1_ratio_lower", "t2_patient_ratio_lower", "extent_lower", "depth_lower_mm")
+    assert [measured[name] for name in columns] == [1.0, 1.5, 1.1, 0.6, 7.0]
+    assert (measured["mc"], measured["abstained_reason"]) == (None, "marrow.t1_bright")
+    assert unmeasured["mc"] == 1 and {unmeasured[name] for name in MARROW_COLUMNS} == {None}
 
 
 @pytest.mark.usefixtures("networks")
