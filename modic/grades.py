@@ -33,4 +33,21 @@ class AbstainedReason(StrEnum):
     T1_BRIGHT = "marrow.t1_bright"  # the most likely type is 1, but the marrow is bright on T1
     LIKE_TYPE_1 = "marrow.like_type_1"  # the most likely type is 0, but marrow is dark on T1 and bright on T2
     NOT_MEASURED = "marrow.not_measured"  # the most likely type is 1 or 2, but neither endplate could be measured
-    NO_BAND = "marrow.no_band"  # the most likely type is 1 or 2, but the marrow is like its vertebra's
+    NO_BAND = "marrow.no_band"  # the most likely type is 1 or 2, not by far, and the marrow is like its vertebra's
+
+
+class EndplateType(StrEnum):
+    """Closed list: the type at one endplate (`levels.mc_upper`, `levels.mc_lower`)."""
+
+    NONE = "0"
+    TYPE_1 = "1"
+    TYPE_2 = "2"
+    MIXED = "1/2"  # parts of the endplate show type 1, other parts type 2
+
+
+class UdbyExtent(StrEnum):
+    """Closed list: how high a change reaches into its vertebra (`levels.udby_upper`, `udby_lower`; Udby 2022)."""
+
+    A = "A"  # under 25 % of the vertebra's height
+    B = "B"  # 25 to 50 %
+    C = "C"  # over 50 %

@@ -9,6 +9,7 @@
 | marrow    | modic/imaging/endplates.py, modic/grading/marrow.py | volumes, boxes → marrow beside the endplates   |
 | grade     | modic/grading/classify.py                           | regions and marrow → grades                    |
 | check     | modic/grading/agreement.py                          | sure grades that contradict the marrow abstain |
+| endplates | modic/grading/endplate_types.py                     | grade and marrow → type and extent at each     |
 | pictures  | modic/grading/saliency.py, modic/cases/images.py    | what a reader is shown of the study            |
 
 Any stage may refuse a study, as a value with a reason. Before the chain, modic/archive and modic/series find the
@@ -29,6 +30,7 @@ from modic.config import Config
 from modic.errors import Reason, Rejected, WeightsError, where
 from modic.grading.agreement import agreed
 from modic.grading.classify import encode_regions, grade_regions
+from modic.grading.endplate_types import endplate_columns
 from modic.grading.marrow import MarrowMeasurements, measure_marrow
 from modic.grading.marrow_features import marrow_features
 from modic.grading.saliency import explain
@@ -81,7 +83,7 @@ def grade_study(pair: Pair, *, models: Models, config: Config, pictures: Path | 
         grades = grade_regions(
             regions, classifier=classifier, encoding=encoding, alpha=config.grading.alpha, features=features
         )
-        grades = [agreed(grade, marrow[grade.level].columns()) if grade.level in marrow else grade for grade in grades]
+        grades = [agreed(grade, marrow[grade.level]) if grade.level in marrow else grade for grade in grades]
     trouble: tuple[str, ...] = ()
     if pictures is not None:
         with _timed(seconds, "pictures"):
@@ -153,7 +155,8 @@ def _six_rows(
     results: dict[str, LevelResult] = {part.level: part for part in cut if isinstance(part, LevelResult)}
     boxes = {box.level: box for box in levels.boxes}
     for grade in grades:
-        results[grade.level] = _graded(volumes["t1"], volumes["t2"], boxes[grade.level], grade)
+        row = _graded(volumes["t1"], volumes["t2"], boxes[grade.level], grade)
+        results[grade.level] = replace(row, endplates=endplate_columns(grade.mc, marrow.get(grade.level)))
     missing = Rejected(Reason.LEVEL_NOT_DETECTED)
     rows = (results.get(level, LevelResult(level, "not_found", missing)) for level in LEVELS)
     return tuple(replace(row, marrow=marrow[row.level].columns()) if row.level in marrow else row for row in rows)

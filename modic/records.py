@@ -246,6 +246,9 @@ MARROW_COLUMNS = tuple(
 )  # fmt: skip
 """The columns of `levels` that measure the marrow beside the endplates (modic.grading.marrow)."""
 
+ENDPLATE_COLUMNS = tuple(f"{name}_{side}" for side in SIDES for name in ("mc", "udby"))
+"""The columns of `levels` that grade each endplate (modic.grading.endplate_types)."""
+
 
 @dataclass(frozen=True, slots=True)
 class LevelResult:
@@ -261,6 +264,7 @@ class LevelResult:
     corner1_mm: tuple[float, float, float] | None = None  # corner (x1, y1) of the same
     grade: Grade | None = None
     marrow: Mapping[str, float | None] = field(default_factory=dict)  # MARROW_COLUMNS, as far as they were measured
+    endplates: Mapping[str, str | None] = field(default_factory=dict)  # ENDPLATE_COLUMNS
 
 
 class StudyWarning(StrEnum):

@@ -7,7 +7,8 @@ GRADING_CHANGES = {
     1: "the first version",
     2: "level_numbering counts from the last mobile disc and no longer doubts the number of vertebrae, which"
     " transitional_suspected tells; non-square pixels are resampled before levels are found; the marrow beside the"
-    " endplates is measured, decides beside another classifier, and a grade that contradicts it abstains",
+    " endplates is measured, decides beside another classifier, and a grade that contradicts it abstains; each endplate"
+    " has a type and an extent of its own",
 }
 """Version of the grading → what it changed, in words for somebody who reads the tables.
 

@@ -13,6 +13,8 @@ front to back, and most of a smooth one, thus leave every number as it was.
 | `extent`          | share of the endplate's points (all slices) beside which the band is unlike its own marrow     |
 | `depth_mm`        | how far that goes into the body there: the `depth_quantile` of these points                    |
 | `unlike_ratio`    | as `*_ratio`, of the unlike points alone                                                       |
+| `bright`          | share of the unlike points that are brighter on T1 than their own marrow; the others are darker |
+| `height_mm`       | of the vertebra, between its two endplates; the patient's median where one of them is not seen |
 
 Bone of the endplate itself (the first `band_mm[0]`) is left out, and so is the hind part of the core, where the
 basivertebral vein lies (`vein`), the corners of the bodies (EndplateOptions.corner), and whatever is not vertebral
@@ -22,13 +24,13 @@ darker than `t2_not_below`; on `run` neighbouring points at least.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.ndimage import binary_opening, map_coordinates, uniform_filter1d
 
-from modic.records import Endplate, Endplates
+from modic.records import SIDES, Endplate, Endplates
 
 if TYPE_CHECKING:
     from modic.imaging.volume import Volume
@@ -73,6 +75,8 @@ class EndplateMarrow:
     unlike_ratio: dict[str, float | None] = field(default_factory=dict)  # None if the extent is 0
     extent: float | None = None  # 0-1
     depth_mm: float | None = None  # 0 if the extent is 0
+    bright: float | None = None  # 0-1; None if the extent is 0
+    height_mm: float | None = None
     trouble: str | None = None  # EndplateTrouble, or why there is no number
 
 
@@ -121,14 +125,28 @@ def measure_marrow(
     """
     profiles = profiles_of(endplates, options)
     relative = {name: relative_signal(volume, profiles, options) for name, volume in contrasts.items()}
+    heights = vertebral_heights(profiles, options)
     result = {}
     for level, pair in endplates.items():
-        sides = {
-            side: _measure((level, side), profiles, relative, plate, options)
-            for side, plate in (("upper", pair.upper), ("lower", pair.lower))
-        }
-        result[level] = MarrowMeasurements(level, sides["upper"], sides["lower"])
+        upper, lower = (
+            replace(_measure((level, side), profiles, relative, plate, options), height_mm=heights.get(plate.vertebra))
+            for side, plate in zip(SIDES, (pair.upper, pair.lower), strict=True)
+        )
+        result[level] = MarrowMeasurements(level, upper, lower)
     return result
+
+
+def vertebral_heights(profiles: Mapping[Key, MarrowProfiles], options: MarrowOptions) -> dict[str, float]:
+    """Height of each vertebra that has an endplate, mm: from the middle of one of its endplates to the other's.
+
+    A vertebra with one endplate gets the median of the others; none if no vertebra shows both.
+    """
+    ends: dict[str, list[np.ndarray]] = {}
+    for profile in profiles.values():
+        ends.setdefault(profile.vertebra, []).append(profile.places_mm[:, :, 0].reshape(-1, 3).mean(0))
+    inside = 2 * options.step_mm  # the first points lie a step from the endplates
+    known = {v: float(np.linalg.norm(both[0] - both[1])) + inside for v, both in ends.items() if len(both) == 2}
+    return {vertebra: known.get(vertebra, float(np.median(list(known.values())))) for vertebra in ends} if known else {}
 
 
 def profiles_of(endplates: Mapping[str, Endplates], options: MarrowOptions) -> dict[Key, MarrowProfiles]:
@@ -278,10 +296,12 @@ def _measure(
     trouble = None if any(own.values()) else "marrow.too_little"
     if "t1" not in maps:
         return EndplateMarrow(ratio, band, dict(nothing), trouble=trouble)
-    there, known = unlike_points(maps, spread["t1"], options)
+    brightness, known = unlike_points(maps, spread["t1"], options)
+    there = brightness != 0
     focal = {name: _median(np.exp(m)[there][:, _is_band(options)], options) for name, m in maps.items()}
     extent = float(there.sum() / known.sum()) if known.any() else None
-    return EndplateMarrow(ratio, band, focal, extent, depth_of(maps["t1"], there, options), trouble)
+    bright = float((brightness > 0).sum() / there.sum()) if there.any() else None
+    return EndplateMarrow(ratio, band, focal, extent, depth_of(maps["t1"], there, options), bright, trouble=trouble)
 
 
 def own_core(
@@ -305,7 +325,9 @@ def _median(values: np.ndarray, options: MarrowOptions) -> float | None:
 def unlike_points(
     maps: Mapping[str, np.ndarray], spread: float, options: MarrowOptions
 ) -> tuple[np.ndarray, np.ndarray]:
-    """bool (slices, points): beside which marrow is unlike its vertebra's own, and which were measured.
+    """Beside which points marrow is unlike its vertebra's own, and which were measured; (slices, points).
+
+    The first is int8: 1 brighter on T1, -1 darker, 0 alike or not measured. The second is bool.
 
     Args:
         maps: by contrast, logarithm of the ratio to the vertebra's own marrow, (slices, points, depths); `t1` at least.
@@ -313,10 +335,12 @@ def unlike_points(
     """
     bands = {name: _mean(values[:, :, _is_band(options)]) for name, values in maps.items()}
     known = np.isfinite(bands["t1"])
-    unlike = np.abs(_along(bands["t1"])) > max(options.unlike, options.noise * spread)
+    t1 = _along(bands["t1"])
+    unlike = known & (np.abs(t1) > max(options.unlike, options.noise * spread))
     if "t2" in bands:
         unlike &= _along(bands["t2"]) > options.t2_not_below
-    return binary_opening(unlike & known, np.ones((1, options.run))), known
+    there = binary_opening(unlike, np.ones((1, options.run)))
+    return (np.sign(t1) * there).astype(np.int8), known
 
 
 def depth_of(values: np.ndarray, there: np.ndarray, options: MarrowOptions) -> float:

@@ -7,6 +7,7 @@
 | another           | `thresholds` of the card, at the largest alpha of its grid that is not above it |
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -42,13 +43,21 @@ def quantiles_at(calibration: dict[str, Any], alpha: float = 0.0) -> np.ndarray:
     return _finite(table["q"][int(below[np.argmax(grid[below])])], "three finite numbers in each row of `thresholds`")
 
 
-def published_thresholds(calibration: dict[str, Any]) -> list[dict[str, Any]]:
-    """`alpha` and `q` of every alpha that the card has thresholds for, its own among them; for `runs`."""
+def published_thresholds(card: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """`alpha` and `q` of every alpha that the classifier's card has thresholds for, its own among them; for `runs`.
+
+    Where the card has counted it (`results.risk_coverage`), also `wrong`: the share of its sure grades that were.
+    """
+    calibration = card.get("calibration", {})
     table = calibration.get("thresholds") or {"alpha": [], "q": []}
     rows = dict(zip(table["alpha"], table["q"], strict=True))
     if "alpha" in calibration:
         rows[calibration["alpha"]] = calibration["conformal_q"]
-    return [{"alpha": alpha, "q": list(rows[alpha])} for alpha in sorted(rows)]
+    counted = {row["alpha"]: row["wrong"] for row in card.get("results", {}).get("risk_coverage", [])}
+    return [
+        {"alpha": alpha, "q": list(rows[alpha])} | ({"wrong": counted[alpha]} if alpha in counted else {})
+        for alpha in sorted(rows)
+    ]
 
 
 def _finite(values: Any, needed: str) -> np.ndarray:

@@ -85,6 +85,7 @@ def _tables(connection: duckdb.DuckDBPyConnection, patients: int) -> Row:
     return {
         "chart": lay_out(steps(rows_of(connection, "FROM strobe_flow"), patients)),
         "reasons": rows_of(connection, "FROM reasons"),
+        "risks": rows_of(connection, "FROM yield_by_alpha WHERE expected_wrong IS NOT NULL"),
         "prevalence": [_with_intervals(row) for row in rows_of(connection, "FROM prevalence_by_level")],
         "scanners": rows_of(connection, "FROM scanners"),
         "lists": {name: _listed(connection, view) for name, view in LISTS.items()},

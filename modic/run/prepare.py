@@ -93,7 +93,7 @@ def prepare(archive: str, cohort: str, *, config: str = "", device: str = "auto"
     now, grader = datetime.now(UTC), _grader(options, cards)
     return Run(
         folder, home, options, device, home.new_run_id(), now, detector_id, classifier_id, grader,
-        options.grading.alpha or calibration.get("alpha"), tuple(published_thresholds(calibration)),
+        options.grading.alpha or calibration.get("alpha"), tuple(published_thresholds(cards[1])),
     )  # fmt: skip
 
 

@@ -19,7 +19,7 @@ contract: `python tests/support/schema_snapshot.py` and `modic dictionary > sql/
 import pyarrow as pa
 
 from modic.errors import Reason
-from modic.grades import AbstainedReason
+from modic.grades import AbstainedReason, EndplateType, UdbyExtent
 from modic.records import LEVELS, NUMBERING_BASES, TRANSITIONAL_REASONS
 
 SCHEMA_VERSION = 1
@@ -111,14 +111,34 @@ def _share(name: str, description: str) -> pa.Field:
     return _column(name, REAL, description, unit="1", span=SHARE)
 
 
+ENDPLATES = {
+    "upper": "endplate above the disc (lower endplate of the vertebra above)",
+    "lower": "endplate below the disc (upper endplate of the vertebra below)",
+}
+
+
+def _endplates() -> list[pa.Field]:
+    """The columns of modic.records.ENDPLATE_COLUMNS."""
+    fields = []
+    for side, endplate in ENDPLATES.items():
+        text = (
+            f"Modic change at the {endplate}, from mc and the unlike marrow beside it: 0, 1, 2, or 1/2 (mixed: at least"
+            " a quarter of that marrow looks like each); null if mc is null, or if at a level with a change it"
+            " was not measured or neither endplate shows where the change lies"
+        )
+        fields.append(_column(f"mc_{side}", TEXT, text))
+        text = (
+            f"how high the change at the {endplate} reaches into its vertebra (Udby 2022): A under 25 % of the"
+            " vertebra's height, B 25 to 50 %, C over 50 %; null without a change there"
+        )
+        fields.append(_column(f"udby_{side}", TEXT, text))
+    return fields
+
+
 def _marrow() -> list[pa.Field]:
     """The columns of modic.records.MARROW_COLUMNS."""
-    endplates = {
-        "upper": "endplate above the disc (lower endplate of the vertebra above)",
-        "lower": "endplate below the disc (upper endplate of the vertebra below)",
-    }
     fields = []
-    for side, endplate in endplates.items():
+    for side, endplate in ENDPLATES.items():
         for reference, over in (("", "the same vertebra's own marrow"), ("patient_", "the marrow of all vertebrae")):
             for contrast in ("t1", "t2"):
                 text = (
@@ -325,6 +345,7 @@ LEVEL_COLUMNS = [
     *_box("t1", "T1 series", "in order of position towards the patient's left"),
     *_mm_box(),
     *_marrow(),
+    *_endplates(),
     _column("normalization", TEXT, "normalization of grey levels that the classifier was trained with"),
     *MODELS,
     *GRADER,
@@ -340,9 +361,10 @@ RUNS = [
     _column(
         "conformal_thresholds",
         TEXT,
-        "JSON list of {alpha, q}, smallest alpha first: at a risk alpha, grade k (0, 1, 2) is in the prediction set if"
-        " 1 minus its probability (p_mc0, p_mc1, p_mc2 of levels) is at most element k of q, counted from 0 (in DuckDB:"
-        " q[k + 1]); null for runs of an earlier version",
+        "JSON list of {alpha, q, wrong}, smallest alpha first: at a risk alpha, grade k (0, 1, 2) is in the prediction"
+        " set if 1 minus its probability (p_mc0, p_mc1, p_mc2 of levels) is at most element k of q, counted from 0 (in"
+        " DuckDB: q[k + 1]); wrong, where the classifier's card counted it, is the share of sure grades that were wrong"
+        " on its patients; null for runs of an earlier version",
     ),
     _share("alpha", "risk of the grades of this run: how often a prediction set may miss the true grade"),
     *MODELS,
@@ -385,5 +407,7 @@ CLOSED: dict[tuple[str, str], frozenset[str]] = {
     ("levels", "status"): frozenset({"graded", "not_found", "unreadable"}),
     ("levels", "reason"): _reasons("level"),
     ("levels", "abstained_reason"): frozenset(map(str, AbstainedReason)),
+    **{("levels", f"mc_{side}"): frozenset(map(str, EndplateType)) for side in ENDPLATES},
+    **{("levels", f"udby_{side}"): frozenset(map(str, UdbyExtent)) for side in ENDPLATES},
 }
 """Closed lists: table and column → every value it may hold besides null."""

@@ -1,13 +1,16 @@
 -- One row is one graded level at one risk alpha: the grade that it would have (null: abstained), from its probabilities
 -- and the thresholds that its run published. Ask for one alpha: FROM grades_by_alpha WHERE alpha = 0.05. A grade that
 -- contradicts the marrow stays taken back; levels that abstained for their prediction set are not compared with the
--- marrow, so a run at that alpha can differ. Levels of runs that published no thresholds are not here.
+-- marrow, so a run at that alpha can differ. expected_wrong: share of sure grades at this alpha that were wrong on the
+-- patients of the classifier's card, out of fold and without the marrow rules; null where the card did not count it.
+-- Levels of runs that published no thresholds are not here.
 CREATE OR REPLACE VIEW grades_by_alpha AS
 WITH thresholds AS (
     SELECT
         run_id,
         unnest(
-            from_json(conformal_thresholds, '[{"alpha": "DOUBLE", "q": "DOUBLE[]"}]'), recursive := TRUE
+            from_json(conformal_thresholds, '[{"alpha": "DOUBLE", "q": "DOUBLE[]", "wrong": "DOUBLE"}]'),
+            recursive := TRUE
         )
     FROM 'runs.parquet'
     WHERE conformal_thresholds IS NOT NULL
@@ -17,6 +20,7 @@ sets AS (
     SELECT
         levels.* EXCLUDE (mc, abstained),  -- noqa: RF02
         thresholds.alpha,
+        thresholds.wrong,
         [levels.p_mc0, levels.p_mc1, levels.p_mc2]::DOUBLE[] AS p,
         list_filter([0, 1, 2], lambda k: 1 - p[k + 1] <= thresholds.q[k + 1] + 1e-7) AS admitted,  -- noqa: RF02, CP01
         list_position(p, list_max(p)) - 1 AS most_probable
@@ -35,6 +39,7 @@ SELECT
             THEN most_probable::TINYINT
     END AS mc,
     mc IS NULL AS abstained,
+    wrong AS expected_wrong,
     p_mc0,
     p_mc1,
     p_mc2,

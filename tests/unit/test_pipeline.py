@@ -11,7 +11,18 @@ from modic import pipeline
 from modic.config import Config
 from modic.errors import Reason, Rejected
 from modic.grading.marrow import EndplateMarrow, MarrowMeasurements
-from modic.records import LEVELS, MARROW_COLUMNS, Grade, LevelBox, LevelSet, Pair, Region, SeriesWarning, WarningKind
+from modic.records import (
+    ENDPLATE_COLUMNS,
+    LEVELS,
+    MARROW_COLUMNS,
+    Grade,
+    LevelBox,
+    LevelSet,
+    Pair,
+    Region,
+    SeriesWarning,
+    WarningKind,
+)
 from modic.run.ledger import level_row
 
 
@@ -59,7 +70,7 @@ def test_measured_marrow_stands_in_the_row_and_takes_a_grade_back_that_contradic
 ) -> None:
     """Type 1 is dark on T1; here T1 is bright beside the endplate below the disc."""
     plain = EndplateMarrow({"t1": 1.0, "t2": 1.0}, {"t1": 1.0, "t2": 1.0}, extent=0.0, depth_mm=0.0)
-    bright = EndplateMarrow({"t1": 1.5, "t2": 1.1}, {"t1": 1.4, "t2": 1.1}, extent=0.6, depth_mm=7.0)
+    bright = EndplateMarrow({"t1": 1.5, "t2": 1.1}, {"t1": 1.4, "t2": 1.1}, extent=0.6, depth_mm=7.0, bright=1.0)
     marrow = {"L4/L5": MarrowMeasurements("L4/L5", upper=plain, lower=bright)}
     monkeypatch.setattr(pipeline, "measure", lambda *_: (marrow, {}))
     models = replace(MODELS, segmenter=object())
@@ -67,7 +78,20 @@ def test_measured_marrow_stands_in_the_row_and_takes_a_grade_back_that_contradic
     columns = ("t1_ratio_upper", "t1_ratio_lower", "t2_patient_ratio_lower", "extent_lower", "depth_lower_mm")
     assert [measured[name] for name in columns] == [1.0, 1.5, 1.1, 0.6, 7.0]
     assert (measured["mc"], measured["abstained_reason"]) == (None, "marrow.t1_bright")
+    assert {measured[name] for name in ENDPLATE_COLUMNS} == {None}
     assert unmeasured["mc"] == 1 and {unmeasured[name] for name in MARROW_COLUMNS} == {None}
+
+
+@pytest.mark.usefixtures("networks")
+def test_a_grade_that_the_marrow_bears_out_has_types_and_extents_at_the_endplates(
+    one_pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = EndplateMarrow({"t1": 1.0, "t2": 1.0}, {"t1": 1.0, "t2": 1.0}, extent=0.0, depth_mm=0.0, height_mm=28.0)
+    dark = EndplateMarrow({"t1": 0.6}, {"t1": 0.6}, extent=0.6, depth_mm=9.0, bright=0.0, height_mm=28.0)
+    monkeypatch.setattr(pipeline, "measure", lambda *_: ({"L4/L5": MarrowMeasurements("L4/L5", plain, dark)}, {}))
+    models = replace(MODELS, segmenter=object())
+    *_, row, _ = map(level_row, pipeline.grade_study(one_pair, models=models, config=Config()).levels)
+    assert [row[name] for name in ("mc", *ENDPLATE_COLUMNS)] == [1, "0", None, "1", "B"]
 
 
 @pytest.mark.usefixtures("networks")

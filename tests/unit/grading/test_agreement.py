@@ -1,45 +1,60 @@
 """A sure grade never contradicts the measured marrow."""
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
 from modic.grades import AbstainedReason
 from modic.grading.agreement import contradiction
+from modic.grading.marrow import EndplateMarrow, MarrowMeasurements
 
-NORMAL = {
-    f"{contrast}_{reference}_{side}": 1.0
-    for contrast in ("t1", "t2") for reference in ("ratio", "patient_ratio") for side in ("upper", "lower")
-} | {"extent_upper": 0.4, "extent_lower": 0.0}  # fmt: skip
+ONE = {"t1": 1.0, "t2": 1.0}
+BAND = EndplateMarrow(ONE, ONE, extent=0.4, depth_mm=6.0)
+PLAIN = EndplateMarrow(ONE, ONE, extent=0.0, depth_mm=0.0)
+NOTHING = EndplateMarrow({"t1": None, "t2": None}, {"t1": None, "t2": None})
+
+
+def band(t1: float = 1.0, t2: float = 1.0, **more: Any) -> EndplateMarrow:
+    """An endplate with unlike marrow, of these ratios to its own vertebra."""
+    return replace(BAND, ratio={"t1": t1, "t2": t2}, **more)
+
+
+def plain(t1: float = 1.0, t2: float = 1.0) -> EndplateMarrow:
+    return replace(PLAIN, ratio={"t1": t1, "t2": t2})
 
 
 @pytest.mark.parametrize(
-    ("mc", "marrow", "reason"),
+    ("mc", "upper", "lower", "reason"),
     [
-        (2, {}, None),
-        (2, {"t1_ratio_upper": 1.4}, None),
-        (2, {"t1_ratio_upper": 0.8}, "marrow.t1_dark"),
-        (2, {"t1_patient_ratio_lower": 0.7}, "marrow.t1_dark"),
-        (2, {"t1_ratio_upper": 0.8, "t1_ratio_lower": 1.3}, None),  # each endplate may have its own type
-        (2, {"t1_ratio_upper": 0.8, "t1_patient_ratio_upper": 1.3}, None),  # the two references disagree
-        (2, {"t1_ratio_upper": None, "t1_patient_ratio_upper": None}, None),
-        (1, {"t1_ratio_lower": 1.3, "t2_ratio_lower": 1.5}, "marrow.t1_bright"),
-        (1, {"t1_ratio_lower": 0.7, "t2_ratio_lower": 1.5}, None),
-        (0, {"t1_ratio_lower": 0.7, "t2_ratio_lower": 1.5}, "marrow.like_type_1"),
-        (0, {"t1_ratio_lower": 0.7, "t2_ratio_upper": 1.5}, None),  # not at one endplate
-        (0, {"t1_ratio_lower": 1.3}, None),
-        (0, {"extent_upper": 0.0}, None),
-        (1, {"extent_upper": 0.0}, "marrow.no_band"),
-        (2, {"extent_upper": 0.0}, "marrow.no_band"),
-        (2, {"extent_upper": None}, "marrow.no_band"),
-        (2, {"extent_upper": None, "extent_lower": None}, None),
-        (2, {"extent_upper": 0.0, "t1_ratio_upper": 0.7}, "marrow.t1_dark"),
+        (2, band(1.4), plain(), None),
+        (2, band(0.8), plain(), "marrow.t1_dark"),
+        (2, band(), replace(PLAIN, patient_ratio={"t1": 0.7, "t2": 1.0}), "marrow.t1_dark"),
+        (2, band(0.8), plain(1.3), None),  # each endplate may have its own type
+        (2, band(0.8, patient_ratio={"t1": 1.3, "t2": 1.0}), plain(), None),  # the two references disagree
+        (2, plain(), plain(), "marrow.no_band"),
+        (2, replace(BAND, extent=None), replace(BAND, extent=None), None),
+        (2, plain(0.7), plain(), "marrow.t1_dark"),
+        (1, band(1.3, 1.5), plain(), "marrow.t1_bright"),
+        (1, band(0.7, 1.5), plain(), None),
+        (1, plain(), plain(), "marrow.no_band"),
+        (0, plain(0.7, 1.5), plain(), "marrow.like_type_1"),
+        (0, plain(0.7), plain(1.0, 1.5), None),  # not at one endplate
+        (0, band(1.3), plain(), None),
+        (0, plain(), plain(), None),
+        (0, NOTHING, NOTHING, None),
+        (1, NOTHING, NOTHING, "marrow.not_measured"),
+        (2, NOTHING, NOTHING, "marrow.not_measured"),
     ],
 )
-def test_each_row_of_the_table(mc: int, marrow: dict[str, float | None], reason: str | None) -> None:
-    result = contradiction(mc, NORMAL | marrow)
+def test_each_row_of_the_table(mc: int, upper: EndplateMarrow, lower: EndplateMarrow, reason: str | None) -> None:
+    result = contradiction(mc, 0.7, MarrowMeasurements("L4/L5", upper, lower))
     assert result == (reason and AbstainedReason(reason))
 
 
-@pytest.mark.parametrize("mc", [0, 1, 2])
-def test_what_is_not_measured_cannot_be_sure_to_be_a_change(mc: int) -> None:
-    assert contradiction(mc, {}) is None
-    assert contradiction(mc, dict.fromkeys(NORMAL)) == (None if mc == 0 else "marrow.not_measured")
+@pytest.mark.parametrize("mc", [1, 2])
+def test_a_very_likely_type_stands_without_a_band_but_not_against_the_signal(mc: int) -> None:
+    other = {1: 1.3, 2: 0.7}[mc]
+    assert contradiction(mc, 0.74, MarrowMeasurements("L4/L5", PLAIN, PLAIN)) == "marrow.no_band"
+    assert contradiction(mc, 0.76, MarrowMeasurements("L4/L5", PLAIN, PLAIN)) is None
+    assert contradiction(mc, 0.99, MarrowMeasurements("L4/L5", plain(other), PLAIN)) is not None

@@ -72,6 +72,23 @@ def test_oedema_is_dark_on_t1_and_its_extent_is_its_share_of_the_endplate():
     assert marrow.extent == pytest.approx(0.5, abs=0.08)
     assert marrow.unlike_ratio["t1"] == pytest.approx(0.5, rel=0.1)
     assert marrow.unlike_ratio["t2"] == pytest.approx(1.8, rel=0.1)
+    assert marrow.bright == 0
+
+
+def test_where_a_part_is_dark_and_a_part_bright_the_share_of_the_bright_part_is_known():
+    front = volume(band=0.5, front_to_back=(-1.0, -0.2))
+    both = Volume(front.voxels * volume(1.0, band=1.6, front_to_back=(0.2, 1.0)).voxels, AFFINE)
+    upper = measure_marrow({"t1": both, "t2": volume(band=1.3)}, spine())["L4/L5"].upper
+    assert upper.bright == pytest.approx(0.5, abs=0.1)
+    assert upper.extent == pytest.approx(0.8, abs=0.1)
+
+
+def test_height_is_the_bodies_and_that_of_the_others_where_one_endplate_is_not_seen():
+    measured = measure_marrow({"t1": volume(), "t2": volume()}, spine())
+    assert [one.upper.height_mm for one in measured.values()] == pytest.approx([BODY] * 6, abs=0.01)
+    assert measured["L5/S1"].lower.height_mm == pytest.approx(BODY)
+    alone = measure_marrow({"t1": volume(), "t2": volume()}, {"L5/S1": spine()["L5/S1"]})
+    assert alone["L5/S1"].upper.height_mm is None
 
 
 def test_dark_on_both_contrasts_is_no_modic_change_of_type_1_or_2():

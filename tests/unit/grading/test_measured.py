@@ -7,6 +7,7 @@ import pytest
 
 from modic.errors import WeightsError
 from modic.grading.agreement import agreed
+from modic.grading.marrow import EndplateMarrow, MarrowMeasurements
 from modic.grading.marrow_features import FEATURES
 from modic.grading.measured import Measured, measured_of
 from modic.records import Grade
@@ -38,7 +39,10 @@ def test_a_card_brings_its_part_or_is_refused() -> None:
 
 
 def test_a_contradicted_grade_keeps_its_probabilities() -> None:
-    taken_back = agreed(SURE, {"t1_ratio_upper": 0.7})
+    dark, bright = (
+        MarrowMeasurements("L4/L5", side, side) for side in (EndplateMarrow({"t1": t1}, {}) for t1 in (0.7, 1.4))
+    )
+    taken_back = agreed(SURE, dark)
     assert taken_back.mc is None and taken_back.abstained and taken_back.abstained_reason == "marrow.t1_dark"
     assert (taken_back.p, taken_back.prediction_set) == (SURE.p, SURE.prediction_set)
-    assert agreed(SURE, {"t1_ratio_upper": 1.4}) is SURE
+    assert agreed(SURE, bright) is SURE

@@ -54,8 +54,10 @@ def test_the_user_chooses_the_risk() -> None:
     assert quantiles_at(card, 0.05).tolist() == table["q"][4]
     assert quantiles_at(card, 0.057).tolist() == table["q"][4]
     assert quantiles_at(card, 0.3).tolist() == table["q"][29]
-    published = {row["alpha"]: row["q"] for row in published_thresholds(card)}
-    assert published[0.12] == [0.5, 0.4, 0.3] and published[0.05] == table["q"][4] and len(published) == len(ALPHAS)
+    counted = {"risk_coverage": [{"alpha": 0.05, "wrong": 0.11}]}
+    published = {row["alpha"]: row for row in published_thresholds({"calibration": card, "results": counted})}
+    assert published[0.05] == {"alpha": 0.05, "q": table["q"][4], "wrong": 0.11}
+    assert published[0.12] == {"alpha": 0.12, "q": [0.5, 0.4, 0.3]} and len(published) == len(ALPHAS)
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,7 @@ VIOLATIONS: dict[str, tuple[str, int, dict[str, Any]]] = {
     # check: (table, row, what is wrong in it)
     "abstained_matches_prediction_set": ("levels", NUMBERED, {"prediction_set": [0, 1]}),
     "confidence_is_largest_probability": ("levels", NUMBERED, {"confidence": 0.5}),
+    "endplates_agree_with_level": ("levels", NUMBERED, {"mc_upper": "0", "mc_lower": "0"}),
     "files_reconcile": ("runs", 0, {"files_seen": 1001}),
     "graded_levels_have_boxes": ("levels", NUMBERED, {"t1_x0": None}),
     "graded_studies_have_series": ("studies", 0, {"t2_series_key": None}),
@@ -74,6 +75,29 @@ def test_a_planted_violation_is_caught(check: str, tmp_path: Path) -> None:
     assert rows[table][row] | wrong != rows[table][row]
     rows[table][row] |= wrong
     assert run_checks(write_unchecked(tmp_path, rows))[check]
+
+
+ENDPLATES: list[tuple[int | None, dict[str, Any], bool]] = [
+    (2, {"mc_upper": "2", "udby_upper": "A", "mc_lower": "0"}, True),
+    (2, {"mc_upper": "1", "mc_lower": "1/2"}, True),
+    (2, {"mc_upper": "2", "mc_lower": None}, True),
+    (2, {"mc_upper": "1", "mc_lower": "0"}, False),
+    (2, {"mc_upper": "1", "mc_lower": None}, False),
+    (2, {"mc_upper": "2", "mc_lower": "0", "udby_lower": "A"}, False),
+    (2, {"udby_upper": "A"}, False),
+    (0, {"mc_upper": "0", "mc_lower": "0"}, True),
+    (0, {"mc_upper": "0", "mc_lower": "2"}, False),
+    (None, {"mc_upper": "0"}, False),
+    (None, {}, True),
+]
+
+
+@pytest.mark.parametrize(("mc", "columns", "good"), ENDPLATES)
+def test_endplates_agree_with_their_level(mc: int | None, columns: dict[str, Any], good: bool, tmp_path: Path) -> None:
+    rows = make_rows()
+    none = dict.fromkeys(("mc_upper", "udby_upper", "mc_lower", "udby_lower"))
+    rows["levels"][NUMBERED] |= none | {"mc": mc} | columns
+    assert (not run_checks(write_unchecked(tmp_path, rows))["endplates_agree_with_level"]) == good
 
 
 @pytest.mark.parametrize("check, wrong", UNGRADED_MC)
@@ -269,7 +293,8 @@ def test_the_review_list_holds_what_is_unsure_and_its_evidence(tmp_path: Path) -
     assert (review[0]["warnings"], review[1]["detail"]) == (rows["series"][0]["warnings"], "SE TE=50")
 
 
-QS = [{"alpha": alpha, "q": [q] * 3} for alpha, q in ((0.05, 0.99), (0.1, 0.6), (0.3, 0.2))]
+QS: list[dict[str, Any]] = [{"alpha": alpha, "q": [q] * 3} for alpha, q in ((0.05, 0.99), (0.1, 0.6), (0.3, 0.2))]
+QS[1]["wrong"] = 0.16
 
 
 def graded_at(tmp_path: Path, **level: Any) -> dict[float, int | None]:
@@ -303,6 +328,7 @@ def test_what_a_smaller_risk_costs(tmp_path: Path) -> None:
     for row in by_alpha:
         assert row["n_levels"] == graded and row["n_sure"] == row["n_mc0"] + row["n_mc1"] + row["n_mc2"]
     assert by_alpha[0]["n_sure"] == 0
+    assert [row["expected_wrong"] for row in by_alpha] == [None, 0.16, None]
 
 
 def test_the_view_of_disagreeing_slices_has_the_limit_of_the_cases(tmp_path: Path) -> None:
