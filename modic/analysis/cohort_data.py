@@ -131,6 +131,11 @@ class CohortData:
         One row a group and grade. `share` is n_hit / n, of the n levels with a grade, and has a 95 % interval with
         patients as clusters. Abstentions are not in n: `share_at_least` and `share_at_most` are the shares if none, or
         all, of the n_abstained had this grade. n_not_graded counts levels that were not found or unreadable.
+
+        A patient without a hit of whom one level was not decided (abstained, not found, unreadable) is undecided, and
+        counted in n_abstained. Since patients with a hit are always decided, the share of the decided would be too
+        high: `share` is null as soon as one patient is undecided, and low and high enclose both bounds with their 95 %
+        intervals. n_not_graded counts patients without a graded level.
         """
         if unit not in ("levels", "patients"):
             raise UsageError(f"unit is levels or patients, not {unit!r}")
@@ -231,35 +236,49 @@ def _typed(answer: pd.DataFrame, frame: pd.DataFrame, by: str | Sequence[str]) -
 
 def _share(members: pd.DataFrame, types: tuple[int, ...], unit: str) -> dict[str, Any]:
     """Share of levels (or patients) of one group with a grade of `types`, its interval, its bounds and its counts."""
-    graded = members[members["level_status"] == "graded"]
-    units = pd.DataFrame(
-        {"patient": graded["patient_key"], "hit": graded["mc"].isin(types), "unsure": graded["mc"].isna()}
-    ).assign(decided=graded["mc"].notna())
-    n_not_graded = len(members) - len(graded)
+    graded = members["level_status"] == "graded"
+    units = pd.DataFrame({"patient": members["patient_key"], "hit": members["mc"].isin(types), "graded": graded})
+    units["undecided"] = members["mc"].isna()
     if unit == "patients":
         units = _of_patients(units)
-        n_not_graded = members["patient_key"].nunique() - len(units)
-    decided = units[units["decided"]]
-    n_hit, n_all, n_unsure = int(units["hit"].sum()), len(units), int(units["unsure"].sum())
-    share = clustered_share(decided["hit"].to_numpy(), decided["patient"].to_numpy()) if len(decided) else None
+    n_not_graded = int((~units["graded"]).sum())
+    units = units[units["graded"]]
+    hit, unsure = units["hit"].to_numpy(bool), (units["undecided"] & ~units["hit"]).to_numpy(bool)
+    patient, n_all = units["patient"].to_numpy(), len(units)
+    share, low, high = _of_patients_interval(hit, unsure) if unit == "patients" else _interval(hit, unsure, patient)
     return {
-        "n": len(decided),
-        "n_hit": n_hit,
-        "n_patients": decided["patient"].nunique(),
-        "share": share.value if share else np.nan,
-        "low": share.low if share else np.nan,
-        "high": share.high if share else np.nan,
-        "n_abstained": n_unsure,
+        "n": int((~unsure).sum()),
+        "n_hit": int(hit.sum()),
+        "n_patients": len(set(patient[~unsure])),
+        "share": share,
+        "low": low,
+        "high": high,
+        "n_abstained": int(unsure.sum()),
         "n_not_graded": n_not_graded,
-        "share_at_least": n_hit / n_all if n_all else np.nan,
-        "share_at_most": (n_hit + n_unsure) / n_all if n_all else np.nan,
+        "share_at_least": hit.mean() if n_all else np.nan,
+        "share_at_most": (hit | unsure).mean() if n_all else np.nan,
     }
 
 
+def _interval(hit: np.ndarray, unsure: np.ndarray, patient: np.ndarray) -> tuple[float, float, float]:
+    """Share of the decided levels and its ends."""
+    if unsure.all():
+        return np.nan, np.nan, np.nan
+    found = clustered_share(hit[~unsure], patient[~unsure])
+    return found.value, found.low, found.high
+
+
+def _of_patients_interval(hit: np.ndarray, unsure: np.ndarray) -> tuple[float, float, float]:
+    """Share of patients, if all are decided, and the ends of the interval between the shares that are possible."""
+    if not len(hit):
+        return np.nan, np.nan, np.nan
+    everyone = np.arange(len(hit))
+    least, most = clustered_share(hit, everyone), clustered_share(hit | unsure, everyone)
+    return (np.nan if unsure.any() else least.value), least.low, most.high
+
+
 def _of_patients(levels: pd.DataFrame) -> pd.DataFrame:
-    """One row a patient. A patient without a hit is unsure if the model abstained at a level: it may be one."""
+    """One row a patient, from all levels of one or more studies: whatever was not graded is undecided too."""
     of_patient = levels.groupby("patient")
-    hit, abstained = of_patient["hit"].any(), of_patient["unsure"].any()
-    return pd.DataFrame(
-        {"patient": hit.index, "hit": hit, "unsure": abstained & ~hit, "decided": of_patient["decided"].any()}
-    )
+    columns = {name: of_patient[name].any() for name in ("hit", "undecided", "graded")}
+    return pd.DataFrame({"patient": columns["hit"].index, **columns})

@@ -75,11 +75,11 @@ NOTHING: Row = {
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """Shares of one sex by decade of age. A point is (x, y, y of both ends of the interval, text), in SVG units."""
+    """Shares of one sex by decade of age. A point is (x, y or None, y of both ends of its bar, text), in SVG units."""
 
     sex: str
-    points: list[tuple[float, float, float, float, str]]
-    lines: list[str]  # `points` of polylines; a decade with too few patients interrupts the line
+    points: list[tuple[float, float | None, float, float, str]]
+    lines: list[str]  # `points` of polylines; a decade without a single share interrupts the line
 
 
 def answers(cohort_root: Path) -> Row:
@@ -130,7 +130,8 @@ def curves(by_age_and_sex: pd.DataFrame) -> Row | None:
     """
     any_mc = by_age_and_sex[(by_age_and_sex["grade"] == ANY_CHANGE) & by_age_and_sex["sex"].isin(list(SEXES))]
     any_mc = any_mc[any_mc["age_band"].notna()]
-    shown = any_mc[any_mc["n"] >= FEWEST]
+    patients = any_mc["n"] + any_mc["n_abstained"]
+    shown = any_mc[patients >= FEWEST]
     if shown.empty:
         return None
     bands = sorted(shown["age_band"].unique())  # 0-9, 10-19, …, 90+
@@ -141,7 +142,7 @@ def curves(by_age_and_sex: pd.DataFrame) -> Row | None:
         "curves": [_curve(sex, shown[shown["sex"] == sex], bands, x, top) for sex in SEXES],
         "x": x,
         "marks": marks,
-        "left_out": int(any_mc.loc[any_mc["n"] < FEWEST, "n"].sum()),
+        "left_out": int(patients[patients < FEWEST].sum()),
         "width": WIDTH,
         "height": HEIGHT,
         "left": LEFT,
@@ -156,7 +157,7 @@ def _y(share: float, top: float) -> float:
 def _curve(sex: str, rows: pd.DataFrame, bands: list[str], x: dict[str, float], top: float) -> Curve:
     of_band = {row["age_band"]: row for row in rows.to_dict("records")}
     shift = 4 if sex == "M" else -4  # so that the bars of women and men do not cover each other
-    points: list[tuple[float, float, float, float, str]] = []
+    points: list[tuple[float, float | None, float, float, str]] = []
     lines: list[list[str]] = [[]]
     for band in bands:
         row = of_band.get(band)
@@ -164,10 +165,16 @@ def _curve(sex: str, rows: pd.DataFrame, bands: list[str], x: dict[str, float], 
             lines.append([])
             continue
         at = round(x[band] + shift, 2)
-        share, low, high = (_y(float(row[end]), top) for end in ("share", "low", "high"))
-        text = f"{SEXES[sex]} of {band} years: {100 * row['share']:.1f} % of {row['n']:,} patients"
+        low, high = (_y(float(row[end]), top) for end in ("low", "high"))
+        bounds = sorted({f"{100 * row[name]:.1f}" for name in ("share_at_least", "share_at_most")}, key=float)
+        patients = row["n"] + row["n_abstained"]
+        text = f"{SEXES[sex]} of {band} years: {' to '.join(bounds)} % of {patients:,} patients"
+        share = None if np.isnan(row["share"]) else _y(float(row["share"]), top)
         points.append((at, share, low, high, text))
-        lines[-1].append(f"{at},{share}")
+        if share is None:
+            lines.append([])
+        else:
+            lines[-1].append(f"{at},{share}")
     return Curve(SEXES[sex], points, [" ".join(line) for line in lines if line])
 
 

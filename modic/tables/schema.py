@@ -298,6 +298,9 @@ SERIES = [
     _column("warnings", TEXT, "warnings about the series, separated by `; `; null if none"),
     RUN_OF_ROW,
 ]
+CALIBRATED = (
+    "0-1, calibrated for levels of which each grade makes a third, not for this cohort: its mean is no prevalence"
+)
 LEVEL_COLUMNS = [
     STUDY,
     PATIENT,
@@ -315,10 +318,10 @@ LEVEL_COLUMNS = [
         "Modic change: 0 none, 1 type 1, 2 type 2; null, never 0, if the model abstained or the level was not graded",
         span=(0, 2),
     ),
-    _share("p_mc0", "calibrated probability of no Modic change, 0-1"),
-    _share("p_mc1", "calibrated probability of Modic change type 1, 0-1"),
-    _share("p_mc2", "calibrated probability of Modic change type 2, 0-1"),
-    _share("confidence", "the largest of the three probabilities"),
+    _share("p_mc0", f"probability of no Modic change, {CALIBRATED}"),
+    _share("p_mc1", f"probability of Modic change type 1, {CALIBRATED}"),
+    _share("p_mc2", f"probability of Modic change type 2, {CALIBRATED}"),
+    _share("confidence", "the largest of the three probabilities (p_mc0, p_mc1, p_mc2)"),
     _column("prediction_set", pa.list_(BYTE), "grades that cannot be ruled out (conformal prediction); may be empty"),
     _column(
         "abstained",

@@ -1,5 +1,6 @@
--- One row is one decade of age and sex: patients (first graded study) with Modic change at any decided level.
--- `age_from` 90: 90 years or older.
+-- One row is one decade of age and sex: patients (first graded study) with Modic change at one level or more, as graded
+-- and not corrected. A patient in whom nothing was found and a level was not decided is undecided: share_at_least and
+-- share_at_most are the shares if none, or all, of the undecided had a change. `age_from` 90: 90 years or older.
 -- Patients whose level numbering is uncertain count: which level it is does not matter here.
 WITH firsts AS (
     SELECT study_key, age_years, sex
@@ -15,11 +16,11 @@ patients AS (
         firsts.sex,
         coalesce(bool_or(levels.mc = 1), FALSE) AS has_mc1,
         coalesce(bool_or(levels.mc = 2), FALSE) AS has_mc2,
-        coalesce(bool_or(levels.abstained), FALSE) AS has_abstentions
+        NOT has_mc1 AND NOT has_mc2 AND bool_or(levels.mc IS NULL) AS undecided
     FROM firsts
     INNER JOIN 'levels.parquet' AS levels ON firsts.study_key = levels.study_key
     GROUP BY firsts.study_key, firsts.age_years, firsts.sex
-    HAVING count(levels.mc) > 0
+    HAVING bool_or(levels.status = 'graded')
 )
 
 SELECT
@@ -29,8 +30,9 @@ SELECT
     count(*) FILTER (WHERE has_mc1 OR has_mc2) AS n_any_mc,
     count(*) FILTER (WHERE has_mc1) AS n_any_mc1,
     count(*) FILTER (WHERE has_mc2) AS n_any_mc2,
-    count(*) FILTER (WHERE has_abstentions) AS n_with_abstentions,
-    round(n_any_mc / n_patients, 3) AS share_any_mc
+    count(*) FILTER (WHERE undecided) AS n_undecided,
+    round(n_any_mc / n_patients, 3) AS share_at_least,
+    round((n_any_mc + n_undecided) / n_patients, 3) AS share_at_most
 FROM patients
 GROUP BY age_from, sex
 ORDER BY age_from, sex;

@@ -1,5 +1,5 @@
 -- One row is one level, over every patient's first graded study: how many levels have each grade, or none.
--- share_* leave abstentions out; mean_p_* are mean calibrated probabilities of all graded levels, with abstentions.
+-- share_* leave abstentions out and are not corrected for the grader's errors.
 CREATE OR REPLACE VIEW prevalence_by_level AS
 SELECT
     levels.level,
@@ -11,9 +11,7 @@ SELECT
     count(*) FILTER (WHERE levels.status = 'not_found') AS n_not_found,
     count(*) FILTER (WHERE levels.status = 'unreadable') AS n_unreadable,
     n_mc1 / nullif(count(levels.mc), 0) AS share_mc1,
-    n_mc2 / nullif(count(levels.mc), 0) AS share_mc2,
-    avg(levels.p_mc1) AS mean_p_mc1,
-    avg(levels.p_mc2) AS mean_p_mc2
+    n_mc2 / nullif(count(levels.mc), 0) AS share_mc2
 FROM 'levels.parquet' AS levels
 INNER JOIN first_graded_studies AS firsts ON levels.study_key = firsts.study_key
 GROUP BY levels.level

@@ -1,4 +1,4 @@
-"""Types and extents at single endplates on phantoms, whose lesions are known: `python tests/benchmarks/endplates.py [N]`.
+"""Types and extents at single endplates of phantoms with known lesions: `python tests/benchmarks/endplates.py [N]`.
 
 The level's grade is taken from the truth, so that this tells how well the marrow says *where* a change lies and what it
 looks like, not how well the level is graded. Boxes are the phantom's own. Prints one JSON object: of endplates with a

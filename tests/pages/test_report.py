@@ -9,6 +9,7 @@ import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -206,12 +207,16 @@ def test_a_validation_that_cannot_correct_is_reported(tmp_path: Path) -> None:
 
 def test_groups_of_few_people_are_not_drawn() -> None:
     cells = pd.DataFrame(
-        {"age_band": ["40-49", "50-59", "90+"], "sex": ["F", "F", "M"], "grade": "MC1 or MC2", "n": [40, 12, 4],
-         "share": [0.3, 0.5, 0.75], "low": [0.2, 0.3, 0.2], "high": [0.4, 0.7, 0.9]}
+        {"age_band": ["40-49", "50-59", "60-69", "90+"], "sex": ["F", "F", "F", "M"], "grade": "MC1 or MC2",
+         "n": [40, 12, 3, 3], "n_abstained": [0, 0, 9, 1], "share": [0.3, 0.5, np.nan, np.nan],
+         "share_at_least": [0.3, 0.5, 0.25, 0.5], "share_at_most": [0.3, 0.5, 1.0, 0.75],
+         "low": [0.2, 0.3, 0.1, 0.2], "high": [0.4, 0.7, 1.0, 0.9]}
     )  # fmt: skip
     drawn = curves(cells)
     assert drawn is not None and drawn["left_out"] == 4 and "90+" not in drawn["x"]
     women, men = drawn["curves"]
-    assert [point[1] > point[3] for point in women.points] == [True, True] and men.points == []
-    assert women.points[0][1] > women.points[1][1], "a larger share stands higher"
-    assert curves(cells.assign(n=3)) is None
+    assert [y is not None and y > high for _, y, _, high, _ in women.points] == [True, True, False] and men.points == []
+    first, second, undecided = (point[1] for point in women.points)
+    assert first is not None and second is not None and first > second, "a larger share stands higher"
+    assert undecided is None and women.points[2][4] == "women of 60-69 years: 25.0 to 100.0 % of 12 patients"
+    assert len(women.lines) == 1 and curves(cells.assign(n=3, n_abstained=0)) is None

@@ -1,5 +1,6 @@
 """modic.open: the tables in pandas with their types, and answers whose intervals hold the simulated truth."""
 
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from benchmarks.coverage import PAPER, TRUE, coverage
 from scipy.stats import norm
 
 import modic
-from made_cohort import RUN, as_tables, make_cohort, make_rows
+from made_cohort import RUN, as_tables, key, make_cohort, make_rows
 from modic.analysis.cohort_data import CohortData
 from modic.errors import UsageError
 from modic.statistics.intervals import clustered_share, wilson
@@ -100,7 +101,35 @@ def test_patients_count_once_however_many_levels(cohort: CohortData) -> None:
     first = cohort.graded()
     for grade, counted in (("MC2", [2]), ("MC1 or MC2", [1, 2])):
         have = first[first["mc"].isin(counted)]["patient_key"].nunique()
-        assert answer.loc[grade, "n_hit"] == have and answer.loc[grade, "n"] == first["patient_key"].nunique() == 4
+        row = answer.loc[grade]
+        assert row["n_hit"] == have and row["n"] + row["n_abstained"] == first["patient_key"].nunique() == 4
+
+
+ANY_MC: list[tuple[list[int | None], bool | None]] = [
+    ([0, 0, 0, 0, 0, 0], False),
+    ([0, 0, None, 0, 0, 0], None),
+    ([0, 0, None, 0, 2, 0], True),
+    ([None] * 6, None),
+]
+
+
+def test_a_patient_without_a_finding_is_without_change_only_if_every_level_was_decided(tmp_path: Path) -> None:
+    rows = make_rows()
+    firsts = [key("s", number) for number in (0, 2, 4, 6)]  # of four patients
+    for study, (grades, _) in zip(firsts, ANY_MC, strict=True):
+        for level, mc in zip((row for row in rows["levels"] if row["study_key"] == study), grades, strict=True):
+            level |= {"status": "graded", "mc": mc, "abstained": mc is None}
+    publish(tmp_path, as_tables(rows), RUN)
+    cohort = modic.open(tmp_path)
+    answers = cohort.sql("SELECT first_graded_study_key, any_mc, any_mc2, any_mc1 FROM patients").fetchall()
+    found = {study: tuple(answer) for study, *answer in answers if study}
+    assert [found[study][0] for study in firsts] == [want for _, want in ANY_MC]
+    assert [found[study][1] for study in firsts] == [False, None, True, None]
+    assert found[firsts[2]][2] is None, "the undecided level may be type 1"
+    row = cohort.prevalence(unit="patients").set_index("grade").loc["MC1 or MC2"]
+    assert (row["n"], row["n_hit"], row["n_abstained"]) == (2, 1, 2)
+    assert (row["share_at_least"], row["share_at_most"]) == (0.25, 0.75) and math.isnan(row["share"])
+    assert row["low"] < 0.25 and row["high"] > 0.75
 
 
 def test_one_level_of_each_patient_is_wilson_and_equal_levels_of_a_patient_add_nothing() -> None:
