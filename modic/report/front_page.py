@@ -19,7 +19,7 @@ from modic.statistics.prevalence import Method
 FEWEST = 5
 """Fewest patients of one age and sex whose share is shown."""
 
-WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 640, 260, 60, 34, 12
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 640, 276, 60, 34, 28
 SEXES = {"F": "women", "M": "men"}
 ANY_CHANGE = list(PARTS)[-1]
 
