@@ -130,6 +130,9 @@ class RunOptions:
         1,
         2**30,
     )
+    studies_may_leave: bool = _option(
+        False, "say nothing, and exit with 0, if most known studies are no longer in the archive"
+    )
     pictures: bool = _option(True, "keep pictures of every graded study for the report, at most 150 kB each")
 
 

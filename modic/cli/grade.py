@@ -18,7 +18,8 @@ def add(commands: Any, wanted: bool) -> None:
   modic grade /archive/lumbar --out lumbar-2026 --config cohort.toml --cluster deployments/clusters/gpu-workstation.yaml
 
 A second run reads only what changed and grades only what is new. After a run was killed, the same command goes on from
-its finished shards. Exit codes: 0 all graded or excluded, 3 some studies failed, 2 wrong usage, 1 the run failed."""
+its finished shards. Exit codes: 0 all graded or excluded, 3 some studies failed or most known ones are gone, 2 wrong
+usage, 1 the run failed."""
     grade = add_command(commands, "grade", run, "grade every lumbar study of a DICOM archive", examples)
     grade.add_argument(
         "archive",
@@ -65,16 +66,19 @@ def grade(archive: str, cohort: str, *, config: str = "", cluster: str = "", dev
 
         ready()
         try:
-            failed = grade_cohort(archive, cohort, config=config, cluster=cluster, device=device)["failed"]
+            outcome = grade_cohort(archive, cohort, config=config, cluster=cluster, device=device)
+            failed, attention = outcome["failed"], outcome["attention"]
         except HTTPError:
-            failed = failed_after_server_loss(run.cohort)
+            failed, attention = after_server_loss(run.cohort)
+    if attention:
+        print(f"modic: {attention}", file=sys.stderr)
     if failed:
         print(f"modic: failed: {', '.join(failed[:20])}{' …' if len(failed) > 20 else ''}", file=sys.stderr)
-    return SOME_STUDIES_FAILED if failed else OK
+    return SOME_STUDIES_FAILED if failed or attention else OK
 
 
-def failed_after_server_loss(cohort: "Cohort") -> list[str]:
-    """Keys of the failed studies of a run that published its tables although Prefect's server was lost.
+def after_server_loss(cohort: "Cohort") -> tuple[list[str], str]:
+    """Keys of the failed studies, and what needs attention, of a run that published although Prefect's server was lost.
 
     Raises ModicError if the run has not published.
     """
@@ -85,4 +89,4 @@ def failed_after_server_loss(cohort: "Cohort") -> list[str]:
     if last is None or last.run_id != cohort.last_begun()[0]:
         raise ModicError("Prefect's server does not answer any more; what is finished is kept")
     print("modic: Prefect's server was lost during the run; the tables are published all the same", file=sys.stderr)
-    return [study["study_key"] for study in last.to_look_at if study["status"] == "failed"]
+    return [study["study_key"] for study in last.to_look_at if study["status"] == "failed"], last.attention

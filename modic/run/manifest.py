@@ -11,16 +11,9 @@ import pyarrow as pa
 
 from modic.config import GRADING_SECTIONS
 from modic.files import write_json
-from modic.run import rows
 from modic.run.prepare import Run
 from modic.run.shards import read_plan
 from modic.run.survey import Survey
-
-LINKS = pa.schema(
-    [(name, pa.string()) for name in ("study_key", "series_key", "patient_key")]
-    + [(name, pa.string()) for name in ("PatientID", "StudyInstanceUID", "SeriesInstanceUID")]
-    + [("stack", pa.int32()), ("files", pa.list_(pa.string()))]
-)
 
 
 def run_row(run: Run, survey: Survey, studies: pa.Table, devices: list[str]) -> dict[str, Any]:
@@ -56,28 +49,9 @@ def code_version() -> str:
         return "unknown"
 
 
-def links(survey: Survey) -> pa.Table:
-    """The way back from keys to the archive, one row a stack. It identifies patients: for `private/` only."""
-    keys = survey.keys
-    return pa.Table.from_pylist(
-        [
-            {
-                "study_key": keys.study(series.study_uid),
-                "series_key": rows.series_key(series, keys),
-                "patient_key": keys.patient(series.patient_id),
-                "PatientID": series.patient_id,
-                "StudyInstanceUID": series.study_uid,
-                "SeriesInstanceUID": series.series_uid,
-                "stack": series.stack,
-                "files": [image.path for image in series.images],
-            }
-            for series in survey.series
-        ],
-        schema=LINKS,
-    )
-
-
-def write_manifest(run: Run, row: dict[str, Any], ours: pa.Table, seconds: dict[str, float]) -> None:
+def write_manifest(
+    run: Run, row: dict[str, Any], ours: pa.Table, seconds: dict[str, float], attention: str = ""
+) -> None:
     """Write `runs/<run_id>/manifest.json`: the run's row, its options, why it graded what it graded, and the seconds
     that passed and that its workers spent on each stage.
 
@@ -90,6 +64,7 @@ def write_manifest(run: Run, row: dict[str, Any], ours: pa.Table, seconds: dict[
     dates = {name: row[name].isoformat() for name in ("started", "finished")}
     counts = {"studies_worked_on": len(ours), "studies_by_cause": Counter(ours["cause"].drop_null().to_pylist())}
     manifest = {**row, **dates, "options": options, **counts, "to_grade": read_plan(run.cohort, run.run_id)}
+    manifest |= {"attention": attention} if attention else {}
     run.cohort.run(run.run_id).mkdir(parents=True, exist_ok=True)
     path = run.cohort.run(run.run_id) / "manifest.json"
     times: dict[str, dict[str, float]] = {"seconds": seconds, "seconds_by_stage": dict(work)}

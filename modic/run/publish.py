@@ -20,6 +20,7 @@ All steps of a run, in order; flows/nightly.py calls them as Prefect tasks, test
 | isolate               | run/isolate.py           | if a worker died: set the study that it was at apart          |
 | publish               | run/publish.py           | this module                                                   |
 |   study_rows, …       | run/rows.py              | records → rows of the tables                                  |
+|   links, with_days    | run/memory.py            | what the cohort remembers of studies that have left           |
 |   run_row, …          | run/manifest.py          | what the run records about itself                             |
 |   publish             | tables/store.py          | checked, written and made current                             |
 | write_report          | report/page.py           | the HTML report                                               |
@@ -41,7 +42,8 @@ import pyarrow.compute as pc
 from modic.files import write_table
 from modic.records import Pair
 from modic.run import ledger, rows
-from modic.run.manifest import links, run_row, write_manifest
+from modic.run.manifest import run_row, write_manifest
+from modic.run.memory import LINKS_FILE, links, with_days
 from modic.run.prepare import Run, discreet
 from modic.run.survey import Survey
 from modic.tables.schema import SCHEMAS
@@ -57,17 +59,20 @@ class Summary:
     row: dict[str, Any]  # of the table `runs`
     failed: list[str]  # study keys
     graded_now: int
+    attention: str = ""  # what somebody should look at although nothing failed
 
     def line(self) -> str:
         """One line for a log."""
         counts = ", ".join(f"{self.row[f'studies_{status}']} {status}" for status in ("graded", "excluded", "failed"))
-        return (
+        line = (
             f"run {self.run_id}: {self.row['studies_found']} studies: {counts}; {self.graded_now} worked on in this run"
         )
+        return f"{line}; {self.attention}" if self.attention else line
 
     def as_dict(self) -> dict[str, Any]:
         """As plain values, for Prefect."""
-        return {"run_id": self.run_id, "failed": self.failed, "graded_now": self.graded_now, "line": self.line()}
+        counts = {"failed": self.failed, "graded_now": self.graded_now, "attention": self.attention}
+        return {"run_id": self.run_id, **counts, "line": self.line()}
 
 
 @discreet
@@ -78,17 +83,33 @@ def publish(run: Run, survey: Survey) -> Summary:
     indices = [next(latest[name] for name in work.known_as if name in latest) for work in survey.work]
     graded = finished.take(pa.array(indices, pa.int64()))
     old = {name: read_table(run.cohort.root, name) for name in SCHEMAS}
-    tables = rows.with_gone(_tables(run, survey, graded, old), old)
+    tables, remembered = rows.with_gone(_tables(run, survey, graded, old), old), links(survey, run.cohort.private)
+    tables["studies"] = with_days(tables["studies"], remembered, old["studies"])
+    tables["studies"] = rows.keep_run_ids("studies", tables["studies"], old["studies"])
     ours = graded.filter(pc.equal(graded["run_id"], run.run_id))
     seconds = {"find_studies": survey.seconds, "grade": time.monotonic() - survey.ended}
     row = run_row(run, survey, tables["studies"], sorted(set(ours["device"].drop_null().to_pylist())))
     tables["runs"] = pa.concat_tables([old["runs"], rows.table("runs", [row])])
-    write_table(links(survey), run.cohort.private / "links.parquet")
-    write_manifest(run, row, ours, seconds)
+    write_table(remembered, run.cohort.private / LINKS_FILE)
+    attention = few_known(run, tables["studies"], old["studies"])
+    write_manifest(run, row, ours, seconds, attention)
     publish_tables(run.cohort.root, tables, run.run_id)
     run.cohort.forget_shard_inputs()
     failed = tables["studies"].filter(pc.equal(tables["studies"]["status"], "failed"))["study_key"].to_pylist()
-    return Summary(run.run_id, row, failed, len(ours))
+    return Summary(run.run_id, row, failed, len(ours), attention)
+
+
+def few_known(run: Run, studies: pa.Table, before: pa.Table) -> str:
+    """That most studies of the run before are no longer in the archive, and what to do; else empty."""
+    here = before.filter(pc.fill_null(before["in_archive"], True))["study_key"]
+    gone = studies.filter(pc.invert(studies["in_archive"]))["study_key"]
+    missing = pc.sum(pc.is_in(here, gone.combine_chunks())).as_py() or 0
+    if run.config.run.studies_may_leave or 2 * missing <= len(here):
+        return ""
+    return (
+        f"{missing} of the {len(here)} studies of the run before are not in {run.archive}: is it the right folder, and"
+        " mounted? Their rows stay. If this is meant, say [run] studies_may_leave = true in cohort.toml"
+    )
 
 
 def _tables(run: Run, survey: Survey, graded: pa.Table, old: dict[str, pa.Table]) -> dict[str, pa.Table]:
@@ -106,7 +127,7 @@ def _tables(run: Run, survey: Survey, graded: pa.Table, old: dict[str, pa.Table]
     series = rows.table("series", rows.series_rows(survey.series, used, keys, run.run_id))
     patients = dict(zip(studies["study_key"].to_pylist(), studies["patient_key"].to_pylist(), strict=True))
     return {
-        "studies": rows.keep_run_ids("studies", studies, old["studies"]),
+        "studies": studies,
         "series": rows.keep_run_ids("series", series, old["series"]),
         "levels": rows.level_rows(graded, patients),
     }

@@ -20,9 +20,6 @@ from modic.records import Excluded, Pair, Series
 from modic.run.ledger import STUDY_FIELDS
 from modic.tables.schema import KEYS, OLDEST, SCHEMAS
 
-GONE = "no longer in the archive"
-"""The `detail` of a study whose files were removed; its row and its levels stay."""
-
 
 def attributes(series: Series, keys: Pseudonyms) -> dict[str, Any]:
     """The columns of `studies` that come from a header."""
@@ -73,20 +70,13 @@ def _number(value: Any) -> float | None:
 def study_rows(
     found: Iterable[tuple[Pair | Excluded, Series]], graded: dict[str, dict[str, Any]], keys: Pseudonyms, run_id: str
 ) -> list[dict[str, Any]]:
-    """One row a study of the archive.
+    """One row a study of the archive; `days_since_first_study` is counted by modic.run.memory.
 
     Args:
         found: the outcome of pairing for each study, and the series that its attributes are read from.
         graded: study key → row of the ledger (modic.run.ledger.SCHEMA and run_id) for every pair.
     """
-    rows = [(_study_row(outcome, series, graded, keys, run_id), study_date(series.header)) for outcome, series in found]
-    first: dict[str, date] = {}
-    for row, then in rows:
-        if then:
-            first[row["patient_key"]] = min(then, first.get(row["patient_key"], then))
-    for row, then in rows:
-        row["days_since_first_study"] = (then - first[row["patient_key"]]).days if then else None
-    return [row for row, _ in rows]
+    return [_study_row(outcome, series, graded, keys, run_id) for outcome, series in found]
 
 
 def _study_row(
@@ -96,7 +86,7 @@ def _study_row(
     if isinstance(outcome, Pair):
         outcome = replace(graded_pair(outcome, graded[key]), warnings=outcome.warnings)
     row = {"study_key": key, "patient_key": keys.patient(outcome.patient_id), **attributes(series, keys)}
-    row["pairing_rule"] = outcome.rule or None
+    row |= {"pairing_rule": outcome.rule or None, "in_archive": True}
     if isinstance(outcome, Excluded):
         return row | _refusal(outcome.rejected) | {"run_id": run_id}
     entry = graded[key]
@@ -203,7 +193,7 @@ def with_gone(new: dict[str, pa.Table], old: dict[str, pa.Table]) -> dict[str, p
     before, now = (set(tables["studies"]["study_key"].to_pylist()) for tables in (old, new))
     gone = pa.array(sorted(before - now), pa.string())
     kept = {name: old[name].filter(pc.is_in(old[name]["study_key"], gone)).cast(new[name].schema) for name in new}
-    position = kept["studies"].column_names.index("detail")
-    marks = pa.array([GONE] * len(kept["studies"]), pa.string())
-    kept["studies"] = kept["studies"].set_column(position, new["studies"].schema.field("detail"), marks)
+    position = kept["studies"].column_names.index("in_archive")
+    marks = pa.array([False] * len(kept["studies"]), pa.bool_())
+    kept["studies"] = kept["studies"].set_column(position, new["studies"].schema.field("in_archive"), marks)
     return {name: pa.concat_tables([table, kept[name]]) for name, table in new.items()}

@@ -22,7 +22,6 @@ from modic.errors import TRANSIENT
 from modic.records import LEVELS
 from modic.run import shards
 from modic.run.cause import graded_again, version_of
-from modic.run.rows import GONE
 from modic.versions import changes_since
 
 UNSURE = "uncertain"
@@ -36,7 +35,7 @@ class Finished:
 
     row: dict[str, Any]  # of the table `runs`
     manifest: dict[str, Any]  # what modic.run.publish wrote beside it; empty if someone removed it
-    to_look_at: list[dict[str, Any]]  # failed and uncertainly numbered studies: status, why, study_key, detail
+    to_look_at: list[dict[str, Any]]  # failed or uncertainly numbered: status, why, study_key, here, detail
     of_older_version: int  # graded studies of the archive that an older grading version graded
     oldest_version: int  # of these; of this version of modic if there are none
 
@@ -59,7 +58,12 @@ class Finished:
     def failed(self, *, again: bool) -> list[dict[str, Any]]:
         """The failed studies that the next run tries again, or those that it leaves as they are."""
         failed = [study for study in self.to_look_at if study["status"] == "failed"]
-        return [study for study in failed if (study["why"] in TRANSIENT and study["detail"] != GONE) is again]
+        return [study for study in failed if (study["why"] in TRANSIENT and study["here"]) is again]
+
+    @property
+    def attention(self) -> str:
+        """What somebody should look at although nothing failed; empty if there is nothing."""
+        return str(self.manifest.get("attention", ""))
 
     @property
     def uncertain(self) -> int:
@@ -107,6 +111,8 @@ def finished(cohort: Cohort) -> Finished | None:
         return None
     current = (cohort.root / "current").resolve()  # so that both tables are of one run
     runs, studies = (pq.read_table(current / f"{name}.parquet", partitioning=None) for name in ("runs", "studies"))
+    if "in_archive" not in studies.column_names:  # published before modic recorded it
+        studies = studies.append_column("in_archive", pa.nulls(len(studies), pa.bool_()))
     row = max(runs.to_pylist(), key=lambda run: (run["finished"], run["run_id"]))
     unsure = pc.fill_null(pc.equal(studies["level_numbering"], UNSURE), False)
     odd = studies.filter(pc.or_(pc.equal(studies["status"], "failed"), unsure))
@@ -119,7 +125,7 @@ def finished(cohort: Cohort) -> Finished | None:
 
 def _older_versions(current: Path, studies: pa.Table) -> list[int]:
     """The grading version of each graded study that the next run grades again for it; not of those that are gone."""
-    here = studies.filter(pc.fill_null(pc.not_equal(studies["detail"], GONE), True))["study_key"]
+    here = studies.filter(pc.fill_null(studies["in_archive"], True))["study_key"]
     levels = pq.read_table(current / "levels.parquet", partitioning=None)
     if "grading_version" not in levels.column_names:  # published before modic recorded it
         levels = levels.append_column("grading_version", pa.nulls(len(levels), pa.int16()))
@@ -134,6 +140,7 @@ def _to_look_at(study: dict[str, Any]) -> dict[str, Any]:
         "status": study["status"],
         "why": f"level_numbering {UNSURE}" if unsure else study["reason"],
         "study_key": study["study_key"],
+        "here": study["in_archive"] is not False,
         "detail": study["detail"] or (f"all names right with probability {p:.2f}" if unsure and p is not None else ""),
     }
 
@@ -156,7 +163,7 @@ def unfinished(cohort: Cohort, last: Finished | None) -> Unfinished | None:
 
 
 def lines(cohort: Cohort) -> list[str]:
-    """The lines that `modic status` prints, eleven at most."""
+    """The lines that `modic status` prints, twelve at most."""
     last = finished(cohort)
     later = unfinished(cohort, last)
     state = [("cohort", str(cohort.root)), ("now", _now(cohort, later))]
@@ -200,6 +207,7 @@ def _last(last: Finished) -> list[tuple[str, str]]:
         ("speed", ", ".join(speed) or "nothing to do"),
         ("reasons", counts or "none"),
         ("failed", _named(failed)),
+        *([("attention", last.attention)] if last.attention else []),
         ("uncertain", f"{last.uncertain} graded studies whose level names may be shifted (level_numbering)"),
     ]  # fmt: skip
 

@@ -190,7 +190,7 @@ STUDIES = [
     _column(
         "days_since_first_study",
         pa.int32(),
-        "days since the same patient's first study in this archive; 0 for the first",
+        "days since the same patient's first study that this cohort has ever held; 0 for the first",
         unit="day",
         span=(0, None),
     ),
@@ -210,6 +210,12 @@ STUDIES = [
     ),
     _column("reason", TEXT, "why not graded, from a closed list; null for graded studies"),
     _column("detail", TEXT, "details of the reason: numbers and DICOM keywords"),
+    _column(
+        "in_archive",
+        pa.bool_(),
+        "true if the archive held the study at the last run; false if it has left, its row and levels stay; null in"
+        " rows that an earlier version published",
+    ),
     _column("t1_series_key", TEXT, "the T1 series that was graded (series.series_key)"),
     _column("t2_series_key", TEXT, "the T2 series that was graded (series.series_key)"),
     _share("overlap_fraction", "share of the T2 stack's extent that the T1 stack also covers, 0-1"),

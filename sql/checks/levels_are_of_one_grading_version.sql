@@ -6,4 +6,4 @@ INNER JOIN studies ON levels.study_key = studies.study_key
 CROSS JOIN latest_run
 WHERE
     coalesce(levels.grading_version, 1) <> coalesce(latest_run.grading_version, 1)
-    AND coalesce(studies.detail <> 'no longer in the archive', TRUE);
+    AND coalesce(studies.in_archive, TRUE);

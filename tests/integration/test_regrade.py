@@ -53,9 +53,7 @@ def again(cohort: Path, config: str = "") -> int:
 def rows(cohort: Path) -> dict[str, str | None]:
     """patient key → status of its study, or `gone`."""
     found = read_table(cohort, "studies").to_pylist()
-    return {
-        row["patient_key"]: "gone" if row["detail"] == "no longer in the archive" else row["status"] for row in found
-    }
+    return {row["patient_key"]: row["status"] if row["in_archive"] else "gone" for row in found}
 
 
 def test_late_slices_regrade_their_study_alone(cohort: Path) -> None:

@@ -36,7 +36,8 @@ def study(number: int, status: str = "graded", reason: str | None = None, **more
     manufacturer, model, field = SCANNERS[number % len(SCANNERS)]
     graded = status == "graded"
     return {
-        "study_key": key("s", number), "patient_key": key("p", number // 2), "study_year": 2015 + number % 9,
+        "study_key": key("s", number), "patient_key": key("p", number // 2),
+        "study_year": 2015 + number // 2 % 8 + number % 2,
         "days_since_first_study": 400 * (number % 2), "age_years": 30 + number % 50, "sex": "FM"[number % 2],
         "manufacturer": manufacturer, "scanner_model": model, "field_strength_t": field,
         "status": status, "reason": reason,
@@ -47,7 +48,8 @@ def study(number: int, status: str = "graded", reason: str | None = None, **more
         "level_numbering_probability": (0.62 if number % 7 == 0 else 0.98) if graded else None,
         "numbering_basis": "sacrum" if graded else None, "transitional_suspected": number % 5 == 0 if graded else None,
         "transitional_probability": (0.7 if number % 5 == 0 else 0.05) if graded else None,
-        "transitional_reason": "disc more" if graded and number % 5 == 0 else None, "run_id": RUN, **more,
+        "transitional_reason": "disc more" if graded and number % 5 == 0 else None, "in_archive": True,
+        "run_id": RUN, **more,
     }  # fmt: skip
 
 

@@ -18,7 +18,6 @@ from modic.errors import Reason, Rejected, UsageError
 from modic.records import Pair, StudyResult
 from modic.run import isolate, ledger, prepare, shards, survey
 from modic.run.ledger import row
-from modic.run.rows import GONE
 from modic.run.shards import Job, Shard, Work
 from modic.tables.store import publish
 
@@ -79,8 +78,8 @@ def test_a_finished_run_says_what_failed_and_what_is_tried_again(
 ) -> None:
     rows = make_rows()
     number = len(rows["studies"])
-    for reason, detail in (("pixels_unreadable", "T1"), ("time_limit", "limit 300 s"), ("time_limit", GONE)):
-        rows["studies"].append(study_row(number, "failed", f"study.{reason}", detail=detail))
+    for reason, here in (("pixels_unreadable", True), ("time_limit", True), ("time_limit", False)):
+        rows["studies"].append(study_row(number, "failed", f"study.{reason}", detail="limit 300 s", in_archive=here))
         number += 1
     publish(cohort.root, as_tables(rows), RUN)
     with cohort.lock(RUN):
@@ -131,7 +130,7 @@ def test_after_an_upgrade_status_says_what_is_graded_again_and_why(
 ) -> None:
     monkeypatch.setattr(versions, "GRADING_VERSION", 1)
     rows = make_rows()
-    rows["studies"][0]["detail"] = GONE
+    rows["studies"][0]["in_archive"] = False
     publish(cohort.root, as_tables(rows), RUN)
     assert "graded again" not in status()["next run"]
     monkeypatch.setattr(versions, "GRADING_CHANGES", {1: "the first", 2: "levels are counted from the sacrum"})

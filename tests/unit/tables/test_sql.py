@@ -37,6 +37,7 @@ VIOLATIONS: dict[str, tuple[str, int, dict[str, Any]]] = {
     "confidence_is_largest_probability": ("levels", NUMBERED, {"confidence": 0.5}),
     "endplates_agree_with_level": ("levels", NUMBERED, {"mc_upper": "0", "mc_lower": "0"}),
     "files_reconcile": ("runs", 0, {"files_seen": 1001}),
+    "first_studies_are_first": ("studies", 1, {"days_since_first_study": 0}),
     "graded_levels_have_boxes": ("levels", NUMBERED, {"t1_x0": None}),
     "graded_studies_have_series": ("studies", 0, {"t2_series_key": None}),
     "keys_are_pseudonyms": ("studies", 0, {"patient_key": "DOE^JANE"}),

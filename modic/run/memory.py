@@ -1,0 +1,94 @@
+"""What a cohort remembers of studies, in `private/links.parquet`, also when they have left the archive.
+
+One row a stack: the way from keys back to the archive, and the date of its study. Rows of studies that the archive
+holds are those of this run; rows of studies that are gone stay as they were. So several archives may feed one cohort,
+and a patient's first date is the first of all archives, whatever order they came in.
+"""
+
+from datetime import date, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from modic.run import rows
+from modic.run.survey import Survey
+
+LINKS_FILE = "links.parquet"
+LINKS = pa.schema(
+    [(name, pa.string()) for name in ("study_key", "series_key", "patient_key")]
+    + [(name, pa.string()) for name in ("PatientID", "StudyInstanceUID", "SeriesInstanceUID")]
+    + [("stack", pa.int32()), ("files", pa.list_(pa.string())), ("study_date", pa.date32())]
+)
+
+
+COUNTED = ("study_key", "patient_key", "days_since_first_study")
+
+
+def links(survey: Survey, private: Path) -> pa.Table:
+    """The links of all studies that this cohort has ever held. They identify patients: for `private/` only."""
+    now = _of_archive(survey)
+    known = _known(private / LINKS_FILE)
+    gone = pc.invert(pc.is_in(known["study_key"], now["study_key"].combine_chunks()))
+    return pa.concat_tables([now, known.filter(gone)])
+
+
+def _of_archive(survey: Survey) -> pa.Table:
+    keys = survey.keys
+    return pa.Table.from_pylist(
+        [
+            {
+                "study_key": keys.study(series.study_uid),
+                "series_key": rows.series_key(series, keys),
+                "patient_key": keys.patient(series.patient_id),
+                "PatientID": series.patient_id,
+                "StudyInstanceUID": series.study_uid,
+                "SeriesInstanceUID": series.series_uid,
+                "stack": series.stack,
+                "files": [image.path for image in series.images],
+                "study_date": rows.study_date(series.header),
+            }
+            for series in survey.series
+        ],
+        schema=LINKS,
+    )
+
+
+def _known(path: Path) -> pa.Table:
+    """The links of earlier runs; those of before dates were remembered have none."""
+    if not path.is_file():
+        return LINKS.empty_table()
+    table = pq.read_table(path, partitioning=None)
+    columns = [table[f.name] if f.name in table.column_names else pa.nulls(len(table), f.type) for f in LINKS]
+    return pa.table(columns, schema=LINKS)
+
+
+def with_days(studies: pa.Table, remembered: pa.Table, published: pa.Table) -> pa.Table:
+    """The table `studies` with `days_since_first_study`, from the dates of all studies that are remembered.
+
+    Args:
+        studies: of this run, with those that are gone.
+        remembered: of `links`.
+        published: `studies` as the run before published it.
+
+    A study that left before dates were remembered gets its date from the days that were published between it and
+    another study of its patient. Without such a study its days are null.
+    """
+    dates: dict[str, date] = {}
+    for key, day in zip(*(remembered[name].to_pylist() for name in ("study_key", "study_date")), strict=True):
+        if day is not None:
+            dates[key] = min(day, dates.get(key, day))
+    before = list(zip(*(published[name].to_pylist() for name in COUNTED), strict=True))
+    zero = {patient: dates[key] - timedelta(days) for key, patient, days in before if key in dates and days is not None}
+    for key, patient, days in before:
+        if key not in dates and days is not None and patient in zero:
+            dates[key] = zero[patient] + timedelta(days)
+    first: dict[str, date] = {}
+    found = list(zip(*(studies[name].to_pylist() for name in COUNTED[:2]), strict=True))
+    for key, patient in found:
+        if key in dates:
+            first[patient] = min(dates[key], first.get(patient, dates[key]))
+    days = [(dates[key] - first[patient]).days if key in dates else None for key, patient in found]
+    position = studies.column_names.index(COUNTED[2])
+    return studies.set_column(position, studies.schema.field(position), pa.array(days, pa.int32()))
