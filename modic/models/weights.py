@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from modic.errors import WeightsError
 from modic.models.card import SEGMENTER, contrasts, model_id, read_card, sha256
+from modic.models.fold import fold
 
 if TYPE_CHECKING:
     from torch import nn
@@ -106,7 +107,7 @@ def _load(name: str, kind: str, build: "Callable[[dict[str, Any]], nn.Module]", 
     except RuntimeError as error:
         why = str(error)[:200]
         raise WeightsError(f"{kind} weights: {path} does not fit its card's architecture: {why}") from error
-    return Model(net.eval().requires_grad_(False).to(device), card, model_id(card), device)
+    return Model(fold(net.eval()).requires_grad_(False).to(device), card, model_id(card), device)
 
 
 def save_weights(path: Path, state: dict[str, Any], card: dict[str, Any]) -> Path:

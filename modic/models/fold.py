@@ -1,0 +1,55 @@
+"""Batch normalization and padding folded into the convolutions before and after them: fewer passes over memory.
+
+In evaluation a batch normalization multiplies each channel by a constant and adds another one, which the weights and
+the bias of the convolution before it can do as well. The output is the same but for rounding (tests/unit/models).
+"""
+
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def fold(net: "nn.Module") -> "nn.Module":
+    """Fold in place, in every `nn.Sequential` of a network in evaluation mode and in the blocks of ResNets.
+
+    The network cannot be trained afterwards, and its state has other names than its file. Of the shipped networks on
+    one core: the classifier takes 0.58, the detector 0.7 of the time before (tests/benchmarks/stages.py).
+    """
+    import torch
+    from torch import nn
+
+    for module in list(net.modules()):
+        if isinstance(module, nn.Sequential):
+            _fold_sequence(module)
+        for name, child in list(module.named_children()):
+            follower = getattr(module, name.replace("conv", "bn"), None) if name.startswith("conv") else None
+            if isinstance(child, (nn.Conv2d, nn.Conv3d)) and isinstance(follower, (nn.BatchNorm2d, nn.BatchNorm3d)):
+                setattr(module, name, _fused(child, follower))
+                setattr(module, name.replace("conv", "bn"), nn.Identity())
+    return net.to(memory_format=torch.channels_last)  # a quarter less time in the detector on a CPU
+
+
+def _fold_sequence(sequence: "nn.Sequential") -> None:
+    """Padding, convolution and batch normalization that follow each other become one convolution."""
+    from torch import nn
+
+    children = list(sequence.named_children())
+    for (name, first), (next_name, second) in pairwise(children):
+        first = getattr(sequence, name)  # it may have been replaced
+        if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
+            setattr(sequence, name, _fused(first, second))
+            setattr(sequence, next_name, nn.Identity())
+        elif isinstance(first, nn.ZeroPad2d) and isinstance(second, nn.Conv2d) and second.padding == (0, 0):
+            left, right, top, bottom = first.padding
+            if left == right and top == bottom:
+                second.padding = (top, left)
+                second._reversed_padding_repeated_twice = [left, left, top, top]
+                setattr(sequence, name, nn.Identity())
+
+
+def _fused(convolution: "nn.Module", normalization: "nn.Module") -> "nn.Module":
+    from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+    return fuse_conv_bn_eval(convolution, normalization)  # type: ignore[type-var]
