@@ -24,6 +24,7 @@ COMMANDS = (
     "report",
     "dictionary",
     "export",
+    "link",
     "review",
     "validate",
     "train",

@@ -52,4 +52,4 @@ def _fold_sequence(sequence: "nn.Sequential") -> None:
 def _fused(convolution: "nn.Module", normalization: "nn.Module") -> "nn.Module":
     from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-    return fuse_conv_bn_eval(convolution, normalization)  # type: ignore[type-var]
+    return fuse_conv_bn_eval(convolution, normalization)  # type: ignore[type-var, arg-type]

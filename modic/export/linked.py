@@ -1,0 +1,182 @@
+"""A table of clinical data by patient → the same rows by the cohort's pseudonyms, for those who hold no key.
+
+| the row gives                    | it is linked to                                                      |
+|----------------------------------|----------------------------------------------------------------------|
+| `study_uid`                      | that study                                                           |
+| `patient_id` and `study_date`    | the patient's study of that day, the graded one if there are several |
+| `patient_id`                     | the patient; `study_key` is empty                                    |
+
+Instead of identifiers the output has `patient_key`, `study_key` and `days_since_first_study`. Columns of other dates
+become days since the patient's first study (`surgery_date` → `surgery_date_days`). A column is dropped, and named, if
+its name says that it identifies, or if one of its values is a patient id or UID of the cohort. Patient ids that lost
+leading zeros in a spreadsheet are found again if only one patient fits.
+"""
+
+import io
+import re
+from collections import Counter
+from datetime import date
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.parquet as pq
+
+from modic.archive.patient_identity import dicom_date
+from modic.cohort import open_cohort
+from modic.errors import UsageError
+from modic.export.csv import FORMULA
+from modic.files import write_whole
+from modic.tables.query import published
+
+WHO = ("patient_id", "study_uid", "study_date")
+IDENTIFYING = re.compile(
+    r"name|birth|geburt|\bdob\b|accession|\bmrn\b|address|adresse|phone|telefon|e-?mail|ssn|insurance|postcode|\bzip\b"
+)
+LINKED = ["patient_key", "study_key", "days_since_first_study"]
+
+
+def link(cohort: Path, clinic: Path, out: Path) -> list[str]:
+    """Write `out`, a new CSV file readable by its owner only; returns lines that say what was done.
+
+    Raises UsageError if `cohort` has no finished run or no links, if `clinic` cannot be read or has neither patient_id
+    nor study_uid, or if `out` exists.
+    """
+    studies = _studies(cohort)
+    given = _read(clinic)
+    if out.exists():
+        raise UsageError(f"{out} exists; give a new file")
+    reasons: Counter[str] = Counter()
+    found = [_of_row(row, studies, reasons) for row in given[[n for n in WHO if n in given]].to_dict("records")]
+    kept = [i for i, keys in enumerate(found) if keys is not None]
+    linked = pd.DataFrame([found[i] for i in kept], columns=LINKED).astype({"days_since_first_study": "Int32"})
+    rest, said = _without_identifiers(given.iloc[kept].reset_index(drop=True), linked["patient_key"], studies)
+    text = io.StringIO()
+    pd.concat([linked, rest], axis=1).map(_no_formula).to_csv(text, index=False)
+    try:
+        write_whole(out, text.getvalue())
+        out.chmod(0o600)
+    except OSError as error:
+        raise UsageError(f"cannot write {out}: {error.strerror}") from error
+    left_out = ", ".join(f"{reason} {n}" for reason, n in reasons.items())
+    return [f"{out}: {len(kept):,} of {len(given):,} rows" + (f"; left out: {left_out}" if left_out else ""), *said]
+
+
+def _studies(cohort: Path) -> pd.DataFrame:
+    """All studies that the cohort remembers: keys, identifiers, date, days since the first, and whether graded."""
+    folder = published(cohort)
+    path = open_cohort(cohort).private / "links.parquet"
+    try:
+        links = pq.read_table(path, partitioning=None)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} cannot be read; only the keeper of the cohort's private/ can link") from error
+    if "study_date" not in links.column_names:
+        raise UsageError(f"{path} holds no dates yet: run `modic grade` once more with this version")
+    columns = ["study_key", "patient_key", "PatientID", "StudyInstanceUID", "study_date"]
+    frame = links.select(columns).to_pandas().drop_duplicates()
+    rows = pq.read_table(folder / "studies.parquet", columns=["study_key", "status"], partitioning=None).to_pandas()
+    graded = set(rows.loc[rows["status"] == "graded", "study_key"])
+    return frame.assign(
+        graded=frame["study_key"].isin(graded), first=frame.groupby("patient_key")["study_date"].transform("min")
+    )
+
+
+def _read(path: Path) -> pd.DataFrame:
+    """The table as text, its columns in lower case."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        between = max(",;\t", key=text.partition("\n")[0].count)
+        frame = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False, sep=between, skipinitialspace=True)
+    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        why = getattr(error, "strerror", None) or "it is no table of comma-separated values in UTF-8"
+        raise UsageError(f"{path} cannot be read: {why}") from error
+    frame.columns = [str(name).strip().lower() for name in frame.columns]
+    if not {"patient_id", "study_uid"} & set(frame.columns):
+        raise UsageError(f"{path} has neither a column patient_id nor study_uid; it has {', '.join(frame.columns)}")
+    if twice := [name for name, n in Counter(frame.columns).items() if n > 1]:
+        raise UsageError(f"{path} has the column {twice[0]} twice")
+    return frame
+
+
+def _of_row(row: dict[str, str], studies: pd.DataFrame, reasons: Counter[str]) -> tuple[str, str, int | None] | None:
+    """patient_key, study_key and days of one row; None, counted in `reasons`, if it cannot be linked."""
+    uid, patient, day = (row.get(name, "").strip() for name in ("study_uid", "patient_id", "study_date"))
+    if uid:
+        fits = studies[studies["StudyInstanceUID"] == uid]
+        if patient and len(fits) and fits["PatientID"].nunique() > 1:
+            fits = fits[fits["PatientID"] == patient]
+        return _one(fits, "no such study_uid", reasons)
+    if not patient:
+        reasons["neither patient_id nor study_uid"] += 1
+        return None
+    fits = studies[studies["PatientID"] == patient]
+    if fits.empty:
+        fits = studies[studies["PatientID"].str.lstrip("0") == patient.lstrip("0")]
+        if fits["PatientID"].nunique() > 1:
+            reasons["several patients fit without leading zeros"] += 1
+            return None
+    if fits.empty:
+        reasons["no such patient_id"] += 1
+        return None
+    if not day:
+        return (str(fits["patient_key"].iloc[0]), "", None)
+    when = _date(day)
+    if when is None:
+        reasons["study_date is no date (2024-01-31)"] += 1
+        return None
+    return _one(fits[fits["study_date"] == when], "no study of this patient on study_date", reasons)
+
+
+def _one(fits: pd.DataFrame, reason: str, reasons: Counter[str]) -> tuple[str, str, int | None] | None:
+    """The keys of the only study that fits, or of the only graded one."""
+    graded = fits[fits["graded"]]
+    fits = (fits if graded.empty else graded).drop_duplicates("study_key")
+    if len(fits) != 1:
+        reasons["several studies fit" if len(fits) else reason] += 1
+        return None
+    row = fits.iloc[0]
+    days = None if row["study_date"] is None else (row["study_date"] - row["first"]).days
+    return str(row["patient_key"]), str(row["study_key"]), days
+
+
+def _date(text: str) -> date | None:
+    """Of `2024-01-31`, `20240131` or `31.01.2024`."""
+    if parts := re.fullmatch(r"(\d{1,2})\.(\d{1,2})\.(\d{4})", text.strip()):
+        text = f"{parts[3]}{int(parts[2]):02d}{int(parts[1]):02d}"
+    return dicom_date(re.sub(r"[-/]", "", text.strip()[:10]))
+
+
+def _without_identifiers(
+    frame: pd.DataFrame, patients: pd.Series, studies: pd.DataFrame
+) -> tuple[pd.DataFrame, list[str]]:
+    """The columns that may leave, and lines that say which were dropped or turned into days."""
+    secret = set(studies["PatientID"]) | set(studies["StudyInstanceUID"])
+    secret |= {value.lstrip("0") for value in secret}
+    first = dict(zip(studies["patient_key"], studies["first"], strict=True))
+    kept: dict[str, pd.Series] = {}
+    dropped, days = [name for name in WHO if name in frame], []
+    for name in frame.columns.difference(list(WHO), sort=False):
+        values = frame[name].str.strip()
+        filled = values[values != ""]
+        dates = filled.map(_date)
+        if IDENTIFYING.search(name) or (set(filled) & secret - {""}):
+            dropped.append(name)
+        elif len(filled) and dates.notna().all():
+            since = [_days(dates.get(i), first.get(patients[i])) for i in frame.index]
+            kept[f"{name}_days"] = pd.Series(since, dtype="Int32")
+            days.append(name)
+        else:
+            kept[name] = values
+    said = [f"dropped, since they identify: {', '.join(dropped)}"]
+    return pd.DataFrame(kept, index=frame.index), [
+        *said, *([f"as days since the patient's first study: {', '.join(days)}"] if days else []),
+    ]  # fmt: skip
+
+
+def _days(day: date | None, first: date | None) -> int | None:
+    return None if day is None or first is None or first != first else (day - first).days
+
+
+def _no_formula(value: object) -> object:
+    """Text that a spreadsheet would compute gets an apostrophe in front (modic/export/csv.py)."""
+    number = isinstance(value, str) and re.fullmatch(r"[-+]?\d+([.,]\d+)?([eE][-+]?\d+)?", value)
+    return f"'{value}" if isinstance(value, str) and not number and re.match(FORMULA, value) else value

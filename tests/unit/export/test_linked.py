@@ -1,0 +1,93 @@
+"""Clinical data by patient → by pseudonym."""
+
+from datetime import date
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from made_cohort import RUN, as_tables, key, make_rows
+from modic.cohort import create_cohort
+from modic.errors import UsageError
+from modic.export.linked import link
+from modic.run.memory import LINKS
+from modic.tables.store import publish
+
+
+@pytest.fixture
+def cohort(tmp_path: Path) -> Path:
+    """Four patients 0011, 0012, …, each with graded studies on 2 January and on 6 February of the year after."""
+    (tmp_path / "archive").mkdir()
+    home = create_cohort(tmp_path / "cohort", archive=tmp_path / "archive")
+    publish(home.root, as_tables(make_rows()), RUN)
+    links = [
+        {
+            "study_key": key("s", number), "patient_key": key("p", number // 2), "PatientID": f"00{11 + number // 2}",
+            "StudyInstanceUID": f"1.2.3.{number}", "study_date": (date(2020, 1, 2), date(2021, 2, 6))[number % 2],
+        } for number in range(8)
+    ]  # fmt: skip
+    pa.parquet.write_table(pa.Table.from_pylist(links, schema=LINKS), home.private / "links.parquet")
+    return home.root
+
+
+def linked(cohort: Path, text: str) -> tuple[pd.DataFrame, str]:
+    (cohort.parent / "clinic.csv").write_text(text, encoding="utf-8")
+    out = cohort.parent / "linked.csv"
+    out.unlink(missing_ok=True)
+    said = "\n".join(link(cohort, cohort.parent / "clinic.csv", out))
+    assert out.stat().st_mode & 0o077 == 0
+    return pd.read_csv(out, dtype=str, keep_default_na=False), said
+
+
+def test_rows_are_linked_by_study_by_day_and_by_patient(cohort: Path) -> None:
+    frame, said = linked(
+        cohort,
+        "Patient_ID;study_uid;study_date;bmi\n;1.2.3.3;;24,5\n0011;;2021-02-06;31\n0013;;;22\n12;;06.02.2021;-3\n",
+    )
+    assert frame["patient_key"].tolist() == [key("p", 1), key("p", 0), key("p", 2), key("p", 1)]
+    assert frame["study_key"].tolist() == [key("s", 3), key("s", 1), "", key("s", 3)]
+    assert frame["days_since_first_study"].tolist() == ["401", "401", "", "401"]
+    assert frame["bmi"].tolist() == ["24,5", "31", "22", "-3"]
+    assert "4 of 4 rows" in said and "patient_id, study_uid, study_date" in said
+
+
+def test_what_does_not_match_is_counted_by_reason(cohort: Path) -> None:
+    frame, said = linked(
+        cohort, "patient_id,study_date,x\n0099,,1\n0011,2021-02-07,2\n0011,soon,3\n,,4\n0011,2020-01-02,5\n"
+    )
+    assert frame["x"].tolist() == ["5"]
+    for reason in ("no such patient_id 1", "on study_date 1", "is no date (2024-01-31) 1", "neither patient_id nor"):
+        assert reason in said
+
+
+def test_no_identifier_and_no_date_leaves(cohort: Path) -> None:
+    text = (
+        "patient_id,Name,other_id,surgery,note\n"
+        "0011,Doe,0011,2020-01-12,=1+1\n"
+        "0012,Roe,77,,fine\n"
+    )  # fmt: skip
+    frame, said = linked(cohort, text)
+    assert list(frame.columns) == ["patient_key", "study_key", "days_since_first_study", "surgery_days", "note"]
+    assert frame["surgery_days"].tolist() == ["10", ""] and frame["note"].tolist() == ["'=1+1", "fine"]
+    assert "patient_id, name, other_id" in said and "first study: surgery" in said
+
+
+@pytest.mark.parametrize(
+    ("text", "why"), [("mrn,bmi\n1,2\n", "neither a column patient_id nor study_uid"), ("", "cannot be read")]
+)
+def test_a_table_that_cannot_be_linked_is_refused(cohort: Path, text: str, why: str) -> None:
+    with pytest.raises(UsageError, match=why):
+        linked(cohort, text)
+
+
+def test_nothing_is_overwritten(cohort: Path) -> None:
+    (cohort.parent / "clinic.csv").write_text("patient_id\n0011\n")
+    with pytest.raises(UsageError, match="exists"):
+        link(cohort, cohort.parent / "clinic.csv", cohort.parent / "clinic.csv")
+
+
+def test_a_cohort_without_links_says_who_can_link(cohort: Path) -> None:
+    (cohort / "private" / "links.parquet").unlink()
+    with pytest.raises(UsageError, match="only the keeper"):
+        linked(cohort, "patient_id\n0011\n")
