@@ -22,6 +22,8 @@ from modic.analysis.corrected import (
     corrected_rows,
     read_validation,
 )
+from modic.analysis.groups import groups, typed
+from modic.analysis.imputed import Imputed, impute
 from modic.errors import UsageError
 from modic.grades import CLASSES, PARTS
 from modic.records import LEVELS
@@ -29,6 +31,22 @@ from modic.statistics.intervals import clustered_share
 from modic.statistics.odds_ratios import odds_ratios
 from modic.tables.query import connect, published
 from modic.tables.schema import OLDEST
+
+
+def _joined(frame: pd.DataFrame, data: pd.DataFrame | None) -> tuple[pd.DataFrame, list[str]]:
+    """`frame` with the columns of a user's `data`, by study_key or patient_key, and their names."""
+    if data is None:
+        return frame, []
+    key = next((name for name in ("study_key", "patient_key") if name in data and data[name].notna().all()), None)
+    if key is None:
+        raise UsageError("data needs a column study_key or patient_key without gaps (modic link makes them)")
+    added = [name for name in data.columns if name not in ("study_key", "patient_key", "days_since_first_study")]
+    if taken := [name for name in added if name in frame.columns]:
+        raise UsageError(f"data has columns that the tables have too: {', '.join(taken)}; rename them")
+    if data[key].duplicated().any():
+        raise UsageError(f"data has several rows for one {key}; keep one, or join by study_key")
+    right = data[[key, *added]].astype({key: frame[key].dtype})
+    return frame.merge(right, on=key, how="left"), added
 
 
 @dataclass(frozen=True)
@@ -141,10 +159,10 @@ class CohortData:
             raise UsageError(f"unit is levels or patients, not {unit!r}")
         frame = self._six_levels(visits, sure_numbering)
         rows = []
-        for group, members in _groups(frame, by):
+        for group, members in groups(frame, by):
             for grade, types in PARTS.items():
                 rows.append({**group, "grade": grade, **_share(members, types, unit)})
-        return _typed(pd.DataFrame(rows), frame, by)
+        return typed(pd.DataFrame(rows), frame, by)
 
     def corrected_prevalence(
         self,
@@ -177,7 +195,7 @@ class CohortData:
         frame = self._six_levels(visits, sure_numbering)
         known = self._validation(validation)
         rows = []
-        for group, members in _groups(frame, by):
+        for group, members in groups(frame, by):
             graded = members[members["level_status"] == "graded"].reset_index(drop=True)
             if graded.empty:
                 continue
@@ -187,15 +205,68 @@ class CohortData:
             except ValueError as error:
                 raise UsageError(f"{method} {group or ''}: {error}") from error
             rows += [{**group, **row, **counts} for row in corrected_rows(corrected)]
-        return _typed(pd.DataFrame(rows), frame, by)
+        return typed(pd.DataFrame(rows), frame, by)
 
-    def association(self, formula: str, *, visits: str = "first", sure_numbering: bool = False) -> pd.DataFrame:
-        """Odds ratios of a `formula` over the columns of `graded`, with patients as clusters.
+    def imputed(
+        self,
+        m: int = 20,
+        *,
+        data: pd.DataFrame | None = None,
+        validation: Path | pd.DataFrame | None = None,
+        visits: str = "first",
+        sure_numbering: bool = False,
+        seed: int = 0,
+    ) -> Imputed:
+        """The true grades of all levels, drawn `m` times from what readers said (modic.analysis.imputed).
 
-        Example: `cohort.association("mc2 ~ age_years + sex + C(level)")`. Abstentions are left out and counted. Method,
-        columns and errors: `modic.statistics.odds_ratios.odds_ratios`.
+        Abstained, not found and unread levels are drawn too; readings of all visits teach. `prevalence`, `association`
+        and `estimate` of the answer pool the `m` cohorts by Rubin's rules; `long()` is the table for Stata's mi and R's
+        mice.
+
+        Args:
+            data: your own covariates, one row a patient (patient_key) or a study (study_key). All its columns go into
+                the model: an analysis of a covariate that did not is pulled towards no association.
+            validation: the folder that `modic validate` wrote (default: COHORT/validation), or a frame of readings.
+            visits, sure_numbering: as in `graded`.
+            seed: the same seed draws the same grades.
+
+        Raises UsageError without enough readings of this cohort's levels.
         """
-        return odds_ratios(self.graded(visits=visits, sure_numbering=sure_numbering), formula)
+        frame, added = _joined(self._six_levels("all", False), data)
+        known = self._validation(validation)
+        if not isinstance(known, pd.DataFrame):
+            raise UsageError("imputation needs readings of this cohort's own levels, not a confusion matrix")
+        imputed = impute(frame, known, m=m, seed=seed, covariates=added)
+        return imputed.only(pd.Index(self._six_levels(visits, sure_numbering)["study_key"]))
+
+    def association(
+        self,
+        formula: str,
+        *,
+        data: pd.DataFrame | None = None,
+        naive: bool = False,
+        m: int = 20,
+        validation: Path | pd.DataFrame | None = None,
+        visits: str = "first",
+        sure_numbering: bool = False,
+    ) -> pd.DataFrame:
+        """Odds ratios of a `formula` over the columns of `graded` and `data`, corrected for the grader's errors.
+
+        Example: `cohort.association("mc2 ~ bmi + age_years + C(level)", data=mine)`. The grades are imputed from the
+        readings of `modic validate` (`imputed`), patients are clusters. `naive=True` takes the grades as they are and
+        leaves abstentions out: errors then pull odds ratios towards 1, or make some that are not there. Columns and
+        errors: `modic.statistics.odds_ratios.odds_ratios`. Raises UsageError without readings, unless `naive`.
+        """
+        if naive:
+            graded, _ = _joined(self.graded(visits=visits, sure_numbering=sure_numbering), data)
+            return odds_ratios(graded, formula)
+        try:
+            imputed = self.imputed(m, data=data, validation=validation, visits=visits, sure_numbering=sure_numbering)
+        except UsageError as error:
+            raise UsageError(
+                f"{error}. Without it no odds ratio is corrected; association(…, naive=True) takes grades as they are"
+            ) from error
+        return imputed.association(formula)
 
     def _validation(self, given: Path | pd.DataFrame | np.ndarray | None) -> pd.DataFrame | np.ndarray:
         """Readings, or a confusion matrix. Readings of this cohort's levels get the grades that it holds now."""
@@ -211,27 +282,12 @@ class CohortData:
             own = self.levels[["study_key", "level", "mc", "status"]].assign(
                 level=self.levels["level"].astype("string")
             )
-            joined = readings.merge(own, on=["study_key", "level"], how="left")
+            joined = readings.drop(columns=["mc", "status"], errors="ignore").merge(
+                own, on=["study_key", "level"], how="left"
+            )
             graded = (joined["status"] == "graded").to_numpy(bool, na_value=False)
             readings["predicted"] = joined["mc"].where(graded, joined["predicted"]).astype("Int8")
         return readings
-
-
-def _groups(frame: pd.DataFrame, by: str | Sequence[str]) -> list[tuple[dict[str, Any], pd.DataFrame]]:
-    """Values of the columns `by` → their rows; one group of all rows without `by`."""
-    names = [by] if isinstance(by, str) else list(by)
-    if wrong := [name for name in names if name not in frame.columns]:
-        raise UsageError(f"there is no column {', '.join(wrong)}; there are {', '.join(frame.columns)}")
-    if not names:
-        return [({}, frame)] if len(frame) else []
-    parts = frame.groupby(names, dropna=False, observed=True, sort=True)
-    return [(dict(zip(names, key, strict=True)), part) for key, part in parts]
-
-
-def _typed(answer: pd.DataFrame, frame: pd.DataFrame, by: str | Sequence[str]) -> pd.DataFrame:
-    """`answer` whose columns `by` have the types that they have in `frame`."""
-    names = [by] if isinstance(by, str) else list(by)
-    return answer.astype({name: frame[name].dtype for name in names if name in answer})
 
 
 def _share(members: pd.DataFrame, types: tuple[int, ...], unit: str) -> dict[str, Any]:

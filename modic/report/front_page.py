@@ -12,6 +12,7 @@ import pandas as pd
 
 from modic.analysis.cohort_data import CohortData
 from modic.analysis.corrected import OWN_READ
+from modic.analysis.imputed import Imputed
 from modic.errors import UsageError
 from modic.grades import PARTS, P
 from modic.statistics.prevalence import Method
@@ -68,7 +69,7 @@ PUBLISHED = (
 Row = dict[str, Any]
 NOTHING: Row = {
     "overall": [], "curves": None, "corrected": {}, "calibration": [], "why": "", "own_read": 0, "fewest": FEWEST,
-    "published": (),
+    "published": (), "imputed_from": 0,
 }  # fmt: skip
 """The answers of a cohort without a graded level."""
 
@@ -89,9 +90,11 @@ def answers(cohort_root: Path) -> Row:
         return NOTHING
     corrected, why = _corrected(cohort)
     levels, patients = (cohort.prevalence(unit=unit).to_dict("records") for unit in ("levels", "patients"))
+    imputed = _imputed(cohort)
+    true = {row["grade"]: row for row in imputed.prevalence(unit="patients").to_dict("records")} if imputed else {}
     overall = [
         {"grade": level["grade"], "levels": level, "patients": patient,
-         "corrected": corrected.get(("all", level["grade"]))}
+         "corrected": corrected.get(("all", level["grade"])), "patients_corrected": true.get(level["grade"])}
         for level, patient in zip(levels, patients, strict=True)
     ]  # fmt: skip
     return {
@@ -100,7 +103,8 @@ def answers(cohort_root: Path) -> Row:
         "why": why,
         "own_read": OWN_READ,
         "fewest": FEWEST,
-        "curves": curves(cohort.prevalence(["age_band", "sex"], unit="patients")),
+        "imputed_from": imputed.n_read if imputed else 0,
+        "curves": curves(_by_age_and_sex(cohort, imputed)),
         "calibration": calibration(cohort) if corrected else [],
         "published": PUBLISHED,
     }
@@ -121,6 +125,22 @@ def _corrected(cohort: CohortData) -> tuple[dict[tuple[str, str], Row], str]:
         why = f"Single levels cannot be corrected: {error}."
     own = Method.PREDICTION_POWERED
     return {(str(row["level"]), str(row["grade"])): row | {"by_own": row["method"] == own} for row in rows}, why
+
+
+def _imputed(cohort: CohortData) -> Imputed | None:
+    """The true grades, drawn from what readers said of this cohort; None without enough readings."""
+    try:
+        return cohort.imputed()
+    except UsageError:
+        return None
+
+
+def _by_age_and_sex(cohort: CohortData, imputed: Imputed | None) -> pd.DataFrame:
+    by = ["age_band", "sex"]
+    if imputed is None:
+        return cohort.prevalence(by, unit="patients")
+    shares = imputed.prevalence(by, unit="patients")
+    return shares.assign(n_abstained=0, share_at_least=shares["share"], share_at_most=shares["share"])
 
 
 def curves(by_age_and_sex: pd.DataFrame) -> Row | None:

@@ -165,10 +165,25 @@ def test_prevalence_on_the_page_is_what_python_answers(validated: Path) -> None:
         for row in answer[answer["grade"] == "MC1"].to_dict("records"):
             if row["share"] == row["share"]:
                 assert f"{100 * row['share']:.1f} ({100 * row['low']:.1f}–{100 * row['high']:.1f})" in text
+    assert "is not printed beside them" in text, "75 readings are too few for patients"
     assert f"Rogan-Gladen, with {n_read} readings" in text and "readers agree" in text
     assert "Jensen et al." in text and "How to cite" in text
     methods = (validated / "runs" / RUN / "methods.md").read_text(encoding="utf-8")
     assert f"come from {n_read} readings (Rogan-Gladen)" in methods
+
+
+def test_with_enough_readings_patients_are_corrected_too(validated: Path, tmp_path: Path) -> None:
+    root = tmp_path / "cohort"
+    shutil.copytree(validated, root, symlinks=True)
+    levels = modic.open(root).graded()
+    read = levels[levels.index % 2 == 0][["study_key", "patient_key", "level", "mc"]]
+    read = read.assign(level=read["level"].astype(str), reader="A", truth=read["mc"].fillna(0), predicted=read["mc"])
+    read.assign(weight=2.0).to_parquet(root / "validation" / "readings.parquet")
+    text = " ".join(Page(write_report(root, RUN)).text.split())
+    row = modic.open(root).imputed().prevalence(unit="patients").set_index("grade").loc["MC1 or MC2"]
+    shown = f"{100 * row['share']:.1f} ({100 * row['low']:.1f}–{100 * row['high']:.1f})"
+    assert f"corrected for the grader's errors, {shown} % of patients" in text
+    assert f"imputed from {len(read)} levels" in text and "is not printed beside them" not in text
 
 
 def test_a_level_that_was_read_often_enough_is_corrected_by_its_own_readings(validated: Path, tmp_path: Path) -> None:
@@ -195,6 +210,8 @@ def test_a_level_that_was_read_often_enough_is_corrected_by_its_own_readings(val
 
 def test_without_a_validation_the_page_says_that_nothing_is_corrected(page: Page) -> None:
     assert "nothing can be corrected" in page.text and "corrected, %" not in page.text
+    assert "nothing here is corrected for the grader's errors" in " ".join(page.text.split())
+    assert "own share is not printed beside them" in " ".join(page.text.split())
 
 
 def test_a_validation_that_cannot_correct_is_reported(tmp_path: Path) -> None:

@@ -274,7 +274,8 @@ def test_an_association_that_was_put_in_is_found(tmp_path: Path) -> None:
             mc = 2 if rng.random() < odds / (1 + odds) else 0
             row |= {"mc": mc, "prediction_set": [mc], "abstained": False}
     publish(tmp_path, as_tables(rows), RUN)
-    answer = modic.open(tmp_path).association("mc2 ~ age_years + C(sex) + C(level)", visits="all").set_index("term")
+    formula = "mc2 ~ age_years + C(sex) + C(level)"
+    answer = modic.open(tmp_path).association(formula, naive=True, visits="all").set_index("term")
     assert answer.loc["age_years", "low"] > 1 and answer.loc["age_years", "low"] < np.exp(0.07 * 0.93)
     assert answer.loc["age_years", "high"] > np.exp(0.07 * 0.8)
     assert answer.loc["age_years", "n_patients"] == STUDIES // 2
@@ -288,11 +289,11 @@ def test_a_wrong_question_is_refused_in_one_line(cohort: CohortData) -> None:
         cohort.prevalence("colour")
     for outcome in ("mc", "confidence"):
         with pytest.raises(UsageError, match="is not 0 or 1; take mc0, mc1, mc2 or any_mc"):
-            cohort.association(f"{outcome} ~ age_years")
+            cohort.association(f"{outcome} ~ age_years", naive=True)
     with pytest.raises(UsageError, match="cannot be fitted"):
-        cohort.association("mc2 ~ shoe_size")
+        cohort.association("mc2 ~ shoe_size", naive=True)
     with pytest.raises(UsageError, match="join groups"):
-        cohort.association("mc2 ~ C(mc)")
+        cohort.association("mc2 ~ C(mc)", naive=True)
     with pytest.raises(UsageError, match="visits is first or all"):
         cohort.graded(visits="last")
 

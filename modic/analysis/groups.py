@@ -1,0 +1,25 @@
+"""Groups of a frame by columns, as all answers have them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from modic.errors import UsageError
+
+
+def groups(frame: pd.DataFrame, by: str | Sequence[str]) -> list[tuple[dict[str, Any], pd.DataFrame]]:
+    """Values of the columns `by` → their rows; one group of all rows without `by`."""
+    names = [by] if isinstance(by, str) else list(by)
+    if wrong := [name for name in names if name not in frame.columns]:
+        raise UsageError(f"there is no column {', '.join(wrong)}; there are {', '.join(frame.columns)}")
+    if not names:
+        return [({}, frame)] if len(frame) else []
+    parts = frame.groupby(names, dropna=False, observed=True, sort=True)
+    return [(dict(zip(names, key, strict=True)), part) for key, part in parts]
+
+
+def typed(answer: pd.DataFrame, frame: pd.DataFrame, by: str | Sequence[str]) -> pd.DataFrame:
+    """`answer` whose columns `by` have the types that they have in `frame`."""
+    names = [by] if isinstance(by, str) else list(by)
+    return answer.astype({name: frame[name].dtype for name in names if name in answer})

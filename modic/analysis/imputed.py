@@ -1,0 +1,216 @@
+"""Multiple imputation of the true grades: what readers would have said of every level, drawn `m` times.
+
+| step     | what                                                                                               |
+|----------|----------------------------------------------------------------------------------------------------|
+| learn    | P(reader's grade | what the grader said, level, age, sex, field strength, the patient's other levels, |
+|          | and the user's own covariates): a logistic regression on the levels that readers read              |
+| draw     | a grade for every level, abstained, not found and unread ones too; read levels keep their reading  |
+| analyse  | each of the `m` completed cohorts as if its grades were true                                        |
+| pool     | Rubin's rules (Multiple Imputation for Nonresponse in Surveys, 1987)                                |
+
+Measurement error as missing data: Cole, Chu & Greenland, Int. J. Epidemiol. 35 (2006) 1074-1081; in survey terms the
+readings are a validation subsample. The uncertainty of the learnt model enters by learning it anew, for each of the
+`m`, on the readings of patients that were drawn with replacement. Sampling weights of `modic review` weigh the
+readings. What analyses ask later must be in the model (a covariate that is not pulls its odds ratio towards 1): so
+the columns of `data` are.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from modic.analysis.groups import groups, typed
+from modic.errors import UsageError
+from modic.grades import CLASSES, PARTS, P
+from modic.records import LEVELS
+from modic.statistics.intervals import Z
+from modic.statistics.odds_ratios import odds_ratios
+
+FEWEST = 100
+"""Fewest readings from which grades are imputed."""
+CLIP = 5.0  # of the logarithm of two probabilities' ratio
+STRENGTH = 10.0  # scikit-learn's C, of features of unit variance
+CATEGORIES = 12  # values of a text column that are told apart; rarer ones together
+
+
+@dataclass(frozen=True)
+class Imputed:
+    """`m` completed cohorts: one row a level each, with the columns of `graded` and the imputed `mc`."""
+
+    frames: tuple[pd.DataFrame, ...]
+    n_read: int  # levels that readers read
+
+    def prevalence(self, by: str | Sequence[str] = (), *, unit: str = "levels") -> pd.DataFrame:
+        """Share of levels (or of patients with it at one level or more) with each grade, with 95 % intervals.
+
+        One row a group and grade: share, low, high, n (levels or patients), n_patients, n_read.
+        """
+        if unit not in ("levels", "patients"):
+            raise UsageError(f"unit is levels or patients, not {unit!r}")
+        rows = []
+        parts = [groups(frame, by) for frame in self.frames]
+        for group, *same in zip(*parts, strict=True):
+            members = [group[1], *(other[1] for other in same)]
+            for grade, types in PARTS.items():
+                found = [_share(part, types, unit) for part in members]
+                share, low, high = pool(np.array([f[0] for f in found]), np.array([f[1] for f in found]), (0.0, 1.0))
+                n_patients = members[0]["patient_key"].nunique()
+                n = len(members[0]) if unit == "levels" else n_patients
+                row = {"grade": grade, "share": share, "low": low, "high": high, "n": n, "n_patients": n_patients}
+                rows.append({**group[0], **row, "n_read": self.n_read})
+        return typed(pd.DataFrame(rows), self.frames[0], by)
+
+    def association(self, formula: str) -> pd.DataFrame:
+        """Odds ratios of `formula` over the imputed grades (modic.statistics.odds_ratios), with 95 % intervals.
+
+        One row a term: odds_ratio, low, high, n_levels, n_patients, n_read. Raises UsageError if a fit fails.
+        """
+        fits = [odds_ratios(frame, formula) for frame in self.frames]
+        log = np.log(np.array([fit[["odds_ratio", "low", "high"]].to_numpy(float) for fit in fits]))
+        pooled = [pool(log[:, i, 0], ((log[:, i, 2] - log[:, i, 1]) / (2 * Z)) ** 2) for i in range(log.shape[1])]
+        about = fits[0][["n_levels", "n_patients"]].assign(n_read=self.n_read)
+        ratios = pd.DataFrame(np.exp(pooled), columns=["odds_ratio", "low", "high"])
+        return pd.concat([fits[0][["term"]], ratios, about], axis=1)
+
+    def estimate(self, fit: Callable[[pd.DataFrame], tuple[np.ndarray, np.ndarray]]) -> pd.DataFrame:
+        """Pool any analysis: `fit` gives estimates and their standard errors of one completed cohort."""
+        found = [fit(frame) for frame in self.frames]
+        values, errors = (np.array(part, float) for part in zip(*found, strict=True))
+        return pd.DataFrame(
+            [pool(values[:, i], errors[:, i] ** 2) for i in range(values.shape[1])], columns=["value", "low", "high"]
+        )
+
+    def only(self, wanted: pd.Index) -> "Imputed":
+        """The same cohorts with the levels of these studies alone."""
+        return Imputed(tuple(f[f["study_key"].isin(wanted)].reset_index(drop=True) for f in self.frames), self.n_read)
+
+    def long(self) -> pd.DataFrame:
+        """All cohorts below each other, numbered 1 to m in `imputation`, for Stata's `mi import flong` or R's mice."""
+        return pd.concat([f.assign(imputation=i) for i, f in enumerate(self.frames, 1)], ignore_index=True)
+
+
+def pool(
+    values: np.ndarray, variances: np.ndarray, bounds: tuple[float, float] = (-np.inf, np.inf)
+) -> tuple[float, float, float]:
+    """Mean and 95 % interval by Rubin's rules, cut to `bounds`; of m estimates and their variances."""
+    m, mean = len(values), float(values.mean())
+    within, between = float(variances.mean()), float(values.var(ddof=1))
+    total = within + (1 + 1 / m) * between
+    freedom = (m - 1) * (1 + within / ((1 + 1 / m) * between)) ** 2 if between > 0 else np.inf
+    half = float(stats.t.ppf(0.975, freedom)) * np.sqrt(total)
+    return mean, max(mean - half, bounds[0]), min(mean + half, bounds[1])
+
+
+def impute(
+    frame: pd.DataFrame, readings: pd.DataFrame, *, m: int, seed: int = 0, covariates: Sequence[str] = ()
+) -> Imputed:
+    """Draw the grades of all rows of `frame` (one row a level, abstained and ungraded ones too) `m` times.
+
+    Args:
+        frame: patient_key, study_key, level, mc, p_mc0 …, age_years, sex, field_strength_t, and the covariates.
+        readings: study_key, level, truth and, if known, weight. Levels that are not in `frame` are passed over.
+        covariates: more columns of `frame` that tell of a level's true grade.
+
+    Raises UsageError if there are under FEWEST readings of these levels, or if they are all of one grade.
+    """
+    frame = frame.reset_index(drop=True)
+    read = _placed(readings, frame)
+    n_read, truth = read["place"].nunique(), read["truth"].to_numpy(int)
+    if n_read < FEWEST:
+        raise UsageError(f"readers read {n_read} of these levels; {FEWEST} are needed to impute the others")
+    if len(np.unique(truth)) < 2:
+        raise UsageError("readers gave all levels the same grade; nothing can be learnt from that")
+    x = features(frame, covariates)
+    patients = frame["patient_key"].to_numpy()[read["place"]]
+    names, weight = np.unique(patients), read["weight"].to_numpy(float)
+    frames = []
+    for number in range(m):
+        rng = np.random.default_rng([seed, number])
+        times = rng.multinomial(len(names), np.full(len(names), 1 / len(names)))[np.searchsorted(names, patients)]
+        p = _learn(x, read["place"].to_numpy(int), truth, weight * times)
+        drawn = (rng.random((len(p), 1)) > p.cumsum(1)).sum(1).clip(0, CLASSES - 1)
+        one = read.sample(frac=1, random_state=int(rng.integers(2**31))).drop_duplicates("place")  # one reader a level
+        drawn[one["place"]] = one["truth"]
+        frames.append(with_grades(frame, drawn))
+    return Imputed(tuple(frames), n_read)
+
+
+def with_grades(frame: pd.DataFrame, mc: np.ndarray) -> pd.DataFrame:
+    """`frame` with these grades, and the columns mc0, mc1, mc2 and any_mc that follow from them."""
+    flags = {f"mc{k}": pd.array(mc == k, "Int8") for k in range(CLASSES)}
+    return frame.assign(mc=pd.array(mc, "Int8"), **flags, any_mc=pd.array(mc > 0, "Int8"))
+
+
+def _placed(readings: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
+    """place (row of `frame`), truth and weight of each reading."""
+    if not {"study_key", "level", "truth"} <= set(readings.columns):
+        raise UsageError("imputation needs readings of this cohort's levels: study_key, level, truth (modic validate)")
+    place = frame[["study_key", "level"]].astype("string").assign(place=np.arange(len(frame)))
+    named = readings[readings["truth"].notna()].astype({"study_key": "string", "level": "string"})
+    weight = named["weight"].astype(float) if "weight" in named else pd.Series(1.0, named.index)
+    return named.assign(weight=weight)[["study_key", "level", "truth", "weight"]].merge(place)
+
+
+def features(frame: pd.DataFrame, covariates: Sequence[str] = ()) -> np.ndarray:
+    """float64 (n, features) of unit variance: what the grader said, where, of whom."""
+    p = np.clip(frame[P].to_numpy(float, na_value=np.nan), 1e-3, 1)
+    said = np.clip(np.log(p[:, 1:] / p[:, :1]), -CLIP, CLIP)
+    graded = np.isfinite(said[:, 0])
+    said = np.nan_to_num(said)
+    of = frame.groupby("study_key").ngroup().to_numpy()
+    total = np.column_stack([np.bincount(of, s) for s in said.T])[of]
+    others = np.bincount(of, graded.astype(float))[of] - graded
+    around = (total - said) / np.maximum(others, 1)[:, None]
+    levels = np.array([[name == level for level in LEVELS] for name in frame["level"].astype(str)], float)
+    columns = [said, around, graded[:, None], levels, _encoded(frame["mc"].isna().to_numpy(bool))]
+    columns += [_encoded(frame[name]) for name in ("age_years", "sex", *covariates) if name in frame]
+    if "field_strength_t" in frame:
+        columns.append(_encoded(pd.cut(frame["field_strength_t"].astype(float), [0, 1, 2, 20]).astype(str)))
+    x = np.column_stack(columns).astype(float)
+    spread = x.std(0)
+    return (x - x.mean(0))[:, spread > 0] / spread[spread > 0]
+
+
+def _encoded(column: Any) -> np.ndarray:
+    """A column as numbers: itself, and whether it is missing; of text a flag for each of its commonest values."""
+    values = pd.Series(column).reset_index(drop=True)
+    if pd.api.types.is_numeric_dtype(values.dtype) or pd.api.types.is_bool_dtype(values.dtype):
+        numbers = values.astype("Float64").to_numpy(float, na_value=np.nan)
+        missing = ~np.isfinite(numbers)
+        middle = np.median(numbers[~missing]) if (~missing).any() else 0.0
+        return np.column_stack([np.where(missing, middle, numbers), missing])
+    text = values.astype("string").fillna("")
+    common = text.value_counts().index[:CATEGORIES]
+    return np.column_stack([(text == value).to_numpy(bool) for value in common])
+
+
+def _learn(x: np.ndarray, place: np.ndarray, truth: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """P(true grade) (n, classes) of every level, learnt from those that were read."""
+    from sklearn.linear_model import LogisticRegression
+
+    used = weight > 0
+    known = np.unique(truth[used])
+    p = np.zeros((len(x), CLASSES))
+    if len(known) == 1:
+        p[:, known[0]] = 1.0
+        return p
+    model = LogisticRegression(C=STRENGTH, max_iter=500)
+    model.fit(x[place[used]], truth[used], sample_weight=weight[used] / weight[used].mean())
+    p[:, known] = model.predict_proba(x)
+    return p
+
+
+def _share(members: pd.DataFrame, types: tuple[int, ...], unit: str) -> tuple[float, float]:
+    """Share and its variance, patients as clusters (linearization)."""
+    hit = members["mc"].isin(types).to_numpy(bool)
+    of = members.groupby("patient_key").ngroup().to_numpy()
+    if unit == "patients":
+        any_hit = np.bincount(of, hit) > 0
+        return float(any_hit.mean()), float(any_hit.var() / max(len(any_hit) - 1, 1))
+    share, n = float(hit.mean()), int(of.max()) + 1
+    residual = np.bincount(of, hit - share, minlength=n)
+    return share, float((residual**2).sum() / len(hit) ** 2 * n / max(n - 1, 1))

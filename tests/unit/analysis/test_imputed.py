@@ -1,0 +1,130 @@
+"""Grades imputed from readings: what was read stays, answers come nearer to the truth, questions need evidence."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from benchmarks.imputation import AsGraded, read, simulate
+
+import modic
+from made_cohort import RUN, as_tables, make_rows
+from modic.analysis.cohort_data import CohortData
+from modic.analysis.imputed import Imputed, features, impute, pool
+from modic.errors import UsageError
+from modic.grades import P
+from modic.tables.store import publish
+
+PATIENTS, READ = 500, 400
+
+
+@pytest.fixture(scope="module")
+def simulated() -> tuple[pd.DataFrame, pd.DataFrame, Imputed]:
+    """A cohort, readings of some of its levels, and what is imputed from them."""
+    rng = np.random.default_rng(11)
+    frame = simulate(rng, PATIENTS)
+    readings = read(rng, frame, READ)
+    return frame, readings, impute(frame, readings, m=8, covariates=("trait",))
+
+
+def test_levels_that_were_read_keep_their_reading(
+    simulated: tuple[pd.DataFrame, pd.DataFrame, Imputed],
+) -> None:
+    frame, readings, imputed = simulated
+    assert imputed.n_read == len(readings) and len(imputed.frames) == 8
+    for one in imputed.frames:
+        assert (one["mc"].iloc[readings.index].to_numpy(int) == readings["truth"].to_numpy()).all()
+        assert one["mc"].notna().all() and len(one) == len(frame)
+    assert not imputed.frames[0]["mc"].equals(imputed.frames[1]["mc"])
+
+
+@pytest.mark.parametrize("unit", ["levels", "patients"])
+def test_shares_come_nearer_to_the_truth_and_their_intervals_hold_it(
+    simulated: tuple[pd.DataFrame, pd.DataFrame, Imputed], unit: str
+) -> None:
+    frame, _, imputed = simulated
+    found = imputed.prevalence(unit=unit).set_index("grade")
+    raw = AsGraded(frame).prevalence((), unit=unit).set_index("grade")
+    changed = frame["truth"] > 0
+    truth = changed.mean() if unit == "levels" else changed.groupby(frame["patient_key"]).any().mean()
+    row = found.loc["MC1 or MC2"]
+    assert abs(row["share"] - truth) < 0.5 * abs(raw.loc["MC1 or MC2", "share"] - truth)
+    assert row["low"] < truth < row["high"] and row["high"] - row["low"] < 0.25
+    assert row["n"] == (len(frame) if unit == "levels" else PATIENTS)
+
+
+def test_the_same_seed_draws_the_same_grades(simulated: tuple[pd.DataFrame, pd.DataFrame, Imputed]) -> None:
+    frame, readings, _ = simulated
+    one, same, other = (impute(frame, readings, m=2, seed=seed).long() for seed in (3, 3, 4))
+    pd.testing.assert_frame_equal(one, same)
+    assert not one["mc"].equals(other["mc"]) and one["imputation"].tolist() == [1] * len(frame) + [2] * len(frame)
+
+
+def test_rubins_rules() -> None:
+    mean, low, high = pool(np.array([1.0, 2.0, 3.0]), np.array([0.5, 0.5, 0.5]))
+    total = 0.5 + (1 + 1 / 3) * 1.0
+    freedom = 2 * (1 + 0.5 / (4 / 3)) ** 2
+    assert mean == 2 and freedom == pytest.approx(3.78125)
+    assert (high - low) / 2 == pytest.approx(2.842 * np.sqrt(total), rel=0.002)  # t of 3.78 degrees of freedom
+    assert pool(np.array([0.1, 0.1]), np.array([0.04, 0.04]), (0, 1))[1] == 0
+
+
+def test_what_is_missing_is_a_value_of_its_own_and_rows_keep_their_order() -> None:
+    frame = simulate(np.random.default_rng(2), 30)
+    frame.loc[:5, P] = np.nan
+    frame.loc[6:11, "age_years"] = np.nan
+    x = features(frame.assign(mc=frame["mc"]), ("trait",))
+    assert np.isfinite(x).all() and x.shape[0] == len(frame) and np.allclose(x.std(0), 1)
+
+
+def test_too_little_evidence_is_refused(simulated: tuple[pd.DataFrame, pd.DataFrame, Imputed]) -> None:
+    frame, readings, _ = simulated
+    with pytest.raises(UsageError, match="readers read 40 of these levels; 100 are needed"):
+        impute(frame, readings.head(40), m=2)
+    with pytest.raises(UsageError, match="the same grade"):
+        impute(frame, readings.assign(truth=0), m=2)
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> tuple[CohortData, pd.DataFrame]:
+    """A made-up cohort of 150 patients whose levels readers read as MC2 if P(MC2) is largest; and readings of half."""
+    root = tmp_path_factory.mktemp("cohort")
+    publish(root, as_tables(make_rows(300)), RUN)
+    opened = modic.open(root)
+    levels = opened.graded()
+    read = levels[levels.index % 2 == 0]
+    truth = read[P].to_numpy(float).argmax(1)
+    return opened, read[["study_key", "level", "patient_key"]].assign(truth=truth, predicted=read["mc"], weight=2.0)
+
+
+def test_an_association_is_corrected_or_asked_for_as_naive(cohort: tuple[CohortData, pd.DataFrame]) -> None:
+    opened, readings = cohort
+    with pytest.raises(UsageError, match=r"holds no validation.*naive=True"):
+        opened.association("mc2 ~ age_years")
+    naive = opened.association("mc2 ~ age_years", naive=True)
+    found = opened.association("mc2 ~ age_years", validation=readings, m=3)
+    assert found["term"].tolist() == naive["term"].tolist() == ["age_years"]
+    assert found["n_levels"].iloc[0] > naive["n_levels"].iloc[0], "abstained and ungraded levels are drawn"
+
+
+def test_own_covariates_are_joined_by_patient_or_study(cohort: tuple[CohortData, pd.DataFrame]) -> None:
+    opened, readings = cohort
+    patients = opened.studies["patient_key"].drop_duplicates()
+    mine = pd.DataFrame({"patient_key": patients, "bmi": np.linspace(18, 40, len(patients))})
+    found = opened.association("mc2 ~ bmi", data=mine, validation=readings, m=2)
+    assert found["term"].tolist() == ["bmi"]
+    assert "bmi" in opened.imputed(2, data=mine, validation=readings).frames[0]
+    for wrong, why in (
+        (mine.drop(columns="patient_key"), "needs a column study_key or patient_key"),
+        (pd.concat([mine, mine]), "several rows for one patient_key"),
+        (mine.rename(columns={"bmi": "sex"}), "rename them"),
+    ):
+        with pytest.raises(UsageError, match=why):
+            opened.association("mc2 ~ bmi", data=wrong, naive=True)
+
+
+def test_a_confusion_matrix_cannot_impute(cohort: tuple[CohortData, pd.DataFrame], tmp_path: Path) -> None:
+    opened, _ = cohort
+    cells = pd.DataFrame([(t, p, 10) for t in range(3) for p in range(3)], columns=["truth", "predicted", "n"])
+    with pytest.raises(UsageError, match="not a confusion matrix"):
+        opened.imputed(2, validation=cells)
