@@ -27,7 +27,7 @@ from modic.analysis.groups import groups, typed
 from modic.errors import UsageError
 from modic.grades import CLASSES, PARTS, P
 from modic.records import LEVELS
-from modic.statistics.intervals import Z
+from modic.statistics.intervals import Z, wilson
 from modic.statistics.odds_ratios import odds_ratios
 
 FEWEST = 100
@@ -57,9 +57,10 @@ class Imputed:
             members = [group[1], *(other[1] for other in same)]
             for grade, types in PARTS.items():
                 found = [_share(part, types, unit) for part in members]
-                share, low, high = pool(np.array([f[0] for f in found]), np.array([f[1] for f in found]), (0.0, 1.0))
                 n_patients = members[0]["patient_key"].nunique()
                 n = len(members[0]) if unit == "levels" else n_patients
+                shares, variances = np.array(found).T
+                share, low, high = pool_shares(shares, variances, n)
                 row = {"grade": grade, "share": share, "low": low, "high": high, "n": n, "n_patients": n_patients}
                 rows.append({**group[0], **row, "n_read": self.n_read})
         return typed(pd.DataFrame(rows), self.frames[0], by)
@@ -93,16 +94,28 @@ class Imputed:
         return pd.concat([f.assign(imputation=i) for i, f in enumerate(self.frames, 1)], ignore_index=True)
 
 
-def pool(
-    values: np.ndarray, variances: np.ndarray, bounds: tuple[float, float] = (-np.inf, np.inf)
-) -> tuple[float, float, float]:
-    """Mean and 95 % interval by Rubin's rules, cut to `bounds`; of m estimates and their variances."""
-    m, mean = len(values), float(values.mean())
-    within, between = float(variances.mean()), float(values.var(ddof=1))
+def pool(values: np.ndarray, variances: np.ndarray) -> tuple[float, float, float]:
+    """Mean and 95 % interval by Rubin's rules, of m estimates and their variances."""
+    mean, half = _pooled(values, variances)
+    return mean, mean - half, mean + half
+
+
+def pool_shares(shares: np.ndarray, variances: np.ndarray, n: int) -> tuple[float, float, float]:
+    """The same of shares of n units: Wilson's interval of as many units as have the pooled variance, n at most."""
+    mean, half = _pooled(shares, variances)
+    mean = min(max(mean, 0.0), 1.0)
+    units = mean * (1 - mean) / (half / Z) ** 2 if half > 0 else n
+    units = min(max(units, 1.0), n)
+    low, high = wilson(mean * units, units)
+    return mean, min(low, mean), max(high, mean)
+
+
+def _pooled(values: np.ndarray, variances: np.ndarray) -> tuple[float, float]:
+    """Mean, and half the length of the interval."""
+    m, within, between = len(values), float(variances.mean()), float(values.var(ddof=1))
     total = within + (1 + 1 / m) * between
     freedom = (m - 1) * (1 + within / ((1 + 1 / m) * between)) ** 2 if between > 0 else np.inf
-    half = float(stats.t.ppf(0.975, freedom)) * np.sqrt(total)
-    return mean, max(mean - half, bounds[0]), min(mean + half, bounds[1])
+    return float(values.mean()), float(stats.t.ppf(0.975, freedom)) * float(np.sqrt(total))
 
 
 def impute(

@@ -10,9 +10,10 @@ from benchmarks.imputation import AsGraded, read, simulate
 import modic
 from made_cohort import RUN, as_tables, make_rows
 from modic.analysis.cohort_data import CohortData
-from modic.analysis.imputed import Imputed, features, impute, pool
+from modic.analysis.imputed import Imputed, features, impute, pool, pool_shares
 from modic.errors import UsageError
 from modic.grades import P
+from modic.statistics.intervals import wilson
 from modic.tables.store import publish
 
 PATIENTS, READ = 500, 400
@@ -66,7 +67,14 @@ def test_rubins_rules() -> None:
     freedom = 2 * (1 + 0.5 / (4 / 3)) ** 2
     assert mean == 2 and freedom == pytest.approx(3.78125)
     assert (high - low) / 2 == pytest.approx(2.842 * np.sqrt(total), rel=0.002)  # t of 3.78 degrees of freedom
-    assert pool(np.array([0.1, 0.1]), np.array([0.04, 0.04]), (0, 1))[1] == 0
+
+
+def test_a_share_of_none_or_all_has_an_interval_within_0_and_1() -> None:
+    assert pool_shares(np.ones(5), np.zeros(5), 50) == (1, pytest.approx(wilson(50, 50)[0]), 1)
+    middle = pool_shares(np.full(5, 0.4), np.full(5, 0.24 / 60), 1000)
+    assert middle[1:] == pytest.approx(wilson(24, 60))
+    low = pool_shares(np.array([0.0, 0.02, 0.01]), np.full(3, 1e-3), 500)
+    assert low[1] >= 0 and low[2] > 0.05
 
 
 def test_what_is_missing_is_a_value_of_its_own_and_rows_keep_their_order() -> None:
