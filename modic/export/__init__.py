@@ -1,4 +1,4 @@
-"""The tables of a cohort in other formats than Parquet: CSV, OMOP CDM, and DICOM SR for the PACS.
+"""The tables of a cohort in other formats than Parquet: CSV, Stata, SPSS, OMOP CDM, and DICOM SR for the PACS.
 
 Each format is a function (cohort, out) → lines that say what was written and what was left out.
 """
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from modic.errors import UsageError
 
-FORMATS = ("csv", "omop", "sr")
+FORMATS = ("csv", "stata", "spss", "omop", "sr")
 
 
 def export(cohort: Path, out: Path, *, format: str) -> list[str]:
@@ -42,6 +42,13 @@ def _writer(format: str) -> Callable[[Path, Path], list[str]]:
         from modic.export.omop import write_omop
 
         return write_omop
+    if format in ("stata", "spss"):
+        try:
+            from modic.export import stats
+        except ImportError as error:
+            why = f"Stata and SPSS need pyreadstat ({error.name} is missing): pip install 'modic[stats]'"
+            raise UsageError(why) from error
+        return stats.write_stata if format == "stata" else stats.write_spss
     if format == "sr":
         try:
             from modic.export.sr import write_sr

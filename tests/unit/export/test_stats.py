@@ -1,0 +1,40 @@
+"""Stata and SPSS files: the same numbers as the tables, with labels."""
+
+from pathlib import Path
+
+import pandas as pd
+import pyreadstat
+import pytest
+
+import modic
+from made_cohort import make_cohort
+from modic.export import export
+
+READ = {"stata": (pyreadstat.read_dta, "dta"), "spss": (pyreadstat.read_sav, "sav")}
+
+
+@pytest.mark.parametrize("format", READ)
+def test_levels_and_patients_with_their_labels(tmp_path: Path, format: str) -> None:
+    cohort = make_cohort(tmp_path / "cohort", 20)
+    said = export(cohort, tmp_path / "out", format=format)
+    read, suffix = READ[format]
+    levels, about = read(str(tmp_path / "out" / f"levels.{suffix}"))
+    opened = modic.open(cohort)
+    graded = opened.graded(visits="all")
+    assert len(levels) == len(graded) and f"{len(graded):,} rows" in said[0]
+    counts = levels["mc"].value_counts(dropna=False)
+    assert counts[2.0] == (graded["mc"] == 2).sum() and counts[float("nan")] == graded["mc"].isna().sum()
+    assert (
+        about.variable_value_labels["level"][6.0] == "L5/S1"
+        and about.variable_value_labels["mc"][2.0] == "Modic type 2"
+    )
+    assert about.column_names_to_labels["mc"].startswith("Modic change: 0 none")
+    assert {"mc_upper", "udby_lower"} <= set(levels.columns)
+    patients, about = read(str(tmp_path / "out" / f"patients.{suffix}"))
+    assert len(patients) == graded["patient_key"].nunique()
+    first = opened.graded().astype({"level": "string"})
+    own = first[first["level"] == "L5/S1"].set_index("patient_key")["mc"]
+    for key, value in patients.set_index("patient_key")["mc_l5_s1"].items():
+        assert pd.isna(value) == pd.isna(own[key]) and (pd.isna(value) or value == own[key])
+    assert about.variable_value_labels["any_mc"] == {0.0: "no", 1.0: "yes"}
+    assert (tmp_path / "out" / "dictionary.md").is_file()
