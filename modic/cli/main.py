@@ -14,6 +14,7 @@ from typing import Any
 from modic import __doc__ as about
 from modic.cli.options import RUN_FAILED, WRONG_USAGE
 from modic.errors import ModicError, UsageError
+from modic.text import one_line
 
 COMMANDS = (
     "demo",
@@ -40,10 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(options.command(options))
     except UsageError as error:
-        print(f"modic: {one_line(error)}", file=sys.stderr)
+        print(f"modic: {one_line(str(error))}", file=sys.stderr)
         return WRONG_USAGE
     except ModicError as error:
-        print(f"modic: the run failed: {one_line(error)}", file=sys.stderr)
+        print(f"modic: the run failed: {one_line(str(error))}", file=sys.stderr)
         return RUN_FAILED
     except KeyboardInterrupt:
         print("modic: stopped; what is finished is kept", file=sys.stderr)
@@ -54,11 +55,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:  # without the file's name, which may be a patient's
         print(f"modic: the run failed: {error.strerror or type(error).__name__}", file=sys.stderr)
         return RUN_FAILED
-
-
-def one_line(error: Exception) -> str:
-    """The message of an error on one line, without control characters that could steer a terminal."""
-    return "".join(letter if letter.isprintable() else "�" for letter in " ".join(str(error).split()))
 
 
 def parser(wanted: str = "") -> argparse.ArgumentParser:

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from modic import versions
 from modic.cohort import Cohort
 from modic.errors import TRANSIENT
+from modic.files import read_json
 from modic.records import LEVELS
 from modic.run import shards
 from modic.run.cause import graded_again, version_of
@@ -118,7 +119,7 @@ def finished(cohort: Cohort) -> Finished | None:
     odd = studies.filter(pc.or_(pc.equal(studies["status"], "failed"), unsure))
     to_look_at = sorted(map(_to_look_at, odd.to_pylist()), key=lambda study: tuple(study.values()))
     path = cohort.run(row["run_id"]) / "manifest.json"
-    manifest = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    manifest = read_json(path) or {}
     older = _older_versions(current, studies)
     return Finished(row, manifest, to_look_at, len(older), min(older, default=versions.GRADING_VERSION))
 
