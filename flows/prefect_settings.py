@@ -53,6 +53,7 @@ def of_run(folder: Path) -> Iterator[str | None]:
     dropped = unusable_proxies()
     if not url:
         dropped += _not_obeyed()
+    if not url or not ("PREFECT_HOME" in os.environ or os.access(Path.home(), os.W_OK)):
         new["PREFECT_HOME"] = str(folder)
     with _environment(new, dropped):
         if url:

@@ -11,6 +11,11 @@ def printable(text: str) -> str:
     return "".join(letter if letter.isprintable() or letter in "\n\t" else REPLACEMENT for letter in text)
 
 
+def is_utf8(path: str) -> bool:
+    """Whether a path holds nothing but UTF-8; Python marks other bytes by characters that no table can hold."""
+    return not any("\udc80" <= letter <= "\udcff" for letter in path)
+
+
 def one_line(text: str) -> str:
     """`text` on one line, printable."""
     return printable(" ".join(text.split()))

@@ -13,6 +13,7 @@ from typing import Any
 
 from modic import __doc__ as about
 from modic.cli.options import RUN_FAILED, WRONG_USAGE
+from modic.cli.process import complete_process
 from modic.errors import ModicError, UsageError
 from modic.text import one_line
 
@@ -36,6 +37,7 @@ COMMANDS = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code (argparse itself exits with 2)."""
+    complete_process()
     words = sys.argv[1:] if arguments is None else list(arguments)
     options = parser(words[0] if words else "").parse_args(words)
     try:
@@ -51,6 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return RUN_FAILED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader closed the pipe: `| head`
+        return RUN_FAILED
+    except MemoryError:
+        print("modic: the run failed: out of memory; end other programs or lift `ulimit -v`", file=sys.stderr)
         return RUN_FAILED
     except OSError as error:  # without the file's name, which may be a patient's
         print(f"modic: the run failed: {error.strerror or type(error).__name__}", file=sys.stderr)

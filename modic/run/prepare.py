@@ -22,6 +22,7 @@ from modic.models.detector import DetectorArchitecture
 from modic.models.endplate_net import check_segmenter
 from modic.models.weights import load_classifier, load_detector
 from modic.run.shards import Grader, Job
+from modic.text import is_utf8, printable
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -83,6 +84,9 @@ def prepare(archive: str, cohort: str, *, config: str = "", device: str = "auto"
         raise UsageError(
             f"no {which} is given; a deployment takes them from MODIC_ARCHIVE and MODIC_COHORT when it is deployed"
         )
+    for given in (cohort, config):
+        if not is_utf8(given):
+            raise UsageError(f"{printable(given)}: the path holds bytes that are not UTF-8; rename it")
     folder = Path(archive)
     if not folder.is_dir():
         raise UsageError(f"the archive {archive} " + ("is not a folder" if folder.exists() else "does not exist"))
