@@ -92,7 +92,7 @@ class _Server:
         self._socket.bind(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}/api"
         self.secret = f"modic:{secrets.token_urlsafe(32)}"
-        if not _is_sound(home / DATABASE):
+        if not is_sound(home / DATABASE):
             self._set_aside()
         self._process = self._start()
 
@@ -161,7 +161,7 @@ class _Server:
             self._process.wait()
 
 
-def _is_sound(database: Path) -> bool:
+def is_sound(database: Path) -> bool:
     """Whether SQLite finds no damage in the file, or there is none."""
     if not database.exists():
         return True

@@ -31,7 +31,7 @@ class SegmenterArchitecture:
     """Channels of each resolution, finest first; each is half as fine as the one before."""
 
     widths: Annotated[tuple[Width, ...], Field(min_length=1, max_length=8)] = (8, 16, 32, 48, 64)
-    classes: Literal[4] = len(CLASSES)
+    classes: Literal[4] = 4  # CLASSES
 
     @property
     def multiple(self) -> int:

@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import HTTPError
@@ -15,6 +16,7 @@ import psutil
 import pytest
 
 from dicoms import series, t1, write
+from flows.prefect_server import is_sound
 from modic.cohort import create_cohort
 from modic.tables.store import read_table
 
@@ -44,7 +46,12 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Run:
     write(series(t1(), name="t1"), here / "archive")
     private = create_cohort(here / "cohort", archive=here / "archive").private
     (private / "prefect").mkdir()
-    (private / "prefect" / "prefect.db").write_bytes(b"no database" * 1000)
+    with (
+        closing(sqlite3.connect(private / "prefect" / "prefect.db")) as database,
+        database,
+    ):  # of a Prefect that is not written yet
+        database.execute("CREATE TABLE alembic_version (version_num VARCHAR(32) PRIMARY KEY)")
+        database.execute("INSERT INTO alembic_version VALUES ('ffffffffffff')")
     for place in (private / "prefect", here / "home" / ".prefect", here):
         place.mkdir(parents=True, exist_ok=True)
         (place / "logging.yml").write_text(LOGGING.format(call="os.system") + f"# {place}\n")
@@ -117,14 +124,35 @@ def test_no_module_of_the_working_folder_is_imported(hostile: Run) -> None:
 
 def test_the_runs_records_are_in_the_cohort_and_nowhere_else(hostile: Run) -> None:
     assert not (hostile.folder / "elsewhere.db").exists()
-    with sqlite3.connect(hostile.cohort / "private" / "prefect" / "prefect.db") as database:
+    with closing(sqlite3.connect(hostile.cohort / "private" / "prefect" / "prefect.db")) as database:
         runs = database.execute("SELECT state_type FROM flow_run").fetchall()
     assert runs == [("COMPLETED",)]
 
 
-def test_a_damaged_database_is_kept_apart_and_said(hostile: Run) -> None:
+def test_a_newer_database_is_kept_apart_and_said(hostile: Run) -> None:
     aside = hostile.cohort / "private" / "prefect" / "prefect.db.set-aside"
-    assert aside.read_bytes().startswith(b"no database") and str(aside) in hostile.said
+    with closing(sqlite3.connect(aside)) as database:
+        assert database.execute("SELECT * FROM alembic_version").fetchall() == [("ffffffffffff",)]
+    assert str(aside) in hostile.said
+
+
+@pytest.mark.parametrize("damage", ["cut off", "overwritten", "a page lost"])
+def test_a_damaged_database_is_found(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "prefect.db"
+    assert is_sound(path)
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("CREATE TABLE flow_run (name TEXT PRIMARY KEY)")
+        database.executemany("INSERT INTO flow_run VALUES (?)", [(str(number) * 50,) for number in range(1000)])
+    assert is_sound(path)
+    whole = path.read_bytes()
+    path.write_bytes(
+        {
+            "cut off": whole[: len(whole) // 2],
+            "overwritten": b"no database" * 1000,
+            "a page lost": whole[:8192] + bytes(4096) + whole[12288:],
+        }[damage]
+    )
+    assert not is_sound(path)
 
 
 def test_the_server_answers_nobody_else(hostile: Run) -> None:
