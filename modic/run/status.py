@@ -39,6 +39,7 @@ class Manifest:
 
     studies_worked_on: int | None = None
     to_grade: str = ""  # why they were graded
+    attention: str = ""  # what needs the user's attention
     seconds: dict[str, Seconds] = field(default_factory=dict)
     seconds_by_stage: dict[str, Seconds] = field(default_factory=dict)
 
@@ -87,7 +88,7 @@ class Finished:
     @property
     def attention(self) -> str:
         """What somebody should look at although nothing failed; empty if there is nothing."""
-        return str(self.manifest.get("attention", ""))
+        return self.manifest.attention
 
     @property
     def uncertain(self) -> int:
