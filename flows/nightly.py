@@ -16,8 +16,10 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from flows import clusters, prefect_logs, tasks
 from flows.progress import Progress, counting, shown
 from flows.tasks import quoted
+from modic.archive.walk import on_disk
 from modic.run import prepare
 from modic.run.shards import Shard
+from modic.text import printable
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -28,7 +30,7 @@ SHARDS_IN_FLIGHT = 256  # threads that wait for Dask; more than the workers of a
 
 def run_name() -> str:
     """`<archive's folder name> <date>`."""
-    return f"{Path(flow_run.parameters['archive']).resolve().name} {date.today():%Y-%m-%d}"
+    return f"{printable(Path(flow_run.parameters['archive']).resolve().name)} {date.today():%Y-%m-%d}"
 
 
 @flow(name="grade-cohort", flow_run_name=run_name, task_runner=ThreadPoolTaskRunner(max_workers=SHARDS_IN_FLIGHT))  # type: ignore[arg-type]
@@ -38,13 +40,13 @@ def grade_cohort(
     """Grade every study of `archive` that `cohort` does not hold yet, and publish the tables.
 
     Args:
-        archive: folder of DICOM files, of any depth.
+        archive: folder of DICOM files, of any depth, in the text of modic.archive.walk.as_text.
         cohort: folder of the cohort; made if it does not exist.
         config: path of a cohort.toml; empty for the defaults.
         cluster: path of a cluster file (flows.clusters); empty for this machine.
         device: auto, cpu or cuda.
     """
-    run = prepare.prepare(archive, cohort, config=config, device=device)
+    run = prepare.prepare(on_disk(archive), cohort, config=config, device=device)
     spec = clusters.read_cluster(Path(cluster) if cluster else None, device)
     with run.cohort.lock(run.run_id), prefect_logs.shown() as log:
         survey = tasks.find_studies(run, on_progress=counting(say))

@@ -4,34 +4,36 @@ Prefect starts such a server by itself, but the server outlives a run that is ki
 of `modic` through a pipe then waits for ever. This server runs in its own session, writes its output to a file, and
 ends when the pipe to its parent closes, however the parent ended. Its database stays in the cohort's `private/prefect`,
 so that the next start is three times as fast (measured: 17 s, then 6 s) and past runs can be looked up.
+
+A cohort and the working folder may come from somebody else, so nothing but that database is read there: Prefect takes
+its settings from this module and from the environment (flows/prefect_settings.py). The server answers this run alone,
+by a secret made for it.
 """
 
 import os
+import secrets
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 
+from flows import prefect_settings
 from modic.errors import ModicError, UsageError
 
 STARTUP_S = 120
 LEAST_FREE = 2**20  # bytes on the disk; with fewer the server cannot write its database
-QUIET = {
-    "DO_NOT_TRACK": "1",
-    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": str(STARTUP_S),
-    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
-    "PREFECT_CLI_PROMPT": "false",
-}
-"""Settings of a run on the command line, unless the user set them: no telemetry, no log lines, no questions."""
+DATABASE = "prefect.db"
+SET_ASIDE = "set-aside"  # added to the name of a database that Prefect cannot use
 
 
 @contextmanager
@@ -42,47 +44,20 @@ def prefect_api(home: Path) -> Iterator[Callable[[], None]]:
     the start of the server. This changes the environment of the process, so enter the context before Prefect is first
     imported. Raises ModicError if the temporary server does not start.
     """
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
-    own_home = not user_has_settings()
-    if (not own_home or "prefect" in sys.modules) and (configured := _configured_url()):
-        yield lambda: _reach(configured)
-        return
-    if own_home:
-        os.environ["PREFECT_HOME"] = str(home)
-    home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    try:
-        with _server(home / "server.log") as (url, ready), _settings(url):
-            yield ready
-    finally:
-        if own_home:
-            del os.environ["PREFECT_HOME"]
-
-
-@contextmanager
-def _settings(url: str) -> Iterator[None]:
-    """Prefect's settings with this server's URL, until Prefect's queued logs and events are sent."""
-    from prefect.settings import PREFECT_API_URL, temporary_settings
-
-    with temporary_settings({PREFECT_API_URL: url}):
+    with tempfile.TemporaryDirectory(prefix="modic-prefect-") as folder, prefect_settings.of_run(Path(folder)) as url:
+        if url:
+            yield lambda: _reach(url)
+            return
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        server = _Server(home.resolve(), Path(folder))
         try:
-            yield
+            with prefect_settings.of_server(server.url, server.secret):
+                try:
+                    yield server.wait
+                finally:
+                    _send_queued()
         finally:
-            _send_queued()
-
-
-def user_has_settings() -> bool:
-    """Whether the user has set a home, a server or a profile for Prefect."""
-    names = ("PREFECT_API_URL", "PREFECT_PROFILE", "PREFECT_HOME", "PREFECT_PROFILES_PATH")
-    files = (Path.home() / ".prefect" / "profiles.toml", Path("prefect.toml"), Path(".env"))
-    return any(os.environ.get(n) for n in names) or any(f.is_file() for f in files)
-
-
-def _configured_url() -> str | None:
-    """The server of the user's settings, if any."""
-    from prefect.settings import get_current_settings
-
-    return get_current_settings().api.url
+            server.stop()
 
 
 def _reach(url: str) -> None:
@@ -107,51 +82,108 @@ def _send_queued() -> None:
     EventsWorker.drain_all(timeout=10)
 
 
-@contextmanager
-def _server(log: Path) -> Iterator[tuple[str, Callable[[], None]]]:
-    """A server process that lives as long as the context; yields its URL and a function that waits until it answers."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    url = f"http://127.0.0.1:{port}/api"
-    environment = {k: v for k, v in os.environ.items() if k != "PREFECT_API_URL"}
-    environment |= {"PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1", "PREFECT_UI_ENABLED": "0"}
-    with log.open("ab") as out:
-        command = [sys.executable, "-m", "flows.prefect_server", str(port)]
-        process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=out, stderr=out, env=environment, start_new_session=True
+class _Server:
+    """A server process on a free port of loopback, started when made."""
+
+    def __init__(self, home: Path, folder: Path) -> None:
+        self._home, self._folder = home, folder
+        (folder / "data").symlink_to(home)  # a URL of SQLite cannot name every folder
+        self._socket = socket.socket()  # bound here and handed on: nobody else can take the port in between
+        self._socket.bind(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}/api"
+        self.secret = f"modic:{secrets.token_urlsafe(32)}"
+        if not is_sound(home / DATABASE):
+            self._set_aside()
+        self._process = self._start()
+
+    def _start(self) -> "subprocess.Popen[bytes]":
+        environment = prefect_settings.environment_of_server(self._folder, DATABASE, self.secret)
+        descriptor = self._socket.fileno()
+        command = [sys.executable, "-P", "-m", "flows.prefect_server", str(descriptor)]
+        with (self._home / "server.log").open("ab") as out:
+            return subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=out, stderr=out, env=environment, cwd=self._folder,
+                pass_fds=[descriptor], start_new_session=True,
+            )  # fmt: skip
+
+    def wait(self) -> None:
+        """Wait until it answers; a database with which it does not start is set aside.
+
+        Raises ModicError if it does not answer within STARTUP_S.
+        """
+        healthy = self._is_healthy()
+        if not healthy and self._process.poll() is not None and not self._disk_is_full() and self._has_database():
+            self._set_aside()
+            self._process = self._start()
+            healthy = self._is_healthy()
+        self._socket.close()  # else a server that dies later would keep its clients waiting
+        if not healthy:
+            why = "the disk is full" if self._disk_is_full() else f"see {self._home / 'server.log'}"
+            raise ModicError(f"Prefect's temporary server did not start; {why}")
+
+    def _is_healthy(self) -> bool:
+        deadline = time.monotonic() + STARTUP_S
+        while time.monotonic() < deadline and self._process.poll() is None:
+            try:
+                with urllib.request.urlopen(f"{self.url}/health", timeout=5):
+                    return True
+            except (URLError, OSError):
+                time.sleep(0.1)
+        return False
+
+    def _has_database(self) -> bool:
+        return (self._home / DATABASE).exists()
+
+    def _disk_is_full(self) -> bool:
+        return shutil.disk_usage(self._home).free < LEAST_FREE
+
+    def _set_aside(self) -> None:
+        """Rename the database, so that the server makes a new one; only the last one set aside is kept."""
+        for suffix in ("-wal", "-shm", ""):
+            file = self._home / f"{DATABASE}{suffix}"
+            if file.exists():
+                file.replace(self._home / f"{DATABASE}.{SET_ASIDE}{suffix}")
+        aside = self._home / f"{DATABASE}.{SET_ASIDE}"
+        print(
+            f"modic: Prefect cannot use its records of earlier runs (damaged, or of a newer Prefect); they are kept as "
+            f"{aside}, and this run begins new ones. The tables do not depend on them.",
+            file=sys.stderr,
         )
-    try:
-        yield url, lambda: _wait_until_healthy(url, process, log)
-    finally:
-        process.stdin.close()  # type: ignore[union-attr]  # the server sees the end of the pipe and stops
+
+    def stop(self) -> None:
+        """End the process."""
+        self._socket.close()
+        self._process.stdin.close()  # type: ignore[union-attr]  # the server sees the end of the pipe and stops
         try:
-            process.wait(timeout=10)
+            self._process.wait(timeout=10)
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            self._process.kill()
+            self._process.wait()
 
 
-def _wait_until_healthy(url: str, process: subprocess.Popen, log: Path) -> None:
-    """Raise ModicError if the server does not answer within STARTUP_S."""
-    deadline = time.monotonic() + STARTUP_S
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            with urllib.request.urlopen(f"{url}/health", timeout=5):
-                return
-        except (URLError, OSError):
-            time.sleep(0.1)
-    full = shutil.disk_usage(log.parent).free < LEAST_FREE
-    raise ModicError(f"Prefect's temporary server did not start; {'the disk is full' if full else f'see {log}'}")
+def is_sound(database: Path) -> bool:
+    """Whether SQLite finds no damage in the file, or there is none."""
+    if not database.exists():
+        return True
+    try:
+        with closing(sqlite3.connect(database)) as connection:
+            return connection.execute("PRAGMA quick_check(1)").fetchone() == ("ok",)
+    except sqlite3.OperationalError:  # locked, not readable, disk full: the server will say so
+        return True
+    except sqlite3.DatabaseError:
+        return False
 
 
-def serve(port: int) -> None:
-    """Run the server in this process until standard input ends."""
+def serve(descriptor: int) -> None:
+    """Run the server in this process, on a bound socket, until standard input ends."""
     import uvicorn
 
     threading.Thread(target=_stop_with_parent, daemon=True).start()
     app = "prefect.server.api.server:create_app"
-    uvicorn.run(app, factory=True, host="127.0.0.1", port=port, log_level="error", lifespan="on")
+    config = uvicorn.Config(app, factory=True, log_level="error", lifespan="on")
+    server = uvicorn.Server(config)
+    server.run(sockets=[socket.socket(fileno=descriptor)])
+    sys.exit(0 if server.started else 1)
 
 
 def _stop_with_parent() -> None:

@@ -8,7 +8,6 @@ COHORT/
 """
 
 import fcntl
-import json
 import os
 import secrets
 import shutil
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import IO
 
 from modic.errors import UsageError
-from modic.files import write_json
+from modic.files import read_json, write_json
 
 RUN_TIME = "%Y%m%dT%H%M%SZ"
 RUN_ID = "[0-9]" * 8 + "T" + "[0-9]" * 6 + "Z-*"
@@ -145,7 +144,10 @@ def open_cohort(root: Path) -> Cohort:
     """An existing cohort. Raises UsageError if `root` is none, or has a layout that this version does not know."""
     if not is_cohort(root):
         raise UsageError(f"{root} is not a cohort" if root.exists() else f"{root} does not exist")
-    layout = json.loads((root / "private" / "cohort.json").read_text(encoding="utf-8")).get("layout")
+    mark = root / "private" / "cohort.json"
+    layout = (read_json(mark) or {}).get("layout")
+    if layout is None:
+        raise UsageError(f'{mark} is damaged; restore it from a backup, or write {{"layout": {LAYOUT}}} into it')
     if layout != LAYOUT:
         raise UsageError(f"{root} has cohort layout {layout}; this version of modic knows {LAYOUT}")
     return Cohort(root.resolve())

@@ -85,7 +85,7 @@ def _class_at(cls: Any, path: Path) -> Any:
     """The dataclass that holds the values at `path` inside a `cls`."""
     for key in path:
         if isinstance(key, str):
-            cls = _dataclass_in(get_type_hints(cls)[key])
+            cls = _dataclass_in(get_type_hints(cls).get(key)) or cls  # no field: a key of a dict of dataclasses
     return cls
 
 

@@ -10,6 +10,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The keys and values in a JSON file; None if it is missing, damaged or holds something else."""
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
 def write_json(path: Path, value: Any) -> Path:
     """Write `value` as JSON with `write_whole`; returns `path`."""
     return write_whole(path, json.dumps(value, ensure_ascii=False))

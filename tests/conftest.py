@@ -5,6 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from mutations import SEED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say with which seed files were damaged."""
+    terminalreporter.write_line(f"tests/integration/test_fuzz.py: MODIC_FUZZ_SEED={SEED}")
+
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:

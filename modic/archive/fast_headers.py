@@ -87,7 +87,7 @@ def _closes(tag: int, depth: int) -> bool:
 
 def _transfer_syntax(elements: dict[int, tuple[str, bytes]]) -> str:
     """Takes the transfer syntax out of `elements`. Raises `Unusual` if it is not explicit and little-endian."""
-    syntax = elements.pop(TRANSFER_SYNTAX, ("UI", b""))[1].rstrip(b" \0")
+    syntax = elements.pop(TRANSFER_SYNTAX, ("UI", b""))[1].strip(b" \0")
     if not syntax or syntax in NOT_EXPLICIT_LITTLE:
         raise Unusual
     return syntax.decode("ascii", "replace")

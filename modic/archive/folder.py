@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from modic.archive.headers import read_rows
-from modic.archive.source import File, Row
+from modic.archive.source import File, Row, mtime_of
 from modic.archive.walk import on_disk, walk
 from modic.errors import Reason, UsageError
 
@@ -37,7 +37,7 @@ class FolderSource:
     def state(self, path: str, member: str | None = None) -> tuple[int, int]:
         """Size in bytes and modification time in ns. Raises OSError if the file is gone."""
         status = Path(on_disk(path)).stat()
-        return status.st_size, status.st_mtime_ns
+        return status.st_size, mtime_of(status)
 
     def open(self, path: str, member: str | None = None) -> BinaryIO:
         """The file at `path`. Raises OSError if it cannot be opened."""

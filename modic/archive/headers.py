@@ -22,7 +22,8 @@ import os
 import struct
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import Any, BinaryIO
 
@@ -36,7 +37,16 @@ from pydicom.filereader import read_dataset
 from pydicom.tag import Tag
 
 from modic.archive.enhanced_mr import frame_rows
-from modic.archive.fast_headers import AGENT_CODES, CHUNK, PIXEL_DATA, ReadAt, Unusual, fast_elements
+from modic.archive.fast_headers import (
+    AGENT_CODES,
+    CHUNK,
+    PIXEL_DATA,
+    SEQUENCE_END,
+    UNDEFINED,
+    ReadAt,
+    Unusual,
+    fast_elements,
+)
 from modic.archive.source import Row
 from modic.errors import Reason
 from modic.resources import memory_limit
@@ -71,6 +81,11 @@ EXPLICIT_PIXELS = (b"OB", b"OW", b"UN")  # no length can look like one: as numbe
 EMPTY_ROW: dict[str, Any] = {"frame": 0, **dict.fromkeys(COLUMNS)}
 TAGS = {int(Tag(keyword)): keyword for keyword in COLUMNS if keyword != "TransferSyntaxUID"}
 CHARSET = 0x00080005
+NEEDED = (
+    "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "Rows", "Columns", "BitsAllocated", "PixelSpacing",
+    "ImageOrientationPatient", "ImagePositionPatient",
+)  # fmt: skip
+BEHIND_BYTES = 65_536  # read behind PixelData, if one of these is missing
 AGENT = int(Tag("ContrastBolusAgent"))
 WANTED: list[Any] = [*TAGS, CHARSET, AGENT_CODES]
 MAX_SIDE = 8192
@@ -128,6 +143,7 @@ def _rows(file: BinaryIO) -> list[Row] | Reason:
         with memory_limit(SLOW_MIB):
             elements = _pydicom_elements(file, content)
         row = _row(elements, _converter(elements))
+    _complete_from_behind(row, elements)
     reason = _refusal(row, elements)
     if reason is not None:
         return reason
@@ -166,7 +182,7 @@ def _pydicom_elements(file: BinaryIO, content: Content) -> Elements:
     at = buffered.tell()
     if isinstance(buffered, io.BufferedReader) and buffered is not file:
         buffered.detach()  # it would close the file
-    syntax = str(dataset.file_meta.get("TransferSyntaxUID", "")) if hasattr(dataset, "file_meta") else ""
+    syntax = str(dataset.file_meta.get("TransferSyntaxUID", "")).strip(" \0") if hasattr(dataset, "file_meta") else ""
     implicit, little = dataset.original_encoding
     syntax = syntax or ("1.2.840.10008.1.2" if implicit else "1.2.840.10008.1.2.1" if little else "1.2.840.10008.1.2.2")
     if bare and not len(dataset):
@@ -207,8 +223,9 @@ def _raw(dataset: pydicom.Dataset, tag: int) -> tuple[str, bytes]:
     if not isinstance(element, RawDataElement):  # pydicom converts only the character set at once
         values = element.value if not isinstance(element.value, str) else [element.value]
         return "CS", "\\".join(map(str, values or [])).encode("ascii", "replace")
-    known = tag in TAGS and element.VR in (None, "UN")
-    return dictionary_VR(tag) if known else str(element.VR), element.value or b""
+    value = element.value or b""
+    vr = dictionary_VR(tag) if tag in TAGS and element.VR in (None, "UN") else str(element.VR)
+    return standard_vr(TAGS[tag], vr, value) if tag in TAGS else vr, value
 
 
 def _decoder(elements: Elements) -> Callable[[bytes], str]:
@@ -246,6 +263,7 @@ def convert_ascii(keyword: str, vr: str, value: bytes) -> Any:
 
     Raises `Unusual` for other text.
     """
+    vr = standard_vr(keyword, vr, value)
     if vr not in BINARY and (not value.isascii() or b"\x1b" in value):
         raise Unusual
     return convert(COLUMNS[keyword], numbers_or_text(vr, value, True, lambda text: text.decode("ascii")))
@@ -261,7 +279,14 @@ def _converter(elements: Elements) -> Callable[[str, str, bytes], Any]:
     return convert_one
 
 
-BINARY = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d"}
+BINARY = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d", "SV": "q", "UV": "Q"}
+
+
+def standard_vr(keyword: str, vr: str, value: bytes) -> str:
+    """The VR to read a value by: the file's, or the standard's if the file calls one binary number something else."""
+    standard = dictionary_VR(keyword)
+    is_number = vr not in BINARY and standard in BINARY and len(value) == struct.calcsize(BINARY[standard])
+    return standard if is_number else vr
 
 
 def numbers_or_text(vr: str, value: bytes, little: bool, decode: Callable[[bytes], str]) -> list[Any]:
@@ -315,6 +340,40 @@ def _refusal(row: Row, elements: Elements) -> Reason | None:
     if min(size, frames, samples) < 1 or frames > MAX_FRAMES or size > MAX_BYTES or max(rows, columns) > MAX_SIDE:
         return Reason.FILE_ABSURD_SIZE
     return _wrong_length(elements, size, columns * bits // 8)
+
+
+def _complete_from_behind(row: Row, elements: Elements) -> None:
+    """Fill what an image needs and this one lacks from elements that follow PixelData, against the standard."""
+    if elements.pixels_at is None or all(row[keyword] for keyword in NEEDED):
+        return
+    with suppress(Exception), memory_limit(SLOW_MIB):  # what lies there may be anything
+        head = elements.content.read_at(12, elements.pixels_at)
+        behind = elements.content.read_at(BEHIND_BYTES, _end_of_pixels(elements, head))
+        implicit = head[4:6] not in EXPLICIT_PIXELS
+        dataset = read_dataset(io.BytesIO(behind), implicit, elements.little_endian, specific_tags=WANTED)
+        whole = {tag: raw for tag, raw in _raw_elements(dataset).items() if _is_whole(dataset, tag)}
+        late = replace(elements, raw=whole)
+        for keyword, value in _row(late, _converter(late)).items():
+            row[keyword] = value if row[keyword] is None else row[keyword]
+
+
+def _is_whole(dataset: pydicom.Dataset, tag: int) -> bool:
+    """Whether the file did not end within an element."""
+    element = dataset.get_item(tag)
+    return not isinstance(element, RawDataElement) or len(element.value or b"") == element.length
+
+
+def _end_of_pixels(elements: Elements, head: bytes) -> int:
+    """The byte after PixelData. Raises struct.error if the file ends before."""
+    at = (elements.pixels_at or 0) + (12 if head[4:6] in EXPLICIT_PIXELS else 8)
+    (length,) = struct.unpack_from("<I" if elements.little_endian else ">I", head, at - (elements.pixels_at or 0) - 4)
+    if length != UNDEFINED:
+        return at + int(length)
+    tag = 0
+    while tag != SEQUENCE_END:
+        group, element, length = struct.unpack("<HHI", elements.content.read_at(8, at))
+        tag, at = group << 16 | element, at + 8 + length
+    return at
 
 
 def _wrong_length(elements: Elements, size: int, row: int) -> Reason | None:

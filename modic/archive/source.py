@@ -4,6 +4,7 @@ Whoever adds a source writes one class with the five members of `Source`. The cr
 headers; modic.imaging.load opens its images for their pixels.
 """
 
+import os
 from collections.abc import Iterator
 from typing import Any, BinaryIO, NamedTuple, Protocol
 
@@ -13,6 +14,12 @@ Row = dict[str, Any]
 UNKNOWN_TIME = -1
 """Modification time of a file that could not be opened. The header index then tries it again in each crawl, because
 permissions and mounts heal without changing the file."""
+
+
+def mtime_of(status: os.stat_result) -> int:
+    """Modification time, ns, in 64 bits: a time before 1678 or after 2262 becomes another number, as good as its own
+    for telling that the file has not changed."""
+    return (status.st_mtime_ns + 2**63) % 2**64 - 2**63
 
 
 class File(NamedTuple):

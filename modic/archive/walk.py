@@ -9,7 +9,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from modic.archive.source import UNKNOWN_TIME, File
+from modic.archive.source import UNKNOWN_TIME, File, mtime_of
 from modic.errors import Reason, UsageError
 
 UNDECODED, PRIVATE = 0xDC00, 0xF700
@@ -37,7 +37,7 @@ def walk(folder: Path) -> Iterator[File]:
         except OSError as error:
             if path == str(root):
                 raise UsageError(f"the archive {folder} cannot be listed: {error.strerror}") from error
-            yield File(_text(path), -1, UNKNOWN_TIME, Reason.FILE_UNREADABLE)
+            yield File(as_text(path), -1, UNKNOWN_TIME, Reason.FILE_UNREADABLE)
             continue
         inner = []
         for entry in entries:
@@ -77,17 +77,17 @@ def _follow(link: Path, root: Path, outside: set[Path]) -> bool:
 
 
 def _describe(entry: "os.DirEntry[str]") -> File:
-    path = _text(entry.path)
+    path = as_text(entry.path)
     try:
         status = entry.stat()
     except OSError:
         reason = Reason.FILE_UNREADABLE if entry.is_symlink() else Reason.FILE_VANISHED
         return File(path, -1, UNKNOWN_TIME, reason)
     regular = stat.S_ISREG(status.st_mode)
-    return File(path, status.st_size, status.st_mtime_ns, None if regular else Reason.FILE_UNREADABLE)
+    return File(path, status.st_size, mtime_of(status), None if regular else Reason.FILE_UNREADABLE)
 
 
-def _text(path: str) -> str:
+def as_text(path: str) -> str:
     """A path as tables hold it: unchanged, but for bytes that are not UTF-8."""
     return path if path.isascii() else path.translate(TO_TEXT)
 

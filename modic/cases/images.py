@@ -12,6 +12,7 @@ The files hold pixels only: no text of a header, no metadata. The same input giv
 """
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,29 @@ QUALITIES = (80, 60, 40, 20, 5, 1)
 
 WINDOW, MARROW_WINDOW = (0.5, 99.5), (0.5, 97.0)
 """Percentiles shown as black and white. In regions fluid and fat may be saturated, so that marrow is clear."""
+
+
+@dataclass(frozen=True, slots=True)
+class LevelImages:
+    """One level in `case.json`: its box in the overviews; if it was graded, also `facts`."""
+
+    box: tuple[float, float, float, float] | None = None
+    shown: int | None = None
+    slice: int | None = None
+    alone: tuple[float, ...] = ()
+    agree: int | None = None
+    upper: float | None = None
+    lower: float | None = None
+    t1: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """`case.json`."""
+
+    size: tuple[int, int]  # columns and rows of the overviews
+    slices: int
+    levels: dict[str, LevelImages]
 
 
 def write_case(

@@ -12,14 +12,17 @@ A study is an outlier for the first of these kinds that applies; within a kind t
 | pictures    | a graded study without images to look at                                                           |
 """
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from modic.cases.images import Case
 from modic.cohort import Cohort
 from modic.config import PairOptions
+from modic.decode import decode
+from modic.errors import UsageError
+from modic.files import read_json
 from modic.grades import P
 from modic.records import LEVELS, StudyWarning
 from modic.tables.schema import OLDEST
@@ -89,10 +92,13 @@ def gather_cases(cohort_root: Path, studies: Iterable[Row], levels: Iterable[Row
 
 
 def read_case(folder: Path) -> Row | None:
-    """`case.json` of a study's images (modic/cases/images.py); None if there are none."""
+    """`case.json` of a study's images (modic/cases/images.py); None if there are none, or it is damaged."""
+    case = read_json(folder / "case.json")
+    if case is None:
+        return None
     try:
-        case: Row = json.loads((folder / "case.json").read_bytes())
-    except (OSError, ValueError):
+        decode(Case, case, "case.json")
+    except UsageError:
         return None
     return case
 

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from modic.cli.options import COHORT, OK, RUN_FAILED, add_command
+from modic.cli.options import COHORT, OK, RUN_FAILED, add_command, show
 
 SHOWN = 5  # rows of each query that are printed
 
@@ -41,4 +41,4 @@ def _print_rows(answers: dict[str, list[dict[str, Any]]]) -> None:
     for name, rows in answers.items():
         print(f"{name}: {len(rows)} rows")
         for row in rows[:SHOWN]:
-            print(f"  {row}")
+            show(f"  {row}")

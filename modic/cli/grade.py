@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modic.cli.options import OK, SOME_STUDIES_FAILED, add_cluster_arguments, add_command
+from modic.cli.process import check_semaphores
 
 if TYPE_CHECKING:
     from modic.cohort import Cohort
@@ -50,8 +51,10 @@ def grade(archive: str, cohort: str, *, config: str = "", cluster: str = "", dev
     """Run the nightly flow here and now; returns the exit code."""
     from flows.clusters import read_cluster
     from flows.prefect_server import prefect_api
+    from modic.archive.walk import as_text
     from modic.run.prepare import prepare
 
+    check_semaphores()
     run = prepare(archive, cohort, config=config, device=device)  # reports wrong options before a server is started
     read_cluster(Path(cluster) if cluster else None, device)
     with run.cohort.lock():
@@ -66,7 +69,7 @@ def grade(archive: str, cohort: str, *, config: str = "", cluster: str = "", dev
 
         ready()
         try:
-            outcome = grade_cohort(archive, cohort, config=config, cluster=cluster, device=device)
+            outcome = grade_cohort(as_text(archive), cohort, config=config, cluster=cluster, device=device)
             failed, attention = outcome["failed"], outcome["attention"]
         except HTTPError:
             failed, attention = after_server_loss(run.cohort)

@@ -13,7 +13,9 @@ from typing import Any
 
 from modic import __doc__ as about
 from modic.cli.options import RUN_FAILED, WRONG_USAGE
+from modic.cli.process import complete_process
 from modic.errors import ModicError, UsageError
+from modic.text import one_line
 
 COMMANDS = (
     "demo",
@@ -36,15 +38,16 @@ COMMANDS = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code (argparse itself exits with 2)."""
+    complete_process()
     words = sys.argv[1:] if arguments is None else list(arguments)
     options = parser(words[0] if words else "").parse_args(words)
     try:
         return int(options.command(options))
     except UsageError as error:
-        print(f"modic: {one_line(error)}", file=sys.stderr)
+        print(f"modic: {one_line(str(error))}", file=sys.stderr)
         return WRONG_USAGE
     except ModicError as error:
-        print(f"modic: the run failed: {one_line(error)}", file=sys.stderr)
+        print(f"modic: the run failed: {one_line(str(error))}", file=sys.stderr)
         return RUN_FAILED
     except KeyboardInterrupt:
         print("modic: stopped; what is finished is kept", file=sys.stderr)
@@ -52,14 +55,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader closed the pipe: `| head`
         return RUN_FAILED
+    except MemoryError:
+        print("modic: the run failed: out of memory; end other programs or lift `ulimit -v`", file=sys.stderr)
+        return RUN_FAILED
     except OSError as error:  # without the file's name, which may be a patient's
         print(f"modic: the run failed: {error.strerror or type(error).__name__}", file=sys.stderr)
         return RUN_FAILED
-
-
-def one_line(error: Exception) -> str:
-    """The message of an error on one line, without control characters that could steer a terminal."""
-    return "".join(letter if letter.isprintable() else "�" for letter in " ".join(str(error).split()))
 
 
 def parser(wanted: str = "") -> argparse.ArgumentParser:

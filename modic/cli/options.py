@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from modic.text import printable
+
 COHORT: dict[str, Any] = {
     "type": Path, "metavar": "COHORT", "help": "folder of a cohort: what `modic grade` was given as --out",
 }  # fmt: skip
@@ -11,6 +13,11 @@ COHORT: dict[str, Any] = {
 
 OK, RUN_FAILED, WRONG_USAGE, SOME_STUDIES_FAILED = 0, 1, 2, 3
 """Exit codes (modic/cli/main.py)."""
+
+
+def show(text: object) -> None:
+    """Print what a table or a file says, whatever characters it holds."""
+    print(printable(str(text)))
 
 
 def add_command(

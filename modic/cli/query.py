@@ -21,6 +21,10 @@ column. Views are ready-made answers, such as strobe_flow, prevalence_by_level, 
     query.add_argument("cohort", **COHORT)
     query.add_argument("sql", metavar="SQL", help="one DuckDB query; - reads it from standard input")
     query.add_argument(
+        "--allow-files", action="store_true",
+        help="let the query read and write files and load extensions as you (default: it reads the tables alone)",
+    )  # fmt: skip
+    query.add_argument(
         "--format",
         default="table",
         choices=("table", "csv", "json", "parquet"),
@@ -33,5 +37,5 @@ def run(options: argparse.Namespace) -> int:
     from modic.tables.query import print_query
 
     sql = sys.stdin.read() if options.sql == "-" else options.sql
-    print_query(options.cohort, sql, format=options.format, out=sys.stdout)
+    print_query(options.cohort, sql, format=options.format, files=options.allow_files, out=sys.stdout)
     return OK

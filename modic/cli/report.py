@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from modic.cli.options import COHORT, OK, add_command
+from modic.cli.options import COHORT, OK, add_command, show
 
 
 def add(commands: Any, wanted: bool) -> None:
@@ -20,5 +20,5 @@ def run(options: argparse.Namespace) -> int:
     """`modic report`."""
     from modic.report.page import write_report
 
-    print(write_report(options.cohort))
+    show(write_report(options.cohort))
     return OK

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from modic.cli.options import COHORT, OK, add_command
+from modic.cli.options import COHORT, OK, add_command, show
 
 
 def add(commands: Any, wanted: bool) -> None:
@@ -42,8 +42,8 @@ def run(options: argparse.Namespace) -> int:
     )
     print(f"{'stratum':30} discs  drawn")
     for name, (n, n_drawn) in drawn.strata.items():
-        print(f"{name[:30]:30} {n:5} {n_drawn:6}")
+        show(f"{name[:30]:30} {n:5} {n_drawn:6}")
     if drawn.without_pictures:
         print(f"{drawn.without_pictures} graded discs have no pictures and could not be drawn")
-    print(f"sample {drawn.sample_id}: {', '.join(map(str, drawn.pages))}")
+    show(f"sample {drawn.sample_id}: {', '.join(map(str, drawn.pages))}")
     return OK

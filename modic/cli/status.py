@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from modic.cli.options import COHORT, OK, add_command
+from modic.cli.options import COHORT, OK, add_command, show
 
 
 def add(commands: Any, wanted: bool) -> None:
@@ -25,7 +25,7 @@ def run(options: argparse.Namespace) -> int:
     from modic.run.status import lines
 
     try:
-        print("\n".join(lines(open_cohort(options.cohort))))
+        show("\n".join(lines(open_cohort(options.cohort))))
     except PermissionError as error:
         raise UsageError(f"{options.cohort}: only its owner can read its private folder; ask the owner") from error
     return OK

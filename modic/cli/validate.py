@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from modic.cli.options import COHORT, OK, add_command
+from modic.cli.options import COHORT, OK, add_command, show
 
 
 def add(commands: Any, wanted: bool) -> None:
@@ -35,6 +35,6 @@ def run(options: argparse.Namespace) -> int:
 
     out = options.out or options.cohort / "validation"
     tables = validate(options.cohort, options.labels, out)
-    print("\n\n".join(table.text() for table in tables))
-    print(f"\nwritten: {out}/validation.md, readings.parquet, confusion.parquet, metrics.parquet, calibration.parquet")
+    show("\n\n".join(table.text() for table in tables))
+    show(f"\nwritten: {out}/validation.md, readings.parquet, confusion.parquet, metrics.parquet, calibration.parquet")
     return OK

@@ -8,7 +8,6 @@ STUDY/
 
 import csv
 import hashlib
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -22,7 +21,7 @@ from modic.cohort import Cohort
 from modic.errors import UsageError
 from modic.experiment.design import Design, Fold, as_plain, design_from
 from modic.experiment.split import Split, split_patients
-from modic.files import write_json
+from modic.files import read_json, write_json
 from modic.grades import GRADES
 from modic.train.data import KINDS
 from modic.train.data.discs import Disc, load_discs, save_discs
@@ -101,20 +100,26 @@ def check_out(design: Design) -> None:
     """Raise UsageError if the study's folder holds other files, or a study with other options."""
     earlier = design.out / "private" / "design.json"
     if earlier.is_file():
-        _refuse_other(json.loads(earlier.read_text(encoding="utf-8")), _record(design), design.out)
+        _refuse_other(_read_record(earlier), _record(design), design.out)
     elif design.out.exists() and (not design.out.is_dir() or any(x.name != "private" for x in design.out.iterdir())):
         raise UsageError(f"{design.out} is not empty and not a study; name a new folder")
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    record = read_json(path)
+    if record is None:
+        raise UsageError(f"{path} is damaged; restore it from a backup, or name a new folder")
+    return record
 
 
 @lru_cache(maxsize=1)
 def open_study(out: Path) -> Study:
     """The prepared study in `out`, read once in each process. Raises UsageError if there is none."""
     private = out / "private"
-    try:
-        record = json.loads((private / "design.json").read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"{out} holds no study; run `modic study normalization --out {out}` first") from error
-    record.pop("labels_sha256")
+    if not (private / "design.json").is_file():
+        raise UsageError(f"{out} holds no study; run `modic study normalization --out {out}` first")
+    record = _read_record(private / "design.json")
+    record.pop("labels_sha256", None)
     with np.load(private / SPLIT) as file:
         split = Split(file["test_fold"], file["stop"])
     return Study(design_from(record | {"out": str(out)}), load_discs(private / "discs.npz"), split)

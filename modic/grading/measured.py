@@ -7,12 +7,17 @@ it is: of type 1 no real disc was measured in training. A number that was not me
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import Field
 
+from modic.decode import decode
 from modic.errors import WeightsError
 from modic.grading.marrow_features import FEATURES
+
+Number = Annotated[float, Field(ge=-1e6, le=1e6)]
+Spread = Annotated[float, Field(ge=1e-9, le=1e6)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,10 +25,10 @@ class Measured:
     """The regression; each of the tuples has a value for each of `names`."""
 
     names: tuple[str, ...]
-    mean: tuple[float, ...]
-    scale: tuple[float, ...]
-    weight: tuple[float, ...]
-    bias: float
+    mean: tuple[Number, ...]
+    scale: tuple[Spread, ...]
+    weight: tuple[Number, ...]
+    bias: Number
 
     def logits(self, values: np.ndarray) -> np.ndarray:
         """float64 (n, 3) to add to the network's, of features (n, names); 0 for levels without any measurement."""
@@ -36,16 +41,13 @@ class Measured:
 def measured_of(calibration: Mapping[str, Any]) -> Measured | None:
     """Of a classifier's card; None if it decides by its network alone.
 
-    Raises WeightsError if it decides by numbers that this version does not measure.
+    Raises WeightsError if it decides by numbers that this version does not measure, or by no usable ones.
     """
     stored = calibration.get("marrow")
     if stored is None:
         return None
-    try:
-        fields = {name: tuple(stored[name]) for name in ("names", "mean", "scale", "weight")}
-        measured = Measured(**fields, bias=float(stored["bias"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise WeightsError(f"the classifier's card has no usable `calibration.marrow`: {error!r}") from error
-    if measured.names != FEATURES or {len(value) for value in fields.values()} != {len(FEATURES)}:
+    measured = decode(Measured, stored, "the classifier's card: calibration: marrow", error=WeightsError)
+    lengths = {len(measured.mean), len(measured.scale), len(measured.weight)}
+    if measured.names != FEATURES or lengths != {len(FEATURES)}:
         raise WeightsError("the classifier's card decides by other measurements of the marrow than this version makes")
     return measured

@@ -20,6 +20,7 @@ import pydicom
 from pydicom.encaps import get_frame
 from pydicom.pixels.processing import apply_modality_lut
 from pydicom.pixels.utils import pixel_array
+from pydicom.uid import UID
 
 from modic.archive.enhanced_mr import rescale_of
 from modic.archive.folder import FolderSource
@@ -146,6 +147,7 @@ class _Reader:
         """Set what the file lacks and decoding needs."""
         if "TransferSyntaxUID" not in dataset.file_meta:  # a bare data set: what the crawl recognized
             dataset.file_meta.TransferSyntaxUID = self._series.header["TransferSyntaxUID"]
+        dataset.file_meta.TransferSyntaxUID = UID(dataset.file_meta.TransferSyntaxUID.strip(" \0"))
         self._sign_unknown = "PixelRepresentation" not in dataset
         for keyword, usual in USUAL.items():
             if keyword not in dataset:

@@ -14,14 +14,15 @@ on other patients. A region of one constant value comes back as zeros.
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from modic.errors import WeightsError
+from modic.models.card import Normalization
 from modic.records import Region
 
-Method = Literal["none", "standardize", "clahe", "gamma"]
+Method = Normalization
 
 GAMMA = 0.7  # below 1: opens up the dark marrow of a coil's far side
 CLAHE_CLIP = 2.0  # OpenCV's clipLimit: a grey level counts at most twice what it would in a flat histogram

@@ -181,7 +181,10 @@ def _row(path: Path, line: int, names: list[str], values: list[str]) -> Row:
     """Column → text; missing values at the end are blank. Raises UsageError if there are too many."""
     if len(values) > len(names) and any(value.strip() for value in values[len(names) :]):
         raise UsageError(f"{path} line {line} has {len(values)} values for {len(names)} columns; quote or remove some")
-    return dict(zip(names, map(str.strip, [*values, *[""] * len(names)]), strict=False))
+    row = dict(zip(names, map(str.strip, [*values, *[""] * len(names)]), strict=False))
+    if odd := next((name for name, text in row.items() if not text.isprintable()), None):
+        raise UsageError(f"{path} line {line}: column {shown(odd)} holds a character that cannot be printed; remove it")
+    return row
 
 
 def _label(row: Row, level: int, line: int, where: str) -> Label:

@@ -4,17 +4,108 @@ A card (`NAME.json`) has: `name`, `kind` (detector | classifier), `architecture`
 modic.models.classifier builds), `preprocessing` (what training did to a pixel and grading must do again), `sha256` of
 `NAME.safetensors`, `data`, `recipe`, `results`, `limits`, `licence`, and for a classifier `calibration`. People read
 `NAME.md`.
+
+The classes here say what every value that grading uses may be. A card outside of that is refused before a run starts.
 """
 
 import hashlib
 import json
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import Field
 
 from modic.decode import decode
 from modic.errors import WeightsError
+from modic.grades import CLASSES
 
 T = TypeVar("T")
+
+Width = Annotated[int, Field(ge=1, le=4096)]  # of a layer, or of something in pixels
+Count = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Percentiles = tuple[Annotated[float, Field(ge=0, le=100)], Annotated[float, Field(ge=0, le=100)]]
+OF_CLASSES = (Field(min_length=CLASSES, max_length=CLASSES),)
+PerClass = Annotated[tuple[Share, ...], *OF_CLASSES]
+Normalization = Literal["none", "standardize", "clahe", "gamma"]
+"""What modic.imaging.normalize can do."""
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorPreprocessing:
+    """From a slice to the detector's input (modic.levels.detect)."""
+
+    image_size: Annotated[int, Field(ge=32, le=4096)]  # px, both sides
+    percentiles: Percentiles
+
+
+@dataclass(frozen=True, slots=True)
+class ClassifierPreprocessing:
+    """From volumes to the classifier's input (modic.imaging.regions, modic.imaging.normalize)."""
+
+    normalization: Normalization
+    region_scale: Annotated[float, Field(ge=0.5, le=10)]  # side of the region over the width of the disc's box
+    region_size: Annotated[int, Field(ge=4, le=1024)]  # px, both sides
+    slices: Annotated[int, Field(ge=1, le=99)]
+    contrasts: tuple[str, ...] = ("t1", "t2")
+
+
+@dataclass(frozen=True, slots=True)
+class SegmenterPreprocessing:
+    """From a volume to the segmenter's strips (modic.imaging.spine_strip)."""
+
+    columns: Annotated[int, Field(ge=8, le=4096)]
+    percentiles: Percentiles
+    width_px: Annotated[float, Field(ge=4, le=4096)]
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """Quantiles of the prediction sets by the share of sets that may miss (modic.grading.thresholds)."""
+
+    alpha: tuple[Annotated[float, Field(gt=0, lt=1)], ...]
+    q: tuple[PerClass, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ClassifierCalibration:
+    """From logits to grades (modic.grading.classify)."""
+
+    temperature: Annotated[float, Field(ge=0.01, le=100)]
+    conformal_q: PerClass
+    alpha: Annotated[float, Field(gt=0, lt=1)] | None = None
+    thresholds: Thresholds | None = None
+    prior: PerClass | None = None  # this and the next describe what it was fitted on
+    shift: Annotated[tuple[Annotated[float, Field(ge=-100, le=100)], ...], *OF_CLASSES] | None = None
+    folds: Count | None = None
+    patients: Count | None = None
+    discs: dict[str, Count] | None = None
+    sources: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NumberingCalibration:
+    """From detector scores to probabilities of names (modic.levels.certainty.Calibration)."""
+
+    temperature: Annotated[float, Field(ge=0.01, le=100)] = 1.0
+    doubted: Share = 0.5
+    intercept: Annotated[float, Field(ge=-100, le=100)] = 0.0
+    slope: Annotated[float, Field(ge=-100, le=100)] = 1.0
+    another_disc: Annotated[float, Field(ge=-100, le=100)] = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorCalibration:
+    """What a detector's card may say of its scores."""
+
+    numbering: NumberingCalibration = NumberingCalibration()
+
+
+@dataclass(frozen=True, slots=True)
+class NoCalibration:
+    """Nothing."""
+
 
 SHIPPED = Path(__file__).parent / "shipped"
 SEGMENTER = "endplates"  # the shipped weights that find endplates
@@ -23,15 +114,19 @@ SEGMENTER = "endplates"  # the shipped weights that find endplates
 PARTS = ("architecture", "preprocessing")
 """What every card must have, each an object."""
 
-PREPROCESSING = {
-    "detector": frozenset({"image_size", "percentiles"}),
-    "classifier": frozenset({"normalization", "region_scale", "region_size", "slices"}),
-    "segmenter": frozenset({"columns", "percentiles", "width_px"}),
+PREPROCESSING: dict[str, Any] = {
+    "detector": DetectorPreprocessing,
+    "classifier": ClassifierPreprocessing,
+    "segmenter": SegmenterPreprocessing,
 }
-"""Exactly the preprocessing this version knows how to do; a card with more or fewer keys is refused."""
+"""The preprocessing that this version knows how to do; a card with more or fewer keys is refused."""
 
-OPTIONAL = {"detector": frozenset[str](), "classifier": frozenset({"contrasts"}), "segmenter": frozenset[str]()}
-"""Keys of `preprocessing` that a card may leave out (`contrasts`)."""
+CALIBRATION: dict[str, Any] = {
+    "detector": DetectorCalibration,
+    "classifier": ClassifierCalibration,
+    "segmenter": NoCalibration,
+}
+"""What this version uses of a card's `calibration`; the rest of it describes."""
 
 DEFAULT_CONTRASTS = ("t1", "t2")
 """What a classifier's card without `contrasts` means."""
@@ -72,22 +167,35 @@ def read_card(name: str, kind: str) -> tuple[dict[str, Any], Path]:
     if card.get("sha256") != digest:
         expected = str(card.get("sha256"))[:12]
         raise WeightsError(f"{kind} weights: {path} has SHA-256 {digest[:12]}…, its card says {expected}…")
-    _check_preprocessing(card, card_path, kind)
+    _check_preprocessing(card, f"{kind} weights: preprocessing of {card_path}", kind)
+    _check_calibration(card, f"{kind} weights: calibration of {card_path}", kind)
     return card, path
 
 
-def _check_preprocessing(card: dict[str, Any], path: Path, kind: str) -> None:
+def _check_preprocessing(card: dict[str, Any], where: str, kind: str) -> None:
     """Raises WeightsError for preprocessing that this version does not know, or contrasts that no series has."""
-    differ = PREPROCESSING[kind] ^ (set(card["preprocessing"]) - OPTIONAL[kind])
-    if differ:
-        keys = ", ".join(sorted(differ))
-        raise WeightsError(f"{kind} weights: preprocessing of {path} does not match this version: {keys}")
-    wanted = card["preprocessing"].get("contrasts", list(DEFAULT_CONTRASTS))
-    if not isinstance(wanted, list) or not wanted or len(set(map(str, wanted))) < len(wanted):
-        raise WeightsError(f"{kind} weights: `contrasts` of {path} must be a list of different names, not {wanted!r}")
-    if unknown := [str(name) for name in wanted if name not in CONTRASTS]:
+    decoded = decode(PREPROCESSING[kind], card["preprocessing"], where, error=WeightsError)
+    percentiles = getattr(decoded, "percentiles", (0, 100))
+    if not percentiles[0] < percentiles[1]:
+        raise WeightsError(f"{where}: the first of `percentiles` must be below the second, not {percentiles}")
+    wanted = getattr(decoded, "contrasts", DEFAULT_CONTRASTS)
+    if not wanted or len(set(wanted)) < len(wanted):
+        raise WeightsError(f"{where}: `contrasts` must be a list of different names, not {list(wanted)!r}")
+    if unknown := [name for name in wanted if name not in CONTRASTS]:
         known = ", ".join(CONTRASTS)
-        raise WeightsError(f"{kind} weights: {path} asks for contrasts {', '.join(unknown)}; known: {known}")
+        raise WeightsError(f"{where} asks for contrasts {', '.join(unknown)}; known: {known}")
+
+
+def _check_calibration(card: dict[str, Any], where: str, kind: str) -> None:
+    """Raises WeightsError for values that grading cannot use."""
+    given = card.get("calibration", {})
+    if not isinstance(given, dict):
+        raise WeightsError(f"{where} must hold keys and values")
+    used = {key.name for key in fields(CALIBRATION[kind])}
+    decoded = decode(CALIBRATION[kind], {k: v for k, v in given.items() if k in used}, where, error=WeightsError)
+    table = getattr(decoded, "thresholds", None)
+    if table and (len(table.alpha) != len(table.q) or list(table.alpha) != sorted(set(table.alpha))):
+        raise WeightsError(f"{where}: thresholds: `alpha` must ascend, and `q` have a row for each")
 
 
 def model_id(card: dict[str, Any]) -> str:

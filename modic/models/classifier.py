@@ -32,6 +32,6 @@ def build_classifier(architecture: dict[str, Any], contrasts: Sequence[str] = DE
     last linear layer is `head`. Raises WeightsError for an architecture this version cannot build.
     """
     backbone = architecture.get("backbone", DEFAULT_BACKBONE)
-    if backbone not in BACKBONES:
+    if not isinstance(backbone, str) or backbone not in BACKBONES:
         raise WeightsError(f"the card's classifier has backbone {backbone}; known: {', '.join(BACKBONES)}")
     return BACKBONES[backbone](architecture, contrasts)

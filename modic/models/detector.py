@@ -5,13 +5,15 @@ trained on a CPU are the same code. Unknown keys are refused: a card from a newe
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from modic.errors import WeightsError
-from modic.models.card import parse_architecture
+from pydantic import Field
+
+from modic.models.card import Width, parse_architecture
 
 if TYPE_CHECKING:
     from torch import nn
+
 
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101")
 
@@ -24,13 +26,15 @@ class DetectorArchitecture:
     is `fasterrcnn_resnet50_fpn` with seven classes.
     """
 
-    backbone: str = "resnet50"  # resnet18 | resnet34 | resnet50 | resnet101 | efficientnet_lite0
-    fpn_channels: int = 256
-    head_features: int = 1024
-    classes: int = 7  # background, then modic.records.LEVELS
-    anchor_sizes: tuple[int, ...] = (24, 32, 48, 64, 96)  # px, square root of the area, finest pyramid level first
-    anchor_ratios: tuple[float, ...] = (0.3, 0.5, 0.8)  # height / width: discs are flat
-    proposals: int = 100  # per image; six discs need few, and few make a CPU fast
+    backbone: Literal["resnet18", "resnet34", "resnet50", "resnet101", "efficientnet_lite0"] = "resnet50"
+    fpn_channels: Width = 256
+    head_features: Width = 1024
+    classes: Literal[7] = 7  # background, then modic.records.LEVELS
+    anchor_sizes: Annotated[tuple[Width, ...], Field(min_length=5, max_length=5)] = (24, 32, 48, 64, 96)
+    # px, square root of the area, finest pyramid level first
+    anchor_ratios: tuple[Annotated[float, Field(ge=0.01, le=100)], ...] = (0.3, 0.5, 0.8)
+    # height / width: discs are flat
+    proposals: Annotated[int, Field(ge=6, le=2000)] = 100  # per image; six discs need few, and few make a CPU fast
 
 
 def build_detector(architecture: dict[str, Any]) -> "nn.Module":
@@ -73,7 +77,7 @@ def build_detector(architecture: dict[str, Any]) -> "nn.Module":
 
 
 def _trunk(backbone: str) -> tuple["nn.Module", list[int]]:
-    """A network with children `layer1` … `layer4`, and their channels. Raises WeightsError for an unknown name."""
+    """A network with children `layer1` … `layer4`, and their channels."""
     from torch import nn
     from torchvision.models import get_model
 
@@ -81,8 +85,5 @@ def _trunk(backbone: str) -> tuple["nn.Module", list[int]]:
 
     if backbone == "efficientnet_lite0":
         return efficientnet.trunk(), list(efficientnet.WIDTHS)
-    if backbone not in RESNETS:
-        known = ", ".join((*RESNETS, "efficientnet_lite0"))
-        raise WeightsError(f"the card's detector has backbone {backbone}; known: {known}")
     trunk = get_model(backbone, weights=None, norm_layer=nn.BatchNorm2d)
     return trunk, [trunk.inplanes // 2**i for i in (3, 2, 1, 0)]

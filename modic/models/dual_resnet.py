@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from modic.errors import WeightsError
-from modic.models.card import parse_architecture
+from modic.models.card import Share, Width, parse_architecture
 from modic.models.network import gradient_times_activation
 
 if TYPE_CHECKING:
@@ -30,9 +30,9 @@ class ResNetArchitecture:
 
     backbone: str = "resnet3d"
     depth: int = 10  # a key of BLOCKS
-    widths: tuple[int, ...] = (64, 128, 256, 512)  # channels of the four stages
-    dropout: float = 0.2
-    classes: int = 3  # MC0, MC1, MC2
+    widths: tuple[Width, ...] = (64, 128, 256, 512)  # channels of the four stages
+    dropout: Share = 0.2
+    classes: Literal[3] = 3  # MC0, MC1, MC2
 
 
 def build(architecture: dict[str, Any], contrasts: Sequence[str]) -> "nn.Module":

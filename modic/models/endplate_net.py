@@ -7,12 +7,13 @@ discs, and how far a column lies from the discs' centres. What a class index mea
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
+from pydantic import Field
 
 from modic.errors import WeightsError
-from modic.models.card import parse_architecture
+from modic.models.card import Width, parse_architecture
 
 if TYPE_CHECKING:
     import torch
@@ -29,8 +30,8 @@ PERCENTILES = (1.0, 99.0)  # between which grey values are scaled
 class SegmenterArchitecture:
     """Channels of each resolution, finest first; each is half as fine as the one before."""
 
-    widths: tuple[int, ...] = (8, 16, 32, 48, 64)
-    classes: int = len(CLASSES)
+    widths: Annotated[tuple[Width, ...], Field(min_length=1, max_length=8)] = (8, 16, 32, 48, 64)
+    classes: Literal[4] = 4  # CLASSES
 
     @property
     def multiple(self) -> int:
@@ -112,10 +113,16 @@ class Segmenter:
             return logits.softmax(1).float().cpu().numpy()
 
 
-def segmenter_of(net: "nn.Module", card: dict[str, Any], weights_id: str, device: str) -> Segmenter:
-    """A loaded network for service. Raises WeightsError if its card asks for another strip than this version lays."""
+def check_segmenter(card: dict[str, Any]) -> None:
+    """Raises WeightsError for a network that this version cannot build, or other strips than it lays."""
+    parse_architecture(SegmenterArchitecture, card["architecture"])
     asked = {key: card["preprocessing"][key] for key in STRIP}
     if asked != STRIP:
         raise WeightsError(f"segmenter weights: the card's strips are {asked}, this version's {STRIP}")
+
+
+def segmenter_of(net: "nn.Module", card: dict[str, Any], weights_id: str, device: str) -> Segmenter:
+    """A loaded network for service. Raises WeightsError as `check_segmenter`."""
+    check_segmenter(card)
     low, high = card["preprocessing"]["percentiles"]
     return Segmenter(net, (float(low), float(high)), device, weights_id)

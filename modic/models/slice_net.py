@@ -9,10 +9,10 @@ the middle one weighs most (1, 2, 3, 2, 1 of five).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from modic.models import efficientnet
-from modic.models.card import parse_architecture
+from modic.models.card import Share, parse_architecture
 from modic.models.network import gradient_times_activation
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ class SliceNetArchitecture:
     """What a card may say of this network."""
 
     backbone: str = "efficientnet_lite0"
-    dropout: float = 0.2
-    classes: int = 3  # MC0, MC1, MC2
+    dropout: Share = 0.2
+    classes: Literal[3] = 3  # MC0, MC1, MC2
 
 
 @dataclass(frozen=True, eq=False)

@@ -158,7 +158,8 @@ class _CohortDiscs:
         """How many discs of the cohort one disc of a sample of `modic review` stands for."""
         if sample_id not in self._samples:
             path = sample_path(self._root, sample_id)
-            if not sample_id.replace("-", "").isalnum() or not path.is_file():
+            named_so = len(sample_id) < 100 and sample_id.replace("-", "").isalnum()  # else it may be another path
+            if not (named_so and path.is_file()):
                 raise UsageError(
                     f"{where}: {self._root} knows no sample {sample_id[:40]!r}; was it drawn from another cohort?"
                 )

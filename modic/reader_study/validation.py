@@ -37,6 +37,7 @@ from modic.statistics.metrics import (
     reliability,
 )
 from modic.tables.described import Columns, write_rows
+from modic.text import plain_markdown
 
 ALL, AGREED = "all readers", "discs on which all readers agree"
 ANY, GIVEN = "most probable grade", "where a grade was given"
@@ -78,7 +79,7 @@ def validate(cohort_root: Path, files: list[Path], out: Path) -> list[Table]:
     write_rows(out / "confusion.parquet", confusion(judged), CONFUSION)
     write_rows(out / "metrics.parquet", metrics, METRICS)
     write_rows(out / "calibration.parquet", calibration(judged), CALIBRATION)
-    lines = ["# Validation by readers", "", *(f"- {fact}" for fact in facts(readings, judged)), ""]
+    lines = ["# Validation by readers", "", *(f"- {plain_markdown(fact)}" for fact in facts(readings, judged)), ""]
     (out / "validation.md").write_text("\n".join([*lines, *(table.markdown() for table in tables)]), encoding="utf-8")
     return tables
 

@@ -15,9 +15,14 @@ from modic import versions
 from modic.cohort import Cohort, create_cohort
 from modic.config import Config, GradingOptions, load_config
 from modic.errors import ModicError, UsageError, where
+from modic.grading.measured import measured_of
 from modic.grading.thresholds import published_thresholds, quantiles_at
-from modic.models.card import SEGMENTER, model_id, read_card
+from modic.models.card import SEGMENTER, model_id, parse_architecture, read_card
+from modic.models.detector import DetectorArchitecture
+from modic.models.endplate_net import check_segmenter
+from modic.models.weights import load_classifier, load_detector
 from modic.run.shards import Grader, Job
+from modic.text import is_utf8, printable
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -79,6 +84,9 @@ def prepare(archive: str, cohort: str, *, config: str = "", device: str = "auto"
         raise UsageError(
             f"no {which} is given; a deployment takes them from MODIC_ARCHIVE and MODIC_COHORT when it is deployed"
         )
+    for given in (cohort, config):
+        if not is_utf8(given):
+            raise UsageError(f"{printable(given)}: the path holds bytes that are not UTF-8; rename it")
     folder = Path(archive)
     if not folder.is_dir():
         raise UsageError(f"the archive {archive} " + ("is not a folder" if folder.exists() else "does not exist"))
@@ -86,6 +94,7 @@ def prepare(archive: str, cohort: str, *, config: str = "", device: str = "auto"
     options = replace(options, detector=_absolute(options.detector), classifier=_absolute(options.classifier))
     networks = (("detector", options.detector), ("classifier", options.classifier), ("segmenter", SEGMENTER))
     cards = [read_card(name, kind)[0] for kind, name in networks]
+    check_networks(options, *cards)
     detector_id, classifier_id, _ = map(model_id, cards)
     calibration = cards[1].get("calibration", {})
     options = with_alpha(options, calibration)
@@ -95,6 +104,19 @@ def prepare(archive: str, cohort: str, *, config: str = "", device: str = "auto"
         folder, home, options, device, home.new_run_id(), now, detector_id, classifier_id, grader,
         options.grading.alpha or calibration.get("alpha"), tuple(published_thresholds(cards[1])),
     )  # fmt: skip
+
+
+def check_networks(
+    config: Config, detector: dict[str, Any], classifier: dict[str, Any], segmenter: dict[str, Any]
+) -> None:
+    """Raises WeightsError for weights that do not fit their cards. Shipped ones do; others are loaded to know it."""
+    measured_of(classifier["calibration"])
+    check_segmenter(segmenter)
+    parse_architecture(DetectorArchitecture, detector["architecture"])
+    if _is_path(config.detector):
+        load_detector(config.detector)
+    if _is_path(config.classifier):
+        load_classifier(config.classifier)
 
 
 def with_alpha(config: Config, calibration: dict[str, Any]) -> Config:
@@ -118,7 +140,11 @@ def _grader(config: Config, cards: list[dict[str, Any]]) -> Grader:
 
 def _absolute(weights: str) -> str:
     """Workers may run in another folder; the name of shipped weights stays a name."""
-    return weights if Path(weights).name == weights and "." not in weights else str(Path(weights).resolve())
+    return str(Path(weights).resolve()) if _is_path(weights) else weights
+
+
+def _is_path(weights: str) -> bool:
+    return Path(weights).name != weights or "." in weights
 
 
 def _models_hash(cards: list[dict[str, Any]]) -> str:

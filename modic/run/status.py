@@ -7,26 +7,51 @@
 import json
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from pydantic import Field
 
 from modic import versions
 from modic.cohort import Cohort
-from modic.errors import TRANSIENT
+from modic.decode import decode
+from modic.errors import TRANSIENT, UsageError
+from modic.files import read_json
 from modic.records import LEVELS
 from modic.run import shards
 from modic.run.cause import graded_again, version_of
 from modic.versions import changes_since
 
 UNSURE = "uncertain"
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 NAMED = 3
 """Studies that are named for each reason; `modic query` lists them all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What `modic status` shows of a run's manifest (modic.run.manifest)."""
+
+    studies_worked_on: int | None = None
+    to_grade: str = ""  # why they were graded
+    attention: str = ""  # what needs the user's attention
+    seconds: dict[str, Seconds] = field(default_factory=dict)
+    seconds_by_stage: dict[str, Seconds] = field(default_factory=dict)
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Of a run; an empty one if the file is missing or damaged."""
+    shown = {key.name for key in fields(Manifest)}
+    values = {key: value for key, value in (read_json(path) or {}).items() if key in shown}
+    try:
+        return decode(Manifest, values, str(path))
+    except UsageError:
+        return Manifest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +59,7 @@ class Finished:
     """The last finished run."""
 
     row: dict[str, Any]  # of the table `runs`
-    manifest: dict[str, Any]  # what modic.run.publish wrote beside it; empty if someone removed it
+    manifest: "Manifest"  # what modic.run.publish wrote beside it; empty if someone removed or damaged it
     to_look_at: list[dict[str, Any]]  # failed or uncertainly numbered: status, why, study_key, here, detail
     of_older_version: int  # graded studies of the archive that an older grading version graded
     oldest_version: int  # of these; of this version of modic if there are none
@@ -63,7 +88,7 @@ class Finished:
     @property
     def attention(self) -> str:
         """What somebody should look at although nothing failed; empty if there is nothing."""
-        return str(self.manifest.get("attention", ""))
+        return self.manifest.attention
 
     @property
     def uncertain(self) -> int:
@@ -78,7 +103,7 @@ class Finished:
     @property
     def throughput(self) -> dict[str, float]:
         """Studies an hour (with the start of the workers) and files a second; what was not measured is left out."""
-        seconds, worked_on = self.manifest.get("seconds", {}), self.manifest.get("studies_worked_on", 0)
+        seconds, worked_on = self.manifest.seconds, self.manifest.studies_worked_on or 0
         rates = {}
         if worked_on and seconds.get("grade"):
             rates["studies an hour"] = 3600 * worked_on / seconds["grade"]
@@ -118,7 +143,7 @@ def finished(cohort: Cohort) -> Finished | None:
     odd = studies.filter(pc.or_(pc.equal(studies["status"], "failed"), unsure))
     to_look_at = sorted(map(_to_look_at, odd.to_pylist()), key=lambda study: tuple(study.values()))
     path = cohort.run(row["run_id"]) / "manifest.json"
-    manifest = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    manifest = read_manifest(path)
     older = _older_versions(current, studies)
     return Finished(row, manifest, to_look_at, len(older), min(older, default=versions.GRADING_VERSION))
 
@@ -191,10 +216,11 @@ def _last(last: Finished) -> list[tuple[str, str]]:
     row = last.row
     files = ", ".join(f"{row[f'files_{name}']} {name}" for name in ("read", "unchanged", "rejected"))
     studies = ", ".join(f"{row[f'studies_{status}']} {status}" for status in ("graded", "excluded", "failed"))
-    worked, why = last.manifest.get("studies_worked_on", "?"), last.manifest.get("to_grade", "")
+    worked, why = last.manifest.studies_worked_on, last.manifest.to_grade
+    worked_on = "?" if worked is None else worked
     speed = [f"{rate:.0f} {name}" for name, rate in last.throughput.items()]
-    shares = last.manifest.get("seconds_by_stage", {})
-    speed += [f"{100 * s / sum(shares.values()):.0f} % {stage}" for stage, s in shares.items()]
+    shares = last.manifest.seconds_by_stage
+    speed += [f"{100 * s / sum(shares.values()):.0f} % {stage}" for stage, s in shares.items() if sum(shares.values())]
     counts = ", ".join(f"{reason} {n}" for reason, n in last.reasons.items())
     failed = [study for study in last.to_look_at if study["status"] == "failed"]
     on = "" if row["device"] == "auto" else f" on {row['device']}"  # auto: no network ran, nothing was to grade
@@ -202,7 +228,7 @@ def _last(last: Finished) -> list[tuple[str, str]]:
         ("last run", f"{last.run_id}, published {_time(row['finished'])} after {duration(last.duration_s)},"
                      f" modic {row['code_version']}{on}"),
         ("files", f"{row['files_seen']} seen: {files}"),
-        ("studies", f"{row['studies_found']} found: {studies}; {worked} worked on in that run"
+        ("studies", f"{row['studies_found']} found: {studies}; {worked_on} worked on in that run"
                     + (f" ({why})" if why else "")),
         ("speed", ", ".join(speed) or "nothing to do"),
         ("reasons", counts or "none"),
@@ -262,7 +288,7 @@ def markdown(cohort: Cohort, last: Finished) -> str:
         "files": [(name, row[f"files_{name}"]) for name in ("seen", "read", "unchanged", "rejected")],
         "reason": list(last.reasons.items()),
         "throughput": [(name, f"{rate:.0f}") for name, rate in last.throughput.items()],
-        "stage, seconds of work": [(name, f"{s:.0f}") for name, s in last.manifest.get("seconds_by_stage", {}).items()],
+        "stage, seconds of work": [(name, f"{s:.0f}") for name, s in last.manifest.seconds_by_stage.items()],
     }
     tables = [_markdown_table(head, rows) for head, rows in parts.items() if rows]
     path = cohort.root.resolve() / last.report

@@ -8,6 +8,7 @@ import numpy as np
 
 from modic.statistics.metrics import DRAWS, Key, Numbers, intervals
 from modic.tables.described import Columns
+from modic.text import plain_markdown
 
 METRICS: Columns = {
     "group": ("string", "which of the discs"),
@@ -40,8 +41,9 @@ class Table:
 
     def markdown(self) -> str:
         """The same in Markdown."""
-        lines = [self.header, ("---",) * len(self.header), *self.rows]
-        title = [f"**{self.title}**", ""] if self.title else []
+        rows = [tuple(map(plain_markdown, row)) for row in (self.header, *self.rows)]
+        lines = [rows[0], ("---",) * len(self.header), *rows[1:]]
+        title = [f"**{plain_markdown(self.title)}**", ""] if self.title else []
         return "\n".join([*title, *("| " + " | ".join(line) + " |" for line in lines), ""])
 
 

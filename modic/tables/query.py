@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import duckdb
+import pyarrow as pa
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from modic.cohort import is_cohort
@@ -54,8 +56,10 @@ def published(cohort: Path) -> Path:
     raise UsageError(f"{cohort} is not a cohort" if cohort.exists() else f"{cohort} does not exist")
 
 
-def connect(cohort: Path) -> duckdb.DuckDBPyConnection:
+def connect(cohort: Path, *, files: bool = True) -> duckdb.DuckDBPyConnection:
     """An in-memory DuckDB with studies, series, levels, runs and every view of sql/views, each with a comment.
+
+    Without `files` no query can read or write a file, or load an extension, and the four tables cannot be changed.
 
     A view may use the views whose names sort before its own. The SQL files name the tables by their files
     (`FROM 'levels.parquet'`), so that they also run without modic, in the folder of the tables; here these names are
@@ -66,7 +70,10 @@ def connect(cohort: Path) -> duckdb.DuckDBPyConnection:
     connection.execute("SET enable_progress_bar = false")
     connection.execute("SET autoinstall_known_extensions = false")  # downloads nothing unless a query says INSTALL
     for name in SCHEMAS:
-        connection.execute(f"CREATE VIEW {name} AS {_rows_of_file(connection, folder, name)}")
+        if files:
+            connection.execute(f"CREATE VIEW {name} AS {_rows_of_file(connection, folder, name)}")
+        else:
+            connection.from_arrow(_dataset(folder, name)).create_view(name)
         connection.execute(f'CREATE VIEW "{name}.parquet" AS FROM {name}')
     _add_closed_lists(connection)
     for name, sql in statements("views").items():
@@ -74,6 +81,26 @@ def connect(cohort: Path) -> duckdb.DuckDBPyConnection:
         comment = first_comment(sql).replace("'", "''")
         connection.execute(f"COMMENT ON VIEW {name} IS '{comment}'")
     return connection
+
+
+def _seal(connection: duckdb.DuckDBPyConnection, scratch: Path) -> None:
+    """Leave queries no file but those in `scratch`. It cannot be undone."""
+    connection.execute(f"SET allowed_directories = [{_quoted(scratch)}]")
+    connection.execute(f"SET temp_directory = {_quoted(scratch)}")
+    connection.execute("SET enable_external_access = false")
+    connection.execute("SET lock_configuration = true")
+
+
+def _quoted(path: Path) -> str:
+    return "'" + str(path).replace("'", "''") + "'"
+
+
+def _dataset(folder: Path, name: str) -> ds.Dataset:
+    """A table read by Arrow; columns that an earlier version did not write are null."""
+    path = folder / f"{name}.parquet"
+    written = pq.read_schema(path)
+    missing = [field for field in SCHEMAS[name] if field.name not in written.names]
+    return ds.dataset(path, format="parquet", partitioning=None, schema=pa.schema([*written, *missing]))
 
 
 def _rows_of_file(connection: duckdb.DuckDBPyConnection, folder: Path, name: str) -> str:
@@ -116,12 +143,15 @@ def _answers(cohort: Path, folder: str) -> dict[str, list[dict[str, Any]]]:
         return {name: rows_of(connection, sql) for name, sql in statements(folder).items()}
 
 
-def print_query(cohort: Path, sql: str, *, format: str = "table", out: TextIO) -> None:
+def print_query(cohort: Path, sql: str, *, format: str = "table", files: bool = False, out: TextIO) -> None:
     """Write the answer to `sql` to `out` as table, csv, json or parquet (the last in bytes, to `out.buffer`).
 
-    Raises UsageError as `connect`, and with DuckDB's message if the query is wrong.
+    `files`: whether the query may read and write files, and load extensions. Raises UsageError as `connect`, and with
+    DuckDB's message if the query is wrong.
     """
-    with connect(cohort) as connection:
+    with tempfile.TemporaryDirectory() as scratch, connect(cohort, files=files) as connection:
+        if not files:
+            _seal(connection, Path(scratch))
         try:
             answer = connection.sql(sql)
             if answer is None:
@@ -129,7 +159,10 @@ def print_query(cohort: Path, sql: str, *, format: str = "table", out: TextIO) -
             if format == "table":
                 _print_table(answer, out)
             else:
-                _copy(connection, answer, format, out)
+                _copy(connection, answer, format, Path(scratch) / "answer", out)
+        except duckdb.PermissionException as error:
+            cure = "" if files else "; --allow-files lets a query read and write files and load extensions"
+            raise UsageError(_one_line(error) + cure) from error
         except (duckdb.Error, RuntimeError) as error:
             raise UsageError(_one_line(error)) from error
 
@@ -158,15 +191,18 @@ def _print_table(answer: duckdb.DuckDBPyRelation, out: TextIO) -> None:
         answer.show(max_width=TABLE_WIDTH, max_rows=TABLE_ROWS)
 
 
-def _copy(connection: duckdb.DuckDBPyConnection, answer: duckdb.DuckDBPyRelation, format: str, out: TextIO) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "answer"
-        answer = _each_text(answer, NOT_A_FORMULA) if format == "csv" else answer
-        place = str(path).replace("'", "''")
-        connection.execute(f"COPY (FROM answer) TO '{place}' ({COPY_OPTIONS[format]})")
-        if format == "parquet":
-            with path.open("rb") as binary:
-                shutil.copyfileobj(binary, out.buffer)
-        else:
-            with path.open(encoding="utf-8", newline="") as text:
-                shutil.copyfileobj(text, out)
+def _copy(
+    connection: duckdb.DuckDBPyConnection, answer: duckdb.DuckDBPyRelation, format: str, path: Path, out: TextIO
+) -> None:
+    if format == "csv":
+        answer = _each_text(answer, NOT_A_FORMULA)
+    if format != "parquet" and out.isatty():
+        answer = _each_text(answer, NOT_A_CONTROL)
+    answer.create("answer")
+    connection.execute(f"COPY (FROM answer) TO {_quoted(path)} ({COPY_OPTIONS[format]})")
+    if format == "parquet":
+        with path.open("rb") as binary:
+            shutil.copyfileobj(binary, out.buffer)
+    else:
+        with path.open(encoding="utf-8", newline="") as text:
+            shutil.copyfileobj(text, out)

@@ -1,6 +1,7 @@
 """Text from headers, file names and folder names is data everywhere: never markup, formula, SQL, command or path."""
 
 import io
+import json
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,9 @@ from dicoms import study, write
 from fake_worker import without_networks
 from made_cohort import as_tables, make_rows
 from modic.cli.main import main
+from modic.errors import UsageError
 from modic.models import weights
+from modic.reader_study.validation import validate
 from modic.report.page import write_report
 from modic.run import worker
 from modic.tables import query
@@ -64,6 +67,44 @@ def test_a_terminal_obeys_nothing_of_it(cohort: Path) -> None:
     shown = ask(cohort, "SELECT manufacturer FROM studies", "table")
     assert "]0;owned" in shown
     assert not [one for one in shown if not one.isprintable() and one != "\n"]
+
+
+def test_no_command_prints_a_terminal_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = make_rows()
+    rows["runs"][0] |= {"code_version": HOSTILE["terminal"], "device": HOSTILE["terminal"]}
+    for row in rows["studies"]:
+        row |= {"scanner_model": HOSTILE["terminal"], "detail": HOSTILE["terminal"]}
+    cohort = tmp_path / "cohort"
+    publish(cohort, as_tables(rows), rows["runs"][0]["run_id"])
+    (cohort / "private").mkdir(exist_ok=True)
+    (cohort / "private" / "cohort.json").write_text('{"layout": 1}')
+    manifest = cohort / "runs" / rows["runs"][0]["run_id"] / "manifest.json"
+    manifest.parent.mkdir(parents=True, exist_ok=True)
+    manifest.write_text(json.dumps({"to_grade": HOSTILE["terminal"], "seconds_by_stage": {HOSTILE["terminal"]: 1.0}}))
+    for command in (["status"], ["check"], ["query", "FROM studies"], ["report"]):
+        main([command[0], str(cohort), *command[1:]])
+        said = capsys.readouterr()
+        assert not [letter for letter in said.out + said.err if not (letter.isprintable() or letter == "\n")], command
+        assert command != ["status"] or "]0;owned" in said.out
+
+
+@pytest.mark.parametrize("reader", ["ann\0", "\x1b[2J", "a\u202eb"])
+def test_a_readers_name_that_cannot_be_printed_is_refused_by_line(cohort: Path, tmp_path: Path, reader: str) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text(f"study_key,level,mc,reader\ns_0000000000000003,L4/L5,1,{reader}\n", encoding="utf-8")
+    with pytest.raises(UsageError, match=r"labels.csv line 2: column reader holds a character that cannot be printed"):
+        validate(cohort, [path], tmp_path / "out")
+
+
+def test_a_readers_name_is_text_in_markdown_too(cohort: Path, tmp_path: Path) -> None:
+    path = tmp_path / "labels.csv"
+    rows = [f"s_{number:016x},L4/L5,{number % 3},{HOSTILE['html']}|[x](y)" for number in range(8)]
+    rows += [f"s_{number:016x},L4/L5,1,bob" for number in range(8)]
+    path.write_text("study_key,level,mc,reader\n" + "\n".join(rows), encoding="utf-8")
+    validate(cohort, [path], tmp_path / "out")
+    written = (tmp_path / "out" / "validation.md").read_text(encoding="utf-8")
+    assert "&lt;script&gt;" in written and "<script" not in written and "<img" not in written
+    assert "[x](y)" not in written.replace("\\[x\\](y)", "")
 
 
 def test_a_message_is_one_line_without_terminal_codes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

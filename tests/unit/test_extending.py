@@ -149,7 +149,7 @@ def test_a_run_pairs_the_contrasts_that_its_card_asks_for(toy: Path, tmp_path: P
         (["t1", "flair"], "asks for contrasts flair; known: t1, t2, stir"),
         ([], "must be a list of different names"),
         (["t1", "t1"], "must be a list of different names"),
-        ("t1", "must be a list of different names"),
+        ("t1", "contrasts must be list, not str"),
     ],
 )
 def test_contrasts_that_no_series_has_are_refused(toy: Path, names: Any, words: str) -> None:

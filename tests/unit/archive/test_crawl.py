@@ -389,3 +389,62 @@ def test_sequences_before_the_values_are_skipped(tmp_path: Path) -> None:
     assert pixels_at
     assert raw
     assert (row["Rows"], row["SeriesInstanceUID"]) == (16, slice_.SeriesInstanceUID)
+
+
+def rows_of(path: Path) -> Any:
+    with path.open("rb", buffering=0) as file:
+        return read_rows(file)
+
+
+def late(path: Path, *elements: tuple[int, int, bytes, bytes]) -> None:
+    """Append explicit elements to a file, behind its PixelData."""
+    with path.open("ab") as file:
+        for group, element, vr, value in elements:
+            file.write(struct.pack("<HH2sH", group, element, vr, len(value)) + value)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_elements_behind_the_pixels_are_read_where_they_are_missing_before(tmp_path: Path, compressed: bool) -> None:
+    slice_ = one(SeriesInstanceUID=None, Rows=64, Columns=64, ImagePositionPatient=None)
+    slice_.PixelData = bytes(2 * 64 * 64)
+    if compressed:
+        slice_.compress(JPEG2000Lossless, encoding_plugin="pylibjpeg")
+    (path,) = dicoms.write([slice_], tmp_path)
+    assert rows_of(path) == Reason.FILE_MISSING_UID
+    late(
+        path,
+        (0x0020, 0x000E, b"UI", b"1.2.3\0"),
+        (0x0020, 0x0032, b"DS", b"1\\2\\3 "),
+        (0x0028, 0x0010, b"US", b"\x07\0"),
+    )
+    (row,) = rows_of(path)
+    assert (row["SeriesInstanceUID"], row["ImagePositionPatient"], row["Rows"]) == ("1.2.3", [1.0, 2.0, 3.0], 64)
+
+
+@pytest.mark.parametrize("rubbish", [b"\0" * 40, b"\xff" * 4000, b"<html>" * 20, b"\x20\0\x0e\0UI\xff\xff1.2"])
+def test_rubbish_behind_the_pixels_changes_nothing(tmp_path: Path, rubbish: bytes) -> None:
+    (path,) = dicoms.write([one(SeriesInstanceUID=None)], tmp_path)
+    path.write_bytes(path.read_bytes() + rubbish)
+    assert rows_of(path) == Reason.FILE_MISSING_UID
+
+
+@pytest.mark.parametrize("vr", [b"OB", b"UN", b"SH", b"LO", b"US", b"AT", b"OW"])
+def test_a_number_is_read_whatever_vr_the_file_calls_it(tmp_path: Path, vr: bytes) -> None:
+    (path,) = dicoms.write([one(Rows=0x31, Columns=2, PixelData=bytes(4 * 0x31))], tmp_path)  # as text: 1
+    whole, short = path.read_bytes(), b"\x28\0\x10\0US\x02\0\x31\0"
+    assert whole.count(short) == 1
+    long = vr in (b"OB", b"UN", b"OW")
+    called = b"\x28\0\x10\0" + vr + (b"\0\0\x02\0\0\0" if long else b"\x02\0") + b"\x31\0"
+    path.write_bytes(whole.replace(short, called))
+    (row,) = rows_of(path)
+    assert row["Rows"] == 0x31
+
+
+@pytest.mark.parametrize("syntax", [b" 1.2.840.10008.1.2.1", b"1.2.840.10008.1.2.1 "])
+def test_a_blank_around_the_transfer_syntax_is_none_of_it(tmp_path: Path, syntax: bytes) -> None:
+    (path,) = dicoms.write([one()], tmp_path)
+    whole = path.read_bytes()
+    assert whole.count(b"1.2.840.10008.1.2.1\0") == 1
+    path.write_bytes(whole.replace(b"1.2.840.10008.1.2.1\0", syntax))
+    (row,) = rows_of(path)
+    assert row["TransferSyntaxUID"] == "1.2.840.10008.1.2.1"

@@ -34,7 +34,7 @@ def test_a_card_brings_its_part_or_is_refused() -> None:
     assert measured_of({"marrow": asdict(PART)}) == PART
     with pytest.raises(WeightsError, match="other measurements"):
         measured_of({"marrow": asdict(PART) | {"names": FEATURES[::-1]}})
-    with pytest.raises(WeightsError, match="no usable"):
+    with pytest.raises(WeightsError, match="`mean` is missing"):
         measured_of({"marrow": {"names": FEATURES}})
 
 

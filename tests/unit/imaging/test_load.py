@@ -98,3 +98,12 @@ def test_the_frames_of_an_enhanced_image(shared_data: Path) -> None:
     assert volume.native.shape == (32, 64, 64)
     assert np.ptp(volume.voxels) > 0
     np.testing.assert_allclose(volume.spacing_mm, 4.0, rtol=1e-4)
+
+
+def test_a_blank_before_the_transfer_syntax_does_not_hide_the_pixels(tmp_path: Path) -> None:
+    paths = dicoms.write(dicoms.series(), tmp_path)
+    for path in paths:
+        path.write_bytes(path.read_bytes().replace(b"1.2.840.10008.1.2.1\0", b" 1.2.840.10008.1.2.1"))
+    (found,) = identify(crawl(tmp_path, index=None).headers, options=IdentifyOptions())
+    volume = load_volume(found, options=IdentifyOptions())
+    assert isinstance(volume, Volume) and volume.voxels.shape == (11, 16, 12)

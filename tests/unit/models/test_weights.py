@@ -45,10 +45,10 @@ def test_saved_weights_load_with_their_id(saved):
     [
         ({"sha256": "0" * 64}, "its card says"),
         ({"kind": "classifier"}, "is the card of a classifier"),
-        ({"preprocessing": {"image_size": 64}}, "does not match this version: percentiles"),
+        ({"preprocessing": {"image_size": 64}}, "`percentiles` is missing"),
         (
             {"preprocessing": {"image_size": 64, "percentiles": [1, 99], "gamma": 2}},
-            "does not match this version: gamma",
+            "unknown key `gamma`; known here: image_size, percentiles",
         ),
     ],
 )

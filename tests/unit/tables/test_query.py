@@ -88,3 +88,55 @@ def test_a_cohort_published_before_a_column_was_added_is_read_with_nulls(tmp_pat
     with connect(tmp_path) as connection:
         assert rows_of(connection, "SELECT count(*) AS n, count(warnings) AS w FROM series") == [{"n": 22, "w": 0}]
         assert rows_of(connection, "FROM series_to_review") == []
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "COPY levels TO '{here}/new.parquet'",
+        "COPY (SELECT 1) TO '{cohort}/current/levels.parquet'",
+        "FROM read_csv('/etc/passwd', header = false)",
+        "FROM '{cohort}/current/levels.parquet'",
+        "FROM glob('/etc/*')",
+        "ATTACH '{here}/new.db'",
+        "EXPORT DATABASE '{here}/new'",
+        "INSTALL httpfs",
+        "LOAD httpfs",
+        "SET enable_external_access = true",
+    ],
+)
+def test_a_query_reads_the_tables_and_nothing_else(cohort: Path, tmp_path: Path, sql: str) -> None:
+    before = (cohort / "current" / "levels.parquet").read_bytes()
+    with pytest.raises(UsageError, match=r"allow-files|configuration"):
+        ask(cohort, sql.format(here=tmp_path, cohort=str(cohort).replace("'", "''")), "table")
+    assert list(tmp_path.iterdir()) == [] and (cohort / "current" / "levels.parquet").read_bytes() == before
+
+
+def test_files_are_open_to_a_query_if_the_user_says_so(cohort: Path, tmp_path: Path) -> None:
+    print_query(cohort, f"COPY levels TO '{tmp_path}/new.parquet'", files=True, out=io.StringIO())
+    assert pq.read_table(tmp_path / "new.parquet").num_rows == 48
+
+
+def test_both_ways_of_reading_give_the_same_tables_and_views(tmp_path: Path) -> None:
+    make_cohort(tmp_path)
+    path = (tmp_path / "current").resolve() / "series.parquet"
+    pq.write_table(pq.read_table(path).drop_columns(["warnings", "role_evidence"]), path)
+    with connect(tmp_path) as native, connect(tmp_path, files=False) as sealed:
+        names = [row["name"] for row in rows_of(native, "SHOW TABLES") if "columns_of" not in row["name"]]
+        assert names == [row["name"] for row in rows_of(sealed, "SHOW TABLES")]
+        for name in names:
+            sql = f'DESCRIBE "{name}"'
+            assert rows_of(native, sql) == rows_of(sealed, sql)
+            sql = f'FROM "{name}" ORDER BY ALL'
+            assert str(rows_of(native, sql)) == str(rows_of(sealed, sql))
+
+
+def test_an_escape_in_a_table_steers_no_terminal(cohort: Path) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    for format in ("table", "csv", "json"):
+        out = Terminal()
+        print_query(cohort, "SELECT chr(27) || '[2J' AS a", format=format, out=out)
+        assert "\x1b" not in out.getvalue() and "[2J" in out.getvalue()

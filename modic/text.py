@@ -1,0 +1,26 @@
+"""Text from tables and files, made safe where it is shown: it must not steer a terminal or become markup."""
+
+import re
+
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+MARKUP = re.compile(r"([\\`*_{}\[\]<>#|~!&])")
+
+
+def printable(text: str) -> str:
+    """`text` with a mark in place of every character that is not printable; lines and tabs stay."""
+    return "".join(letter if letter.isprintable() or letter in "\n\t" else REPLACEMENT for letter in text)
+
+
+def is_utf8(path: str) -> bool:
+    """Whether a path holds nothing but UTF-8; Python marks other bytes by characters that no table can hold."""
+    return not any("\udc80" <= letter <= "\udcff" for letter in path)
+
+
+def one_line(text: str) -> str:
+    """`text` on one line, printable."""
+    return printable(" ".join(text.split()))
+
+
+def plain_markdown(text: str) -> str:
+    """`text` so that Markdown, and HTML within it, show it as it is."""
+    return MARKUP.sub(r"\\\1", one_line(text)).replace("\\<", "&lt;").replace("\\>", "&gt;").replace("\\&", "&amp;")
