@@ -98,9 +98,9 @@ def test_killed_at_random_moments(tmp_path: Path, archive: Path, config: str, st
     process, begun = start(undisturbed), time.monotonic()
     process.join()
     lasts = time.monotonic() - begun
-    dice, killed = random.Random(20261124), 0
-    for number in range(0, KILLS, KILLS_OF_A_COHORT):
-        cohort = tmp_path / f"cohort-{number}"
+    dice, killed, cohorts = random.Random(20261124), 0, itertools.count()
+    while killed < KILLS:
+        cohort = tmp_path / f"cohort-{next(cohorts)}"
         shutil.copytree(before, cohort, symlinks=True)
         with reading(cohort, {(3, 18), (6, 36)}) as wrong:
             for _ in range(KILLS_OF_A_COHORT):
@@ -108,7 +108,11 @@ def test_killed_at_random_moments(tmp_path: Path, archive: Path, config: str, st
                 process.join(dice.uniform(0, lasts))
                 process.kill()
                 process.join()
-                killed += process.exitcode == -signal.SIGKILL
+                if process.exitcode == 0:  # it was quicker and has published, so that nothing is left to disturb
+                    lasts *= 0.9
+                    break
+                assert process.exitcode == -signal.SIGKILL
+                killed += 1
             plain_run(archive, cohort, config=config)
         assert wrong == []
         assert tables(cohort) == tables(undisturbed)
@@ -116,7 +120,6 @@ def test_killed_at_random_moments(tmp_path: Path, archive: Path, config: str, st
         assert not any(query.run_checks(cohort).values())
         leftovers = [*cohort.glob("private/.*"), *cohort.glob("runs/*/shards/.*"), *cohort.glob(".current*")]
         assert leftovers == [] and len(list(cohort.glob(".tables/*"))) <= 2
-    assert killed > KILLS / 2, "the kills came too late to say anything"
 
 
 class FullDisk:
