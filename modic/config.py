@@ -130,6 +130,9 @@ class RunOptions:
         1,
         2**30,
     )
+    keep_tables_days: float = _option(
+        7.0, "published tables stay readable for so long after newer ones (modic.open(…, run=RUN_ID))", 1, 36_500
+    )
     pictures: bool = _option(True, "keep pictures of every graded study for the report, at most 150 kB each")
 
 

@@ -23,6 +23,7 @@ from modic.records import LEVELS
 from modic.run import shards
 from modic.run.cause import graded_again, version_of
 from modic.run.rows import GONE
+from modic.tables.published import current_tables
 from modic.versions import changes_since
 
 UNSURE = "uncertain"
@@ -103,9 +104,9 @@ class Unfinished:
 
 def finished(cohort: Cohort) -> Finished | None:
     """The last finished run; None if there is none."""
-    if not (cohort.root / "current").exists():
+    current = current_tables(cohort.root)  # links resolved, so that all tables are of one run
+    if current is None:
         return None
-    current = (cohort.root / "current").resolve()  # so that both tables are of one run
     runs, studies = (pq.read_table(current / f"{name}.parquet", partitioning=None) for name in ("runs", "studies"))
     row = max(runs.to_pylist(), key=lambda run: (run["finished"], run["run_id"]))
     unsure = pc.fill_null(pc.equal(studies["level_numbering"], UNSURE), False)
