@@ -210,5 +210,5 @@ def confirm(path: Path, run_id: str) -> None:
             record = _read(descriptor)
         finally:
             os.close(descriptor)
-        if record and not record.ended and record.run_id != run_id:
+        if record and record.run_id != run_id:
             raise ModicError(f"{record} took the cohort meanwhile, so this run stops; what it finished is kept")

@@ -9,6 +9,7 @@ import errno
 import os
 import re
 import secrets
+import shutil
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -176,7 +177,7 @@ def _set_copy_aside(cohort: Path, *, ours: bool) -> None:
     if current.is_symlink() or not current.is_dir():
         return
     aside = cohort / f".current.{secrets.token_hex(4)}.tmp" if ours else _name_for(cohort, current)
-    current.rename(aside)
+    shutil.move(current, aside)  # an overlay file system may not rename a folder
     if ours:
         remove(aside)
 
