@@ -245,6 +245,8 @@ def _close_to_others(private: Path) -> None:
 def _create(root: Path) -> None:
     private = root / "private"
     try:
+        make_folder(root.parent)
+        root.mkdir(0o755, exist_ok=True)
         make_folder(root / "runs")
         private.mkdir(mode=0o700, exist_ok=True)
         write_json(private / "cohort.json", {"layout": LAYOUT})

@@ -113,7 +113,9 @@ LOADING = -1
 
 def note_position(job: Job, shard: Shard, index: int) -> None:
     """Note that the study at `index` is begun, or LOADING, for whoever watches the shard (`position`)."""
-    job.input(shard).with_suffix(".at").write_text(str(index))
+    path = job.input(shard).with_suffix(".at")
+    path.touch(0o600)
+    path.write_text(str(index))
 
 
 def position(job: Job, shard: Shard) -> int | None:

@@ -31,9 +31,7 @@ ANEW = "make-tables-anew"
 
 def new_folder(cohort: Path, run_id: str) -> Path:
     """An empty folder for the tables of a run."""
-    folder = make_folder(cohort / ".tables") / f"{run_id}-{secrets.token_hex(4)}"
-    folder.mkdir(0o755)
-    return folder
+    return make_folder(cohort / ".tables" / f"{run_id}-{secrets.token_hex(4)}")
 
 
 def run_of(folder: Path) -> str:
@@ -162,7 +160,7 @@ def point_current(cohort: Path, folder: Path) -> None:
 def _copy_current(cohort: Path, folder: Path, temporary: Path) -> None:
     ours = (cohort / ".tables" / "current").exists()
     write_whole(cohort / ".tables" / "current", folder.name)  # from here on, modic reads the new tables
-    temporary.mkdir(0o755)
+    make_folder(temporary)
     for path in folder.iterdir():
         write_whole(temporary / path.name, path.read_bytes())
     _set_copy_aside(cohort, ours=ours)

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from fake_worker import without_networks
 from modic.cli.main import main
 from modic.errors import ModicError, UsageError
 from modic.models import weights
-from modic.run import worker
+from modic.run import prepare, worker
 from modic.tables.published import published_folders
 from modic.tables.query import connect, published, rows_of
 from modic.tables.store import read_table
@@ -204,3 +205,25 @@ def test_an_older_cohort_is_taken_as_it_is(archive: Path, cohort: Path) -> None:
     (cohort / "private" / "lock").write_text(pq.read_table(published(cohort) / "runs.parquet")["run_id"][1].as_py())
     assert plain_run(archive, cohort).graded_now == 0
     assert len(read_table(cohort, "runs")) == 3
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+def test_only_the_owner_writes_and_what_is_private_only_he_reads(archive: Path, tmp_path: Path, umask: int) -> None:
+    cohort = tmp_path / "new" / "cohort"
+
+    def look(_: prepare.Run) -> None:
+        seen.extend(cohort.rglob("*"))
+
+    seen: list[Path] = []
+    before = os.umask(umask)
+    try:
+        plain_run(archive, cohort, meanwhile=look)
+        seen += [cohort, *cohort.rglob("*")]
+        modes = {path: stat.S_IMODE(path.lstat().st_mode) for path in seen if path.exists() and not path.is_symlink()}
+    finally:
+        os.umask(before)
+    private = {path: mode for path, mode in modes.items() if "private" in path.parts}
+    assert len(private) >= 5 and {mode & 0o077 for mode in private.values()} == {0}
+    assert {mode & 0o022 for mode in modes.values()} == {0}
+    readable = (0o644, 0o755) if umask < 0o077 else (0o600, 0o700)
+    assert {mode for path, mode in modes.items() if path not in private} == set(readable)

@@ -101,6 +101,44 @@ def test_run_ids_sort_by_time_also_when_the_clock_goes_backwards(
     assert cohort.new_run_id().startswith("20261025T040000Z-")
 
 
+@pytest.mark.parametrize("last", ["99991231T235959Z-0a0a", "20269999T999999Z-0a0a"])
+def test_a_run_folder_at_the_end_of_time_is_followed_by_more(tmp_path: Path, archive: Path, last: str) -> None:
+    cohort = create_cohort(tmp_path / "cohort", archive=archive)
+    for expected in (f"{last[:17]}0a0b", f"{last[:17]}0a0c"):
+        (cohort.root / "runs" / last).mkdir()
+        last = cohort.new_run_id()
+        assert last == expected
+    (cohort.root / "runs" / f"{last[:17]}ffff").mkdir()
+    with pytest.raises(UsageError, match=r"no run can be later than .*ffff: give that folder an earlier name"):
+        cohort.new_run_id()
+
+
+def test_only_runs_have_shards(tmp_path: Path, archive: Path) -> None:
+    cohort = create_cohort(tmp_path / "cohort", archive=archive)
+    for name in (FIRST, f"{FIRST} (copy)", "notes"):
+        (cohort.root / "runs" / name / "shards").mkdir(parents=True)
+        (cohort.root / "runs" / name / "shards" / "00000.parquet").write_text("x")
+    assert cohort.finished_shards() == [cohort.shard(FIRST, "00000")]
+
+
+def test_a_damaged_memory_of_the_cohort_is_said_with_the_cure(tmp_path: Path, archive: Path) -> None:
+    cohort = create_cohort(tmp_path / "cohort", archive=archive)
+    for text in ("", "{", "[]", "\0"):
+        (cohort.private / "cohort.json").write_text(text)
+        with pytest.raises(UsageError, match=r"cohort\.json is damaged; restore it from a backup, or write"):
+            open_cohort(cohort.root)
+
+
+@pytest.mark.parametrize("part", [".tables", "runs", "private", "private/shards", "private/lock"])
+def test_a_cohort_with_a_link_inside_is_refused(tmp_path: Path, archive: Path, part: str) -> None:
+    cohort = create_cohort(tmp_path / "cohort", archive=archive)
+    path, elsewhere = cohort.root / part, tmp_path / "elsewhere"
+    path.rename(elsewhere) if path.exists() else elsewhere.mkdir()
+    path.symlink_to(elsewhere)
+    with pytest.raises(UsageError, match="is a link, and modic writes through no link"):
+        create_cohort(cohort.root, archive=archive)
+
+
 def test_a_cohort_whose_making_was_killed_is_made_again(
     tmp_path: Path, archive: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
