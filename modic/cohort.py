@@ -49,23 +49,23 @@ class Cohort:
 
     def run(self, run_id: str) -> Path:
         """The folder of one run."""
-        return self.root / "runs" / _formed(RUN_ID, run_id)
+        return self.root / "runs" / formed(RUN_ID, run_id)
 
     def shard(self, run_id: str, shard_id: str) -> Path:
         """The finished file of one shard."""
-        return self.run(run_id) / "shards" / f"{_formed(SHARD_ID, shard_id)}.parquet"
+        return self.run(run_id) / "shards" / f"{formed(SHARD_ID, shard_id)}.parquet"
 
     def case(self, run_id: str, study_key: str) -> Path:
         """The pictures of one study that this run graded (modic/cases/images.py)."""
-        return self.run(run_id) / "cases" / _formed(STUDY_KEY, study_key)
+        return self.run(run_id) / "cases" / formed(STUDY_KEY, study_key)
 
     def shard_inputs(self, run_id: str) -> Path:
         """The folder of what the workers of one run need to know: paths and UIDs, so private."""
-        return self.private / "shards" / _formed(RUN_ID, run_id)
+        return self.private / "shards" / formed(RUN_ID, run_id)
 
     def shard_input(self, run_id: str, shard_id: str) -> Path:
         """The input of one shard for its worker. Its progress file lies beside it."""
-        return self.shard_inputs(run_id) / f"{_formed(SHARD_ID, shard_id)}.json"
+        return self.shard_inputs(run_id) / f"{formed(SHARD_ID, shard_id)}.json"
 
     def runs(self) -> list[Path]:
         """The folders of all runs, oldest first. Other folders beside them are not ours."""
@@ -150,7 +150,7 @@ class Cohort:
         return (record.run_id if record and known else None), running
 
 
-def _formed(form: re.Pattern[str], name: str) -> str:
+def formed(form: re.Pattern[str], name: str) -> str:
     """`name`, which becomes a part of a path. Raises UsageError if it has not the form of such names."""
     if not form.fullmatch(name):
         raise UsageError(f"{name!r} is no name that modic gives: another hand made these tables or files")
@@ -218,7 +218,8 @@ def is_cohort(root: Path) -> bool:
 
 def refuse_links(root: Path) -> None:
     """Raise UsageError if a part of a cohort is a link: writing and clearing there would be done somewhere else."""
-    parts = [root / name for name in (".tables", "runs", "private", "private/shards", "private/lock")]
+    names = (".tables", "runs", "private", "private/shards", "private/lock", "validation")
+    parts = [root / name for name in names]
     for path in [*parts, *root.glob("runs/*")]:
         if path.is_symlink():
             raise UsageError(

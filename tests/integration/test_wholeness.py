@@ -1,5 +1,6 @@
 """Copies of a cohort that lack something. Nothing missing is taken for not there yet, and nothing is graded twice."""
 
+import json
 import os
 import shutil
 import stat
@@ -227,3 +228,51 @@ def test_only_the_owner_writes_and_what_is_private_only_he_reads(archive: Path, 
     assert {mode & 0o022 for mode in modes.values()} == {0}
     readable = (0o644, 0o755) if umask < 0o077 else (0o600, 0o700)
     assert {mode for path, mode in modes.items() if path not in private} == set(readable)
+
+
+ORDERS = [("current", ".tables", "runs", "private"), (".tables", "current", "private", "runs")]
+"""The order of the guide, and that of names, in which rsync and cp copy."""
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_backup_made_while_a_run_publishes_is_restored_elsewhere_and_grades_nothing_again(
+    made: Path, cohort: Path, tmp_path: Path, order: tuple[str, ...]
+) -> None:
+    archive = tmp_path / "archive"
+    shutil.copytree(made / "archive", archive)  # keeps the times of files
+    restored = tmp_path / "other machine" / "cohort"
+    restored.mkdir(parents=True)
+    for part in order[:2]:
+        copy(cohort / part, restored / part)
+    write(study(patient="new"), archive / "new")
+    assert plain_run(archive, cohort).graded_now == 1
+    for part in order[2:]:
+        copy(cohort / part, restored / part)
+    (archive / "new").rename(tmp_path / "new")
+    moved = tmp_path / "mounted elsewhere" / "archive"
+    moved.parent.mkdir()
+    archive.rename(moved)
+    (tmp_path / "new").rename(moved / "new")
+    assert plain_run(moved, restored).graded_now == 0, "the new study is in the shards of the backup"
+    assert tables(restored) == tables(cohort)
+    assert len(read_table(restored, "runs")) == 3
+
+
+def copy(part: Path, to: Path) -> None:
+    """`cp -a`."""
+    if part.is_symlink():
+        to.symlink_to(part.readlink())
+    else:
+        shutil.copytree(part, to, symlinks=True)
+
+
+def test_a_backup_of_a_run_that_was_going_on_waits_for_nobody_who_is_gone(archive: Path, tmp_path: Path) -> None:
+    """The lock that the backup holds was taken by a machine that knows nothing of the copy."""
+    cohort = tmp_path / "cohort"
+    plain_run(archive, cohort, meanwhile=lambda _: copy(cohort, tmp_path / "restored"))  # type: ignore[func-returns-value]
+    record = tmp_path / "restored" / "private" / "lock"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"machine": "another"}))
+    with pytest.raises(UsageError, match=r"another machine is writing .* is free in \d+ s"):
+        plain_run(archive, tmp_path / "restored")
+    os.utime(record, (1, 1))  # cp -a keeps the time of the last night
+    assert plain_run(archive, tmp_path / "restored").graded_now == 2

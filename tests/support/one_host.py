@@ -50,12 +50,11 @@ def loop(archive: Path, n: int) -> list[dict[str, Any]]:
     answers = []
     dice = random.Random(str(Path.cwd()))
     for number in range(n):
-        name = f"{Path.cwd().name}-{number}"
+        name = f"{Path.cwd().name}-{number}"  # of the host
         write(study(patient=name, rows=16, columns=16), archive.parent / name)
         shutil.move(archive.parent / name, archive / name)
         time.sleep(dice.uniform(0, 0.5))
         answers.append(run(archive))
-        shutil.rmtree(archive / name)
     return answers
 
 

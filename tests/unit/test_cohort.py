@@ -129,7 +129,7 @@ def test_a_damaged_memory_of_the_cohort_is_said_with_the_cure(tmp_path: Path, ar
             open_cohort(cohort.root)
 
 
-@pytest.mark.parametrize("part", [".tables", "runs", "private", "private/shards", "private/lock"])
+@pytest.mark.parametrize("part", [".tables", "runs", "private", "private/shards", "private/lock", "validation"])
 def test_a_cohort_with_a_link_inside_is_refused(tmp_path: Path, archive: Path, part: str) -> None:
     cohort = create_cohort(tmp_path / "cohort", archive=archive)
     path, elsewhere = cohort.root / part, tmp_path / "elsewhere"
