@@ -1,18 +1,21 @@
 """Which tables are current, how long older ones stay, and that nothing foreign is followed or deleted."""
 
+import itertools
+import os
 import re
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 import modic
 from made_cohort import RUN, as_tables, make_cohort, make_rows, run
 from modic.cli.main import main
 from modic.errors import UsageError
-from modic.tables.published import current_tables, published_folders, run_of
+from modic.tables.published import current_tables, published_folders, restore_current, run_of
 from modic.tables.query import published
 from modic.tables.store import publish, read_table
 
@@ -186,3 +189,55 @@ def test_no_links_a_copy_and_a_name_instead(tmp_path: Path, monkeypatch: pytest.
     assert current.is_symlink() and len(read_table(tmp_path / "cohort", "levels")) == 18
     assert not (tmp_path / "cohort" / ".tables" / "current").exists()
     assert sorted(path.name for path in (tmp_path / "cohort").iterdir()) == [".tables", "current"]
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+def killed_at(patch: pytest.MonkeyPatch, n: int) -> None:
+    """The n-th rename from now on does not happen, and nothing after it."""
+    left = [n]
+
+    def of(name: str) -> Any:
+        plain = getattr(os, name)
+
+        def rename(*places: Any, **more: Any) -> Any:
+            left[0] -= 1
+            if left[0] < 0:
+                raise Killed
+            return plain(*places, **more)
+
+        return rename
+
+    for name in ("rename", "replace"):
+        patch.setattr(os, name, of(name))
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_tables_are_whole_wherever_a_publication_ends(
+    tmp_path: Path, links: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: Any, **__: Any) -> None:
+        raise OSError(1, "Operation not permitted")
+
+    if not links:
+        monkeypatch.setattr(os, "symlink", refused)
+    make_cohort(tmp_path, 1)
+    tables, seen = as_tables(make_rows(2)), []
+    for n in itertools.count():
+        with monkeypatch.context() as patch:
+            killed_at(patch, n)
+            try:
+                publish(tmp_path, tables, RUN, keep_days=36_500)
+            except Killed:
+                pass
+            else:
+                break
+        seen.append(len(read_table(tmp_path, "levels")))
+        restore_current(tmp_path)
+        assert len(read_table(tmp_path, "levels")) == seen[-1]
+        assert len(pd.read_parquet(tmp_path / "current" / "levels.parquet")) in (6, 12)
+        make_cohort(tmp_path, 1)
+    assert len(seen) >= 7 and set(seen) == ({6} if links else {6, 12})
+    assert len(read_table(tmp_path, "levels")) == 12
