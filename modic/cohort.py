@@ -7,24 +7,26 @@ COHORT/
   private/   mode 0700: key, header index, links, lock, shard inputs, Prefect's database when there is no server
 """
 
-import fcntl
-import os
+import json
+import re
 import secrets
 import shutil
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import IO
+from typing import Any
 
+from modic import lock
 from modic.errors import UsageError
-from modic.files import read_json, write_json
+from modic.files import UNFINISHED, is_left_over, make_folder, time_there, write_json
 
 RUN_TIME = "%Y%m%dT%H%M%SZ"
-RUN_ID = "[0-9]" * 8 + "T" + "[0-9]" * 6 + "Z-*"
+RUN_ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{4}")
+STUDY_KEY, SHARD_ID = re.compile(r"s_[0-9a-f]{16}"), re.compile(r"[0-9]{5,}(-[0-9]+)*")
+"""Forms of the names that become folders and files. Tables hold them too, which somebody else may have made."""
 LAYOUT = 1
 """Version of the directory layout, in `private/cohort.json`, which also marks a directory as a cohort."""
 
@@ -47,78 +49,121 @@ class Cohort:
 
     def run(self, run_id: str) -> Path:
         """The folder of one run."""
-        return self.root / "runs" / run_id
+        return self.root / "runs" / formed(RUN_ID, run_id)
 
     def shard(self, run_id: str, shard_id: str) -> Path:
         """The finished file of one shard."""
-        return self.run(run_id) / "shards" / f"{shard_id}.parquet"
+        return self.run(run_id) / "shards" / f"{formed(SHARD_ID, shard_id)}.parquet"
 
     def case(self, run_id: str, study_key: str) -> Path:
         """The pictures of one study that this run graded (modic/cases/images.py)."""
-        return self.run(run_id) / "cases" / study_key
+        return self.run(run_id) / "cases" / formed(STUDY_KEY, study_key)
+
+    def shard_inputs(self, run_id: str) -> Path:
+        """The folder of what the workers of one run need to know: paths and UIDs, so private."""
+        return self.private / "shards" / formed(RUN_ID, run_id)
 
     def shard_input(self, run_id: str, shard_id: str) -> Path:
-        """The input of one shard for its worker: paths and UIDs, so private. Its progress file lies beside it."""
-        return self.private / "shards" / run_id / f"{shard_id}.json"
+        """The input of one shard for its worker. Its progress file lies beside it."""
+        return self.shard_inputs(run_id) / f"{formed(SHARD_ID, shard_id)}.json"
+
+    def runs(self) -> list[Path]:
+        """The folders of all runs, oldest first. Other folders beside them are not ours."""
+        return sorted(path for path in (self.root / "runs").glob("*") if RUN_ID.fullmatch(path.name) and path.is_dir())
 
     def finished_shards(self) -> list[Path]:
         """Every finished shard of every run, oldest run first."""
-        return sorted((self.root / "runs").glob("*/shards/[!.]*.parquet"))
+        return [path for run in self.runs() for path in sorted(run.glob("shards/[!.]*.parquet"))]
 
     def new_run_id(self) -> str:
-        """UTC time and four random digits; sorts after every run of this cohort, even if the clock was set back."""
-        now = datetime.now(UTC)
-        last = max((path.name[:16] for path in (self.root / "runs").glob(RUN_ID)), default="")
-        if last >= f"{now:{RUN_TIME}}":
-            now = datetime.strptime(last, RUN_TIME).replace(tzinfo=UTC) + timedelta(seconds=1)
-        return f"{now:{RUN_TIME}}-{secrets.token_hex(2)}"
+        """UTC time and four hex digits; sorts after every run of this cohort, even if the clock was set back.
 
-    def forget_shard_inputs(self) -> None:
-        """Remove the shard inputs of all runs, also of killed ones."""
-        shutil.rmtree(self.private / "shards", ignore_errors=True)
+        Raises UsageError if no later id is left.
+        """
+        now = f"{datetime.now(UTC):{RUN_TIME}}"
+        last = max((path.name for path in self.runs()), default="")
+        if last[:16] >= now:
+            try:
+                later = datetime.strptime(last[:16], RUN_TIME).replace(tzinfo=UTC) + timedelta(seconds=1)
+                now = f"{later:{RUN_TIME}}"
+            except (ValueError, OverflowError):  # the end of the calendar, or no time of it
+                return self._next_digits(last)
+        return f"{now}-{secrets.token_hex(2)}"
+
+    def _next_digits(self, last: str) -> str:
+        number = int(last[17:], 16) + 1
+        if number > 0xFFFF:
+            raise UsageError(f"no run can be later than {self.root / 'runs' / last}: give that folder an earlier name")
+        return f"{last[:16]}-{number:04x}"
+
+    def forget_shard_inputs(self, run_id: str) -> None:
+        """Remove the shard inputs of a run that is over."""
+        shutil.rmtree(self.shard_inputs(run_id), ignore_errors=True)
+        with suppress(OSError):  # those of others are there
+            self.shard_inputs(run_id).parent.rmdir()
+
+    def remove_left_overs(self) -> None:
+        """Remove unfinished files and shard inputs of killed runs, which nobody has touched for a while.
+
+        Nothing that a run on another machine may still be writing, and no name that modic does not give.
+        """
+        now = time_there(self.private)
+        places = [self.private, self.root, *(run / "shards" for run in self.runs())]
+        unfinished = [path for place in places for path in place.glob(".*.tmp") if UNFINISHED.fullmatch(path.name)]
+        inputs = [path for path in self.private.glob("shards/*") if RUN_ID.fullmatch(path.name)]
+        for path in unfinished + inputs:
+            if is_left_over(path, now):
+                remove(path)
+
+    def confirm(self, run_id: str) -> None:
+        """Raise ModicError if another machine's run has taken the lock meanwhile."""
+        lock.confirm(self.private / "lock", run_id)
+
+    def facts(self) -> dict[str, Any]:
+        """What the cohort remembers about itself (`private/cohort.json`)."""
+        return _facts(self.root)
+
+    def note(self, **facts: str) -> None:
+        """Remember facts about the cohort."""
+        known = self.facts()
+        if known | facts != known:
+            write_json(self.private / "cohort.json", known | facts)
 
     @contextmanager
     def lock(self, run_id: str = "") -> Iterator[None]:
-        """Hold the lock of the cohort, so that one run at a time writes it.
+        """Hold the lock of the cohort, so that one run at a time writes it; without `run_id` only ask for it.
 
         The lock ends with the process; `run_id`, which is written into the lock's file, stays there for `last_begun`.
-        Unfinished files that killed runs left are removed. Raises UsageError if another process holds the lock, or if
-        the cohort cannot be written.
+        Raises UsageError if another run holds the lock, or if the cohort cannot be written.
         """
-        try:
-            lock_file = (self.private / "lock").open("a")
-        except OSError as error:
-            raise UsageError(f"the cohort {self.root} cannot be written: {error.strerror}") from error
-        with lock_file as file:
-            if not _locked(file, fcntl.LOCK_EX):
-                time.sleep(0.2)  # `last_begun` holds it for a moment
-                if not _locked(file, fcntl.LOCK_EX):
-                    raise UsageError(f"another run is writing {self.root}; wait for it to end")
-            if run_id:
-                with suppress(OSError):  # only `modic status` needs it; the disk may be full
-                    os.ftruncate(file.fileno(), 0)
-                    os.write(file.fileno(), run_id.encode())
-            for stale in [*self.private.glob(".*.tmp"), *self.root.glob("runs/*/shards/.*.tmp")]:
-                stale.unlink(missing_ok=True)
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(lock.hold(self.private / "lock", run_id))
+            except OSError as error:
+                raise UsageError(f"the cohort {self.root} cannot be written: {error.strerror}") from error
             yield
 
     def last_begun(self) -> tuple[str | None, bool]:
         """The id of the last run that took the lock (None: no run did), and whether it still holds it."""
-        try:
-            file = (self.private / "lock").open("r")
-        except FileNotFoundError:
-            return None, False
-        with file:
-            running = not _locked(file, fcntl.LOCK_SH)  # released at once; `lock` tries twice for that moment
-            return file.read() or None, running
+        record, running = lock.last_taken(self.private / "lock")
+        known = record is not None and RUN_ID.fullmatch(record.run_id)
+        return (record.run_id if record and known else None), running
 
 
-def _locked(file: IO[str], how: int) -> bool:
-    try:
-        fcntl.flock(file, how | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+def formed(form: re.Pattern[str], name: str) -> str:
+    """`name`, which becomes a part of a path. Raises UsageError if it has not the form of such names."""
+    if not form.fullmatch(name):
+        raise UsageError(f"{name!r} is no name that modic gives: another hand made these tables or files")
+    return name
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder of ours as far as that is possible; a link is removed, not what it leads to."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()
 
 
 def create_cohort(root: Path, *, archive: Path) -> Cohort:
@@ -133,7 +178,11 @@ def create_cohort(root: Path, *, archive: Path) -> Cohort:
         if root.exists() and not root.is_dir():
             raise UsageError(f"{root} is a file, not a directory for a cohort")
         if root.is_dir() and not _begun(root):
-            raise UsageError(f"{root} is not empty and not a cohort; name a new directory")
+            lost = any((root / name).exists() for name in ("runs", ".tables", "private"))
+            raise UsageError(
+                f"{root} lacks private/cohort.json; restore all of private/ from a backup" if lost
+                else f"{root} is not empty and not a cohort; name a new directory"
+            )  # fmt: skip
         _create(root)
     cohort = open_cohort(root)
     _close_to_others(cohort.private)
@@ -144,18 +193,39 @@ def open_cohort(root: Path) -> Cohort:
     """An existing cohort. Raises UsageError if `root` is none, or has a layout that this version does not know."""
     if not is_cohort(root):
         raise UsageError(f"{root} is not a cohort" if root.exists() else f"{root} does not exist")
-    mark = root / "private" / "cohort.json"
-    layout = (read_json(mark) or {}).get("layout")
-    if layout is None:
-        raise UsageError(f'{mark} is damaged; restore it from a backup, or write {{"layout": {LAYOUT}}} into it')
+    refuse_links(root)
+    layout = _facts(root).get("layout")
     if layout != LAYOUT:
         raise UsageError(f"{root} has cohort layout {layout}; this version of modic knows {LAYOUT}")
     return Cohort(root.resolve())
 
 
+def _facts(root: Path) -> dict[str, Any]:
+    path = root / "private" / "cohort.json"
+    try:
+        facts = json.loads(path.read_bytes())
+    except ValueError:
+        facts = None
+    if not isinstance(facts, dict):
+        raise UsageError(f'{path} is damaged; restore it from a backup, or write {{"layout": {LAYOUT}}} into it')
+    return facts
+
+
 def is_cohort(root: Path) -> bool:
     """Whether `root` was made by `create_cohort`."""
     return (root / "private" / "cohort.json").is_file()
+
+
+def refuse_links(root: Path) -> None:
+    """Raise UsageError if a part of a cohort is a link: writing and clearing there would be done somewhere else."""
+    names = (".tables", "runs", "private", "private/shards", "private/lock", "validation")
+    parts = [root / name for name in names]
+    for path in [*parts, *root.glob("runs/*")]:
+        if path.is_symlink():
+            raise UsageError(
+                f"{path} is a link, and modic writes through no link inside a cohort; put the folder itself there, or"
+                " mount its storage there"
+            )
 
 
 def _begun(root: Path) -> bool:
@@ -176,8 +246,10 @@ def _close_to_others(private: Path) -> None:
 def _create(root: Path) -> None:
     private = root / "private"
     try:
-        private.mkdir(parents=True, mode=0o700, exist_ok=True)
-        (root / "runs").mkdir(exist_ok=True)
+        make_folder(root.parent)
+        root.mkdir(0o755, exist_ok=True)
+        make_folder(root / "runs")
+        private.mkdir(mode=0o700, exist_ok=True)
         write_json(private / "cohort.json", {"layout": LAYOUT})
     except OSError as error:
         raise UsageError(f"cannot create the cohort {root}: {error.strerror}") from error

@@ -133,6 +133,9 @@ class RunOptions:
     studies_may_leave: bool = _option(
         False, "say nothing, and exit with 0, if most known studies are no longer in the archive"
     )
+    keep_tables_days: float = _option(
+        7.0, "published tables stay readable for so long after newer ones (modic.open(…, run=RUN_ID))", 1, 36_500
+    )
     pictures: bool = _option(True, "keep pictures of every graded study for the report, at most 150 kB each")
 
 

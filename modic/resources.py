@@ -10,10 +10,11 @@ from pathlib import Path
 
 OUT_OF_MEMORY_WORDS = (
     "DefaultCPUAllocator", "Insufficient memory", "std::bad_alloc", "Unable to allocate",
-    "CUDA error: out of memory", "STATUS_ALLOC_FAILED", "annot allocate memory", "not enough memory",
-    "failed to map segment", "can't start new thread",
+    "CUDA error: out of memory", "STATUS_ALLOC_FAILED", "failed to map segment", "annot allocate memory",
+    "can't start new thread", "not enough memory",
 )  # fmt: skip
-"""Words of torch, OpenCV, C++, numpy, CUDA, cuDNN, cuBLAS and the loader in exceptions that are no MemoryError."""
+"""Words of torch, OpenCV, C++, numpy, CUDA, cuDNN, cuBLAS, the loader of libraries and threads in exceptions that are
+no MemoryError. The last ones come where the address space is limited (`ulimit -v`)."""
 
 
 def cores() -> int:
@@ -48,9 +49,9 @@ def _data_bytes() -> int:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception, or one that it was raised from, means that the memory of the CPU or of a GPU ran out."""
-    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
-        return True
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
         return True
     if any(words in str(error) for words in OUT_OF_MEMORY_WORDS):
         return True

@@ -51,15 +51,26 @@ def _joined(frame: pd.DataFrame, data: pd.DataFrame | None) -> tuple[pd.DataFram
 
 @dataclass(frozen=True)
 class CohortData:
-    """The tables of one finished run. Get one from `modic.open`."""
+    """The tables of one finished run, whatever runs publish meanwhile. Get one from `modic.open`.
+
+    `folder` never changes; it stays for `keep_tables_days` (cohort.toml, [run]) after newer tables were published.
+    """
 
     root: Path
     folder: Path
 
     @classmethod
-    def of(cls, cohort: Path) -> "CohortData":
-        """Raises UsageError if `cohort` is no cohort, or no run has finished in it."""
-        return cls(cohort, published(cohort))
+    def of(cls, cohort: Path, run: str | None = None) -> "CohortData":
+        """The tables of the last finished run, or those that `run` published.
+
+        Raises UsageError if `cohort` is no cohort, if no run has finished in it, or if those of `run` are not kept.
+        """
+        return cls(cohort, published(cohort, run))
+
+    @property
+    def run_id(self) -> str:
+        """The run that published these tables; `modic.open(cohort, run=run_id)` reads the same ones again."""
+        return str(self.runs["run_id"].max())
 
     @cached_property
     def studies(self) -> pd.DataFrame:
@@ -83,6 +94,7 @@ class CohortData:
         return self._read("runs")
 
     def _read(self, name: str) -> pd.DataFrame:
+        self._check_kept()
         return pd.read_parquet(self.folder / f"{name}.parquet", dtype_backend="numpy_nullable", partitioning=None)
 
     def sql(self, query: str) -> duckdb.DuckDBPyRelation:
@@ -91,11 +103,16 @@ class CohortData:
         A relation reads nothing until you ask for rows (`.df()`, `.arrow()`, `.fetchall()`), so it also serves for
         tables too large for pandas.
         """
+        self._check_kept()
         return self._connection.sql(query)
+
+    def _check_kept(self) -> None:
+        if not self.folder.is_dir():
+            raise UsageError(f"{self.folder} is not kept any more; call modic.open again for the tables of today")
 
     @cached_property
     def _connection(self) -> duckdb.DuckDBPyConnection:
-        return connect(self.root)
+        return connect(self.root, self.folder)
 
     def graded(self, *, visits: str = "first", sure_numbering: bool = False) -> pd.DataFrame:
         """One row a graded level (a grade or an abstention) with the columns of its study, and columns to model with.

@@ -1,5 +1,7 @@
 """Images in a folder of any depth, the usual source."""
 
+import errno
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +9,7 @@ from typing import BinaryIO
 
 from modic.archive.headers import read_rows
 from modic.archive.source import File, Row, mtime_of
-from modic.archive.walk import on_disk, walk
+from modic.archive.walk import on_disk, open_deep, walk
 from modic.errors import Reason, UsageError
 
 
@@ -31,14 +33,29 @@ class FolderSource:
 
     def read_rows(self, path: str, member: str | None = None) -> list[Row] | Reason:
         """Header rows of the file at `path`, or the reason why it has none. Raises OSError if it cannot be opened."""
-        with open(on_disk(path), "rb", buffering=0) as file:  # noqa: PTH123  (a Path for each of a million files is slow)
+        with _opened(on_disk(path), buffering=0) as file:
             return read_rows(file)
 
     def state(self, path: str, member: str | None = None) -> tuple[int, int]:
         """Size in bytes and modification time in ns. Raises OSError if the file is gone."""
-        status = Path(on_disk(path)).stat()
+        try:
+            status = Path(on_disk(path)).stat()
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            with _opened(on_disk(path)) as file:
+                status = os.fstat(file.fileno())
         return status.st_size, mtime_of(status)
 
     def open(self, path: str, member: str | None = None) -> BinaryIO:
         """The file at `path`. Raises OSError if it cannot be opened."""
-        return Path(on_disk(path)).open("rb")
+        return _opened(on_disk(path))
+
+
+def _opened(path: str, buffering: int = -1) -> BinaryIO:
+    try:
+        return open(path, "rb", buffering)  # noqa: PTH123  (a Path a file is slow)
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        return os.fdopen(open_deep(path), "rb", buffering)

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import map_coordinates
 
-from modic.files import write_whole
+from modic.files import make_folder, write_whole
 from modic.grading.saliency import Saliency
 from modic.imaging.regions import Box, box_on
 from modic.imaging.volume import CanonicalVolume, Volume
@@ -89,7 +89,7 @@ def write_case(
         facts_of[level] |= facts(of_level, spine_direction(level, boxes, t2.spacing_mm[:2]), region_scale)
     slices = regions[0].contrasts["t2"].shape[0] if regions else 0
     case = {"size": overview[0].shape[::-1], "slices": slices, "levels": facts_of}
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     for name, data in files.items():
         write_whole(folder / name, data)
     return write_whole(folder / "case.json", json.dumps(case, separators=(",", ":")))

@@ -1,5 +1,6 @@
 """Identifiers → keyed hashes. Without the cohort's key nobody can turn a hash back, nor test a guessed patient id."""
 
+import errno
 import hmac
 import os
 import secrets
@@ -8,10 +9,13 @@ from hashlib import sha256
 from pathlib import Path
 
 from modic.errors import UsageError
+from modic.files import sync, sync_directory
 
 KEY_FILE = "pseudonym.key"
 KEY_BYTES = 32
 DIGITS = 16
+NO_HARD_LINKS = frozenset({errno.EPERM, errno.EACCES, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL, errno.EMLINK})
+"""What file systems answer that have no hard links."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -41,6 +45,11 @@ class Pseudonyms:
         if len(key) != KEY_BYTES:
             raise UsageError(f"{path} is not a pseudonym key of {KEY_BYTES} bytes; restore it from a backup")
         return cls(key)
+
+    @property
+    def check(self) -> str:
+        """16 hex digits that tell the key from others, and nothing about it."""
+        return self._hash("check")[:DIGITS]
 
     def patient(self, patient_id: str) -> str:
         """`p_` and 16 hex digits."""
@@ -75,17 +84,25 @@ def _encode(part: object) -> bytes:
 
 
 def _make_key(path: Path) -> None:
-    """Write a new key beside `path` and link it to `path`. The first process to link wins; the others' keys vanish."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    """Write a new key beside `path` and link it to `path`. The first process to link wins; the others' keys vanish.
+
+    Where there are no hard links it is renamed, and the lock of the cohort alone keeps two from making one at once.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(secrets.token_bytes(KEY_BYTES))
             file.flush()
-            os.fsync(file.fileno())
+            sync(file.fileno())
         try:
             os.link(temporary, path)
         except FileExistsError:
             return
+        except OSError as error:
+            if error.errno not in NO_HARD_LINKS:
+                raise
+            temporary.replace(path)
+        sync_directory(path.parent)
     finally:
-        temporary.unlink()
+        temporary.unlink(missing_ok=True)

@@ -22,7 +22,7 @@ from pydicom.sr.coding import Code
 from pydicom.uid import generate_uid
 
 from modic.archive.walk import on_disk
-from modic.cohort import is_cohort
+from modic.cohort import STUDY_KEY, formed, is_cohort
 from modic.errors import UsageError
 from modic.grades import GRADES, P
 from modic.records import LEVELS
@@ -68,7 +68,7 @@ def write_sr(cohort: Path, out: Path) -> list[str]:
         if report is None:
             left_out[why] += 1
         else:
-            report.save_as(out / f"{study['study_key']}.dcm", enforce_file_format=True)
+            report.save_as(out / f"{formed(STUDY_KEY, study['study_key'])}.dcm", enforce_file_format=True)
     written = len(studies) - left_out.total()
     return [
         f"{out}: {written:,} reports. They name patients and original UIDs: keep them like the archive",

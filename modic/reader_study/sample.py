@@ -9,7 +9,6 @@ another order.
 
 import random
 import secrets
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,6 +21,7 @@ from modic.cases.outliers import read_case
 from modic.cases.viewer import viewer
 from modic.cohort import Cohort
 from modic.errors import UsageError
+from modic.files import make_folder, write_whole
 from modic.reader_study.readings import sample_path
 from modic.records import LEVELS
 from modic.tables.described import Columns, write_rows
@@ -145,9 +145,9 @@ def write_pages(cohort_root: Path, out: Path, drawn: list[Disc], sample_id: str,
     """Copy the images and write a page for each reader; returns the pages."""
     for study_key, run_id in sorted({(disc["study_key"], disc["run_id"]) for disc in drawn}):
         folder = out / "pictures" / study_key
-        folder.mkdir(parents=True)
+        make_folder(folder)
         for name in SHOWN:
-            shutil.copyfile(Cohort(cohort_root).case(run_id, study_key) / name, folder / name)
+            write_whole(folder / name, (Cohort(cohort_root).case(run_id, study_key) / name).read_bytes())
     pages = []
     for reader in (f"reader-{number}" for number in range(1, readers + 1)):
         items = sorted((_item(disc) for disc in drawn), key=lambda item: (item["key"], str(item["levels"])))
@@ -155,7 +155,7 @@ def write_pages(cohort_root: Path, out: Path, drawn: list[Disc], sample_id: str,
         data = {"mode": "reading", "levels": LEVELS, "reader": reader, "sample": sample_id, "studies": items}
         text = template("reading.html").render(reader=reader, discs=len(items), **viewer(data))
         pages.append(out / f"{reader}.html")
-        pages[-1].write_text(text, encoding="utf-8")
+        write_whole(pages[-1], text)
     return pages
 
 

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from modic.files import write_whole
 from modic.grades import CLASSES, GRADES, P
 from modic.reader_study.readings import Disc, Reading, Readings, Verdict, read_readings
 from modic.statistics.metric_tables import METRICS, Table, cell, count, with_intervals
@@ -80,7 +81,7 @@ def validate(cohort_root: Path, files: list[Path], out: Path) -> list[Table]:
     write_rows(out / "metrics.parquet", metrics, METRICS)
     write_rows(out / "calibration.parquet", calibration(judged), CALIBRATION)
     lines = ["# Validation by readers", "", *(f"- {plain_markdown(fact)}" for fact in facts(readings, judged)), ""]
-    (out / "validation.md").write_text("\n".join([*lines, *(table.markdown() for table in tables)]), encoding="utf-8")
+    write_whole(out / "validation.md", "\n".join([*lines, *(table.markdown() for table in tables)]))
     return tables
 
 

@@ -10,8 +10,9 @@ import duckdb
 
 from modic.cases.outliers import gather_cases
 from modic.cases.viewer import viewer
+from modic.cohort import Cohort
 from modic.errors import UsageError
-from modic.files import write_whole
+from modic.files import make_folder, write_whole
 from modic.grades import CLASSES
 from modic.report.flow_diagram import lay_out, steps
 from modic.report.front_page import answers
@@ -49,8 +50,7 @@ def write_report(cohort_root: Path, run_id: str | None = None) -> Path:
     last = facts["run"]["run_id"]
     if run_id not in (None, last):
         raise UsageError(f"{cohort_root} holds the tables of run {last}, not of {run_id}: only the last has a report")
-    folder = cohort_root / "runs" / last
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = make_folder(Cohort(cohort_root).run(last))
     facts["methods"] = methods_text(facts)
     write_whole(folder / "methods.md", facts["methods"] + "\n")
     return write_whole(folder / "report.html", template("report.html").render(facts))

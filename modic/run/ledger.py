@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from modic.cohort import Cohort
 from modic.errors import TRANSIENT
-from modic.files import write_table
+from modic.files import make_folder, write_table
 from modic.grades import CLASSES, P
 from modic.records import ENDPLATE_COLUMNS, MARROW_COLUMNS, LevelResult, StudyResult
 from modic.run.shards import Grader, Work
@@ -118,7 +118,7 @@ def row(work: Work, result: StudyResult, grader: Grader, **models: str) -> dict[
 
 def write_output(path: Path, rows: list[dict[str, Any]]) -> Path:
     """Write a finished shard; it appears whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     write_table(pa.Table.from_pylist(rows, schema=SCHEMA), path)
     return path
 

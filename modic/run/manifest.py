@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from modic.config import GRADING_SECTIONS
-from modic.files import write_json
+from modic.files import make_folder, write_json
 from modic.run.prepare import Run
 from modic.run.shards import read_plan
 from modic.run.survey import Survey
@@ -65,8 +65,7 @@ def write_manifest(
     counts = {"studies_worked_on": len(ours), "studies_by_cause": Counter(ours["cause"].drop_null().to_pylist())}
     manifest = {**row, **dates, "options": options, **counts, "to_grade": read_plan(run.cohort, run.run_id)}
     manifest |= {"attention": attention} if attention else {}
-    run.cohort.run(run.run_id).mkdir(parents=True, exist_ok=True)
-    path = run.cohort.run(run.run_id) / "manifest.json"
+    path = make_folder(run.cohort.run(run.run_id)) / "manifest.json"
     times: dict[str, dict[str, float]] = {"seconds": seconds, "seconds_by_stage": dict(work)}
     rounded = {name: {k: round(v, 3) for k, v in part.items()} for name, part in times.items()}
     write_json(path, {**manifest, **rounded})

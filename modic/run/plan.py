@@ -32,7 +32,8 @@ class Plan:
 @discreet
 def cut_shards(run: Run, survey: Survey, *, workers: int) -> Plan:
     """Write the inputs of the shards that this run has to grade; there are none if everything has its grades."""
-    run.cohort.forget_shard_inputs()
+    run.cohort.confirm(run.run_id)
+    run.cohort.remove_left_overs()
     ledger.set_damaged_aside(run.cohort)
     rows = ledger.read_ledger(run.cohort)
     done = ledger.finished(rows)

@@ -15,6 +15,8 @@ from modic import versions
 from modic.cohort import Cohort, create_cohort
 from modic.config import Config, GradingOptions, load_config
 from modic.errors import ModicError, UsageError, where
+from modic.files import write_whole
+from modic.filesystem import try_file_system
 from modic.grading.measured import measured_of
 from modic.grading.thresholds import published_thresholds, quantiles_at
 from modic.models.card import SEGMENTER, model_id, parse_architecture, read_card
@@ -22,6 +24,7 @@ from modic.models.detector import DetectorArchitecture
 from modic.models.endplate_net import check_segmenter
 from modic.models.weights import load_classifier, load_detector
 from modic.run.shards import Grader, Job
+from modic.run.wholeness import check_whole
 from modic.text import is_utf8, printable
 
 P = ParamSpec("P")
@@ -65,12 +68,12 @@ def discreet(step: Callable[Concatenate[Run, P], R]) -> Callable[Concatenate[Run
             return step(run, *args, **kwargs)
         except ModicError as error:
             with suppress(OSError):
-                note.write_text(f"{error}\n", encoding="utf-8")
+                write_whole(note, f"{error}\n")
             raise
         except Exception as error:  # noqa: BLE001  (raised again, without its message)
             message = f"{step.__name__}: {where(error)}"
             with suppress(OSError):  # the disk may be full
-                note.write_text(traceback.format_exc(), encoding="utf-8")
+                write_whole(note, traceback.format_exc())
                 message += f"; more in {note}"
             raise ModicError(message) from None
 
@@ -99,6 +102,8 @@ def prepare(archive: str, cohort: str, *, config: str = "", device: str = "auto"
     calibration = cards[1].get("calibration", {})
     options = with_alpha(options, calibration)
     home = create_cohort(Path(cohort), archive=folder)
+    check_whole(home)
+    try_file_system(home)
     now, grader = datetime.now(UTC), _grader(options, cards)
     return Run(
         folder, home, options, device, home.new_run_id(), now, detector_id, classifier_id, grader,

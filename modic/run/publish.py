@@ -46,6 +46,7 @@ from modic.run.manifest import run_row, write_manifest
 from modic.run.memory import LINKS_FILE, links, with_days
 from modic.run.prepare import Run, discreet
 from modic.run.survey import Survey
+from modic.run.wholeness import remember_publication
 from modic.tables.schema import SCHEMAS
 from modic.tables.store import publish as publish_tables
 from modic.tables.store import read_table
@@ -90,11 +91,13 @@ def publish(run: Run, survey: Survey) -> Summary:
     seconds = {"find_studies": survey.seconds, "grade": time.monotonic() - survey.ended}
     row = run_row(run, survey, tables["studies"], sorted(set(ours["device"].drop_null().to_pylist())))
     tables["runs"] = pa.concat_tables([old["runs"], rows.table("runs", [row])])
+    run.cohort.confirm(run.run_id)
     write_table(remembered, run.cohort.private / LINKS_FILE)
     attention = few_known(run, tables["studies"], old["studies"])
     write_manifest(run, row, ours, seconds, attention)
-    publish_tables(run.cohort.root, tables, run.run_id)
-    run.cohort.forget_shard_inputs()
+    publish_tables(run.cohort.root, tables, run.run_id, keep_days=run.config.run.keep_tables_days)
+    remember_publication(run.cohort, run.run_id, survey.keys)
+    run.cohort.forget_shard_inputs(run.run_id)
     failed = tables["studies"].filter(pc.equal(tables["studies"]["status"], "failed"))["study_key"].to_pylist()
     return Summary(run.run_id, row, failed, len(ours), attention)
 

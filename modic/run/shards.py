@@ -16,7 +16,7 @@ from pathlib import Path
 from modic.cohort import Cohort
 from modic.config import Config
 from modic.decode import decode_json
-from modic.files import write_json, write_whole
+from modic.files import make_folder, write_json, write_whole
 from modic.records import Pair
 
 
@@ -95,7 +95,7 @@ class ShardInput:
 def write_input(job: Job, shard: Shard, work: Iterable[Work], config: Config) -> Shard:
     """Write what a worker needs to know of one shard; returns the shard."""
     path = job.input(shard)
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folder(path.parent)
     write_json(path, asdict(ShardInput(config, tuple(work))))
     write_json(path.with_suffix(".shard"), asdict(shard))
     return shard
@@ -113,7 +113,9 @@ LOADING = -1
 
 def note_position(job: Job, shard: Shard, index: int) -> None:
     """Note that the study at `index` is begun, or LOADING, for whoever watches the shard (`position`)."""
-    job.input(shard).with_suffix(".at").write_text(str(index))
+    path = job.input(shard).with_suffix(".at")
+    path.touch(0o600)
+    path.write_text(str(index))
 
 
 def position(job: Job, shard: Shard) -> int | None:
@@ -133,7 +135,7 @@ def _position(path: Path) -> int | None:
 
 def progress(cohort: Cohort, run_id: str) -> tuple[int, int]:
     """Studies that the run has to grade, and those that its unfinished shards have done so far."""
-    paths = cohort.shard_input(run_id, "_").parent.glob("*.shard")
+    paths = cohort.shard_inputs(run_id).glob("*.shard")
     shards = [decode_json(Shard, path.read_bytes(), path.name) for path in paths]
     replaced = {shard.cut_from[-1] for shard in shards if shard.cut_from}
     going = [one for one in shards if one.id not in replaced and not cohort.shard(run_id, one.id).exists()]
@@ -154,4 +156,4 @@ def read_plan(cohort: Cohort, run_id: str) -> str:
 
 
 def _plan(cohort: Cohort, run_id: str) -> Path:
-    return cohort.shard_input(run_id, "plan").with_suffix(".txt")
+    return cohort.shard_inputs(run_id) / "plan.txt"

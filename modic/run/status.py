@@ -25,6 +25,7 @@ from modic.files import read_json
 from modic.records import LEVELS
 from modic.run import shards
 from modic.run.cause import graded_again, version_of
+from modic.tables.published import current_tables
 from modic.versions import changes_since
 
 UNSURE = "uncertain"
@@ -132,9 +133,9 @@ class Unfinished:
 
 def finished(cohort: Cohort) -> Finished | None:
     """The last finished run; None if there is none."""
-    if not (cohort.root / "current").exists():
+    current = current_tables(cohort.root)  # links resolved, so that all tables are of one run
+    if current is None:
         return None
-    current = (cohort.root / "current").resolve()  # so that both tables are of one run
     runs, studies = (pq.read_table(current / f"{name}.parquet", partitioning=None) for name in ("runs", "studies"))
     if "in_archive" not in studies.column_names:  # published before modic recorded it
         studies = studies.append_column("in_archive", pa.nulls(len(studies), pa.bool_()))

@@ -17,6 +17,7 @@ from modic.run.shards import Work
 from modic.run.unclear_contrast import find_unclear_contrasts
 from modic.series.identify import identify
 from modic.series.pair import pair
+from modic.tables.published import restore_current
 
 LOG = logging.getLogger(__name__)
 
@@ -45,6 +46,7 @@ def find_studies(run: Run, *, on_progress: Callable[[int], None] | None = None) 
 
     Raises UsageError if the archive holds no DICOM file.
     """
+    restore_current(run.cohort.root)
     began = time.monotonic()
     # the workers that will grade have nothing to do yet
     crawled = crawl(run.archive, index=run.cohort.header_index, on_progress=on_progress, processes=cores())

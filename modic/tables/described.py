@@ -14,13 +14,13 @@ def write_rows(path: Path, rows: list[dict[str, Any]], columns: Columns) -> Path
     """
     import pyarrow as pa
 
-    from modic.files import write_table
+    from modic.files import make_folder, write_table
 
     if unknown := {key for row in rows for key in row} - columns.keys():
         raise ValueError(f"{path.name}: undescribed columns: {', '.join(sorted(unknown))}")
     kinds = {name: pa.list_(pa.int8()) if kind == "list<int8>" else pa.type_for_alias(kind)
              for name, (kind, _) in columns.items()}  # fmt: skip
     fields = [pa.field(name, kinds[name], metadata={"description": meaning}) for name, (_, meaning) in columns.items()]
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     write_table(pa.Table.from_pylist(rows, schema=pa.schema(fields)), path)
     return path

@@ -12,8 +12,9 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from modic.cohort import is_cohort
+from modic.cohort import is_cohort, refuse_links
 from modic.errors import UsageError
+from modic.tables.published import current_tables, tables_of
 from modic.tables.schema import CLOSED, SCHEMAS
 
 COPY_OPTIONS = {
@@ -43,29 +44,33 @@ def first_comment(sql: str) -> str:
     return " ".join(line.removeprefix("--").strip() for line in lines[:end])
 
 
-def published(cohort: Path) -> Path:
-    """The folder of the cohort's current tables, links resolved, so that all four come from one run.
+def published(cohort: Path, run: str | None = None) -> Path:
+    """The folder of the cohort's current tables, or of those that `run` published. It never changes.
 
-    Raises UsageError if `cohort` is no cohort, or no run has finished in it.
+    Raises UsageError if `cohort` is no cohort, if no run has finished in it, if the tables of `run` are not kept, or as
+    `modic.tables.published.current_tables` does.
     """
-    current = (cohort / "current").resolve()
-    if all((current / f"{name}.parquet").is_file() for name in SCHEMAS):
-        return current
+    refuse_links(cohort)
+    if run is not None:
+        return tables_of(cohort, run)
+    if folder := current_tables(cohort):
+        return folder
     if is_cohort(cohort):
         raise UsageError(f"no run has finished in {cohort} yet")
     raise UsageError(f"{cohort} is not a cohort" if cohort.exists() else f"{cohort} does not exist")
 
 
-def connect(cohort: Path, *, files: bool = True) -> duckdb.DuckDBPyConnection:
+def connect(cohort: Path, folder: Path | None = None, *, files: bool = True) -> duckdb.DuckDBPyConnection:
     """An in-memory DuckDB with studies, series, levels, runs and every view of sql/views, each with a comment.
 
     Without `files` no query can read or write a file, or load an extension, and the four tables cannot be changed.
 
     A view may use the views whose names sort before its own. The SQL files name the tables by their files
     (`FROM 'levels.parquet'`), so that they also run without modic, in the folder of the tables; here these names are
-    views, so the current folder does not matter. Raises UsageError as `published`.
+    views, so the current folder does not matter. `folder`: tables of one run instead of the current ones. Raises
+    UsageError as `published`.
     """
-    folder = published(cohort)
+    folder = folder or published(cohort)
     connection = duckdb.connect(":memory:")
     connection.execute("SET enable_progress_bar = false")
     connection.execute("SET autoinstall_known_extensions = false")  # downloads nothing unless a query says INSTALL

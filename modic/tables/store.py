@@ -1,7 +1,5 @@
 """Write and read the four tables of a cohort: rows obey `modic.tables.schema`, and all tables are published at once."""
 
-import secrets
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,9 +8,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from modic.errors import ModicError
-from modic.files import sync_directory, write_json, write_table
+from modic.files import sync_directory, write_json, write_table, write_whole
 from modic.records import LEVELS
 from modic.tables.dictionary import MARKDOWN, PACKAGE, datapackage, dictionary
+from modic.tables.published import current_tables, new_folder, point_current, remove_superseded
 from modic.tables.schema import CLOSED, KEYS, SCHEMAS
 
 
@@ -61,64 +60,44 @@ def check_together(tables: Mapping[str, pa.Table]) -> None:
         raise ValueError(f"levels: not six rows for each graded study and none for others: {', '.join(wrong[:5])}")
 
 
-def publish(cohort_root: Path, tables: Mapping[str, pa.Table], run_id: str) -> Path:
-    """Make `tables` (all four of `SCHEMAS`) the cohort's current ones in one atomic step; returns their folder.
+def publish(cohort_root: Path, tables: Mapping[str, pa.Table], run_id: str, *, keep_days: float = 7.0) -> Path:
+    """Make `tables` (all four of `SCHEMAS`) the cohort's current ones in one step; returns their folder.
 
-    Their data dictionary goes with them, for people (dictionary.md) and programs (datapackage.json).
-
-    `current` is a link to `.tables/<run_id>…`; replacing the link is the step. The folder that it led to before stays
-    for readers who have it open, older ones are removed. Callers hold the lock (modic.cohort.Cohort.lock).
+    Their data dictionary goes with them, for people (dictionary.md) and programs (datapackage.json). Earlier folders
+    stay for readers for `keep_days` (modic/tables/published.py). Callers hold the lock (modic.cohort.Cohort.lock).
     Raises ValueError if the tables break a rule of `enforce` or `check_together`; nothing is changed then.
     """
     if tables.keys() != SCHEMAS.keys():
         raise ValueError(f"publish needs exactly {', '.join(SCHEMAS)}")
     ready = {name: enforce(name, tables[name]) for name in SCHEMAS}
     check_together(ready)
-    folder = cohort_root / ".tables" / f"{run_id}-{secrets.token_hex(4)}"
-    folder.mkdir(parents=True)
+    folder = new_folder(cohort_root, run_id)
+    write_whole(folder / MARKDOWN, dictionary())
+    write_json(folder / PACKAGE, datapackage(run_id, {name: len(table) for name, table in ready.items()}))
     for name, table in ready.items():
         write_table(table, folder / f"{name}.parquet")
-    (folder / MARKDOWN).write_text(dictionary(), encoding="utf-8")
-    write_json(folder / PACKAGE, datapackage(run_id, {name: len(table) for name, table in ready.items()}))
     sync_directory(folder.parent)
-    previous = _point_current(cohort_root, folder)
-    for earlier in folder.parent.iterdir():
-        if earlier not in (folder, previous):
-            shutil.rmtree(earlier, ignore_errors=True)
+    point_current(cohort_root, folder)
+    remove_superseded(cohort_root, folder, days=keep_days)
     return folder
-
-
-def _point_current(cohort_root: Path, folder: Path) -> Path:
-    """Replace the link `current`; returns the folder that it led to before."""
-    current = cohort_root / "current"
-    previous = folder.parent / (current.readlink().name if current.is_symlink() else "copied")
-    if current.is_dir() and not current.is_symlink():  # a copy of a cohort made without links
-        shutil.rmtree(previous, ignore_errors=True)
-        current.rename(previous)
-    link = cohort_root / f".current.{secrets.token_hex(4)}.tmp"
-    link.symlink_to(folder.relative_to(cohort_root))
-    link.replace(current)
-    sync_directory(cohort_root)
-    for stale in cohort_root.glob(".current.*.tmp"):
-        stale.unlink(missing_ok=True)
-    return previous
 
 
 def read_table(cohort_root: Path, name: str) -> pa.Table:
     """A published table; without rows if no run has finished yet.
 
-    Columns that an earlier version did not know are null. Raises ModicError if the file is damaged, because rows of
-    studies that left the archive are in no other file.
+    Columns that an earlier version did not know are null. Raises ModicError if the file is damaged or missing, because
+    rows of studies that left the archive are in no other file.
     """
-    path = cohort_root / "current" / f"{name}.parquet"
-    if not path.exists():
+    folder = current_tables(cohort_root)
+    if folder is None:
         return SCHEMAS[name].empty_table()
+    path = folder / f"{name}.parquet"
     try:
         table = pq.read_table(path, partitioning=None)
     except pa.ArrowException as error:
         raise ModicError(
-            f"{path} is damaged; restore it from a backup, or delete `current`: the next run makes it anew from the"
-            " finished shards, without the studies that left the archive"
+            f"{path} is damaged; restore it from a backup, or delete `current`: the next run goes on from the newest"
+            " whole tables in .tables, or says what else can be done"
         ) from error
     for field in SCHEMAS[name]:
         if field.name not in table.column_names and field.nullable:

@@ -25,4 +25,4 @@ def cohort(tmp_path: Path) -> Cohort:
 
 @pytest.fixture
 def job(cohort: Cohort) -> Job:
-    return Job(cohort, "run", "cpu", 5.0, GRADER)
+    return Job(cohort, "20261123T200000Z-1f0c", "cpu", 5.0, GRADER)

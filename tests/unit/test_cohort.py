@@ -2,7 +2,6 @@
 
 import fcntl
 import stat
-import threading
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,9 +9,12 @@ from types import SimpleNamespace
 import pytest
 
 import modic.cohort
+from modic import files, lock
 from modic.cohort import create_cohort, open_cohort
 from modic.errors import UsageError
 from modic.files import write_json
+
+FIRST, LATER = "20261123T200000Z-1f0c", "20261124T200000Z-2a2b"
 
 
 @pytest.fixture
@@ -99,24 +101,74 @@ def test_run_ids_sort_by_time_also_when_the_clock_goes_backwards(
     assert cohort.new_run_id().startswith("20261025T040000Z-")
 
 
-def test_a_cohort_whose_making_was_killed_is_made_again(tmp_path: Path, archive: Path) -> None:
+@pytest.mark.parametrize("last", ["99991231T235959Z-0a0a", "20269999T999999Z-0a0a"])
+def test_a_run_folder_at_the_end_of_time_is_followed_by_more(tmp_path: Path, archive: Path, last: str) -> None:
+    cohort = create_cohort(tmp_path / "cohort", archive=archive)
+    for expected in (f"{last[:17]}0a0b", f"{last[:17]}0a0c"):
+        (cohort.root / "runs" / last).mkdir()
+        last = cohort.new_run_id()
+        assert last == expected
+    (cohort.root / "runs" / f"{last[:17]}ffff").mkdir()
+    with pytest.raises(UsageError, match=r"no run can be later than .*ffff: give that folder an earlier name"):
+        cohort.new_run_id()
+
+
+def test_only_runs_have_shards(tmp_path: Path, archive: Path) -> None:
+    cohort = create_cohort(tmp_path / "cohort", archive=archive)
+    for name in (FIRST, f"{FIRST} (copy)", "notes"):
+        (cohort.root / "runs" / name / "shards").mkdir(parents=True)
+        (cohort.root / "runs" / name / "shards" / "00000.parquet").write_text("x")
+    assert cohort.finished_shards() == [cohort.shard(FIRST, "00000")]
+
+
+def test_a_damaged_memory_of_the_cohort_is_said_with_the_cure(tmp_path: Path, archive: Path) -> None:
+    cohort = create_cohort(tmp_path / "cohort", archive=archive)
+    for text in ("", "{", "[]", "\0"):
+        (cohort.private / "cohort.json").write_text(text)
+        with pytest.raises(UsageError, match=r"cohort\.json is damaged; restore it from a backup, or write"):
+            open_cohort(cohort.root)
+
+
+@pytest.mark.parametrize("part", [".tables", "runs", "private", "private/shards", "private/lock", "validation"])
+def test_a_cohort_with_a_link_inside_is_refused(tmp_path: Path, archive: Path, part: str) -> None:
+    cohort = create_cohort(tmp_path / "cohort", archive=archive)
+    path, elsewhere = cohort.root / part, tmp_path / "elsewhere"
+    path.rename(elsewhere) if path.exists() else elsewhere.mkdir()
+    path.symlink_to(elsewhere)
+    with pytest.raises(UsageError, match="is a link, and modic writes through no link"):
+        create_cohort(cohort.root, archive=archive)
+
+
+def test_a_cohort_whose_making_was_killed_is_made_again(
+    tmp_path: Path, archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     half = tmp_path / "cohort"
     (half / "private").mkdir(parents=True)
     (half / "private" / ".cohort.json.1234abcd.tmp").write_text('{"lay')
-    with create_cohort(half, archive=archive).lock():
-        assert sorted(path.name for path in half.rglob("*")) == ["cohort.json", "lock", "private", "runs"]
+    cohort = create_cohort(half, archive=archive)
+    monkeypatch.setattr(files, "LEFT_OVER_S", 0)
+    cohort.remove_left_overs()
+    assert sorted(path.name for path in half.rglob("*")) == ["cohort.json", "private", "runs"]
 
 
-def test_unfinished_files_of_killed_runs_are_removed_by_the_next(tmp_path: Path, archive: Path) -> None:
+def test_unfinished_files_of_killed_runs_go_once_nobody_touches_them(
+    tmp_path: Path, archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cohort = create_cohort(tmp_path / "cohort", archive=archive)
-    shard = cohort.shard("20261123T200000Z-1f0c", "00000")
-    shard.parent.mkdir(parents=True)
-    shard.write_text("finished")
-    stale = [cohort.private / ".links.1.part.parquet.tmp", shard.with_name(".00001.2.part.parquet.tmp")]
-    for path in stale:
+    shard, inputs = cohort.shard(FIRST, "00000"), cohort.shard_input(FIRST, "00000")
+    for path in (shard, inputs, cohort.private / "shards" / "notes" / "a"):
+        path.parent.mkdir(parents=True)
+        path.write_text("finished")
+    stale = [cohort.private / ".links.12345678.part.parquet.tmp", shard.with_name(".00001.12345678.part.parquet.tmp")]
+    others = [cohort.private / ".notes.tmp", shard.with_name(".swp.part.parquet.tmp")]
+    for path in stale + others:
         path.write_text("half")
-    with cohort.lock():
-        assert shard.exists() and not any(path.exists() for path in stale)
+    cohort.remove_left_overs()
+    assert all(path.exists() for path in [*stale, inputs]), "a run on another machine may be writing them"
+    monkeypatch.setattr(files, "LEFT_OVER_S", 0)
+    cohort.remove_left_overs()
+    assert not any(path.exists() for path in [*stale, inputs])
+    assert all(path.exists() for path in [*others, shard, cohort.private / "shards" / "notes" / "a"])
 
 
 def test_a_private_folder_that_a_copy_opened_is_closed_again(tmp_path: Path, archive: Path) -> None:
@@ -126,20 +178,22 @@ def test_a_private_folder_that_a_copy_opened_is_closed_again(tmp_path: Path, arc
     assert stat.S_IMODE(cohort.private.stat().st_mode) == 0o700
 
 
-def test_a_look_at_the_lock_says_who_took_it_and_hinders_nobody(tmp_path: Path, archive: Path) -> None:
+def test_a_look_at_the_lock_says_who_took_it_and_hinders_nobody(
+    tmp_path: Path, archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cohort = create_cohort(tmp_path / "cohort", archive=archive)
     assert cohort.last_begun() == (None, False)
-    with cohort.lock("run-1"):
-        assert cohort.last_begun() == ("run-1", True)
-        with pytest.raises(UsageError), cohort.lock("run-2"):
+    with cohort.lock(FIRST):
+        assert cohort.last_begun() == (FIRST, True)
+        with pytest.raises(UsageError), cohort.lock(LATER):
             pass
-        assert cohort.last_begun() == ("run-1", True)
-    assert cohort.last_begun() == ("run-1", False)
+        assert cohort.last_begun() == (FIRST, True)
+    assert cohort.last_begun() == (FIRST, False)
     looking = (cohort.private / "lock").open()
     fcntl.flock(looking, fcntl.LOCK_SH)
-    threading.Timer(0.05, looking.close).start()
+    monkeypatch.setattr(lock.time, "sleep", lambda _: looking.close())
     with cohort.lock():
-        pass
+        assert looking.closed
 
 
 def test_json_appears_whole_and_leaves_nothing_else(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from pydicom.dataset import Dataset
 
 import dicoms
 from adversaries import encoded
+from made_studies import pairs_of
 from modic.archive.crawl import crawl
 from modic.archive.folder import FolderSource
 from modic.archive.headers import read_rows
@@ -139,3 +140,31 @@ def test_a_folder_is_a_source(tmp_path: Path) -> None:
     assert isinstance(rows, list) and len(rows) == 1
     with pytest.raises(UsageError, match="does not exist"):
         FolderSource(tmp_path / "missing").files()
+
+
+def test_paths_longer_than_the_system_takes_are_read_as_any_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A path of 4,096 bytes or more can only be opened piece by piece."""
+    dicoms.write(dicoms.study(), tmp_path / "archive" / "short")
+    (plain,) = pairs_of(tmp_path / "archive")
+    monkeypatch.chdir(tmp_path / "archive")
+    for number in range(40):
+        Path(f"{number:02}" + "x" * 200).mkdir()
+        monkeypatch.chdir(f"{number:02}" + "x" * 200)
+        if number == 17:  # the folder's path is short enough, those of its files are not
+            Path("y" * 250).write_bytes(b"no image")
+    (tmp_path / "archive" / "short").rename("long")  # by its name in the folder where we are
+    Path("loop").symlink_to("../..")
+    found = crawl(tmp_path / "archive", index=tmp_path / "index")
+    n = len(plain.t1.images) + len(plain.t2.images)
+    assert found.counts["files_read"] == n and min(map(len, found.headers["path"].to_pylist())) > 4096
+    assert found.counts["rejected"] == {"file.not_dicom": 1, "file.unreadable": 1}, "the file of 17, and the link"
+    (deep,) = pairs_of(tmp_path / "archive")
+    assert isinstance(volume := load_volume(deep.t1, options=IdentifyOptions()), Volume)
+    (tmp_path / "archive" / "again").mkdir()
+    Path("long").rename(tmp_path / "archive" / "again" / "short")
+    (short,) = pairs_of(tmp_path / "archive")
+    same = load_volume(short.t1, options=IdentifyOptions())
+    assert isinstance(same, Volume) and (volume.voxels == same.voxels).all()
+    assert crawl(tmp_path / "archive", index=tmp_path / "index").counts["files_gone"] == n

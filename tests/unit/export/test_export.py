@@ -1,12 +1,15 @@
 """modic export: every file holds what the tables hold, no formula, and nothing made up."""
 
 import csv
+import shutil
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pydicom import dcmread
 
@@ -22,6 +25,7 @@ from modic.models import weights
 from modic.phantom.archive import write_archive
 from modic.records import LEVELS, Grade, LevelBox, LevelResult, StudyResult
 from modic.run import worker
+from modic.tables.query import published
 from modic.tables.schema import SCHEMAS
 from modic.tables.store import publish
 from plain_run import plain_run
@@ -215,6 +219,20 @@ def from_an_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr(worker, "grade_study", grade_where_it_lies)
         plain_run(root / "archive", root / "cohort")
     return root / "cohort"
+
+
+def test_a_study_key_of_another_form_is_no_file_of_an_sr(from_an_archive: Path, tmp_path: Path) -> None:
+    pytest.importorskip("highdicom")
+    cohort = tmp_path / "cohort"
+    shutil.copytree(from_an_archive, cohort, symlinks=True)
+    for name in ("studies", "series", "levels"):
+        path = published(cohort) / f"{name}.parquet"
+        keys = pq.read_table(path, partitioning=None)
+        evil = pa.array([f"../{key}" for key in keys["study_key"].to_pylist()])
+        pq.write_table(keys.set_column(keys.column_names.index("study_key"), "study_key", evil), path)
+    with pytest.raises(UsageError, match="is no name that modic gives"):
+        export(cohort, tmp_path / "out", format="sr")
+    assert not list(tmp_path.glob("*.dcm"))
 
 
 def test_sr_read_back_has_the_boxes_grades_and_slices_of_the_tables(from_an_archive: Path, tmp_path: Path) -> None:

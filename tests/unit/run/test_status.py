@@ -14,6 +14,7 @@ from made_cohort import study as study_row
 from modic import versions
 from modic.cli.main import main
 from modic.cohort import Cohort, create_cohort
+from modic.deidentify.pseudonyms import Pseudonyms
 from modic.errors import Reason, Rejected, UsageError
 from modic.records import Pair, StudyResult
 from modic.run import isolate, ledger, prepare, shards, survey
@@ -117,6 +118,8 @@ def test_a_run_that_is_going_on_shows_how_far_it_is(
     tmp_path: Path, cohort: Cohort, status: Callable[[], dict[str, str]]
 ) -> None:
     make_cohort(cohort.root)
+    Pseudonyms.open(cohort.private)
+    cohort.run(RUN).mkdir()
     with cohort.lock(LATER):
         assert status()["now"] == f"run {LATER} is going on since 2026-11-24 20:00 UTC: reading the archive"
         begin(tmp_path, cohort)
@@ -150,7 +153,7 @@ def test_a_killed_run_says_what_is_kept(tmp_path: Path, cohort: Cohort, status: 
     again = "20261125T200000Z-3c3c"  # was killed too, while it read the archive
     with cohort.lock(again):
         pass
-    cohort.forget_shard_inputs()
+    cohort.forget_shard_inputs(LATER)
     assert again in status()["now"]
 
 

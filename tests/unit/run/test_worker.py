@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from fake_worker import level
+from made_cohort import key
 from made_studies import MODELS, SHARD, pairs_of, write_shard
 from modic import pipeline
 from modic.config import Config, RunOptions
@@ -34,9 +35,9 @@ def test_a_run_draws_its_studies_where_that_is_wanted(
     monkeypatch.setattr(worker, "load_models", lambda *_: MODELS)
     monkeypatch.setattr(worker, "grade_study", draws)
     config = replace(Config(), run=RunOptions(pictures=wanted))
-    write_shard(job, [Work("s_1", "print", one_pair)], config)
+    write_shard(job, [Work(key("s", 1), "print", one_pair)], config)
     worker.grade_shard(job, SHARD)
-    assert folders == [job.cohort.root / "runs" / "run" / "cases" / "s_1" if wanted else None]
+    assert folders == [job.cohort.root / "runs" / job.run_id / "cases" / key("s", 1) if wanted else None]
     assert config.grading_hash() == Config().grading_hash()
 
 
@@ -62,14 +63,14 @@ def test_a_shard_is_written_once_and_holds_nothing_identifying(
 ) -> None:
     monkeypatch.setattr(worker, "load_models", lambda *_: MODELS)
     monkeypatch.setattr(worker, "grade_study", lambda *_, **__: StudyResult(tuple(map(level, LEVELS)), "ok", 0.9))
-    write_shard(job, [Work("s_1", "print", one_pair)], Config())
+    write_shard(job, [Work(key("s", 1), "print", one_pair)], Config())
     path = Path(worker.grade_shard(job, SHARD))
     before = path.stat().st_mtime_ns
     monkeypatch.setattr(worker, "grade_study", None)  # would raise
     assert worker.grade_shard(job, SHARD) == str(path)
     assert path.stat().st_mtime_ns == before
     row = pq.read_table(path, partitioning=None).to_pylist()[0]
-    assert (row["status"], row["study_key"], len(row["levels"])) == ("graded", "s_1", 6)
+    assert (row["status"], row["study_key"], len(row["levels"])) == ("graded", key("s", 1), 6)
     text = json.dumps(row, default=str)
     assert all(secret not in text for secret in (one_pair.patient_id, one_pair.study_uid, one_pair.t1.images[0].path))
 
@@ -102,7 +103,7 @@ def test_a_study_for_which_the_gpu_has_no_memory_fails_alone(
 ) -> None:
     """Once in the detector, once in the classifier of the shipped weights; the third study is graded."""
     write_archive(tmp_path / "archive", patients=4, seed=3, broken=False)
-    work = [Work(f"s_{index}", "print", one) for index, one in enumerate(pairs_of(tmp_path / "archive")[:3])]
+    work = [Work(key("s", index), "print", one) for index, one in enumerate(pairs_of(tmp_path / "archive")[:3])]
     shipped = weights.load_models("detector", "classifier", "cpu")
     models = [replace(one, net=OutOfMemoryOnce(one.net)) for one in (shipped.detector, shipped.classifier)]
     monkeypatch.setattr(worker, "load_models", lambda *_: weights.Models(*models))
@@ -129,9 +130,9 @@ def test_a_worker_that_loses_its_gpu_says_so_and_writes_the_culprit_only_alone(
     monkeypatch.setattr(worker, "load_models", lambda *_: MODELS)
     monkeypatch.setattr(worker, "grade_study", lose)
     monkeypatch.setattr(weights.Models, "usable", lambda _: not lost)
-    work = [Work(f"s_{index}", "print", one_pair) for index in range(studies)]
+    work = [Work(key("s", index), "print", one_pair) for index in range(studies)]
     write_shard(job, work, Config())
-    with pytest.raises(DeviceLost, match="study s_0"):
+    with pytest.raises(DeviceLost, match="study s_0000000000000000"):
         worker.grade_shard(job, SHARD)
     assert len(lost) == 1
     assert ledger.read_ledger(job.cohort)["reason"].to_pylist() == ["study.internal_error"] * (studies == 1)
