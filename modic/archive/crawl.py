@@ -35,9 +35,8 @@ STORED = {name: REPEATED if kind is TEXT and name != "SOPInstanceUID" else kind 
 FILE = {"path": TEXT, "size": pa.int64(), "mtime_ns": pa.int64()}
 MEMBER = pa.field("member", TEXT)  # of a container that `path` names; null for a plain file
 ORDER = [(name, "ascending") for name in ("rank", "path", "member", "frame")]  # of an index: refused files last
-VERSION = {"modic_index": "5"}
-INDEX_4 = pa.schema({**FILE, "reason": TEXT, "frame": WHOLE, **STORED}, metadata={"modic_index": "4"})  # no members
-INDEX = INDEX_4.insert(len(FILE), MEMBER).with_metadata(VERSION)
+VERSION = {"modic_index": "6"}  # raised if what is read from headers changes: all headers are then read again
+INDEX = pa.schema([*FILE.items(), MEMBER, ("reason", TEXT), ("frame", WHOLE), *STORED.items()], metadata=VERSION)
 BATCH = 2_000  # files read at a time: their rows are Python objects until then, and a process's piece of work
 MIN_FOR_PROCESSES = 20_000  # fewer files are read sooner than processes are started
 MAX_WAITING = 50  # batches that have been listed and not been read
@@ -267,21 +266,15 @@ class _Known:
 
 
 def _read_index(index: Path | None) -> pa.Table:
-    """What the last crawl remembered; empty if there is no index, or an unknown or broken one."""
+    """What the last crawl remembered; empty if there is no index, or one of another version or broken."""
     if index is not None and index.is_file():
         try:
             table = pq.read_table(index)
         except (pa.ArrowException, OSError):
             return INDEX.empty_table()
-        for schema in (INDEX, INDEX_4):
-            if table.schema == schema and table.schema.metadata == schema.metadata:
-                return table if schema is INDEX else _with_members(table)
+        if table.schema == INDEX and table.schema.metadata == INDEX.metadata:
+            return table
     return INDEX.empty_table()
-
-
-def _with_members(table: pa.Table) -> pa.Table:
-    """An index of version 4, which knew plain files alone, as one of today."""
-    return table.add_column(len(FILE), MEMBER, pa.nulls(len(table), TEXT)).replace_schema_metadata(INDEX.metadata)
 
 
 def _any_dicom(table: pa.Table) -> bool:

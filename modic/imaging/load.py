@@ -130,7 +130,7 @@ class _Reader:
             state = self._source.state(image.path, image.member)
             with self._source.open(image.path, image.member) as file:
                 dataset = pydicom.dcmread(file, force=True)
-            uid = str(dataset.get("SOPInstanceUID"))
+            uid = str(dataset.get("SOPInstanceUID") or dataset.file_meta.get("MediaStorageSOPInstanceUID"))
             self._complete(dataset)
         except OSError as error:
             raise _Refused(Reason.STUDY_FILES_CHANGED, type(error).__name__) from error
@@ -172,7 +172,10 @@ class _Reader:
                 return apply_modality_lut(stored, self._dataset).astype(np.float32)
             except Exception as error:  # a table that is none
                 raise _Refused(Reason.STUDY_PIXELS_UNREADABLE, f"slice {index}: ModalityLUTSequence") from error
-        slope, intercept = rescale_of(self._dataset, frame)
+        try:
+            slope, intercept = rescale_of(self._dataset, frame)
+        except ValueError as error:
+            raise _Refused(Reason.STUDY_PIXELS_UNREADABLE, f"slice {index}: RescaleSlope is no number") from error
         if not (np.isfinite((slope, intercept)).all() and slope):
             raise _Refused(Reason.STUDY_PIXELS_UNREADABLE, f"slice {index}: RescaleSlope {slope:g}")
         return stored.astype(np.float32) * np.float32(slope) + np.float32(intercept)

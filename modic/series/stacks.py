@@ -103,7 +103,8 @@ def _contrast(rows: list[Row]) -> Callable[[Row], Hashable]:
         times = tuple(clusters[keyword].get(row[keyword]) for keyword in clusters)
         kind = tuple((row["ImageType"] or "").split("\\")[2:])
         image = row["PhotometricInterpretation"] or "MONOCHROME2", row["SOPClassUID"] in MR_CLASSES
-        names = ("EchoNumbers", "DiffusionBValue", "StackID", "FrameOfReferenceUID", "ScanningSequence")
+        names = ("EchoNumbers", "DiffusionBValue", "StackID", "FrameOfReferenceUID", "ScanningSequence",
+                 "AcquisitionContrast")  # fmt: skip
         agent, suppressed = has_contrast_agent(row), has_fat_suppression(row)
         return (*times, kind, image, agent, suppressed, *(row[name] for name in names))
 
