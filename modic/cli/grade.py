@@ -18,7 +18,8 @@ def add(commands: Any, wanted: bool) -> None:
   modic grade /archive/lumbar --out lumbar-2026 --config cohort.toml --cluster deployments/clusters/gpu-workstation.yaml
 
 A second run reads only what changed and grades only what is new. After a run was killed, the same command goes on from
-its finished shards. Exit codes: 0 all graded or excluded, 3 some studies failed, 2 wrong usage, 1 the run failed."""
+its finished shards. Exit codes: 0 all graded or excluded, 3 some studies failed or every image was refused, 2 wrong
+usage, 1 the run failed."""
     grade = add_command(commands, "grade", run, "grade every lumbar study of a DICOM archive", examples)
     grade.add_argument(
         "archive",
@@ -65,12 +66,15 @@ def grade(archive: str, cohort: str, *, config: str = "", cluster: str = "", dev
 
         ready()
         try:
-            failed = grade_cohort(archive, cohort, config=config, cluster=cluster, device=device)["failed"]
+            outcome = grade_cohort(archive, cohort, config=config, cluster=cluster, device=device)
+            failed, refused = outcome["failed"], outcome["refused"]
         except HTTPError:
-            failed = failed_after_server_loss(run.cohort)
+            failed, refused = failed_after_server_loss(run.cohort), ""
+    if refused:
+        print(f"modic: {refused}", file=sys.stderr)
     if failed:
         print(f"modic: failed: {', '.join(failed[:20])}{' …' if len(failed) > 20 else ''}", file=sys.stderr)
-    return SOME_STUDIES_FAILED if failed else OK
+    return SOME_STUDIES_FAILED if failed or refused else OK
 
 
 def failed_after_server_loss(cohort: "Cohort") -> list[str]:

@@ -38,6 +38,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from modic.errors import Reason
 from modic.files import write_table
 from modic.records import Pair
 from modic.run import ledger, rows
@@ -57,17 +58,18 @@ class Summary:
     row: dict[str, Any]  # of the table `runs`
     failed: list[str]  # study keys
     graded_now: int
+    refused: str = ""  # if every DICOM file of the archive was refused: why
 
     def line(self) -> str:
         """One line for a log."""
         counts = ", ".join(f"{self.row[f'studies_{status}']} {status}" for status in ("graded", "excluded", "failed"))
-        return (
-            f"run {self.run_id}: {self.row['studies_found']} studies: {counts}; {self.graded_now} worked on in this run"
-        )
+        line = f"run {self.run_id}: {self.row['studies_found']} studies: {counts}; {self.graded_now} worked on in this run"
+        return f"{line}; {self.refused}" if self.refused else line
 
     def as_dict(self) -> dict[str, Any]:
         """As plain values, for Prefect."""
-        return {"run_id": self.run_id, "failed": self.failed, "graded_now": self.graded_now, "line": self.line()}
+        counts = {"failed": self.failed, "graded_now": self.graded_now, "refused": self.refused}
+        return {"run_id": self.run_id, **counts, "line": self.line()}
 
 
 @discreet
@@ -88,7 +90,16 @@ def publish(run: Run, survey: Survey) -> Summary:
     publish_tables(run.cohort.root, tables, run.run_id)
     run.cohort.forget_shard_inputs()
     failed = tables["studies"].filter(pc.equal(tables["studies"]["status"], "failed"))["study_key"].to_pylist()
-    return Summary(run.run_id, row, failed, len(ours))
+    return Summary(run.run_id, row, failed, len(ours), all_refused(survey.files))
+
+
+def all_refused(files: dict[str, Any]) -> str:
+    """That no image of the archive was accepted, with the reasons; empty if one was. `files`: counts of a crawl."""
+    if files["files_read"] + files["files_unchanged"]:
+        return ""
+    reasons = {reason: n for reason, n in files["rejected"].items() if reason != Reason.FILE_NOT_DICOM}
+    counts = ", ".join(f"{reason} {n}" for reason, n in reasons.items())
+    return f"every DICOM file of the archive was refused ({counts}), so there is nothing to grade"
 
 
 def _tables(run: Run, survey: Survey, graded: pa.Table, old: dict[str, pa.Table]) -> dict[str, pa.Table]:

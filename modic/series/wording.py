@@ -22,7 +22,8 @@ NO_WORDS = (
 )
 FAT_WORDS = (
     r"fs|f[/.]s\.?|fsat|sfs|qfs|fatsat[a-z]*|fat[ _-]?sat[a-z]*|fat[ _-]?sup[a-z]*|fat[ _-]?sep[a-z]*|spair|spir"
-    r"|aspir|spec[ -]?ir|special|proset|pasta|wats|watex|watsel|we|water([ _-]?(exc|sel)[a-z]*)?|wfs|chess|ideal|[a-z]?dixon[a-z]*|msoft"
+    r"|aspir|spec[ -]?ir|special|proset|pasta|wats|watex|watsel|we|water([ _-]?(exc|sel)[a-z]*)?|wfs|chess"
+    r"|ideal|[a-z]?dixon[a-z]*|msoft"
     r"|h2o|fat|eau|agua|acqua|wasser[a-z]*|fett[a-z]*|gras[a-z]*|sat[ _-]?gra[a-z]*|supr[a-z]* ?gra[a-z]*"
     r"|vet[a-z]*onderdr[a-z]*"
 )
