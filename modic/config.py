@@ -49,7 +49,7 @@ class PairOptions:
     """Pairing of T1 and T2 (modic/series/pair.py)."""
 
     overlap_warn: float = _option(0.98, "share of the T2 extent also covered by T1: warn below")
-    overlap_reject: float = _option(0.90, "as above: refuse below")
+    overlap_reject: float = _option(0.3, "share of one of T2's middle slices that T1 covers: refuse below")
 
 
 @dataclass(frozen=True, slots=True)

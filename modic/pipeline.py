@@ -35,7 +35,7 @@ from modic.grading.saliency import explain
 from modic.imaging.endplates import find_endplates
 from modic.imaging.load import load_volume
 from modic.imaging.normalize import normalize
-from modic.imaging.regions import Volumes, box_on, contrast_label, corners_mm, cut_regions
+from modic.imaging.regions import Volumes, box_on, contrast_label, corners_mm, cut_regions, slices_beyond
 from modic.imaging.registration import register
 from modic.imaging.volume import CanonicalVolume
 from modic.levels.find import find_levels
@@ -92,7 +92,7 @@ def grade_study(pair: Pair, *, models: Models, config: Config, pictures: Path | 
         p_numbering=levels.p_numbering,
         transitional=levels.transitional,
         numbering_basis=levels.basis,
-        warnings=(*_warnings(pair, volumes), *doubts, *trouble),
+        warnings=(*_warnings(pair, volumes), *doubts, *_beyond(volumes, levels, preprocessing["slices"]), *trouble),
         seconds=seconds,
     )
 
@@ -171,6 +171,14 @@ def _warnings(pair: Pair, volumes: Volumes) -> tuple[str, ...]:
         f"{contrast_label(name)}: {warning}"
         for name, volume in volumes.items()
         for warning in (*pair.contrasts[name].warnings, *volume.warnings)
+    )
+
+
+def _beyond(volumes: Volumes, levels: LevelSet, slices: int) -> tuple[str, ...]:
+    """A warning if the stack ends beside the midline, as half a stack does."""
+    beyond = slices_beyond(volumes["t2"], levels, slices)
+    return (
+        (f"T2: {beyond} of {slices} graded slices lie beyond the stack; its last slice is repeated",) if beyond else ()
     )
 
 

@@ -63,7 +63,9 @@ class Summary:
     def line(self) -> str:
         """One line for a log."""
         counts = ", ".join(f"{self.row[f'studies_{status}']} {status}" for status in ("graded", "excluded", "failed"))
-        line = f"run {self.run_id}: {self.row['studies_found']} studies: {counts}; {self.graded_now} worked on in this run"
+        line = (
+            f"run {self.run_id}: {self.row['studies_found']} studies: {counts}; {self.graded_now} worked on in this run"
+        )
         return f"{line}; {self.refused}" if self.refused else line
 
     def as_dict(self) -> dict[str, Any]:

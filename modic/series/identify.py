@@ -39,6 +39,7 @@ from modic.archive.source import Row
 from modic.config import IdentifyOptions
 from modic.errors import Reason, Rejected
 from modic.records import ImageReference, Plane, Series, SeriesWarning, WarningKind
+from modic.series.acquisition import reconstruction
 from modic.series.contrast import (
     ContrastFinding,
     accept_from_pixels,
@@ -299,6 +300,11 @@ def _warnings(examined: _Examined, options: IdentifyOptions) -> Iterator[SeriesW
         yield SeriesWarning(WarningKind.ORIENTATION_DIFFERS, f"{examined.turn:.1g}")
     yield from examined.shape.warnings
     yield from _thinned_warning(examined.shape.spacing_mm, examined.header)
+    made = reconstruction(examined.header)
+    if made.computed:
+        yield SeriesWarning(WarningKind.COMPUTED)
+    if made.reformatted:
+        yield SeriesWarning(WarningKind.REFORMATTED)
     yield from _contrast_warnings(examined.contrast, examined.header)
 
 

@@ -43,7 +43,6 @@ def test_their_pixels_are_read_and_their_contrast_is_asked_of_the_pixels(tmp_pat
 
 def _accepted(series: Any) -> Any:
 
-
     return replace(series, rejected=None)
 
 

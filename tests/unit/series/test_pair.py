@@ -69,7 +69,7 @@ def test_excluded_by_name(
     assert "somebody" not in found.rejected.detail
 
 
-@pytest.mark.parametrize("shift_mm, accepted", [(0.0, True), (4.5, True), (9.0, False), (80.0, False)])
+@pytest.mark.parametrize("shift_mm, accepted", [(0.0, True), (4.5, True), (13.5, True), (18.0, False), (80.0, False)])
 def test_overlap_is_measured_in_patient_millimetres(shift_mm: float, accepted: bool, tmp_path: Path) -> None:
     origin = (-22.5 + shift_mm, -5.5, 7.5)
     slices = dicoms.series(T1, name="a", origin=origin) + dicoms.series(T2, name="b")
