@@ -104,7 +104,7 @@ def _doubt(header: Header, contrast: Contrast) -> str:
         return ""
     if 0 < (header["EchoTime"] or 0) < MIN_TE_MS or 0 < (header["RepetitionTime"] or 0) < MIN_TR_MS:
         return "TR and TE are no milliseconds"
-    if unread := DOUBTED & words(header["Unparsed"]):
+    if unread := DOUBTED.intersection((header["Unparsed"] or "").split("\\")):
         return f"{', '.join(sorted(unread))} cannot be read"
     named = named_in(header) & (DOUBTS.keys() - ({"fluid"} if contrast == "t1" else {"agent"}))
     return f"the description alone names {', '.join(DOUBTS[hint] for hint in sorted(named))}" if named else ""

@@ -5,8 +5,8 @@ A classifier may ask for further contrasts (such as STIR); then each pair also h
 A series is usable if modic.series.identify did not refuse it. A T1 (also with fat suppression) is not usable either
 
 - if it was acquired later (by date and time, else by SeriesNumber) than a series of the study that names a contrast
-  agent, in its header or only in its description, or up to `AGENT_HOURS` later than one of another study of the patient,
-  even if its own header does not name the agent;
+  agent, in its header or only in its description, or up to `AGENT_HOURS` later than one of another study of the
+  patient, even if its own header does not name the agent;
 - if it was acquired later than a T1 that is alike (place, matrix, TR and TE) and has a word in its description that the
   earlier one lacks, other than one for a repeat: it may name an agent or fat suppression in words that no list knows.
 

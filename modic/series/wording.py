@@ -38,7 +38,7 @@ HINTS: dict[str, str] = {
     + rf"|(?<![a-z])({AFTER_WORDS})(?![a-z])(?![ _-]*op)"
     + r"|(?<![a-z])c ?\+|\+ ?c(?![a-z])|w ?/ ?c(?![a-z])|(?<![a-z])w ?/ ?wo(?![a-z])"
     + "|造影|增强|增強|조영|контраст|(?<![а-я])ку(?![а-я])|гадо"
-    + r"|\+(?![ _]*(t[12]|pd|stir|tirm|sag|ax|cor|tra|fs|fat|tse|fse|[clt][ _-]?sp|[23]d|nd|norm|dis))",
+    + r"|\+(?![ _]*(t[12]|pd|stir|tirm|fs|fat))(?!(sag|ax|cor|tra|tse|fse|[clt][ _-]?sp|[23]d|nd|norm|dis))",
     "transfer": r"(?<![a-z])(mt|mtc|mt[ _-]?on|magneti[sz]ation[ _-]?transfer)(?![a-z])",
     "computed": r"synth[a-z]*|symri|(?<![a-z])(magic|syn|calc[a-z]*)(?![a-z])",
 }

@@ -1,4 +1,4 @@
-"""Several reconstructions of one acquisition: same kind for both contrasts, acquired before computed, by a fixed rule."""
+"""Several reconstructions of one acquisition: one kind for both contrasts, acquired before computed, a fixed rule."""
 
 from itertools import permutations
 from pathlib import Path
