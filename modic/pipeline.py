@@ -4,6 +4,7 @@
 |-----------|-----------------------------------------------------|------------------------------------------------|
 | load      | modic/imaging/load.py, registration.py              | a pair of series → volumes with their geometry |
 | levels    | modic/levels/find.py, plausibility.py               | the T2 volume → named boxes of discs           |
+| contrast  | modic/series/contrast_from_pixels.py                | T1 or T2 refused if pixels show another        |
 | regions   | modic/imaging/regions.py                            | volumes and boxes → a region for each level    |
 | normalize | modic/imaging/normalize.py                          | region → region                                |
 | marrow    | modic/imaging/endplates.py, modic/grading/marrow.py | volumes, boxes → marrow beside the endplates   |
@@ -35,14 +36,18 @@ from modic.grading.saliency import explain
 from modic.imaging.endplates import find_endplates
 from modic.imaging.load import load_volume
 from modic.imaging.normalize import normalize
-from modic.imaging.regions import Volumes, box_on, contrast_label, corners_mm, cut_regions, slices_beyond
+from modic.imaging.regions import Volumes, box_on, contrast_label, corners_mm, cut_regions, move_box, slices_beyond
 from modic.imaging.registration import register
 from modic.imaging.volume import CanonicalVolume
 from modic.levels.find import find_levels
+from modic.levels.midline import slices_around
 from modic.levels.plausibility import check_lumbar
 from modic.models.card import contrasts
 from modic.models.weights import Model, Models
 from modic.records import LEVELS, Grade, LevelBox, LevelResult, LevelSet, Pair, Region, StudyResult, StudyWarning
+from modic.series.contrast_from_pixels import contrast_of_pixels
+
+CHECKED_SLICES = 5  # around the midline, whose pixels must not show another contrast than the header
 
 if TYPE_CHECKING:
     from modic.models.endplate_net import Segmenter
@@ -66,6 +71,8 @@ def grade_study(pair: Pair, *, models: Models, config: Config, pictures: Path | 
     doubts = check_lumbar(levels, volumes["t2"], options=config.levels)
     if isinstance(doubts, Rejected):
         return StudyResult(rejected=doubts, seconds=seconds)
+    if other := shows_another_contrast(volumes, levels):
+        return StudyResult(rejected=other, seconds=seconds)
     with _timed(seconds, "regions"):
         cut = cut_regions(volumes, levels, preprocessing=preprocessing, options=config.levels)
     with _timed(seconds, "normalize"):
@@ -120,6 +127,22 @@ def load_volumes(pair: Pair, config: Config, *, wanted: tuple[str, ...] = ("t1",
             return replace(volume, detail=f"{contrast_label(name)}: {volume.detail}".rstrip(": "))
         volumes[name] = volume
     return _register(volumes, config) if pair.check_images else volumes
+
+
+def shows_another_contrast(volumes: Volumes, levels: LevelSet) -> Rejected | None:
+    """Why the pixels of T1 or T2 are those of another contrast (modic/series/contrast_from_pixels.py); None if not so.
+
+    Whatever the header says: fat suppression that it does not name, or a series under a wrong name.
+    """
+    for name, reason in (("t1", Reason.STUDY_NO_SAGITTAL_T1), ("t2", Reason.STUDY_NO_SAGITTAL_T2)):
+        volume, native = volumes[name], volumes["t2"].native
+        moved = [move_box(native, volume.grid, disc) for disc in levels.boxes]
+        middle = round(float(np.median([disc.slice_index for disc in moved])))
+        slices = slices_around(middle, CHECKED_SLICES, len(volume.voxels), volume.spacing_mm[2])
+        found = contrast_of_pixels(volume, [disc.box for disc in moved], slices)
+        if slices and found.contrast not in (name, "unknown"):
+            return Rejected(reason, f"the {contrast_label(name)} shows {found.contrast}; {found.evidence}")
+    return None
 
 
 def _register(volumes: Volumes, config: Config) -> Volumes | Rejected:

@@ -168,7 +168,9 @@ def contrast_of_volume(volume: CanonicalVolume, *, detector: Model, options: Lev
     """The contrast of a volume by its discs on the slices in the middle (find_levels needs the bright canal of a T2)."""
     volume = square_pixels(volume)
     n, spacing_mm = len(volume.voxels), volume.spacing_mm[2]
-    candidates = merge(detect(volume.voxels[slices_around(n // 2, N_DETECTED, n, spacing_mm)], detector), options.score_min)
+    candidates = merge(
+        detect(volume.voxels[slices_around(n // 2, N_DETECTED, n, spacing_mm)], detector), options.score_min
+    )
     named = zip(name_sequence(candidates), candidates, strict=True)
     boxes = [candidate.box for name, candidate in named if name is not None]
     return contrast_of_pixels(volume, boxes, slices_around(n // 2, N_SLICES, n, spacing_mm))
