@@ -165,7 +165,7 @@ def read_contrast(series: Series, *, detector: Model, config: Config) -> Contras
 
 
 def contrast_of_volume(volume: CanonicalVolume, *, detector: Model, options: LevelOptions) -> ContrastFinding:
-    """The contrast of a volume by its discs on the slices in the middle (find_levels needs the bright canal of a T2)."""
+    """The contrast of a volume by its discs on the middle slices (find_levels needs the bright canal of a T2)."""
     volume = square_pixels(volume)
     n, spacing_mm = len(volume.voxels), volume.spacing_mm[2]
     candidates = merge(

@@ -96,7 +96,7 @@ def _with_patient_of_study(stacks: list[Series]) -> list[Series]:
     """`stacks`, each of them of the only patient that its study names, if it names one only."""
     names: dict[str, set[str]] = defaultdict(set)
     for stack in stacks:
-        names[stack.study_uid] |= {stack.header["PatientID"]} - {None}
+        names[stack.study_uid] |= {identity_value(stack.header, "PatientID")} - {None}
     only = {study: next(iter(known)) for study, known in names.items() if len(known) == 1}
     return [replace(stack, patient_id=only.get(stack.study_uid, stack.patient_id)) for stack in stacks]
 
@@ -170,7 +170,7 @@ def _series(stack: Stack, number: int, contrasts: Collection[str], options: Iden
         study_uid=header["StudyInstanceUID"],
         series_uid=header["SeriesInstanceUID"],
         stack=number,
-        patient_id=header["PatientID"] or header["StudyInstanceUID"],  # an unknown patient has no other study
+        patient_id=identity_value(header, "PatientID") or header["StudyInstanceUID"],  # unknown: no other study
         images=tuple(map(_image, stack.rows)),
         contrast=contrast.contrast,
         contrast_evidence=contrast.evidence,

@@ -25,11 +25,19 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     "text, keyword, value",
     [
-        ("7,5", "", 7.5), ("7.5", "", 7.5), (" 3 ", "", 3.0), ("-1,5e1", "", -15.0), (",5", "", 0.5),
-        ("15 ml", "ContrastBolusVolume", 15.0), ("7,5ml", "ContrastBolusVolume", 7.5), ("147,5 ms", "InversionTime", 147.5),
-        ("0,15 s", "InversionTime", 150.0), ("0.05 cm", "PixelSpacing", 0.5), ("1.5T", "MagneticFieldStrength", 1.5),
+        ("7,5", "", 7.5),
+        ("7.5", "", 7.5),
+        (" 3 ", "", 3.0),
+        ("-1,5e1", "", -15.0),
+        (",5", "", 0.5),
+        ("15 ml", "ContrastBolusVolume", 15.0),
+        ("7,5ml", "ContrastBolusVolume", 7.5),
+        ("147,5 ms", "InversionTime", 147.5),
+        ("0,15 s", "InversionTime", 150.0),
+        ("0.05 cm", "PixelSpacing", 0.5),
+        ("1.5T", "MagneticFieldStrength", 1.5),
     ],
-)  # fmt: skip
+)
 def test_a_comma_is_a_point_and_a_unit_is_known(text: str, keyword: str, value: float) -> None:
     assert number(text, keyword) == pytest.approx(value)
 

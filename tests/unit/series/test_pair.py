@@ -244,6 +244,14 @@ def test_images_that_name_no_patient_are_of_the_only_one_of_their_study(nameless
     assert {found.patient_id, found.t1.patient_id, found.t2.patient_id} == {"patient-1"}
 
 
+def test_placeholders_are_no_second_patient_and_link_no_studies(tmp_path: Path) -> None:
+    slices = changed(dicoms.study(), PatientBirthDate="19610203")
+    changed(slices, slice(11, None), PatientBirthDate="19000101")
+    assert chosen(slices, tmp_path / "one").warnings == ()
+    both = dicoms.study(study=1, patient="ANONYMOUS") + dicoms.study(study=2, patient="ANONYMOUS")
+    assert len({one.patient_id for one in pairs_of(both, tmp_path / "two")}) == 2
+
+
 def test_half_a_series_whose_other_half_lies_in_another_study_is_refused(tmp_path: Path) -> None:
     slices = changed(dicoms.study(), slice(16, None), StudyInstanceUID="1.2.3")
     found = pairs_of(slices, tmp_path)
