@@ -17,6 +17,7 @@ TRANSFER_SYNTAX = 0x00020010
 AGENT_CODES = 0x00180012  # ContrastBolusAgentSequence
 NOT_EXPLICIT_LITTLE = frozenset({b"1.2.840.10008.1.2", b"1.2.840.10008.1.2.1.99", b"1.2.840.10008.1.2.2"})
 MAX_VALUE = 1024
+ODD = b"??"
 _HEAD = struct.Struct("<HH2sH").unpack_from
 _LENGTH = struct.Struct("<I").unpack_from
 
@@ -28,8 +29,13 @@ class Unusual(Exception):
     """The file needs a reader that knows all of DICOM."""
 
 
-def fast_elements(read_at: ReadAt, wanted: Mapping[int, str]) -> tuple[str, dict[int, tuple[str, bytes]], int | None]:
+def fast_elements(
+    read_at: ReadAt, wanted: Mapping[int, str], odd: list[tuple[int, int]] | None = None
+) -> tuple[str, dict[int, tuple[str, bytes]], int | None]:
     """Transfer syntax, wanted top-level elements (tag → VR, value), and the byte where PixelData begins (None: absent).
+
+    A VR that is no two capitals (`--`, blanks, zeros) is taken for one with a short head, as other readers do, if the
+    element behind it is sound. `odd` gets the byte of each such VR and its tag; wanted elements have `ODD` for it.
 
     Raises `Unusual`, and struct.error if the file ends within an element's head.
     """
@@ -37,6 +43,7 @@ def fast_elements(read_at: ReadAt, wanted: Mapping[int, str]) -> tuple[str, dict
     if buffer[128:132] != b"DICM":
         raise Unusual
     elements: dict[int, tuple[str, bytes]] = {}
+    sound = after_odd = 0  # tag of the last sound element, and of the one before if its VR was odd
     while True:
         if at + 12 > base + len(buffer):
             buffer, base = read_at(CHUNK, at), at
@@ -51,7 +58,18 @@ def fast_elements(read_at: ReadAt, wanted: Mapping[int, str]) -> tuple[str, dict
             at += 8
             continue
         start = at + 8
-        if vr not in SHORT:
+        if vr not in SHORT and not (vr.isalpha() and vr.isupper()):
+            if not sound or after_odd:
+                raise Unusual
+            after_odd = tag
+            if odd is not None:
+                odd.append((at + 4, tag))
+            vr = ODD
+        else:
+            if after_odd and depth == 0 and tag <= after_odd:
+                raise Unusual
+            sound, after_odd = tag if group > 2 else 0, 0
+        if vr not in SHORT and vr is not ODD:
             (length,), start = _LENGTH(buffer, at - base + 8), at + 12
             if _opens(tag, vr, length):
                 at, depth = start, depth + 1

@@ -31,14 +31,14 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pydicom
 from pydicom.charset import convert_encodings, decode_bytes
-from pydicom.datadict import dictionary_VR
+from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.dataelem import RawDataElement
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_dataset
 from pydicom.tag import Tag
 
 from modic.archive.enhanced_mr import frame_rows
-from modic.archive.fast_headers import AGENT_CODES, CHUNK, PIXEL_DATA, ReadAt, Unusual, fast_elements
+from modic.archive.fast_headers import AGENT_CODES, CHUNK, ODD, PIXEL_DATA, SHORT, ReadAt, Unusual, fast_elements
 from modic.archive.numerals import number
 from modic.archive.source import Row
 from modic.errors import Reason
@@ -92,6 +92,7 @@ DEFLATED = "1.2.840.10008.1.2.1.99"
 UNCOMPRESSED = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", DEFLATED})
 MAX_INFLATED = 2**28
 SLOW_MIB = 1024  # of memory that pydicom may take for one header, whatever lengths the file claims
+ODD_VR = ODD.decode("ascii")
 META_MOST = 2048  # bytes in which the file meta information names the transfer syntax
 
 
@@ -142,10 +143,30 @@ def _rows(file: BinaryIO) -> list[Row] | Reason:
     if row["SOPClassUID"] in ENHANCED:  # also of one frame and without functional groups (RSNA 2024)
         file.seek(0)
         with memory_limit(SLOW_MIB):
-            return frame_rows(row, pydicom.dcmread(file, stop_before_pixels=True))
+            return frame_rows(row, pydicom.dcmread(with_sound_vrs(file), stop_before_pixels=True))
     if row["NumberOfFrames"] and row["NumberOfFrames"] > 1:  # a classic header has one position for all of them
         return [{**row, "ImagePositionPatient": None, "frame": index} for index in range(row["NumberOfFrames"])]
     return [row]
+
+
+def with_sound_vrs(file: BinaryIO) -> BinaryIO:
+    """The file, or a copy in memory in which each odd VR (fast_elements) is the dictionary's or LO.
+
+    pydicom would take what follows such a VR for its length.
+    """
+    odd: list[tuple[int, int]] = []
+    try:
+        fast_elements(_content(file).read_at, {}, odd)
+    except (Unusual, struct.error):
+        odd = []
+    file.seek(0)
+    if not odd:
+        return file
+    content = bytearray(file.read())
+    for at, tag in odd:
+        vr = dictionary_VR(tag).encode("ascii") if dictionary_has_tag(tag) else b"LO"
+        content[at : at + 2] = vr if vr in SHORT else b"LO"
+    return io.BytesIO(content)
 
 
 def _content(file: BinaryIO) -> Content:
@@ -251,6 +272,7 @@ def _row(elements: Elements, convert_one: Callable[[str, str, bytes], Any]) -> R
     for tag, (vr, value) in elements.raw.items():
         keyword = TAGS.get(tag)
         if keyword and value:
+            vr = dictionary_VR(tag) if vr == ODD_VR else vr
             row[keyword] = convert_one(keyword, vr, value)
             if row[keyword] is UNPARSED:
                 row[keyword] = None

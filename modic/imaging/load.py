@@ -23,6 +23,7 @@ from pydicom.pixels.utils import pixel_array
 
 from modic.archive.enhanced_mr import rescale_of
 from modic.archive.folder import FolderSource
+from modic.archive.headers import with_sound_vrs
 from modic.archive.numerals import values_in
 from modic.archive.source import Source
 from modic.config import IdentifyOptions
@@ -141,7 +142,7 @@ class _Reader:
         try:
             state = self._source.state(image.path, image.member)
             with self._source.open(image.path, image.member) as file:
-                dataset = pydicom.dcmread(file, force=True)
+                dataset = pydicom.dcmread(with_sound_vrs(file), force=True)
             uid = str(dataset.get("SOPInstanceUID") or dataset.file_meta.get("MediaStorageSOPInstanceUID"))
             self._complete(dataset)
         except OSError as error:

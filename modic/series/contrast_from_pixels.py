@@ -43,6 +43,7 @@ FAT = (0.8, 2.5)  # the same of the fat
 INNER = 0.2  # half the width of the marrow and disc that is measured, as a share of the box's width
 MIN_BODIES, MIN_SLICES, MIN_LEVELS = 3, 2, 2
 MAX_OTHERS = 0.2
+SUPPRESSED: frozenset[Contrast] = frozenset(("stir", "t1_fat_suppressed"))  # they do not speak against each other
 MAX_CANAL_VARIATION = 0.3  # 15th to 85th percentile along a body, as a share of the median
 VERSION = 2  # of this table; a contrast that another version found is looked for again
 
@@ -69,7 +70,9 @@ def contrast_of_pixels(volume: Volume, boxes: Iterable[Box], slices: Iterable[in
         found[body[2].decide()[1]].append(body)
     unclear = found.pop("unknown", [])
     known = max(found, key=lambda contrast: len(found[contrast]), default=None)
-    if known is None or not _enough(found[known], sum(map(len, found.values())), len({body[0] for body in bodies})):
+    against = {*found} - (SUPPRESSED if known in SUPPRESSED else {known})
+    others = sum(len(found[contrast]) for contrast in against)
+    if known is None or not _enough(found[known], others, len({body[0] for body in bodies})):
         middle = (unclear or bodies)[len(unclear or bodies) // 2][2]
         counts = "".join(f", {contrast} {len(shown)}" for contrast, shown in sorted(found.items()))
         return ContrastFinding("unknown", f"pixels: {middle}{counts} → unknown")
@@ -78,11 +81,11 @@ def contrast_of_pixels(volume: Volume, boxes: Iterable[Box], slices: Iterable[in
     return ContrastFinding(known, f"pixels: {signals} → {known} ({signals.decide()[0]}, {len(shown)} bodies)")
 
 
-def _enough(shown: list[tuple[int, int, "Signals"]], known: int, slices: int) -> bool:
-    """Whether the bodies (slice, level, signals) that show one contrast, of all that show any, decide."""
-    places, levels, _ = map(set, zip(*((index, level, 0) for index, level, _ in shown), strict=True))
+def _enough(shown: list[tuple[int, int, "Signals"]], others: int, slices: int) -> bool:
+    """Whether the bodies (slice, level, signals) that show one contrast decide against those that show `others`."""
+    places, levels = {index for index, _, _ in shown}, {level for _, level, _ in shown}
     enough = len(shown) >= MIN_BODIES and len(places) >= min(MIN_SLICES, slices) and len(levels) >= MIN_LEVELS
-    return enough and known - len(shown) <= MAX_OTHERS * len(shown)
+    return enough and others <= MAX_OTHERS * len(shown)
 
 
 @dataclass(frozen=True, slots=True)
