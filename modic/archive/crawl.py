@@ -11,6 +11,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
@@ -93,7 +94,9 @@ def crawl(
     table = _arranged(parts, dropped) if new or len(dropped) else parts.pop()
     refused = len(table) - table["reason"].null_count
     if not _any_dicom(table):
-        raise UsageError(f"the archive {source.name} holds no DICOM file ({kept + new} files seen)")
+        raise UsageError(
+            f"the archive {source.name} holds no DICOM file ({kept + new} files seen{_packed(source, table)})"
+        )
     if index is not None and (new or len(dropped)):
         write_table(table.replace_schema_metadata(INDEX.metadata), index)
     headers, rejected = table.slice(0, len(table) - refused), table.slice(len(table) - refused)
@@ -275,6 +278,25 @@ def _read_index(index: Path | None) -> pa.Table:
         if table.schema == INDEX and table.schema.metadata == INDEX.metadata:
             return table
     return INDEX.empty_table()
+
+
+PACKED = {b"PK\x03\x04": "zip", b"\x1f\x8b": "gzip", b"7z\xbc\xaf": "7z", b"Rar!": "rar", b"BZh": "bzip2", b"\xfd7zXZ": "xz",
+          b"(\xb5/\xfd": "zstd"}  # fmt: skip
+TAR = b"ustar"  # from byte 257
+MAX_ASKED = 200  # files whose first bytes are read
+
+
+def _packed(source: Source, table: pa.Table) -> str:
+    """What to do if files are packed: `; 3 zip, 1 tar: unpack them into folders`; empty if none is."""
+    kinds: Counter[str] = Counter()
+    for path, member in zip(*(table[name].to_pylist()[:MAX_ASKED] for name in ("path", "member")), strict=True):
+        with suppress(OSError), source.open(path, member) as file:
+            head = file.read(262)
+            kind = next((name for mark, name in PACKED.items() if head.startswith(mark)), "")
+            kinds[kind or ("tar" if head[257:] == TAR else "")] += 1
+    del kinds[""]
+    counts = ", ".join(f"{n} {name}" for name, n in kinds.most_common())
+    return f"; {counts} among the first {MAX_ASKED}: unpack them into folders and grade these" if counts else ""
 
 
 def _any_dicom(table: pa.Table) -> bool:

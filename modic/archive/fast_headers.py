@@ -18,6 +18,7 @@ AGENT_CODES = 0x00180012  # ContrastBolusAgentSequence
 NOT_EXPLICIT_LITTLE = frozenset({b"1.2.840.10008.1.2", b"1.2.840.10008.1.2.1.99", b"1.2.840.10008.1.2.2"})
 MAX_VALUE = 1024
 ODD = b"??"
+META_GROUP_END = 0x0002FFFF
 _HEAD = struct.Struct("<HH2sH").unpack_from
 _LENGTH = struct.Struct("<I").unpack_from
 
@@ -43,7 +44,7 @@ def fast_elements(
     if buffer[128:132] != b"DICM":
         raise Unusual
     elements: dict[int, tuple[str, bytes]] = {}
-    sound = after_odd = 0  # tag of the last sound element, and of the one before if its VR was odd
+    odd_vrs = _OddVrs([] if odd is None else odd)
     while True:
         if at + 12 > base + len(buffer):
             buffer, base = read_at(CHUNK, at), at
@@ -58,17 +59,7 @@ def fast_elements(
             at += 8
             continue
         start = at + 8
-        if vr not in SHORT and not (vr.isalpha() and vr.isupper()):
-            if not sound or after_odd:
-                raise Unusual
-            after_odd = tag
-            if odd is not None:
-                odd.append((at + 4, tag))
-            vr = ODD
-        else:
-            if after_odd and depth == 0 and tag <= after_odd:
-                raise Unusual
-            sound, after_odd = tag if group > 2 else 0, 0
+        vr = odd_vrs.seen(tag, vr, at, depth)
         if vr not in SHORT and vr is not ODD:
             (length,), start = _LENGTH(buffer, at - base + 8), at + 12
             if _opens(tag, vr, length):
@@ -79,6 +70,29 @@ def fast_elements(
             value = buffer[start - base : at - base]
             whole = value if len(value) == length else _long_value(read_at, length, start)
             elements[tag] = (vr.decode("ascii"), whole)
+
+
+class _OddVrs:
+    """Tells odd VRs, which other readers skip, from data that are not explicit at all. Raises `Unusual` at the latter.
+
+    Before an odd VR there must be a sound one of the data set, and behind it a sound one of a higher tag.
+    """
+
+    def __init__(self, found: list[tuple[int, int]]) -> None:
+        self._found, self._sound, self._before = found, False, 0  # `_before`: tag of an odd one just before
+
+    def seen(self, tag: int, vr: bytes, at: int, depth: int) -> bytes:
+        """The VR, or `ODD` for an odd one."""
+        if vr in SHORT or (vr.isalpha() and vr.isupper()):
+            if self._before and depth == 0 and tag <= self._before:
+                raise Unusual
+            self._sound, self._before = self._sound or tag > META_GROUP_END, 0
+            return vr
+        if not self._sound or self._before:
+            raise Unusual
+        self._before = tag
+        self._found.append((at + 4, tag))
+        return ODD
 
 
 def _long_value(read_at: ReadAt, length: int, start: int) -> bytes:

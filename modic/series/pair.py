@@ -79,6 +79,7 @@ AGENT_HOURS = 24.0  # after which an agent given for another study has left the 
 MIDDLE_SLICES = 5  # of T2, as many as are graded
 SAME_TIMES = 0.02  # largest relative difference of TR and TE of series that are alike
 USUAL_TE_MS = 100.0  # of a T2, to choose among the echoes of one acquisition
+ANOTHER_STUDY = "another study of the patient and day has a {}; give the series of one examination one StudyInstanceUID"
 UNLIKE = "T1 and T2 are of different reconstructions (distortion correction or normalization)"
 MAX_OTHERS = 5  # pairs of a study that are tried after the first
 
@@ -110,6 +111,7 @@ def pair(
     outcomes = [
         _pair_study(_Study(stacks, with_agent.get(stacks[0].patient_id, [])), further, options) for stacks in studies
     ]
+    outcomes = _with_company(outcomes, studies)
     shared = _shared_ids(series)
     return [
         replace(outcome, warnings=(SHARED_ID, *outcome.warnings))
@@ -117,6 +119,24 @@ def pair(
         else outcome
         for outcome in outcomes
     ]
+
+
+def _with_company(outcomes: list[Pair | Excluded], studies: list[list[Series]]) -> list[Pair | Excluded]:
+    """`outcomes`, those told apart that lack a contrast which another study of the patient and the day has (P3, P4)."""
+    days: dict[tuple[str, str, str], set[str]] = defaultdict(set)
+    for stacks in studies:
+        for stack in stacks:
+            if stack.contrast in ("t1", "t2") and not stack.rejected and stack.header["StudyDate"]:
+                days[stack.patient_id, stack.header["StudyDate"], stack.contrast].add(stack.study_uid)
+    result = list(outcomes)
+    for index, (outcome, stacks) in enumerate(zip(outcomes, studies, strict=True)):
+        missing = {"P3": "t1", "P4": "t2"}.get(outcome.rule)
+        if isinstance(outcome, Excluded) and missing:
+            others = days.get((outcome.patient_id, stacks[0].header["StudyDate"], missing), set())
+            if others - {outcome.study_uid}:
+                detail = f"{outcome.rejected.detail}; {ANOTHER_STUDY.format(missing.upper())}"
+                result[index] = replace(outcome, rejected=replace(outcome.rejected, detail=detail))
+    return result
 
 
 def _files(series: Series) -> list[tuple[str, str]]:
@@ -313,6 +333,8 @@ def _missing(study: _Study, t1s: list[Series], t2s: list[Series]) -> tuple[Reaso
             is_t1_or_t2 = stack.contrast in ("t1", "t2")
             refused = f" refused {stack.rejected.reason}" if stack.rejected and is_t1_or_t2 else ""
             counts[f"{stack.contrast}{refused}{late.get(id(stack), '')}"] += 1
+            if any(warning.kind is WarningKind.SERIES_OF_ONE_IMAGE for warning in stack.warnings):
+                counts["series of one image each"] += 1
     detail = ", ".join(f"{name} {count}" for name, count in sorted(counts.items())) or "no sagittal series"
     if not t1s and not t2s:
         return Reason.STUDY_NO_SAGITTAL_T1_NOR_T2, detail
