@@ -61,7 +61,9 @@ class WarningKind(StrEnum):
     REFORMATTED = "reformatted from other slices"
     ONE_OF_MANY_ECHOES = "one of {} echoes of one acquisition"
     FILES_UNREADABLE = "{} files beside its images cannot be read"
-    SERIES_OF_ONE_IMAGE = "one of {} series of one image each: every file has a SeriesInstanceUID of its own; give the images of a scan one"
+    SERIES_OF_ONE_IMAGE = (
+        "one of {} series of one image each: every file has its own SeriesInstanceUID; give the images of a scan one"
+    )
 
 
 @dataclass(frozen=True, slots=True)

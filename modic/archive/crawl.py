@@ -280,8 +280,15 @@ def _read_index(index: Path | None) -> pa.Table:
     return INDEX.empty_table()
 
 
-PACKED = {b"PK\x03\x04": "zip", b"\x1f\x8b": "gzip", b"7z\xbc\xaf": "7z", b"Rar!": "rar", b"BZh": "bzip2", b"\xfd7zXZ": "xz",
-          b"(\xb5/\xfd": "zstd"}  # fmt: skip
+PACKED = {
+    b"PK\x03\x04": "zip",
+    b"\x1f\x8b": "gzip",
+    b"7z\xbc\xaf": "7z",
+    b"Rar!": "rar",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ": "xz",
+    b"(\xb5/\xfd": "zstd",
+}
 TAR = b"ustar"  # from byte 257
 MAX_ASKED = 200  # files whose first bytes are read
 

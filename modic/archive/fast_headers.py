@@ -44,7 +44,7 @@ def fast_elements(
     if buffer[128:132] != b"DICM":
         raise Unusual
     elements: dict[int, tuple[str, bytes]] = {}
-    odd_vrs = _OddVrs([] if odd is None else odd)
+    before = 0  # tag of an element just before whose VR was odd
     while True:
         if at + 12 > base + len(buffer):
             buffer, base = read_at(CHUNK, at), at
@@ -59,8 +59,12 @@ def fast_elements(
             at += 8
             continue
         start = at + 8
-        vr = odd_vrs.seen(tag, vr, at, depth)
-        if vr not in SHORT and vr is not ODD:
+        if before:
+            before = _after_odd(before, tag, vr, depth)
+        if vr not in SHORT and vr not in LONG:
+            before = _odd_vr(tag, vr, at, elements, odd)
+            vr = ODD
+        elif vr not in SHORT:
             (length,), start = _LENGTH(buffer, at - base + 8), at + 12
             if _opens(tag, vr, length):
                 at, depth = start, depth + 1
@@ -72,27 +76,22 @@ def fast_elements(
             elements[tag] = (vr.decode("ascii"), whole)
 
 
-class _OddVrs:
-    """Tells odd VRs, which other readers skip, from data that are not explicit at all. Raises `Unusual` at the latter.
+def _odd_vr(
+    tag: int, vr: bytes, at: int, elements: Mapping[int, tuple[str, bytes]], odd: list[tuple[int, int]] | None
+) -> int:
+    """Notes an odd VR; returns its tag. Raises `Unusual` for a possible VR, or if the data set may not be explicit."""
+    if (vr.isalpha() and vr.isupper()) or max(elements, default=0) <= META_GROUP_END:
+        raise Unusual
+    if odd is not None:
+        odd.append((at + 4, tag))
+    return tag
 
-    Before an odd VR there must be a sound one of the data set, and behind it a sound one of a higher tag.
-    """
 
-    def __init__(self, found: list[tuple[int, int]]) -> None:
-        self._found, self._sound, self._before = found, False, 0  # `_before`: tag of an odd one just before
-
-    def seen(self, tag: int, vr: bytes, at: int, depth: int) -> bytes:
-        """The VR, or `ODD` for an odd one."""
-        if vr in SHORT or (vr.isalpha() and vr.isupper()):
-            if self._before and depth == 0 and tag <= self._before:
-                raise Unusual
-            self._sound, self._before = self._sound or tag > META_GROUP_END, 0
-            return vr
-        if not self._sound or self._before:
-            raise Unusual
-        self._before = tag
-        self._found.append((at + 4, tag))
-        return ODD
+def _after_odd(before: int, tag: int, vr: bytes, depth: int) -> int:
+    """0. Raises `Unusual` if the element behind an odd VR is not sound, so that the VR was no short one."""
+    if (depth == 0 and tag <= before) or vr not in SHORT | LONG:
+        raise Unusual
+    return 0
 
 
 def _long_value(read_at: ReadAt, length: int, start: int) -> bytes:

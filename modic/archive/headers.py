@@ -156,7 +156,7 @@ def with_sound_vrs(file: BinaryIO) -> BinaryIO:
     """
     odd: list[tuple[int, int]] = []
     try:
-        fast_elements(_content(file).read_at, {}, odd)
+        fast_elements(_content(file).read_at, FAST, odd)
     except (Unusual, struct.error):
         odd = []
     file.seek(0)
@@ -272,14 +272,15 @@ def _row(elements: Elements, convert_one: Callable[[str, str, bytes], Any]) -> R
     for tag, (vr, value) in elements.raw.items():
         keyword = TAGS.get(tag)
         if keyword and value:
-            vr = dictionary_VR(tag) if vr == ODD_VR else vr
-            row[keyword] = convert_one(keyword, vr, value)
-            if row[keyword] is UNPARSED:
-                row[keyword] = None
+            found = convert_one(keyword, vr, value)
+            if found is not UNPARSED:
+                row[keyword] = found
+            else:
                 row["Unparsed"] = "\\".join(filter(None, (row["Unparsed"], keyword)))
-    for tag, keyword in META.items():
-        if row[keyword] is None and tag in elements.raw:
-            row[keyword] = convert_one(keyword, *elements.raw[tag])
+    if row["SOPClassUID"] is None or row["SOPInstanceUID"] is None:
+        for tag, keyword in META.items():
+            if row[keyword] is None and tag in elements.raw:
+                row[keyword] = convert_one(keyword, *elements.raw[tag])
     return row
 
 
@@ -289,6 +290,8 @@ def convert_ascii(keyword: str, vr: str, value: bytes) -> Any:
 
     Raises `Unusual` for other text.
     """
+    if vr == ODD_VR:
+        vr = dictionary_VR(keyword)
     if vr not in BINARY and (not value.isascii() or b"\x1b" in value):
         raise Unusual
     return convert(keyword, numbers_or_text(vr, value, True, lambda text: text.decode("ascii")))
@@ -299,6 +302,7 @@ def _converter(elements: Elements) -> Callable[[str, str, bytes], Any]:
     decode, little = _decoder(elements), elements.little_endian
 
     def convert_one(keyword: str, vr: str, value: bytes) -> Any:
+        vr = dictionary_VR(keyword) if vr == ODD_VR else vr
         return convert(keyword, numbers_or_text(vr, value, little, decode))
 
     return convert_one
