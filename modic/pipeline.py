@@ -37,7 +37,7 @@ from modic.imaging.endplates import find_endplates
 from modic.imaging.load import load_volume
 from modic.imaging.normalize import normalize
 from modic.imaging.regions import Volumes, box_on, contrast_label, corners_mm, cut_regions, move_box, slices_beyond
-from modic.imaging.registration import register
+from modic.imaging.registration import Placement, moved, register
 from modic.imaging.volume import CanonicalVolume
 from modic.levels.find import find_levels
 from modic.levels.midline import slices_around
@@ -126,7 +126,7 @@ def load_volumes(pair: Pair, config: Config, *, wanted: tuple[str, ...] = ("t1",
         if isinstance(volume, Rejected):
             return replace(volume, detail=f"{contrast_label(name)}: {volume.detail}".rstrip(": "))
         volumes[name] = volume
-    return _register(volumes, config) if pair.check_images else volumes
+    return _register(volumes, config) if pair.check_images else _placed(volumes, config)
 
 
 def shows_another_contrast(volumes: Volumes, levels: LevelSet) -> Rejected | None:
@@ -152,6 +152,20 @@ def _register(volumes: Volumes, config: Config) -> Volumes | Rejected:
         return Rejected(Reason.STUDY_FRAMES_DIFFER, str(registration))
     warning = f"no header vouches for one frame of reference with T1; {registration}"
     return {**volumes, "t2": replace(volumes["t2"], warnings=(*volumes["t2"].warnings, warning))}
+
+
+def _placed(volumes: Volumes, config: Config) -> Volumes | Rejected:
+    """The volumes of one frame of reference, T1 moved if the images say so, or the reason why they do not belong."""
+    registration = register(volumes["t1"], volumes["t2"])
+    placement = registration.in_one_frame(config.registration)
+    if placement is Placement.REFUSE:
+        return Rejected(Reason.STUDY_FRAMES_DIFFER, f"one FrameOfReferenceUID, but {registration}")
+    if placement is Placement.KEEP:
+        return volumes
+    t1, said = volumes["t1"], "the images lie apart in one frame of reference"
+    if placement is Placement.MOVE:
+        t1, said = moved(t1, volumes["t2"], registration), "T1 was moved to where it agrees with T2"
+    return {**volumes, "t1": replace(t1, warnings=(*t1.warnings, f"{said}; {registration}"))}
 
 
 def draw_case(
