@@ -49,7 +49,7 @@ class PairOptions:
     """Pairing of T1 and T2 (modic/series/pair.py)."""
 
     overlap_warn: float = _option(0.98, "share of the T2 extent also covered by T1: warn below")
-    overlap_reject: float = _option(0.90, "as above: refuse below")
+    overlap_reject: float = _option(0.3, "share of one of T2's middle slices that T1 covers: refuse below")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +94,9 @@ class LevelOptions:
 
 @dataclass(frozen=True, slots=True)
 class RegistrationOptions:
-    """Comparison of T1 and T2 whose headers name no common frame of reference (modic/imaging/registration.py).
+    """Comparison of the images of T1 and T2 (modic/imaging/registration.py).
 
-    A pair that passes is always graded with a warning.
+    A pair whose headers name no common frame of reference and that passes is always graded with a warning.
     """
 
     shift_reject_mm: float = _option(
@@ -106,6 +106,15 @@ class RegistrationOptions:
     clarity_reject: float = _option(
         0.10, "share of the agreement that a shift by 6 mm or more must cost: refuse below", later=True
     )
+    frame_shift_warn_mm: float = _option(
+        2.5, "of a pair in one frame of reference: a shift that agrees better is corrected and said above", 0, 100,
+        later=True,
+    )  # fmt: skip
+    frame_shift_reject_mm: float = _option(9.0, "as above: refuse above", 0, 100, later=True)
+    frame_turn_reject_deg: float = _option(
+        3.0, "of such a pair, a turn that agrees better: refuse above", 0, 90, later=True
+    )
+    frame_clarity_reject: float = _option(0.05, "of such a pair, the clarity as above: refuse below", later=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@
 |-----------|-----------------------------------------------------|------------------------------------------------|
 | load      | modic/imaging/load.py, registration.py              | a pair of series → volumes with their geometry |
 | levels    | modic/levels/find.py, plausibility.py               | the T2 volume → named boxes of discs           |
+| contrast  | modic/series/contrast_from_pixels.py                | T1 or T2 refused if pixels show another        |
 | regions   | modic/imaging/regions.py                            | volumes and boxes → a region for each level    |
 | normalize | modic/imaging/normalize.py                          | region → region                                |
 | marrow    | modic/imaging/endplates.py, modic/grading/marrow.py | volumes, boxes → marrow beside the endplates   |
@@ -37,14 +38,18 @@ from modic.grading.saliency import explain
 from modic.imaging.endplates import find_endplates
 from modic.imaging.load import load_volume
 from modic.imaging.normalize import normalize
-from modic.imaging.regions import Volumes, box_on, contrast_label, corners_mm, cut_regions
-from modic.imaging.registration import register
+from modic.imaging.regions import Volumes, box_on, contrast_label, corners_mm, cut_regions, move_box, slices_beyond
+from modic.imaging.registration import Placement, moved, register
 from modic.imaging.volume import CanonicalVolume
 from modic.levels.find import find_levels
+from modic.levels.midline import slices_around
 from modic.levels.plausibility import check_lumbar
 from modic.models.card import contrasts
 from modic.models.weights import Model, Models
 from modic.records import LEVELS, Grade, LevelBox, LevelResult, LevelSet, Pair, Region, StudyResult, StudyWarning
+from modic.series.contrast_from_pixels import contrast_of_pixels
+
+CHECKED_SLICES = 5  # around the midline, whose pixels must not show another contrast than the header
 
 if TYPE_CHECKING:
     from modic.models.endplate_net import Segmenter
@@ -68,6 +73,8 @@ def grade_study(pair: Pair, *, models: Models, config: Config, pictures: Path | 
     doubts = check_lumbar(levels, volumes["t2"], options=config.levels)
     if isinstance(doubts, Rejected):
         return StudyResult(rejected=doubts, seconds=seconds)
+    if other := shows_another_contrast(volumes, levels):
+        return StudyResult(rejected=other, seconds=seconds)
     with _timed(seconds, "regions"):
         cut = cut_regions(volumes, levels, preprocessing=preprocessing, options=config.levels)
     with _timed(seconds, "normalize"):
@@ -94,7 +101,7 @@ def grade_study(pair: Pair, *, models: Models, config: Config, pictures: Path | 
         p_numbering=levels.p_numbering,
         transitional=levels.transitional,
         numbering_basis=levels.basis,
-        warnings=(*_warnings(pair, volumes), *doubts, *trouble),
+        warnings=(*_warnings(pair, volumes), *doubts, *_beyond(volumes, levels, preprocessing["slices"]), *trouble),
         seconds=seconds,
     )
 
@@ -121,7 +128,23 @@ def load_volumes(pair: Pair, config: Config, *, wanted: tuple[str, ...] = ("t1",
         if isinstance(volume, Rejected):
             return replace(volume, detail=f"{contrast_label(name)}: {volume.detail}".rstrip(": "))
         volumes[name] = volume
-    return _register(volumes, config) if pair.check_images else volumes
+    return _register(volumes, config) if pair.check_images else _placed(volumes, config)
+
+
+def shows_another_contrast(volumes: Volumes, levels: LevelSet) -> Rejected | None:
+    """Why the pixels of T1 or T2 are those of another contrast (modic/series/contrast_from_pixels.py); None if not so.
+
+    Whatever the header says: fat suppression that it does not name, or a series under a wrong name.
+    """
+    for name, reason in (("t1", Reason.STUDY_NO_SAGITTAL_T1), ("t2", Reason.STUDY_NO_SAGITTAL_T2)):
+        volume, native = volumes[name], volumes["t2"].native
+        moved = [move_box(native, volume.grid, disc) for disc in levels.boxes]
+        middle = round(float(np.median([disc.slice_index for disc in moved])))
+        slices = slices_around(middle, CHECKED_SLICES, len(volume.voxels), volume.spacing_mm[2])
+        found = contrast_of_pixels(volume, [disc.box for disc in moved], slices)
+        if slices and found.contrast not in (name, "unknown"):
+            return Rejected(reason, f"the {contrast_label(name)} shows {found.contrast}; {found.evidence}")
+    return None
 
 
 def _register(volumes: Volumes, config: Config) -> Volumes | Rejected:
@@ -131,6 +154,20 @@ def _register(volumes: Volumes, config: Config) -> Volumes | Rejected:
         return Rejected(Reason.STUDY_FRAMES_DIFFER, str(registration))
     warning = f"no header vouches for one frame of reference with T1; {registration}"
     return {**volumes, "t2": replace(volumes["t2"], warnings=(*volumes["t2"].warnings, warning))}
+
+
+def _placed(volumes: Volumes, config: Config) -> Volumes | Rejected:
+    """The volumes of one frame of reference, T1 moved if the images say so, or the reason why they do not belong."""
+    registration = register(volumes["t1"], volumes["t2"])
+    placement = registration.in_one_frame(config.registration)
+    if placement is Placement.REFUSE:
+        return Rejected(Reason.STUDY_FRAMES_DIFFER, f"one FrameOfReferenceUID, but {registration}")
+    if placement is Placement.KEEP:
+        return volumes
+    t1, said = volumes["t1"], "the images lie apart in one frame of reference"
+    if placement is Placement.MOVE:
+        t1, said = moved(t1, volumes["t2"], registration), "T1 was moved to where it agrees with T2"
+    return {**volumes, "t1": replace(t1, warnings=(*t1.warnings, f"{said}; {registration}"))}
 
 
 def draw_case(
@@ -174,6 +211,14 @@ def _warnings(pair: Pair, volumes: Volumes) -> tuple[str, ...]:
         f"{contrast_label(name)}: {warning}"
         for name, volume in volumes.items()
         for warning in (*pair.contrasts[name].warnings, *volume.warnings)
+    )
+
+
+def _beyond(volumes: Volumes, levels: LevelSet, slices: int) -> tuple[str, ...]:
+    """A warning if the stack ends beside the midline, as half a stack does."""
+    beyond = slices_beyond(volumes["t2"], levels, slices)
+    return (
+        (f"T2: {beyond} of {slices} graded slices lie beyond the stack; its last slice is repeated",) if beyond else ()
     )
 
 

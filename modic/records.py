@@ -57,6 +57,13 @@ class WarningKind(StrEnum):
     DUPLICATE_SLICES = "{} duplicate slices"
     DESCRIPTION_DISAGREES = "SeriesDescription disagrees with TR, TE and TI"
     CONTRAST_AGENT = "T2 after ContrastBolusAgent"
+    COMPUTED = "computed from other images, not acquired"
+    REFORMATTED = "reformatted from other slices"
+    ONE_OF_MANY_ECHOES = "one of {} echoes of one acquisition"
+    FILES_UNREADABLE = "{} files beside its images cannot be read"
+    SERIES_OF_ONE_IMAGE = (
+        "one of {} series of one image each: every file has its own SeriesInstanceUID; give the images of a scan one"
+    )
 
 
 @dataclass(frozen=True, slots=True)

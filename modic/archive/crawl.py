@@ -11,6 +11,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
@@ -35,9 +36,8 @@ STORED = {name: REPEATED if kind is TEXT and name != "SOPInstanceUID" else kind 
 FILE = {"path": TEXT, "size": pa.int64(), "mtime_ns": pa.int64()}
 MEMBER = pa.field("member", TEXT)  # of a container that `path` names; null for a plain file
 ORDER = [(name, "ascending") for name in ("rank", "path", "member", "frame")]  # of an index: refused files last
-VERSION = {"modic_index": "5"}
-INDEX_4 = pa.schema({**FILE, "reason": TEXT, "frame": WHOLE, **STORED}, metadata={"modic_index": "4"})  # no members
-INDEX = INDEX_4.insert(len(FILE), MEMBER).with_metadata(VERSION)
+VERSION = {"modic_index": "6"}  # raised if what is read from headers changes: all headers are then read again
+INDEX = pa.schema([*FILE.items(), MEMBER, ("reason", TEXT), ("frame", WHOLE), *STORED.items()], metadata=VERSION)
 BATCH = 2_000  # files read at a time: their rows are Python objects until then, and a process's piece of work
 MIN_FOR_PROCESSES = 20_000  # fewer files are read sooner than processes are started
 MAX_WAITING = 50  # batches that have been listed and not been read
@@ -94,7 +94,9 @@ def crawl(
     table = _arranged(parts, dropped) if new or len(dropped) else parts.pop()
     refused = len(table) - table["reason"].null_count
     if not _any_dicom(table):
-        raise UsageError(f"the archive {source.name} holds no DICOM file ({kept + new} files seen)")
+        raise UsageError(
+            f"the archive {source.name} holds no DICOM file ({kept + new} files seen{_packed(source, table)})"
+        )
     if index is not None and (new or len(dropped)):
         write_table(table.replace_schema_metadata(INDEX.metadata), index)
     headers, rejected = table.slice(0, len(table) - refused), table.slice(len(table) - refused)
@@ -267,21 +269,41 @@ class _Known:
 
 
 def _read_index(index: Path | None) -> pa.Table:
-    """What the last crawl remembered; empty if there is no index, or an unknown or broken one."""
+    """What the last crawl remembered; empty if there is no index, or one of another version or broken."""
     if index is not None and index.is_file():
         try:
             table = pq.read_table(index)
         except (pa.ArrowException, OSError):
             return INDEX.empty_table()
-        for schema in (INDEX, INDEX_4):
-            if table.schema == schema and table.schema.metadata == schema.metadata:
-                return table if schema is INDEX else _with_members(table)
+        if table.schema == INDEX and table.schema.metadata == INDEX.metadata:
+            return table
     return INDEX.empty_table()
 
 
-def _with_members(table: pa.Table) -> pa.Table:
-    """An index of version 4, which knew plain files alone, as one of today."""
-    return table.add_column(len(FILE), MEMBER, pa.nulls(len(table), TEXT)).replace_schema_metadata(INDEX.metadata)
+PACKED = {
+    b"PK\x03\x04": "zip",
+    b"\x1f\x8b": "gzip",
+    b"7z\xbc\xaf": "7z",
+    b"Rar!": "rar",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ": "xz",
+    b"(\xb5/\xfd": "zstd",
+}
+TAR = b"ustar"  # from byte 257
+MAX_ASKED = 200  # files whose first bytes are read
+
+
+def _packed(source: Source, table: pa.Table) -> str:
+    """What to do if files are packed: `; 3 zip, 1 tar: unpack them into folders`; empty if none is."""
+    kinds: Counter[str] = Counter()
+    for path, member in zip(*(table[name].to_pylist()[:MAX_ASKED] for name in ("path", "member")), strict=True):
+        with suppress(OSError), source.open(path, member) as file:
+            head = file.read(262)
+            kind = next((name for mark, name in PACKED.items() if head.startswith(mark)), "")
+            kinds[kind or ("tar" if head[257:] == TAR else "")] += 1
+    del kinds[""]
+    counts = ", ".join(f"{n} {name}" for name, n in kinds.most_common())
+    return f"; {counts} among the first {MAX_ASKED}: unpack them into folders and grade these" if counts else ""
 
 
 def _any_dicom(table: pa.Table) -> bool:

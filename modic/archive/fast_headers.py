@@ -17,6 +17,8 @@ TRANSFER_SYNTAX = 0x00020010
 AGENT_CODES = 0x00180012  # ContrastBolusAgentSequence
 NOT_EXPLICIT_LITTLE = frozenset({b"1.2.840.10008.1.2", b"1.2.840.10008.1.2.1.99", b"1.2.840.10008.1.2.2"})
 MAX_VALUE = 1024
+ODD = b"??"
+META_GROUP_END = 0x0002FFFF
 _HEAD = struct.Struct("<HH2sH").unpack_from
 _LENGTH = struct.Struct("<I").unpack_from
 
@@ -28,8 +30,13 @@ class Unusual(Exception):
     """The file needs a reader that knows all of DICOM."""
 
 
-def fast_elements(read_at: ReadAt, wanted: Mapping[int, str]) -> tuple[str, dict[int, tuple[str, bytes]], int | None]:
+def fast_elements(
+    read_at: ReadAt, wanted: Mapping[int, str], odd: list[tuple[int, int]] | None = None
+) -> tuple[str, dict[int, tuple[str, bytes]], int | None]:
     """Transfer syntax, wanted top-level elements (tag → VR, value), and the byte where PixelData begins (None: absent).
+
+    A VR that is no two capitals (`--`, blanks, zeros) is taken for one with a short head, as other readers do, if the
+    element behind it is sound. `odd` gets the byte of each such VR and its tag; wanted elements have `ODD` for it.
 
     Raises `Unusual`, and struct.error if the file ends within an element's head.
     """
@@ -37,6 +44,7 @@ def fast_elements(read_at: ReadAt, wanted: Mapping[int, str]) -> tuple[str, dict
     if buffer[128:132] != b"DICM":
         raise Unusual
     elements: dict[int, tuple[str, bytes]] = {}
+    before = 0  # tag of an element just before whose VR was odd
     while True:
         if at + 12 > base + len(buffer):
             buffer, base = read_at(CHUNK, at), at
@@ -51,7 +59,12 @@ def fast_elements(read_at: ReadAt, wanted: Mapping[int, str]) -> tuple[str, dict
             at += 8
             continue
         start = at + 8
-        if vr not in SHORT:
+        if before:
+            before = _after_odd(before, tag, vr, depth)
+        if vr not in SHORT and vr not in LONG:
+            before = _odd_vr(tag, vr, at, elements, odd)
+            vr = ODD
+        elif vr not in SHORT:
             (length,), start = _LENGTH(buffer, at - base + 8), at + 12
             if _opens(tag, vr, length):
                 at, depth = start, depth + 1
@@ -61,6 +74,24 @@ def fast_elements(read_at: ReadAt, wanted: Mapping[int, str]) -> tuple[str, dict
             value = buffer[start - base : at - base]
             whole = value if len(value) == length else _long_value(read_at, length, start)
             elements[tag] = (vr.decode("ascii"), whole)
+
+
+def _odd_vr(
+    tag: int, vr: bytes, at: int, elements: Mapping[int, tuple[str, bytes]], odd: list[tuple[int, int]] | None
+) -> int:
+    """Notes an odd VR; returns its tag. Raises `Unusual` for a possible VR, or if the data set may not be explicit."""
+    if (vr.isalpha() and vr.isupper()) or max(elements, default=0) <= META_GROUP_END:
+        raise Unusual
+    if odd is not None:
+        odd.append((at + 4, tag))
+    return tag
+
+
+def _after_odd(before: int, tag: int, vr: bytes, depth: int) -> int:
+    """0. Raises `Unusual` if the element behind an odd VR is not sound, so that the VR was no short one."""
+    if (depth == 0 and tag <= before) or vr not in SHORT | LONG:
+        raise Unusual
+    return 0
 
 
 def _long_value(read_at: ReadAt, length: int, start: int) -> bytes:

@@ -6,7 +6,9 @@ The first row that holds decides:
 |-------|------------------------------------------------------------------------|--------------------|
 | 1     | no `DICM` at byte 128, and no data element at byte 0                   | file.not_dicom     |
 | 2     | cannot be opened or parsed; nested too deeply; inflates to too much    | file.unreadable    |
-| 3     | Modality is not MR and SOPClassUID is no MR image (DICOMDIR, CT, …)    | file.not_mr        |
+| 3     | Modality is not MR and SOPClassUID is no MR image (DICOMDIR, CT, …);   | file.not_mr        |
+|       | where the data set gives no SOPClassUID or SOPInstanceUID, that of the |                    |
+|       | file meta information counts                                           |                    |
 | 4     | no SOPInstanceUID, SeriesInstanceUID or StudyInstanceUID               | file.missing_uid   |
 | 5     | no PixelData, Rows, Columns or BitsAllocated                           | file.no_pixels     |
 | 6     | a side over `MAX_SIDE`, over `MAX_FRAMES` frames, over `MAX_BYTES`     | file.absurd_size   |
@@ -30,7 +32,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pydicom
 from pydicom.charset import convert_encodings, decode_bytes
-from pydicom.datadict import dictionary_VR
+from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.dataelem import RawDataElement
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_dataset
@@ -40,13 +42,16 @@ from modic.archive.enhanced_mr import frame_rows
 from modic.archive.fast_headers import (
     AGENT_CODES,
     CHUNK,
+    ODD,
     PIXEL_DATA,
     SEQUENCE_END,
+    SHORT,
     UNDEFINED,
     ReadAt,
     Unusual,
     fast_elements,
 )
+from modic.archive.numerals import number
 from modic.archive.source import Row
 from modic.errors import Reason
 from modic.resources import memory_limit
@@ -56,7 +61,8 @@ TEXTS = """
     SOPClassUID SOPInstanceUID StudyInstanceUID SeriesInstanceUID FrameOfReferenceUID TransferSyntaxUID Modality
     ImageType Manufacturer ManufacturerModelName ScanningSequence SequenceVariant SequenceName ScanOptions
     MRAcquisitionType ContrastBolusAgent SeriesDescription BodyPartExamined PatientID PatientSex PatientAge
-    PatientBirthDate StudyDate SeriesTime AcquisitionTime PhotometricInterpretation StackID
+    PatientBirthDate StudyDate SeriesDate AcquisitionDate SeriesTime AcquisitionTime AcquisitionDateTime
+    ContrastBolusStartTime ContrastBolusIngredient AcquisitionContrast ProtocolName PhotometricInterpretation StackID
 """
 NUMBERS = """
     MagneticFieldStrength RepetitionTime EchoTime InversionTime FlipAngle DiffusionBValue SliceThickness
@@ -71,15 +77,19 @@ COLUMNS: dict[str, pa.DataType] = {
     keyword: kind
     for keywords, kind in ((TEXTS, TEXT), (NUMBERS, REAL), (COUNTS, WHOLE), (VECTORS, REALS))
     for keyword in keywords.split()
-}
+} | {"Unparsed": TEXT}
 """DICOM keyword → Arrow type. Several values of one text element are joined by a backslash, as the file holds them;
-of several numbers of REAL and WHOLE the first is kept. A value that is empty or cannot be parsed is null. If only a
-code names the contrast agent (Enhanced MR), ContrastBolusAgent holds the keyword of that code, `CODED`."""
+of several numbers of REAL and WHOLE the first is kept. A value that is empty or cannot be parsed is null; `Unparsed`
+holds the keywords of numbers that are there and cannot be parsed (modic.archive.numerals). If only a code names the
+contrast agent (Enhanced MR), ContrastBolusAgent holds the keyword of that code, `CODED`."""
 
 CODED = "ContrastBolusAgentSequence"
 EXPLICIT_PIXELS = (b"OB", b"OW", b"UN")  # no length can look like one: as numbers they are odd
 EMPTY_ROW: dict[str, Any] = {"frame": 0, **dict.fromkeys(COLUMNS)}
-TAGS = {int(Tag(keyword)): keyword for keyword in COLUMNS if keyword != "TransferSyntaxUID"}
+NO_ELEMENT = frozenset({"TransferSyntaxUID", "Unparsed"})  # columns that are no element of the data set
+TAGS = {int(Tag(keyword)): keyword for keyword in COLUMNS if keyword not in NO_ELEMENT}
+META = {0x00020002: "SOPClassUID", 0x00020003: "SOPInstanceUID"}  # of the file meta information: what it stands in for
+FAST = {**TAGS, **META}
 CHARSET = 0x00080005
 NEEDED = (
     "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "Rows", "Columns", "BitsAllocated", "PixelSpacing",
@@ -99,6 +109,7 @@ DEFLATED = "1.2.840.10008.1.2.1.99"
 UNCOMPRESSED = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", DEFLATED})
 MAX_INFLATED = 2**28
 SLOW_MIB = 1024  # of memory that pydicom may take for one header, whatever lengths the file claims
+ODD_VR = ODD.decode("ascii")
 META_MOST = 2048  # bytes in which the file meta information names the transfer syntax
 
 
@@ -137,7 +148,7 @@ def read_rows(file: BinaryIO) -> list[Row] | Reason:
 def _rows(file: BinaryIO) -> list[Row] | Reason:
     content = _content(file)
     try:
-        elements = Elements(content, *fast_elements(content.read_at, TAGS))
+        elements = Elements(content, *fast_elements(content.read_at, FAST))
         row = _row(elements, convert_ascii)
     except (Unusual, struct.error):
         with memory_limit(SLOW_MIB):
@@ -147,13 +158,33 @@ def _rows(file: BinaryIO) -> list[Row] | Reason:
     reason = _refusal(row, elements)
     if reason is not None:
         return reason
-    if row["SOPClassUID"] in ENHANCED:
+    if row["SOPClassUID"] in ENHANCED:  # also of one frame and without functional groups (RSNA 2024)
         file.seek(0)
         with memory_limit(SLOW_MIB):
-            return frame_rows(row, pydicom.dcmread(file, stop_before_pixels=True))
+            return frame_rows(row, pydicom.dcmread(with_sound_vrs(file), stop_before_pixels=True))
     if row["NumberOfFrames"] and row["NumberOfFrames"] > 1:  # a classic header has one position for all of them
         return [{**row, "ImagePositionPatient": None, "frame": index} for index in range(row["NumberOfFrames"])]
     return [row]
+
+
+def with_sound_vrs(file: BinaryIO) -> BinaryIO:
+    """The file, or a copy in memory in which each odd VR (fast_elements) is the dictionary's or LO.
+
+    pydicom would take what follows such a VR for its length.
+    """
+    odd: list[tuple[int, int]] = []
+    try:
+        fast_elements(_content(file).read_at, FAST, odd)
+    except (Unusual, struct.error):
+        odd = []
+    file.seek(0)
+    if not odd:
+        return file
+    content = bytearray(file.read())
+    for at, tag in odd:
+        vr = dictionary_VR(tag).encode("ascii") if dictionary_has_tag(tag) else b"LO"
+        content[at : at + 2] = vr if vr in SHORT else b"LO"
+    return io.BytesIO(content)
 
 
 def _content(file: BinaryIO) -> Content:
@@ -190,7 +221,8 @@ def _pydicom_elements(file: BinaryIO, content: Content) -> Elements:
     order = "<HH" if little else ">HH"
     tag = content.read_at(4, at)
     has_pixels = len(tag) == 4 and struct.unpack(order, tag) == (0x7FE0, 0x0010)
-    return Elements(content, syntax, _raw_elements(dataset), at if has_pixels else None, bool(little))
+    raw = _raw_elements(dataset) | _meta_elements(dataset)
+    return Elements(content, syntax, raw, at if has_pixels else None, bool(little))
 
 
 def _inflated_elements(file: BinaryIO) -> Elements:
@@ -207,6 +239,12 @@ def _inflated_elements(file: BinaryIO) -> Elements:
     at = buffer.tell()
     content = Content(lambda size, at: inflated[at : at + size], len(inflated))
     return Elements(content, DEFLATED, _raw_elements(dataset), at if at + 12 < len(inflated) else None)
+
+
+def _meta_elements(dataset: pydicom.Dataset) -> dict[int, tuple[str, bytes]]:
+    """The elements of `META`."""
+    meta = getattr(dataset, "file_meta", pydicom.Dataset())
+    return {tag: ("UI", str(meta[tag].value).encode("ascii", "replace")) for tag in META if tag in meta}
 
 
 def _raw_elements(dataset: pydicom.Dataset) -> dict[int, tuple[str, bytes]]:
@@ -253,7 +291,15 @@ def _row(elements: Elements, convert_one: Callable[[str, str, bytes], Any]) -> R
     for tag, (vr, value) in elements.raw.items():
         keyword = TAGS.get(tag)
         if keyword and value:
-            row[keyword] = convert_one(keyword, vr, value)
+            found = convert_one(keyword, vr, value)
+            if found is not UNPARSED:
+                row[keyword] = found
+            else:
+                row["Unparsed"] = "\\".join(filter(None, (row["Unparsed"], keyword)))
+    if row["SOPClassUID"] is None or row["SOPInstanceUID"] is None:
+        for tag, keyword in META.items():
+            if row[keyword] is None and tag in elements.raw:
+                row[keyword] = convert_one(keyword, *elements.raw[tag])
     return row
 
 
@@ -266,7 +312,7 @@ def convert_ascii(keyword: str, vr: str, value: bytes) -> Any:
     vr = standard_vr(keyword, vr, value)
     if vr not in BINARY and (not value.isascii() or b"\x1b" in value):
         raise Unusual
-    return convert(COLUMNS[keyword], numbers_or_text(vr, value, True, lambda text: text.decode("ascii")))
+    return convert(keyword, numbers_or_text(vr, value, True, lambda text: text.decode("ascii")))
 
 
 def _converter(elements: Elements) -> Callable[[str, str, bytes], Any]:
@@ -274,7 +320,7 @@ def _converter(elements: Elements) -> Callable[[str, str, bytes], Any]:
     decode, little = _decoder(elements), elements.little_endian
 
     def convert_one(keyword: str, vr: str, value: bytes) -> Any:
-        return convert(COLUMNS[keyword], numbers_or_text(vr, value, little, decode))
+        return convert(keyword, numbers_or_text(standard_vr(keyword, vr, value), value, little, decode))
 
     return convert_one
 
@@ -283,8 +329,10 @@ BINARY = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d", "SV"
 
 
 def standard_vr(keyword: str, vr: str, value: bytes) -> str:
-    """The VR to read a value by: the file's, or the standard's if the file calls one binary number something else."""
+    """The VR to read a value by: the file's, or the standard's if the file's is none or hides a binary number."""
     standard = dictionary_VR(keyword)
+    if vr == ODD_VR:
+        return standard
     is_number = vr not in BINARY and standard in BINARY and len(value) == struct.calcsize(BINARY[standard])
     return standard if is_number else vr
 
@@ -298,24 +346,35 @@ def numbers_or_text(vr: str, value: bytes, little: bool, decode: Callable[[bytes
     return [part.strip(" \0\t\r\n") for part in decode(value).split("\\")]
 
 
-def convert(kind: pa.DataType, values: list[Any]) -> Any:
-    """`values` of one element as the column's type holds them; None if they are empty or cannot be parsed."""
+UNPARSED: Any = object()
+"""Stands for a number that is there and cannot be parsed."""
+
+
+def convert(keyword: str, values: list[Any]) -> Any:
+    """`values` of one element as the column's type holds them; None if they are empty, UNPARSED if they are no numbers.
+
+    An inversion time that is no finite number is a placeholder for none (dcm2niix#385).
+    """
+    kind = COLUMNS[keyword]
     if kind is TEXT:
         return "\\".join(map(str, values)) or None
+    if not any(value != "" for value in values):
+        return None
     try:
         if kind is REALS:
-            return [_finite(value) for value in values]
-        number = _finite(values[0])
-        return number if kind is REAL else _whole(number)
+            return [number(value, keyword) for value in values]
+        found = number(values[0], keyword)
+        return found if kind is REAL else _whole(found)
     except (ValueError, OverflowError, IndexError):
-        return None
+        return None if keyword == "InversionTime" and _is_float(values[0]) else UNPARSED
 
 
-def _finite(value: Any) -> float:
-    number = float(value)
-    if not abs(number) < 1e300:
-        raise ValueError("not finite")
-    return number
+def _is_float(value: Any) -> bool:
+    try:
+        float(value)
+    except ValueError:
+        return False
+    return True
 
 
 def _whole(number: float) -> int:

@@ -1,24 +1,40 @@
 """The patient's identity from DICOM headers. One value may be written in two ways; two values mean two patients."""
 
+import re
 from collections.abc import Iterable
 from datetime import date
 from typing import Any
 
 IDENTITY = ("PatientID", "PatientBirthDate", "PatientSex")
 Header = dict[str, Any]
+PLACEHOLDER_DATES = frozenset(
+    date.fromisoformat(day)
+    for day in ("0001-01-01", "1800-01-01", "1841-01-01", "1899-12-30", "1900-01-01", "1901-01-01", "9999-12-31")
+)
+"""Dates that anonymizers and old systems write for none."""
+PLACEHOLDER_IDS = re.compile(
+    r"(0+|x+|\?+|-+|n/?a|null|none|nil|unknown|unbekannt|anon(ym(ous|ized|ised|e|us)?)?|de-?identified|removed"
+    r"|redacted|dummy|no ?(id|name)|not (known|available)|patient|test)",
+    re.IGNORECASE,
+)
+"""PatientIDs that name nobody, so that they link no studies."""
+OLDEST_EVER = 120  # years
+AGE_DIFFERS = 2  # years by which an age from the birth date and PatientAge may differ: one is rounded
 
 
 def identity_value(header: Header, keyword: str) -> str | None:
     """The value of a keyword of IDENTITY, written in one way; None if the header has none.
 
-    A birth date that is no date (`00000000`) and a sex other than F, M or O count as none.
+    A birth date that is no date (`00000000`) or a placeholder, a sex other than F, M or O, and an id that names nobody
+    (`ANONYMOUS`) count as none.
     """
     text = str(header.get(keyword) or "").strip()
     if keyword == "PatientBirthDate":
-        return str(dicom_date(text) or "") or None
+        born = dicom_date(text)
+        return str(born) if born and born not in PLACEHOLDER_DATES else None
     if keyword == "PatientSex":
         return text.upper() if text.upper() in ("F", "M", "O") else None
-    return text or None
+    return text if text and not PLACEHOLDER_IDS.fullmatch(text) else None
 
 
 def identity_values(headers: Iterable[Header]) -> dict[str, set[str]]:
@@ -31,6 +47,43 @@ def identity_values(headers: Iterable[Header]) -> dict[str, set[str]]:
         keyword: {value for text in values if (value := identity_value({keyword: text}, keyword))}
         for keyword, values in texts.items()
     }
+
+
+def age_years(header: Header) -> tuple[int | None, str]:
+    """Completed years at the study, and why an age that the header names is not believed (empty if it is).
+
+    From the birth date, else from PatientAge (`045Y`, `018M`, …). A birth date on or after the day of the study, a
+    placeholder, an age over `OLDEST_EVER`, and two ages that differ by more than `AGE_DIFFERS`
+    years contradict: then there is none.
+    """
+    born, then = dicom_date(header.get("PatientBirthDate")), study_date(header)
+    named = _named_age(header.get("PatientAge"))
+    if named is not None and named > OLDEST_EVER:
+        return None, "PatientAge is implausible"
+    if born in PLACEHOLDER_DATES:
+        return None, "PatientBirthDate is a placeholder"
+    if not (born and then):
+        return named, ""
+    age = then.year - born.year - ((then.month, then.day) < (born.month, born.day))
+    if born >= then:
+        return None, "PatientBirthDate is not before StudyDate"
+    if age > OLDEST_EVER:
+        return None, "PatientBirthDate is implausible"
+    if named is not None and abs(named - age) > AGE_DIFFERS:
+        return None, "PatientBirthDate contradicts PatientAge"
+    return age, ""
+
+
+def _named_age(value: Any) -> int | None:
+    text = str(value or "").strip().upper()
+    per_year = {"Y": 1, "M": 12, "W": 52, "D": 365}.get(text[-1:], 0)
+    return int(text[:-1]) // per_year if per_year and text[:-1].isdigit() else None
+
+
+def study_date(header: Header) -> date | None:
+    """StudyDate; None if it is blank, no date or a placeholder."""
+    then = dicom_date(header.get("StudyDate"))
+    return None if then in PLACEHOLDER_DATES else then
 
 
 def dicom_date(value: Any) -> date | None:

@@ -24,6 +24,8 @@ from pydicom.uid import UID
 
 from modic.archive.enhanced_mr import rescale_of
 from modic.archive.folder import FolderSource
+from modic.archive.headers import with_sound_vrs
+from modic.archive.numerals import values_in
 from modic.archive.source import Source
 from modic.config import IdentifyOptions
 from modic.errors import Reason, Rejected
@@ -55,7 +57,8 @@ def load_volume(
     `source` is where the crawl read the series; None for a folder.
 
     Values are RescaleSlope * stored + RescaleIntercept of each slice's own header, or its ModalityLUTSequence's.
-    MONOCHROME1 is inverted within the range of the volume. Raises MemoryError, and nothing else.
+    MONOCHROME1 is inverted within the range of the volume. What is only padding (PixelPaddingValue, and up to
+    PixelPaddingRangeLimit, of stored values) gets the lowest value of all others. Raises MemoryError, and nothing else.
     """
     if series.rejected is not None:
         return series.rejected
@@ -85,14 +88,17 @@ def _voxels(series: Series, source: Source) -> np.ndarray:
     for index, image in enumerate(series.images):
         voxels[index] = reader.slice(image, index)
     for index, image in series.duplicates:
-        if not np.array_equal(voxels[index], reader.slice(image, index)):
+        if not np.array_equal(voxels[index], reader.slice(image, index), equal_nan=True):
             raise _Refused(Reason.SERIES_CONFLICTING_SLICES, "duplicate slices with different pixels")
-    if not np.isfinite(voxels).all():
-        raise _Refused(Reason.STUDY_PIXELS_UNREADABLE, "values that are not finite")
+    padding = np.isnan(voxels) if reader.has_padding else None
+    if padding is not None:
+        voxels[padding] = voxels[~padding].min(initial=np.inf if not padding.all() else 0)
     if blank := _blank_slices(voxels):
         raise _Refused(Reason.STUDY_PIXELS_UNREADABLE, f"{blank} of {len(voxels)} slices are blank")
     if series.header["PhotometricInterpretation"] == "MONOCHROME1":
         np.subtract(voxels.min() + voxels.max(), voxels, out=voxels)
+        if padding is not None:
+            voxels[padding] = voxels.min()
     return voxels
 
 
@@ -114,9 +120,10 @@ class _Reader:
         self._opened: tuple[str, str | None] | None = None  # path and member
         self._dataset = pydicom.Dataset()
         self._sign_unknown = False  # the file lacks PixelRepresentation
+        self.has_padding = False  # some slice so far
 
     def slice(self, image: ImageReference, index: int) -> np.ndarray:
-        """(rows, columns) float32, rescaled."""
+        """(rows, columns) float32, rescaled; nan where there is only padding."""
         if (image.path, image.member) != self._opened:
             self._dataset, self._opened = self._open(image, index), (image.path, image.member)
         stored = self._decode(image.frame, index)
@@ -124,14 +131,20 @@ class _Reader:
             samples = stored.ndim > 2
             reason = Reason.SERIES_NOT_GREYSCALE if samples else Reason.STUDY_PIXELS_UNREADABLE
             raise _Refused(reason, f"pixels of shape {stored.shape}")
-        return self._rescale(stored, image.frame, index)
+        values = self._rescale(stored, image.frame, index)
+        if not np.isfinite(values).all():
+            raise _Refused(Reason.STUDY_PIXELS_UNREADABLE, f"slice {index}: values that are not finite")
+        if (padding := _padding(stored, self._dataset)) is not None:
+            self.has_padding = True
+            values[padding] = np.nan
+        return values
 
     def _open(self, image: ImageReference, index: int) -> pydicom.Dataset:
         try:
             state = self._source.state(image.path, image.member)
             with self._source.open(image.path, image.member) as file:
-                dataset = pydicom.dcmread(file, force=True)
-            uid = str(dataset.get("SOPInstanceUID"))
+                dataset = pydicom.dcmread(with_sound_vrs(file), force=True)
+            uid = str(dataset.get("SOPInstanceUID") or dataset.file_meta.get("MediaStorageSOPInstanceUID"))
             self._complete(dataset)
         except OSError as error:
             raise _Refused(Reason.STUDY_FILES_CHANGED, type(error).__name__) from error
@@ -174,10 +187,32 @@ class _Reader:
                 return apply_modality_lut(stored, self._dataset).astype(np.float32)
             except Exception as error:  # a table that is none
                 raise _Refused(Reason.STUDY_PIXELS_UNREADABLE, f"slice {index}: ModalityLUTSequence") from error
-        slope, intercept = rescale_of(self._dataset, frame)
+        try:
+            slope, intercept = rescale_of(self._dataset, frame)
+        except ValueError as error:
+            raise _Refused(Reason.STUDY_PIXELS_UNREADABLE, f"slice {index}: RescaleSlope is no number") from error
         if not (np.isfinite((slope, intercept)).all() and slope):
             raise _Refused(Reason.STUDY_PIXELS_UNREADABLE, f"slice {index}: RescaleSlope {slope:g}")
         return stored.astype(np.float32) * np.float32(slope) + np.float32(intercept)
+
+
+def _padding(stored: np.ndarray, dataset: pydicom.Dataset) -> np.ndarray | None:
+    """Which stored values are padding (DICOM PS3.3 C.7.5.1.1.2); None if none is.
+
+    The value may be written unsigned for signed pixels, or the other way round; it then means the same bits.
+    """
+    try:
+        values = [
+            int(found[0]) for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit")
+            if (found := values_in(dataset, keyword))
+        ]  # fmt: skip
+    except ValueError:  # what cannot be read names no padding
+        return None
+    if not values or "PixelPaddingValue" not in dataset or not np.issubdtype(stored.dtype, np.integer):
+        return None
+    ends = np.array(values).astype(stored.dtype)
+    padding = (stored >= ends.min()) & (stored <= ends.max())
+    return padding if padding.any() else None
 
 
 def _check_coded_size(dataset: pydicom.Dataset, frame: int, frames: int) -> None:

@@ -8,7 +8,8 @@ there, so T1 may have another matrix, field of view, slice position or angulatio
 | rule | condition                                                            | outcome                            |
 |------|----------------------------------------------------------------------|------------------------------------|
 | 1    | the box is narrower than `width_reject_mm` or `width_reject_px`      | unreadable, level.too_small        |
-| 2    | a corner or the centre of the box lies outside the T1 volume         | unreadable, level.outside_t1       |
+| 2    | a corner or the centre of the box lies outside the T1 volume, or the | unreadable, level.outside_t1       |
+|      | centre on another of the slices that are cut and that T2 has         |                                    |
 | 3    | the same outside the volume of another contrast                      | unreadable, level.outside_contrast |
 | 4    | otherwise                                                            | a Region                           |
 """
@@ -46,7 +47,7 @@ def cut_regions(
     parts: list[Region | LevelResult] = []
     for disc in levels.boxes:
         box = move_box(t2.native, t2.grid, disc)
-        trouble = _trouble(volumes, box, options)
+        trouble = _trouble(volumes, box, preprocessing["slices"], options)
         if trouble is None:
             contrasts = {name: _sample(volume, t2, box, preprocessing) for name, volume in volumes.items()}
             parts.append(Region(box.level, contrasts))
@@ -113,19 +114,33 @@ def _sample(volume: Volume, t2: Volume, disc: LevelBox, preprocessing: dict[str,
     return values.reshape(-1, size, oversample, size, oversample).mean((2, 4), dtype=np.float32)
 
 
-def _trouble(volumes: Volumes, disc: LevelBox, options: LevelOptions) -> Rejected | None:
-    """The first row of the table that refuses a box in canonical T2 pixels."""
+def _trouble(volumes: Volumes, disc: LevelBox, slices: int, options: LevelOptions) -> Rejected | None:
+    """The first row of the table that refuses a box in canonical T2 pixels, of which so many slices are cut."""
     t2 = volumes["t2"]
     width_px, width_mm = box_width(t2.grid, disc)
     if not (width_px >= options.width_reject_px and width_mm >= options.width_reject_mm):
         return Rejected(Reason.LEVEL_TOO_SMALL, f"box {width_px:.1f} px, {width_mm:.1f} mm wide")
     corners = t2.to_mm(_corners(disc))
-    points = np.vstack([corners, corners.mean(0)])
+    points = np.vstack([corners, t2.to_mm(_centres(t2, disc, slices))])
     for name, volume in volumes.items():
         if name != "t2" and (beyond := _beyond(volume, points)):
             reason = Reason.LEVEL_OUTSIDE_T1 if name == "t1" else Reason.LEVEL_OUTSIDE_CONTRAST
             return Rejected(reason, f"past {contrast_label(name)}'s edge by {beyond}")
     return None
+
+
+def _centres(t2: Volume, disc: LevelBox, slices: int) -> np.ndarray:
+    """(n, 3) of (column, row, slice): the centre of a box on each of the slices that are cut and lie in the stack."""
+    (x0, y0, x1, y1), step = disc.box, slice_step(t2.spacing_mm[2])
+    indices = disc.slice_index + step * (np.arange(slices) - slices // 2)
+    inside = indices[(indices >= 0) & (indices < len(t2.voxels))]
+    return np.array([((x0 + x1) / 2, (y0 + y1) / 2, index) for index in inside], float).reshape(-1, 3)
+
+
+def slices_beyond(t2: CanonicalVolume, levels: LevelSet, slices: int) -> int:
+    """How many of the slices that are cut around the discs lie beyond the end of the T2 stack; most of any level."""
+    cut = [len(_centres(t2, move_box(t2.native, t2.grid, disc), slices)) for disc in levels.boxes]
+    return slices - min(cut, default=slices)
 
 
 def box_width(grid: Grid, disc: LevelBox) -> tuple[float, float]:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from modic.archive.patient_identity import study_date
 from modic.run import rows
 from modic.run.survey import Survey
 
@@ -47,7 +48,7 @@ def _of_archive(survey: Survey) -> pa.Table:
                 "SeriesInstanceUID": series.series_uid,
                 "stack": series.stack,
                 "files": [image.path for image in series.images],
-                "study_date": rows.study_date(series.header),
+                "study_date": study_date(series.header),
             }
             for series in survey.series
         ],

@@ -39,6 +39,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from modic.errors import Reason
 from modic.files import write_table
 from modic.records import Pair
 from modic.run import ledger, rows
@@ -93,13 +94,22 @@ def publish(run: Run, survey: Survey) -> Summary:
     tables["runs"] = pa.concat_tables([old["runs"], rows.table("runs", [row])])
     run.cohort.confirm(run.run_id)
     write_table(remembered, run.cohort.private / LINKS_FILE)
-    attention = few_known(run, tables["studies"], old["studies"])
+    attention = few_known(run, tables["studies"], old["studies"]) or all_refused(survey.files)
     write_manifest(run, row, ours, seconds, attention)
     publish_tables(run.cohort.root, tables, run.run_id, keep_days=run.config.run.keep_tables_days)
     remember_publication(run.cohort, run.run_id, survey.keys)
     run.cohort.forget_shard_inputs(run.run_id)
     failed = tables["studies"].filter(pc.equal(tables["studies"]["status"], "failed"))["study_key"].to_pylist()
     return Summary(run.run_id, row, failed, len(ours), attention)
+
+
+def all_refused(files: dict[str, Any]) -> str:
+    """That no image of the archive was accepted, with the reasons; empty if one was. `files`: counts of a crawl."""
+    if files["files_read"] + files["files_unchanged"]:
+        return ""
+    reasons = {reason: n for reason, n in files["rejected"].items() if reason != Reason.FILE_NOT_DICOM}
+    counts = ", ".join(f"{reason} {n}" for reason, n in reasons.items())
+    return f"every DICOM file of the archive was refused ({counts}), so there is nothing to grade"
 
 
 def few_known(run: Run, studies: pa.Table, before: pa.Table) -> str:

@@ -6,13 +6,13 @@ found the same, so that a run over an unchanged archive publishes identical rows
 
 from collections.abc import Iterable
 from dataclasses import replace
-from datetime import date
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from modic.archive.patient_identity import dicom_date, identity_value
+from modic.archive import patient_identity
+from modic.archive.patient_identity import dicom_date, identity_value, study_date
 from modic.deidentify.pseudonyms import Pseudonyms
 from modic.deidentify.scanner_names import is_scanner_name
 from modic.errors import Reason, Rejected
@@ -35,24 +35,18 @@ def attributes(series: Series, keys: Pseudonyms) -> dict[str, Any]:
     }
 
 
-def study_date(header: dict[str, Any]) -> date | None:
-    """DICOM StudyDate; None if it is blank or no date."""
-    return dicom_date(header.get("StudyDate"))
-
-
 def age_years(header: dict[str, Any]) -> int | None:
-    """Completed years at the study, OLDEST at most, from the birth date or else from PatientAge (`045Y`, `018M`, …)."""
-    age = _completed_years(header)
+    """Completed years at the study, OLDEST at most; None if unknown or not to be believed."""
+    age, _ = patient_identity.age_years(header)
     return None if age is None else min(age, OLDEST)
 
 
-def _completed_years(header: dict[str, Any]) -> int | None:
-    born, then = dicom_date(header.get("PatientBirthDate")), study_date(header)
-    if born and then and born <= then:
-        return then.year - born.year - ((then.month, then.day) < (born.month, born.day))
-    text = str(header.get("PatientAge") or "").strip().upper()
-    per_year = {"Y": 1, "M": 12, "W": 52, "D": 365}.get(text[-1:], 0)
-    return int(text[:-1]) // per_year if per_year and text[:-1].isdigit() else None
+def identity_warnings(header: dict[str, Any]) -> tuple[str, ...]:
+    """Why the age, the date or the patient of a study is null or its own, though the header names one."""
+    _, age = patient_identity.age_years(header)
+    date_ = "StudyDate is a placeholder" if dicom_date(header.get("StudyDate")) and not study_date(header) else ""
+    named = str(header.get("PatientID") or "").strip() and not identity_value(header, "PatientID")
+    return tuple(filter(None, (age, date_, "PatientID is a placeholder" if named else "")))
 
 
 def _scanner(value: Any, keys: Pseudonyms) -> str | None:
@@ -87,8 +81,9 @@ def _study_row(
         outcome = replace(graded_pair(outcome, graded[key]), warnings=outcome.warnings)
     row = {"study_key": key, "patient_key": keys.patient(outcome.patient_id), **attributes(series, keys)}
     row |= {"pairing_rule": outcome.rule or None, "in_archive": True}
+    warned = identity_warnings(series.header)
     if isinstance(outcome, Excluded):
-        return row | _refusal(outcome.rejected) | {"run_id": run_id}
+        return row | _refusal(outcome.rejected) | {"warnings": "; ".join(warned) or None, "run_id": run_id}
     entry = graded[key]
     levels = [level["status"] for level in entry["levels"]]
     return row | {
@@ -97,7 +92,7 @@ def _study_row(
         "t2_series_key": series_key(outcome.t2, keys),
         "overlap_fraction": outcome.overlap_fraction,
         "n_levels_graded": levels.count("graded"),
-        "warnings": "; ".join((*outcome.warnings, *entry["warnings"])) or None,
+        "warnings": "; ".join((*warned, *outcome.warnings, *entry["warnings"])) or None,
         "run_id": entry["run_id"],
     }
 

@@ -15,7 +15,7 @@ from modic.resources import cores
 from modic.run.prepare import Run, discreet
 from modic.run.shards import Work
 from modic.run.unclear_contrast import find_unclear_contrasts
-from modic.series.identify import identify
+from modic.series.identify import identify, with_unreadable_files
 from modic.series.pair import pair
 from modic.tables.published import restore_current
 
@@ -53,7 +53,7 @@ def find_studies(run: Run, *, on_progress: Callable[[int], None] | None = None) 
     LOG.info("files: %s", json.dumps(crawled.counts))
     wanted = _contrasts(run)
     series = identify(crawled.headers, contrasts=wanted, options=run.config.identify)
-    series = _with_unclear_contrasts(run, series, wanted)
+    series = with_unreadable_files(_with_unclear_contrasts(run, series, wanted), crawled.rejected)
     outcomes = pair(series, contrasts=wanted, options=run.config.pair)
     keys = Pseudonyms.open(run.cohort.private)
     work = [_work(run, outcome, keys) for outcome in outcomes if isinstance(outcome, Pair)]

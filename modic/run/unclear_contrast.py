@@ -15,12 +15,14 @@ from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from modic.config import Config
+from modic.config import Config, LevelOptions
 from modic.errors import Rejected, where
 from modic.files import write_json
 from modic.imaging.load import load_volume
-from modic.levels.find import find_levels
+from modic.imaging.volume import CanonicalVolume, square_pixels
+from modic.levels.detect import detect, merge
 from modic.levels.midline import slices_around
+from modic.levels.numbering import name_sequence
 from modic.models.device import resolve_device
 from modic.models.weights import Model, load_detector
 from modic.records import Series
@@ -31,6 +33,7 @@ from modic.series.contrast_from_pixels import contrast_of_pixels
 from modic.series.identify import T1_AND_T2, is_unclear, with_contrast
 
 N_SLICES = 9  # around the middle of the stack, about 36 mm; the canal is 20 to 25 mm wide
+N_DETECTED = 5  # of them, on which discs are found
 Reading = ContrastFinding | str
 """The contrast that the pixels show, known or unknown, or the trouble that kept them from being read."""
 
@@ -154,12 +157,20 @@ def _read_or_trouble(series: Series, detector: Model, config: Config) -> Reading
 
 
 def read_contrast(series: Series, *, detector: Model, config: Config) -> ContrastFinding:
-    """The contrast that the pixels of a series show: load → find levels → measure the tissues between them."""
+    """The contrast that the pixels of a series show: load → find discs → measure the tissues between them."""
     volume = load_volume(replace(series, rejected=None), options=config.identify)
     if isinstance(volume, Rejected):
         return ContrastFinding("unknown", f"pixels: {volume.reason} {volume.detail}".rstrip())
-    volume = volume.as_stored()  # boxes in its own pixels
-    levels = find_levels(volume, detector=detector, options=config.levels)
-    n = len(volume.voxels)
-    slices = slices_around(n // 2, N_SLICES, n, volume.spacing_mm[2])  # find_midline needs the bright canal of a T2
-    return contrast_of_pixels(volume, [level.box for level in levels.boxes], slices)
+    return contrast_of_volume(volume, detector=detector, options=config.levels)
+
+
+def contrast_of_volume(volume: CanonicalVolume, *, detector: Model, options: LevelOptions) -> ContrastFinding:
+    """The contrast of a volume by its discs on the middle slices (find_levels needs the bright canal of a T2)."""
+    volume = square_pixels(volume)
+    n, spacing_mm = len(volume.voxels), volume.spacing_mm[2]
+    candidates = merge(
+        detect(volume.voxels[slices_around(n // 2, N_DETECTED, n, spacing_mm)], detector), options.score_min
+    )
+    named = zip(name_sequence(candidates), candidates, strict=True)
+    boxes = [candidate.box for name, candidate in named if name is not None]
+    return contrast_of_pixels(volume, boxes, slices_around(n // 2, N_SLICES, n, spacing_mm))

@@ -1,23 +1,30 @@
-"""The contrast of a series, from its physics. The series' description only breaks ties.
+"""The contrast of a series, from its physics. The texts of its header only break ties and raise doubts.
 
-Rows are tried in order, the first that holds decides. TR, TE, TI in ms; "echo train" is EchoTrainLength.
+Rows are tried in order, the first that holds decides. TR, TE, TI in ms; "echo train" is EchoTrainLength. Enhanced MR
+attributes count under their classic names (modic/archive/enhanced_mr.py).
 
 | row | condition                                                                       | contrast          |
 |-----|---------------------------------------------------------------------------------|-------------------|
 | R1  | ImageType says LOCALIZER or SCOUT                                               | localizer         |
-| R2  | SOPClassUID is no MR image; ImageType says map, projection, difference or phase | derived           |
+| R2  | SOPClassUID is no MR image; ImageType says map, projection, difference, phase,  | derived           |
+|     | real or imaginary part                                                          |                   |
 | R3  | ImageType says water, fat or opposed phase (in phase is an ordinary image)      | dixon             |
-| R4  | DiffusionBValue above 0, or an echo-planar sequence (EP)                        | diffusion         |
-| R5  | gradient echo (GR without SE), or unnamed sequence of flip angle under 60°      | gradient_echo     |
-| R6  | inversion (IR or TI > 0), TI 50-350                                             | stir              |
+| R4  | DiffusionBValue above 0, an echo-planar sequence (EP), AcquisitionContrast      | diffusion         |
+|     | DIFFUSION                                                                       |                   |
+| R5  | gradient echo (GR without SE), or unnamed sequence of flip angle under 60°, or  | gradient_echo     |
+|     | AcquisitionContrast T2_STAR                                                     |                   |
+| R20 | SequenceVariant says magnetization transfer (MTC), T2 preparation, tagging, …;  | unknown           |
+|     | AcquisitionContrast says perfusion, flow, tagging or, of no T1, fluid attenuated|                   |
+| R6  | inversion (IR or TI > 0), TI 50-350; or AcquisitionContrast STIR                | stir              |
 | R7  | inversion, TI 351-1300, TE <= 40: T1 FLAIR                                      | t1, then R13-R15  |
 | R8  | inversion, no TI: TE > 40                                                       | stir              |
 | R9  | inversion otherwise                                                             | unknown           |
 | R10 | TE 60-200, and TR >= 1500 or an echo train of 20 or more or no TR               | t2, then R13-R15  |
 | R11 | TE <= 35, TR <= 1200                                                            | t1, then R13-R15  |
 | R12 | TE <= 45, TR >= 1800                                                            | proton_density    |
-| R13 | a T1 with ContrastBolusAgent (other than "off", "none", …) or its code; if the  | t1_post_contrast  |
-|     | agent is empty, with ContrastBolusVolume or ContrastBolusTotalDose above 0      |                   |
+| R13 | a T1 with ContrastBolusAgent (other than "off", "no contrast", "-", …), its     | t1_post_contrast  |
+|     | code or its ingredient; if the agent is empty, with ContrastBolusVolume or      |                   |
+|     | ContrastBolusTotalDose above 0                                                  |                   |
 | R14 | a T1 or T2 with fat suppression in ScanOptions                                  | …_fat_suppressed  |
 | R15 | a T1 or T2 otherwise                                                            | t1, t2            |
 | R16 | a tie (TE 45-60 with TR >= 1500, or TE <= 35 with TR 1200-1800), and the        | t1, t2, then      |
@@ -27,10 +34,12 @@ Rows are tried in order, the first that holds decides. TR, TE, TI in ms; "echo t
 |     | (contrast_from_pixels.py), and neither the other of TR and TE nor the           | R13-R14; or stir  |
 |     | description speaks against it                                                   |                   |
 | R19 | R15 by a TE under 2 or a TR under 100, which are no times of a spin echo in ms; | unknown           |
-|     | or the description names fat suppression, STIR or, for a T1, a contrast agent   |                   |
-|     | ("without fat suppression" does not), and the physics does not                  |                   |
+|     | or a number of the acquisition is there and cannot be read (`DOUBTED`);         |                   |
+|     | or the description (ProtocolName, if it is blank) names fat suppression, STIR,  |                   |
+|     | magnetization transfer, for a T2 fluid attenuation or, for a T1, a contrast     |                   |
+|     | agent ("without fat suppression" does not; wording.py), and the physics does not|                   |
 
-DERIVED and SECONDARY in ImageType decide nothing, because whole hospitals export their primary images so.
+DERIVED and SECONDARY in ImageType decide nothing here, because whole hospitals export their primary images so.
 """
 
 import re
@@ -39,32 +48,34 @@ from typing import Any
 
 from modic.archive.headers import MR_CLASSES
 from modic.records import Contrast
+from modic.series.wording import IN_PHASE, denies_agent, hints, plain
 
 Header = dict[str, Any]
 MAPS = frozenset({
     "ADC", "FA", "TRACEW", "MIP", "MINIP", "PROJECTION_IMAGE", "SUBTRACTION", "SUBTRACT", "SUB", "DIFFERENCE", "P",
-    "PHASE", "COLLAGE", "MOSAIC", "SCREEN_SAVE", "SCREENSAVE", "CSA_REPORT", "VELOCITY", "CURVED", "CPR",
+    "PHASE", "R", "REAL", "I", "IMAGINARY", "COLLAGE", "MOSAIC", "SCREEN_SAVE", "SCREENSAVE", "CSA_REPORT", "VELOCITY",
+    "CURVED", "CPR", "CURVED_MPR", "MAX_IP", "MIN_IP", "VOLUME_RENDER", "SURFACE_RENDER",
 })  # fmt: skip
 DIXON = frozenset(
     {"WATER", "FAT", "W", "F", "OUT_PHASE", "OPP_PHASE", "OP", "OPPOSED_PHASE", "FAT_FRACTION", "WATER_FRACTION"}
 )
-FAT_SUPPRESSION = frozenset(["FS", "FATSAT", "FAT_SAT", "FSAT", "SPIR", "SPAIR", "CHESS", "WE", "FAT_SUPPRESSION"])
-NO_AGENT = frozenset(["", "OFF", "NO", "NONE", "N", "0", "FALSE", "NULL", "WITHOUT", "NATIVE", "UNKNOWN"])
-MIN_TE_MS, MIN_TR_MS = 2.0, 100.0
-HINT_NAMES = {"agent": "an agent", "fs": "fat suppression", "stir": "STIR"}
-PULSES = ("SE", "IR", "GR", "EP")
-TEXT_HINTS: dict[str, str] = {
-    "t1": r"(?<![a-z0-9])t1(?![0-9])",
-    "t2": r"(?<![a-z0-9])t2(?![0-9*])",
-    "stir": r"stir|tirm",
-    "fs": r"(?<![a-z])(fs|fsat|fatsat|fat[ _-]?sat|spair|spir)(?![a-z])",
-    "agent": r"(?<![a-z])(gd|gad|gado[a-z]*|km|ce|inj|[ck]ontrast[a-z]*|post(?![ _-]?op))(?![a-z])"
-    r"|(?<![a-z])c ?\+|\+ ?c(?![a-z])",
-}
-DENIED = (
-    r"(?<![a-z])(no|non|not|pre|vor|w/?o|without|ohne|sans|sin|senza|zonder)[ _./-]*(i\.?v\.?[ _-]*)?"
-    r"(gd|gad|gado[a-z]*|km|ce|inj|[ck]ontrast[a-z]*|fs|fsat|fatsat|fat[ _-]?sat)(?![a-z])"
+SPECIAL = frozenset(["MTC", "T2PREP", "NULLED", "TAGGING", "ASL", "PC", "TOF"])
+SPECIAL_CONTRAST = frozenset(["PERFUSION", "FLOW_ENCODED", "TAGGING", "TOF"])
+MIN_TE_MS, MIN_TR_MS, MAX_TI_MS = 2.0, 100.0, 1e5
+DOUBTED = frozenset(
+    [
+        "RepetitionTime",
+        "EchoTime",
+        "InversionTime",
+        "FlipAngle",
+        "DiffusionBValue",
+        "ContrastBolusVolume",
+        "ContrastBolusTotalDose",
+    ]
 )
+DOUBTS = {"agent": "an agent", "fluid": "fluid attenuation", "fs": "fat suppression", "stir": "STIR",
+          "transfer": "magnetization transfer"}  # fmt: skip
+PULSES = ("SE", "IR", "GR", "EP")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +94,7 @@ def find_contrast(header: Header) -> ContrastFinding:
         row, contrast = _modified(header, row, contrast)
     if doubt := _doubt(header, contrast):
         row, contrast = f"{row}, R19, {doubt}", "unknown"
-    contradicted = _contradicts(contrast, _hints(header))
+    contradicted = _contradicts(contrast, named_in(header))
     return ContrastFinding(contrast, f"{_physics(header)} → {contrast} ({row})", contradicted)
 
 
@@ -93,8 +104,10 @@ def _doubt(header: Header, contrast: Contrast) -> str:
         return ""
     if 0 < (header["EchoTime"] or 0) < MIN_TE_MS or 0 < (header["RepetitionTime"] or 0) < MIN_TR_MS:
         return "TR and TE are no milliseconds"
-    named = _hints(header) & ({"stir", "fs", "agent"} if contrast == "t1" else {"stir", "fs"})
-    return f"the description alone names {', '.join(HINT_NAMES[hint] for hint in sorted(named))}" if named else ""
+    if unread := DOUBTED.intersection((header["Unparsed"] or "").split("\\")):
+        return f"{', '.join(sorted(unread))} cannot be read"
+    named = named_in(header) & (DOUBTS.keys() - ({"fluid"} if contrast == "t1" else {"agent"}))
+    return f"the description alone names {', '.join(DOUBTS[hint] for hint in sorted(named))}" if named else ""
 
 
 def lacks_times(header: Header) -> bool:
@@ -106,7 +119,7 @@ def lacks_times(header: Header) -> bool:
 def accept_from_pixels(header: Header, from_pixels: ContrastFinding) -> ContrastFinding:
     """R18: the contrast of a stack whose header `lacks_times`, given what its pixels show."""
     row, contrast = "R18", from_pixels.contrast
-    if _times_speak_against(header, contrast) or _contradicts(contrast, _hints(header)) or _doubt(header, contrast):
+    if _times_speak_against(header, contrast) or _contradicts(contrast, named_in(header)) or _doubt(header, contrast):
         row, contrast = "R17, what the header says is against it", "unknown"
     elif contrast in ("t1", "t2"):
         row, contrast = _modified(header, row, contrast)
@@ -138,19 +151,30 @@ def _first_row(header: Header) -> tuple[str, Contrast]:
         return "R2", "derived"
     if kinds & DIXON:
         return "R3", "dixon"
-    if (header["DiffusionBValue"] or 0) > 0 or "EP" in pulse:
+    acquired = header["AcquisitionContrast"]
+    if (header["DiffusionBValue"] or 0) > 0 or "EP" in pulse or acquired == "DIFFUSION":
         return "R4", "diffusion"
     flip = header["FlipAngle"]
-    if ("GR" in pulse and "SE" not in pulse) or (not pulse and flip is not None and flip < 60):
+    if ("GR" in pulse and "SE" not in pulse) or (not pulse and flip is not None and flip < 60) or acquired == "T2_STAR":
         return "R5", "gradient_echo"
-    if "IR" in pulse or (header["InversionTime"] or 0) > 0:
-        return _inverted(header["InversionTime"] or 0, header["EchoTime"])
-    return _spin_echo(header)
+    if words(header["SequenceVariant"]) & SPECIAL or acquired in SPECIAL_CONTRAST:
+        return "R20", "unknown"
+    ti = _inversion_time(header)
+    if acquired == "STIR" and not ti:
+        return "R6", "stir"
+    row, contrast = _inverted(ti, header["EchoTime"]) if "IR" in pulse or ti else _spin_echo(header)
+    return ("R20", "unknown") if acquired == "FLUID_ATTENUATED" and contrast != "t1" else (row, contrast)
+
+
+def _inversion_time(header: Header) -> float:
+    """InversionTime in ms; 0 if it is none (Philips writes 7.23e75 for no time)."""
+    ti = header["InversionTime"] or 0.0
+    return ti if 0 < ti < MAX_TI_MS else 0.0
 
 
 def _is_map(kind: str) -> bool:
-    """Whether a value of ImageType says that pixels are no signal: `T2_STAR MAP`, `SUB`, …"""
-    return kind.replace(" ", "_") in MAPS or kind.endswith(("_MAP", " MAP"))
+    """Whether a value of ImageType says that pixels are no signal: `T2_STAR MAP`, `SUB`, `T1MAP`, `R_IR`, …"""
+    return kind.replace(" ", "_") in MAPS or kind.endswith("MAP") or kind.startswith(("R_", "I_", "P_"))
 
 
 def _inverted(ti: float, te: float | None) -> tuple[str, Contrast]:
@@ -175,7 +199,7 @@ def _spin_echo(header: Header) -> tuple[str, Contrast]:
         return "R11", "t1"
     if te <= 45 and tr >= 1800:
         return "R12", "proton_density"
-    named = _hints(header) & {"t1", "t2"}
+    named = named_in(header) & {"t1", "t2"}
     if ((45 < te < 60 and tr >= 1500) or (te <= 35 and 1200 < tr < 1800)) and len(named) == 1:
         return "R16", "t1" if named == {"t1"} else "t2"
     return "R17", "unknown"
@@ -191,16 +215,17 @@ def _modified(header: Header, row: str, contrast: Contrast) -> tuple[str, Contra
 
 
 def has_contrast_agent(header: Header) -> bool:
-    """Whether ContrastBolusAgent names an agent or, if it is empty, a volume or dose was given."""
-    named = str(header["ContrastBolusAgent"] or "").strip().upper()
+    """Whether ContrastBolusAgent names an agent or, if it is empty, an ingredient, a volume or a dose was given."""
+    named = str(header["ContrastBolusAgent"] or "").strip() or str(header["ContrastBolusIngredient"] or "").strip()
     if not named:
         return _positive(header, "ContrastBolusVolume") or _positive(header, "ContrastBolusTotalDose")
-    return named not in NO_AGENT
+    return not denies_agent(named)
 
 
 def has_fat_suppression(header: Header) -> bool:
     """Whether ScanOptions name fat suppression."""
-    return bool(words(header["ScanOptions"]) & FAT_SUPPRESSION)
+    options = str(header["ScanOptions"] or "").replace("\\", " ").replace("_", " ")
+    return "fs" in hints(f"{options} in phase" if IN_PHASE.search(plain(_description(header))) else options)
 
 
 def words(value: str | None) -> set[str]:
@@ -208,15 +233,23 @@ def words(value: str | None) -> set[str]:
     return {part.strip().upper() for part in (value or "").split("\\")} - {""}
 
 
-def _hints(header: Header) -> set[str]:
-    """Which of TEXT_HINTS the description names and does not deny."""
-    text = re.sub(DENIED, " ", str(header["SeriesDescription"] or "").lower())
-    return {name for name, pattern in TEXT_HINTS.items() if re.search(pattern, text)}
+def named_in(header: Header) -> frozenset[str]:
+    """Which of modic.series.wording.HINTS the description names and does not deny; STIR also by Siemens' sequence."""
+    found = hints(_description(header))
+    return found | {"stir"} if re.match(r"\*?tirm?[^a-z]", str(header["SequenceName"] or "").lower()) else found
 
 
-def _contradicts(contrast: Contrast, hints: set[str]) -> bool:
+def _description(header: Header) -> str:
+    """SeriesDescription; ProtocolName if that is blank, unless it names the whole examination, as GE's does."""
+    text = str(header["SeriesDescription"] or "").strip()
+    if text or str(header["Manufacturer"] or "").upper().startswith("GE"):
+        return text
+    return str(header["ProtocolName"] or "")
+
+
+def _contradicts(contrast: Contrast, named: frozenset[str]) -> bool:
     """Whether the description names T2 for what is a plain T1 by its physics, or T1 for a T2."""
-    return contrast in ("t1", "t2") and bool(hints & {"t1", "t2"}) and contrast not in hints
+    return contrast in ("t1", "t2") and bool(named & {"t1", "t2"}) and contrast not in named
 
 
 def _physics(header: Header) -> str:
@@ -224,6 +257,9 @@ def _physics(header: Header) -> str:
     parts = ["+".join(p for p in PULSES if p in words(header["ScanningSequence"])) or "unnamed sequence"]
     names = {"TR": "RepetitionTime", "TE": "EchoTime", "TI": "InversionTime", "train": "EchoTrainLength"}
     parts += [f"{short}={header[long]:g}" for short, long in names.items() if header[long]]
+    parts += [word for word in sorted(words(header["SequenceVariant"]) & SPECIAL)]
+    acquired = header["AcquisitionContrast"]
+    parts += [acquired] if acquired in SPECIAL_CONTRAST | {"DIFFUSION", "T2_STAR", "STIR", "FLUID_ATTENUATED"} else []
     parts += [f"b={header['DiffusionBValue']:g}"] if header["DiffusionBValue"] else []
     parts += ["agent"] if has_contrast_agent(header) else []
     return " ".join(parts)

@@ -1,25 +1,31 @@
 """Volume + discs → the contrast of a sagittal lumbar stack whose header does not give it (modic/series/contrast.py).
 
-Between neighbouring discs, the signal of four tissues is measured on each slice, less that of the air: marrow of the
-vertebral body, canal behind it (cerebrospinal fluid), fat behind the canal, and the discs themselves. Each slice shows
+Between each two neighbouring discs of each slice, the signal of four tissues is measured, less that of the air: marrow
+of the vertebral body, canal behind it (cerebrospinal fluid), fat behind the canal, and both discs. Each body on each
+slice shows
 
 | row | condition                                                                               | contrast |
 |-----|-----------------------------------------------------------------------------------------|----------|
-| L1  | the canal's signal varies by over `MAX_CANAL_VARIATION` along a body: the slice shows   | unknown  |
+| L1  | the canal's signal varies by over `MAX_CANAL_VARIATION` along the body: the slice shows | unknown  |
 |     | pedicles and foramina instead of the canal                                              |          |
 | L2  | canal <= 0.65 marrow, disc <= 0.95 marrow, fat >= 1.5 canal                             | t1       |
-| L3  | canal >= 1.1 marrow and >= 1.5 disc, disc <= 1.25 marrow, fat >= 0.3 canal              | t2       |
-| L4  | canal >= 2 marrow, disc >= 1.2 marrow, fat <= 0.15 canal: fat is suppressed             | stir     |
-| L5  | otherwise                                                                               | unknown  |
+| L3  | canal >= 1.1 marrow and >= 1.5 disc, disc <= 1.25 marrow, fat >= 0.3 canal; or, if the  | t2       |
+|     | discs are bright, canal >= 1.5 marrow and >= 1.6 disc, disc <= 2 marrow, fat >= 0.45    |          |
+|     | canal                                                                                   |          |
+| L4  | canal >= 2 marrow, disc >= 1.2 marrow, fat <= 0.25 canal: fat is suppressed             | stir     |
+| L5  | canal <= 1.3 disc, disc >= 1.2 marrow, fat <= 1.2 canal: no T2, and marrow and fat are  | t1_fat_  |
+|     | suppressed                                                                              | suppressed|
+| L6  | otherwise                                                                               | unknown  |
 
-A stack with at least `MIN_DISCS` discs has the contrast that two of its slices show (or its only slice), if no slice
-shows another. L1 matters because the fat of the foramina makes a slice beside the canal of a T1 look like a T2. The
-thresholds were chosen on SPIDER's training patients, wide apart: a T1 taken for a T2 is worse than no answer. The
-pixels cannot distinguish a T1 after a contrast agent from one before it, a gradient echo with bright fluid and fat from
-a T2, or STIR from another fat-suppressed T2.
+A stack with at least `MIN_DISCS` discs has the contrast that at least `MIN_BODIES` of these show, on two slices (or
+its only one) and at two levels, if those that show another are at most `MAX_OTHERS` as many. In a scoliosis the canal
+leaves each slice somewhere, so that no slice shows all of it, and all slices together do. L1 matters because the fat of
+the foramina makes a slice beside the canal of a T1 look like a T2. The thresholds were chosen on SPIDER's training
+patients, wide apart: a T1 taken for a T2 is worse than no answer. The pixels cannot distinguish a T1 after a contrast
+agent from one before it, a gradient echo with bright fluid and fat from a T2, or STIR from another fat-suppressed T2.
 """
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -35,9 +41,11 @@ BETWEEN = np.linspace(0.2, 0.8, 19)  # places of measurement, as shares of the w
 CANAL = (-0.10, 0.10)  # front and back of the canal behind a disc box's posterior edge, as shares of the box's width
 FAT = (0.8, 2.5)  # the same of the fat
 INNER = 0.2  # half the width of the marrow and disc that is measured, as a share of the box's width
-MIN_SLICES = 2
-MAX_CANAL_VARIATION = 0.25  # 15th to 85th percentile along a body, as a share of the median
-VERSION = 1  # of this table; a contrast that another version found is looked for again
+MIN_BODIES, MIN_SLICES, MIN_LEVELS = 3, 2, 2
+MAX_OTHERS = 0.3
+SUPPRESSED: frozenset[Contrast] = frozenset(("stir", "t1_fat_suppressed"))  # they do not speak against each other
+MAX_CANAL_VARIATION = 0.3  # 15th to 85th percentile along a body, as a share of the median
+VERSION = 2  # of this table; a contrast that another version found is looked for again
 
 
 def contrast_of_pixels(volume: Volume, boxes: Iterable[Box], slices: Iterable[int]) -> ContrastFinding:
@@ -52,19 +60,37 @@ def contrast_of_pixels(volume: Volume, boxes: Iterable[Box], slices: Iterable[in
     discs = np.array([*boxes], float).reshape(-1, 4)
     if len(discs) < MIN_DISCS:
         return ContrastFinding("unknown", f"pixels: {len(discs)} discs found, {MIN_DISCS} needed")
-    signals = [measure(volume.voxels[index], discs) for index in slices]
-    decisions = [signal.decide() for signal in signals]
-    known = Counter(contrast for _, contrast in decisions if contrast != "unknown")
-    if len(known) != 1 or known.total() < min(MIN_SLICES, len(decisions)):
-        return ContrastFinding("unknown", f"pixels: {signals[len(signals) // 2]} → unknown")
-    first = next(index for index, (_, contrast) in enumerate(decisions) if contrast in known)
-    row, contrast = decisions[first]
-    return ContrastFinding(contrast, f"pixels: {signals[first]} → {contrast} ({row})")
+    bodies = [
+        (index, level, signals)
+        for index in slices
+        for level, signals in enumerate(measure(volume.voxels[index], discs))
+    ]
+    found: dict[Contrast, list[tuple[int, int, Signals]]] = defaultdict(list)
+    for body in bodies:
+        found[body[2].decide()[1]].append(body)
+    unclear = found.pop("unknown", [])
+    known = max(found, key=lambda contrast: len(found[contrast]), default=None)
+    against = {*found} - (SUPPRESSED if known in SUPPRESSED else {known})
+    others = sum(len(found[contrast]) for contrast in against)
+    if known is None or not _enough(found[known], others, len({body[0] for body in bodies})):
+        middle = (unclear or bodies)[len(unclear or bodies) // 2][2]
+        counts = "".join(f", {contrast} {len(shown)}" for contrast, shown in sorted(found.items()))
+        return ContrastFinding("unknown", f"pixels: {middle}{counts} → unknown")
+    shown = found[known]
+    signals = shown[len(shown) // 2][2]
+    return ContrastFinding(known, f"pixels: {signals} → {known} ({signals.decide()[0]}, {len(shown)} bodies)")
+
+
+def _enough(shown: list[tuple[int, int, "Signals"]], others: int, slices: int) -> bool:
+    """Whether the bodies (slice, level, signals) that show one contrast decide against those that show `others`."""
+    places, levels = {index for index, _, _ in shown}, {level for _, level, _ in shown}
+    enough = len(shown) >= MIN_BODIES and len(places) >= min(MIN_SLICES, slices) and len(levels) >= MIN_LEVELS
+    return enough and others <= MAX_OTHERS * len(shown)
 
 
 @dataclass(frozen=True, slots=True)
 class Signals:
-    """Signals of the tissues on one slice: medians over levels, less the air."""
+    """Signals of the tissues between two discs on one slice, less the air."""
 
     marrow: float
     canal: float
@@ -82,20 +108,24 @@ class Signals:
         """The row of the table that holds, and its contrast."""
         marrow, canal, fat, disc = self.marrow, self.canal, self.fat, self.disc
         if min(marrow, canal, disc) <= 0:
-            return "L5", "unknown"
+            return "L6", "unknown"
         if self.canal_variation > MAX_CANAL_VARIATION:
             return "L1", "unknown"
         if canal <= 0.65 * marrow and disc <= 0.95 * marrow and fat >= 1.5 * canal:
             return "L2", "t1"
         if canal >= 1.1 * marrow and canal >= 1.5 * disc and disc <= 1.25 * marrow and fat >= 0.3 * canal:
             return "L3", "t2"
-        if canal >= 2 * marrow and disc >= 1.2 * marrow and fat <= 0.15 * canal:
+        if canal >= 1.5 * marrow and canal >= 1.6 * disc and disc <= 2 * marrow and fat >= 0.45 * canal:
+            return "L3", "t2"
+        if canal >= 2 * marrow and disc >= 1.2 * marrow and fat <= 0.25 * canal:
             return "L4", "stir"
-        return "L5", "unknown"
+        if canal <= 1.3 * disc and disc >= 1.2 * marrow and fat <= 1.2 * canal:
+            return "L5", "t1_fat_suppressed"
+        return "L6", "unknown"
 
 
-def measure(image: np.ndarray, discs: np.ndarray) -> Signals:
-    """The signals of the four tissues on one slice.
+def measure(image: np.ndarray, discs: np.ndarray) -> list[Signals]:
+    """The signals of the four tissues between each two neighbouring discs of one slice, from head to foot.
 
     Args:
         image: (rows, columns), rows head to foot, columns anterior to posterior.
@@ -111,11 +141,12 @@ def measure(image: np.ndarray, discs: np.ndarray) -> Signals:
     high = 0.1 * (y1 - y0)
     disc = [np.median(patch) for patch in _patches(image, y - high, y + high, x - inner, x + inner)]
     air = np.percentile(image, 2)
-    along = np.reshape(canal, (-1, len(BETWEEN))) - air  # (bodies, places)
-    low, signal, high_signal = np.percentile(along, (15, 50, 85), axis=1)
-    variation = float(np.median((high_signal - low) / np.maximum(signal, 1e-6)))
-    signals = [float(np.median(values) - air) for values in (marrow, canal, fat, disc)]
-    return Signals(signals[0], signals[1], signals[2], signals[3], variation)
+    bodies = [np.reshape(values, (-1, len(BETWEEN))) - air for values in (marrow, canal, fat)]  # (bodies, places) each
+    low, signal, high_signal = np.percentile(bodies[1], (15, 50, 85), axis=1)
+    variation = (high_signal - low) / np.maximum(signal, 1e-6)
+    beside = (np.array(disc[1:]) + disc[:-1]) / 2 - air
+    columns = (*(np.median(values, axis=1) for values in bodies), beside, variation)
+    return [Signals(*map(float, values)) for values in zip(*columns, strict=True)]
 
 
 def _patches(image: np.ndarray, *sides: np.ndarray) -> list[np.ndarray]:

@@ -24,7 +24,7 @@ says. The first row that holds refuses a stack:
 |     | continue it in regular steps, so that it is only a part                             |                       |
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Hashable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -39,6 +39,7 @@ from modic.archive.source import Row
 from modic.config import IdentifyOptions
 from modic.errors import Reason, Rejected
 from modic.records import ImageReference, Plane, Series, SeriesWarning, WarningKind
+from modic.series.acquisition import reconstruction
 from modic.series.contrast import (
     ContrastFinding,
     accept_from_pixels,
@@ -55,6 +56,8 @@ BLOCK = 20_000
 KEYS = ["StudyInstanceUID", "SeriesInstanceUID"]
 SAME_SERIES = ("ImageOrientationPatient", "PixelSpacing", "Rows", "Columns", "RepetitionTime", "EchoTime")
 MAX_SERIES_COMPARED = 64  # series of one kind that are compared with each other (I15)
+MIN_ECHOES = 3  # two are a proton density and a T2, as ever
+UNREADABLE = (Reason.FILE_UNREADABLE, Reason.FILE_TRUNCATED, Reason.FILE_VANISHED)
 T1_AND_T2 = ("t1", "t2")
 
 
@@ -73,7 +76,7 @@ def identify(headers: pa.Table, *, contrasts: Collection[str] = T1_AND_T2, optio
     for rows in _series_rows(headers):
         stacks = [stack for patient in _by_patient(rows) for stack in split_stacks(patient, options)]
         series += [_series(stack, number, contrasts, options) for number, stack in enumerate(stacks)]
-    return _refuse_parts(_with_patient_of_study(series), options)
+    return _with_company(_refuse_parts(_with_patient_of_study(series), options), options)
 
 
 def _by_patient(rows: list[Row]) -> list[list[Row]]:
@@ -95,7 +98,7 @@ def _with_patient_of_study(stacks: list[Series]) -> list[Series]:
     """`stacks`, each of them of the only patient that its study names, if it names one only."""
     names: dict[str, set[str]] = defaultdict(set)
     for stack in stacks:
-        names[stack.study_uid] |= {stack.header["PatientID"]} - {None}
+        names[stack.study_uid] |= {identity_value(stack.header, "PatientID")} - {None}
     only = {study: next(iter(known)) for study, known in names.items() if len(known) == 1}
     return [replace(stack, patient_id=only.get(stack.study_uid, stack.patient_id)) for stack in stacks]
 
@@ -119,6 +122,52 @@ def _refuse_parts(stacks: list[Series], options: IdentifyOptions) -> list[Series
                 detail = f"{rejected.detail} in several series or studies"
                 stacks[index] = replace(stacks[index], rejected=Rejected(Reason.SERIES_MISSING_SLICE, detail))
     return stacks
+
+
+def _with_company(stacks: list[Series], options: IdentifyOptions) -> list[Series]:
+    """`stacks`, with a warning for what only the other series of their study show.
+
+    Series of one image each, with one kind of image, are one scan whose files have a series UID each. Stacks at the
+    same places that differ in echo time alone are the echoes of one acquisition, as for a map of T2.
+    """
+    alike: dict[Hashable, list[int]] = defaultdict(list)
+    for index, stack in enumerate(stacks):
+        header = stack.header
+        kind = (header[key] for key in SAME_SERIES if key != "EchoTime")
+        where = tuple(map(str, stack.positions_mm[:1])) if stack.n_slices > 1 else str(header["EchoTime"])
+        alike[stack.study_uid, stack.n_slices, stack.plane, where, *map(str, kind)].append(index)
+    for indices in alike.values():
+        if len(indices) < MIN_ECHOES:
+            continue
+        group = [stacks[index] for index in indices]
+        series, echoes = {stack.series_uid for stack in group}, {stack.echo_time_ms for stack in group}
+        warning = None
+        if group[0].n_slices == 1 and len(series) >= options.min_slices:
+            warning = SeriesWarning(WarningKind.SERIES_OF_ONE_IMAGE, str(len(series)))
+        elif group[0].n_slices > 1 and len(echoes - {None}) >= MIN_ECHOES:
+            warning = SeriesWarning(WarningKind.ONE_OF_MANY_ECHOES, str(len(echoes)))
+        for index in indices if warning else ():
+            stacks[index] = replace(stacks[index], warnings=(*stacks[index].warnings, warning))  # type: ignore[arg-type]
+    return stacks
+
+
+def with_unreadable_files(stacks: list[Series], rejected: pa.Table) -> list[Series]:
+    """`stacks`, with a warning for those in whose folders lie files that cannot be read: end slices may be missing.
+
+    `rejected`: modic.archive.crawl.Crawl.rejected.
+    """
+    reasons = pa.array([str(reason) for reason in UNREADABLE], pa.string())
+    paths = rejected.filter(pc.is_in(rejected["reason"].cast(pa.string()), reasons))["path"].to_pylist()
+    if not paths:
+        return stacks
+    folders = Counter(path.rpartition("/")[0] for path in paths)
+    result = []
+    for stack in stacks:
+        beside = {image.path.rpartition("/")[0] for image in stack.images}
+        count = sum(folders[folder] for folder in beside)
+        warning = SeriesWarning(WarningKind.FILES_UNREADABLE, str(count))
+        result.append(replace(stack, warnings=(*stack.warnings, warning)) if count else stack)
+    return result
 
 
 def _rows_and_normal(stack: Series) -> tuple[list[Row], np.ndarray | None]:
@@ -169,7 +218,7 @@ def _series(stack: Stack, number: int, contrasts: Collection[str], options: Iden
         study_uid=header["StudyInstanceUID"],
         series_uid=header["SeriesInstanceUID"],
         stack=number,
-        patient_id=header["PatientID"] or header["StudyInstanceUID"],  # an unknown patient has no other study
+        patient_id=identity_value(header, "PatientID") or header["StudyInstanceUID"],  # unknown: no other study
         images=tuple(map(_image, stack.rows)),
         contrast=contrast.contrast,
         contrast_evidence=contrast.evidence,
@@ -299,6 +348,11 @@ def _warnings(examined: _Examined, options: IdentifyOptions) -> Iterator[SeriesW
         yield SeriesWarning(WarningKind.ORIENTATION_DIFFERS, f"{examined.turn:.1g}")
     yield from examined.shape.warnings
     yield from _thinned_warning(examined.shape.spacing_mm, examined.header)
+    made = reconstruction(examined.header)
+    if made.computed:
+        yield SeriesWarning(WarningKind.COMPUTED)
+    if made.reformatted:
+        yield SeriesWarning(WarningKind.REFORMATTED)
     yield from _contrast_warnings(examined.contrast, examined.header)
 
 

@@ -2,9 +2,15 @@
 
 A classifier may ask for further contrasts (such as STIR); then each pair also holds one series for each of them.
 
-A series is usable if modic.series.identify did not refuse it. A T1 (also with fat suppression) is not usable either if
-it was acquired later (by time, else by SeriesNumber) than a series of the study that names a contrast agent, even if
-its own header does not name the agent. Rows are tried in order:
+A series is usable if modic.series.identify did not refuse it. A T1 (also with fat suppression) is not usable either
+
+- if it was acquired later (by date and time, else by SeriesNumber) than a series of the study that names a contrast
+  agent, in its header or only in its description, or up to `AGENT_HOURS` later than one of another study of the
+  patient, even if its own header does not name the agent;
+- if it was acquired later than a T1 that is alike (place, matrix, TR and TE) and has a word in its description that the
+  earlier one lacks, other than one for a repeat: it may name an agent or fat suppression in words that no list knows.
+
+Rows are tried in order:
 
 | row | condition                                                         | outcome                              |
 |-----|-------------------------------------------------------------------|--------------------------------------|
@@ -14,23 +20,32 @@ its own header does not name the agent. Rows are tried in order:
 | P4  | no usable T2                                                      | excluded, no_sagittal_t2             |
 | P5  | no combination of a T1 and a T2 names one frame of reference (and | excluded, frames_of_reference_differ |
 |     | not two StudyDate), and P9 holds for none                         |                                      |
-| P6  | in those that do, T1 covers less than `overlap_reject` of T2      | excluded, little_overlap             |
+| P6  | in those that do, T1 covers less than `overlap_reject` of one of  | excluded, little_overlap             |
+|     | T2's five middle slices (each level is asked again when it is     |                                      |
+|     | found: modic/imaging/regions.py)                                  |                                      |
 | P7  | one combination is left                                           | pair                                 |
 | P8  | several are left                                                  | pair, the first by the order below   |
 | P9  | none names one frame of reference, but T1 and T2 have the same    | pair, the first by the order below,  |
-|     | orientation and T1 covers `overlap_warn` of T2                    | if the images agree (registration)   |
+|     | orientation and T1 covers T2 as P6 asks                           | if the images agree (registration)   |
 | P10 | modic.pipeline refuses the images of the pair (not lumbar,        | the next by the order below          |
 |     | undecodable, …), and the study has others                         |                                      |
 | P11 | the classifier asks for a further contrast, and no combination    | excluded, no_other_contrast          |
 |     | has a usable series of it in the T2's frame of reference that     |                                      |
-|     | covers `overlap_reject` of T2                                     |                                      |
+|     | covers T2 as P6 asks                                              |                                      |
 
 P11 is tried after P6, on the combinations that P7 to P9 choose from. Of several series of a further contrast the first
 by the order of P8 is taken.
 
-The order of P8; the first difference decides: the description agrees with the physics; no contrast agent before the
-T2; overlap of `overlap_warn` or more; fewer other warnings; 2D before 3D (the weights were trained on 2D); finer
-in-plane pixels (to 0.05 mm), T2's before T1's; more slices; acquired later (a repeat was made for a reason); UIDs.
+The order of P8; the first difference decides:
+
+1. the description agrees with the physics; no contrast agent before the T2;
+2. acquired before computed (SyMRI, MAGiC, …), slices as acquired before reformatted ones, ORIGINAL before DERIVED;
+3. overlap of `overlap_warn` or more; fewer other warnings;
+4. T1 and T2 of one kind of reconstruction (distortion correction and NORM);
+5. of series alike in all but a word of the description, the one without it;
+6. 2D before 3D (the weights were trained on 2D); finer in-plane pixels (to 0.05 mm), T2's before T1's; more slices;
+7. distortion corrected (DIS3D, DIS2D) before not (ND); NORM before without;
+8. acquired later (a repeat was made for a reason); TE of T2 nearest `USUAL_TE_MS`; UIDs.
 
 P9 only says that the headers do not speak against the pair; modic.pipeline compares the images before it grades
 (modic/imaging/registration.py).
@@ -40,7 +55,7 @@ image, but only the middle half from front to back; the rest is belly and skin.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, product
 
@@ -49,15 +64,23 @@ import numpy as np
 from modic.archive.patient_identity import dicom_date, identity_value, identity_values
 from modic.config import PairOptions
 from modic.errors import Reason, Rejected
-from modic.imaging.volume import affine_of
+from modic.imaging.volume import affine_of, slice_step
 from modic.records import Excluded, Pair, Series, WarningKind
 from modic.series import whole_spine
-from modic.series.contrast import has_contrast_agent
+from modic.series.acquisition import hours_between, moment, reconstruction, seconds_of
+from modic.series.contrast import has_contrast_agent, named_in
+from modic.series.wording import new_words
 
 SHARED_ID = "PatientID under several PatientBirthDate or PatientSex"
 SAME_ORIENTATION = 0.02  # largest difference of any number of ImageOrientationPatient
 HEIGHT_POINTS, DEPTH_POINTS = 65, 9
 CHANGED_BY_AGENT = ("t1", "t1_fat_suppressed")
+AGENT_HOURS = 24.0  # after which an agent given for another study has left the blood and the tissue
+MIDDLE_SLICES = 5  # of T2, as many as are graded
+SAME_TIMES = 0.02  # largest relative difference of TR and TE of series that are alike
+USUAL_TE_MS = 100.0  # of a T2, to choose among the echoes of one acquisition
+ANOTHER_STUDY = "another study of the patient and day has a {}; give the series of one examination one StudyInstanceUID"
+UNLIKE = "T1 and T2 are of different reconstructions (distortion correction or normalization)"
 MAX_OTHERS = 5  # pairs of a study that are tried after the first
 
 
@@ -68,6 +91,7 @@ class Combination:
     t1: Series
     t2: Series
     overlap: float
+    middle: float  # the least share of one of T2's five middle slices that the T1 covers
 
 
 def pair(
@@ -83,7 +107,11 @@ def pair(
     further = [name for name in dict.fromkeys(contrasts) if name not in ("t1", "t2")]
     ordered = sorted(series, key=lambda stack: (stack.study_uid, stack.series_uid, stack.stack, _files(stack)))
     studies = [list(stacks) for _, stacks in groupby(ordered, key=lambda stack: stack.study_uid)]
-    outcomes = [_pair_study(stacks, further, options) for stacks in studies]
+    with_agent = _with_agent_by_patient(series)
+    outcomes = [
+        _pair_study(_Study(stacks, with_agent.get(stacks[0].patient_id, [])), further, options) for stacks in studies
+    ]
+    outcomes = _with_company(outcomes, studies)
     shared = _shared_ids(series)
     return [
         replace(outcome, warnings=(SHARED_ID, *outcome.warnings))
@@ -91,6 +119,24 @@ def pair(
         else outcome
         for outcome in outcomes
     ]
+
+
+def _with_company(outcomes: list[Pair | Excluded], studies: list[list[Series]]) -> list[Pair | Excluded]:
+    """`outcomes`, those told apart that lack a contrast which another study of the patient and the day has (P3, P4)."""
+    days: dict[tuple[str, str, str], set[str]] = defaultdict(set)
+    for stacks in studies:
+        for stack in stacks:
+            if stack.contrast in ("t1", "t2") and not stack.rejected and stack.header["StudyDate"]:
+                days[stack.patient_id, stack.header["StudyDate"], stack.contrast].add(stack.study_uid)
+    result = list(outcomes)
+    for index, (outcome, stacks) in enumerate(zip(outcomes, studies, strict=True)):
+        missing = {"P3": "t1", "P4": "t2"}.get(outcome.rule)
+        if isinstance(outcome, Excluded) and missing:
+            others = days.get((outcome.patient_id, stacks[0].header["StudyDate"], missing), set())
+            if others - {outcome.study_uid}:
+                detail = f"{outcome.rejected.detail}; {ANOTHER_STUDY.format(missing.upper())}"
+                result[index] = replace(outcome, rejected=replace(outcome.rejected, detail=detail))
+    return result
 
 
 def _files(series: Series) -> list[tuple[str, str]]:
@@ -107,15 +153,33 @@ def _shared_ids(series: list[Series]) -> set[str]:
     return {patient_id for (patient_id, _), different in values.items() if len(different) > 1}
 
 
-def _pair_study(series: list[Series], further: Sequence[str], options: PairOptions) -> Pair | Excluded:
+@dataclass(frozen=True, eq=False)
+class _Study:
+    """The series of a study, and those of all studies of its patient that name a contrast agent."""
+
+    series: list[Series]
+    with_agent: list[Series]
+
+
+def _with_agent_by_patient(series: list[Series]) -> dict[str, list[Series]]:
+    """Patient → series that name a contrast agent, in an element or only in the description."""
+    found: dict[str, list[Series]] = defaultdict(list)
+    for stack in series:
+        if has_contrast_agent(stack.header) or "agent" in named_in(stack.header):
+            found[stack.patient_id].append(stack)
+    return found
+
+
+def _pair_study(study: _Study, further: Sequence[str], options: PairOptions) -> Pair | Excluded:
     """P1 to P4."""
+    series = study.series
     if conflict := _patient_conflict(series):
         return _excluded(series, "P1", Reason.STUDY_PATIENT_CONFLICT, conflict)
-    t1s, t2s = _usable(series, "t1"), _usable(series, "t2")
+    t1s, t2s = _usable(study, "t1"), _usable(study, "t2")
     if not t1s or not t2s:
         rule = "P4" if t1s else "P3" if t2s else "P2"
-        return _excluded(series, rule, *_missing(series, t1s, t2s))
-    return _choose(series, t1s, t2s, {name: _usable(series, name) for name in further}, options)
+        return _excluded(series, rule, *_missing(study, t1s, t2s))
+    return _choose(series, t1s, t2s, {name: _usable(study, name) for name in further}, options)
 
 
 def _choose(
@@ -126,17 +190,18 @@ def _choose(
     options: PairOptions,
 ) -> Pair | Excluded:
     """P5 to P11: the best of all combinations of T1 and T2. `candidates`: usable series of each further contrast."""
-    every = [Combination(t1, t2, overlap_fraction(t1, t2)) for t1, t2 in product(t1s, t2s)]
+    every = [_combination(t1, t2) for t1, t2 in product(t1s, t2s)]
     in_frame = [combination for combination in every if _same_frame(combination.t1, combination.t2)]
-    near = [combination for combination in in_frame if combination.overlap >= options.overlap_reject]
+    near = [combination for combination in in_frame if combination.middle >= options.overlap_reject]
     if in_frame and not near:
-        best = max(combination.overlap for combination in in_frame)
-        detail = f"overlap {best:.2f}, {options.overlap_reject:g} needed"
+        best = max(combination.middle for combination in in_frame)
+        detail = f"T1 covers {best:.2f} of a middle slice of T2, {options.overlap_reject:g} needed"
         return _excluded(series, "P6", Reason.STUDY_LITTLE_OVERLAP, detail)
     possible = near or [combination for combination in every if _same_geometry(combination, options)]
     if not possible:
         return _excluded(series, "P5", Reason.STUDY_FRAMES_DIFFER, f"{len(t1s)} T1, {len(t2s)} T2")
-    ordered = sorted(possible, key=lambda combination: _preference(combination, options))
+    wordier = {id(stack) for stack in (*t1s, *t2s) if _is_wordier(stack, series)}
+    ordered = sorted(possible, key=lambda combination: _preference(combination, wordier, options))
     pairs = [_pair(combination, candidates, options) for combination in ordered]
     complete = [made for made in pairs if len(made.contrasts) == 2 + len(candidates)]
     if not complete:
@@ -144,9 +209,13 @@ def _choose(
         return _excluded(series, "P11", Reason.STUDY_NO_OTHER_CONTRAST, detail)
     rule = "P9" if not near else "P7" if len(complete) == 1 else "P8"
     first, *others = (replace(made, check_images=not near) for made in complete[: 1 + MAX_OTHERS])
-    warnings = (whole_spine.WARNING,) if any(map(whole_spine.shows_whole_spine, series)) else ()
+    whole = (whole_spine.WARNING,) if any(map(whole_spine.shows_whole_spine, series)) else ()
     others = [replace(other, rule=f"{rule}, P10") for other in others]
-    return replace(first, rule=rule, others=tuple(others), warnings=warnings)
+    return replace(first, rule=rule, others=tuple(others), warnings=(*whole, *_unlike(first)))
+
+
+def _unlike(pair: Pair) -> tuple[str, ...]:
+    return () if reconstruction(pair.t1.header).like(reconstruction(pair.t2.header)) else (UNLIKE,)
 
 
 def _excluded(series: list[Series], rule: str, reason: Reason, detail: str) -> Excluded:
@@ -158,10 +227,10 @@ def _pair(combination: Combination, candidates: dict[str, list[Series]], options
     t2 = combination.t2
     contrasts = {"t1": combination.t1, "t2": t2}
     for name, stacks in candidates.items():
-        in_frame = [Combination(stack, t2, overlap_fraction(stack, t2)) for stack in stacks if _same_frame(stack, t2)]
-        near = [candidate for candidate in in_frame if candidate.overlap >= options.overlap_reject]
+        in_frame = [_combination(stack, t2) for stack in stacks if _same_frame(stack, t2)]
+        near = [candidate for candidate in in_frame if candidate.middle >= options.overlap_reject]
         if near:
-            contrasts[name] = min(near, key=lambda candidate: _preference(candidate, options)).t1
+            contrasts[name] = min(near, key=lambda candidate: _preference(candidate, set(), options)).t1
     return Pair(t2.study_uid, t2.patient_id, contrasts, combination.overlap, rule="")
 
 
@@ -171,43 +240,101 @@ def _patient_conflict(series: list[Series]) -> str:
     return ", ".join(f"{len(values)} {keyword}" for keyword, values in named.items() if len(values) > 1)
 
 
-def _usable(series: list[Series], contrast: str) -> list[Series]:
+def _usable(study: _Study, contrast: str) -> list[Series]:
     """The series of a contrast that can be graded."""
-    late = _after_agent(series, contrast)
-    return [stack for stack in series if stack.contrast == contrast and not stack.rejected and stack not in late]
+    late = _suspect(study, contrast)
+    series = (stack for stack in study.series if stack.contrast == contrast and not stack.rejected)
+    return [stack for stack in series if id(stack) not in late]
 
 
-def _after_agent(series: list[Series], contrast: str) -> list[Series]:
-    """Of a contrast that an agent would change: the series acquired after one of the study that names an agent."""
+def _suspect(study: _Study, contrast: str) -> dict[int, str]:
+    """Of a contrast that an agent would change: id() of the series that may show one → why (module docstring)."""
     if contrast not in CHANGED_BY_AGENT:
-        return []
-    same = [stack for stack in series if stack.contrast == contrast]
-    with_agent = [stack for stack in series if has_contrast_agent(stack.header)]
-    return [stack for stack in same if any(_is_later(stack, agent) for agent in with_agent)]
+        return {}
+    found = {}
+    for stack in study.series:
+        if stack.contrast == contrast:
+            if any(_is_after_agent(stack, agent) for agent in study.with_agent):
+                found[id(stack)] = " after ContrastBolusAgent"
+            elif _has_new_word(stack, study.series):
+                found[id(stack)] = " with a word that an earlier one lacks"
+    return found
+
+
+def _is_after_agent(series: Series, agent: Series) -> bool:
+    """Whether a series was acquired after one that names an agent, or after the agent was given for that one."""
+    one_study = series.study_uid == agent.study_uid
+    then, given = moment(series.header), moment(agent.header)
+    hours = hours_between(given, then, one_study=one_study)
+    started = seconds_of(agent.header["ContrastBolusStartTime"])
+    if hours is not None and started is not None and given.seconds is not None and started < given.seconds:
+        hours += (given.seconds - started) / 3600
+    if hours is not None:
+        stuck = one_study and then.day == given.day and abs(hours) > 12  # past midnight under an old date?
+        return bool(stuck or 0 < hours <= AGENT_HOURS)
+    numbers = series.header["SeriesNumber"], agent.header["SeriesNumber"]
+    return one_study and all(numbers) and numbers[0] > numbers[1]
 
 
 def _is_later(series: Series, other: Series) -> bool:
-    """Whether `series` was acquired after the other, by time of day.
-
-    By SeriesNumber if one has no time (de-identified archives); False if that is unknown too.
-    """
-    measures: tuple[Callable[[Series], float | None], ...] = (_seconds, lambda stack: stack.header["SeriesNumber"])
-    for measure in measures:
-        own, others = measure(series), measure(other)
-        if own and others:
-            return bool(own > others)
-    return False
+    """Whether a series of a study was acquired after another of it; False if that is unknown."""
+    hours = hours_between(moment(other.header), moment(series.header), one_study=True)
+    if hours is not None:
+        return hours > 0
+    numbers = series.header["SeriesNumber"], other.header["SeriesNumber"]
+    return all(numbers) and numbers[0] > numbers[1]
 
 
-def _missing(series: list[Series], t1s: list[Series], t2s: list[Series]) -> tuple[Reason, str]:
+def _has_new_word(series: Series, study: list[Series]) -> bool:
+    """Whether a series is alike to an earlier one, and its description has a word that the other's lacks."""
+    own = new_words(str(series.header["SeriesDescription"] or ""))
+    return any(
+        own - words and _is_later(series, other)
+        for other in study
+        if _are_alike(series, other) and (words := new_words(str(other.header["SeriesDescription"] or "")))
+    )
+
+
+def _is_wordier(series: Series, study: list[Series]) -> bool:
+    """Whether a series is alike to another, and its description is the other's and more."""
+    own = new_words(str(series.header["SeriesDescription"] or ""))
+    return any(
+        words < own
+        for other in study
+        if _are_alike(series, other) and (words := new_words(str(other.header["SeriesDescription"] or "")))
+    )
+
+
+def _are_alike(series: Series, other: Series) -> bool:
+    """Whether two series differ in nothing but their texts and times: contrast, place, matrix, TR and TE."""
+    a, b = series.header, other.header
+    if series is other or series.contrast != other.contrast or series.n_slices != other.n_slices:
+        return False
+    if any(a[key] != b[key] for key in ("Rows", "Columns", "MRAcquisitionType")) or not a["ImageOrientationPatient"]:
+        return False
+    if not _nearly(a["ImageOrientationPatient"], b["ImageOrientationPatient"], SAME_ORIENTATION):
+        return False
+    near_times = all(
+        abs((a[key] or 0) - (b[key] or 0)) <= SAME_TIMES * (a[key] or 0) for key in ("RepetitionTime", "EchoTime")
+    )
+    return near_times and reconstruction(a) == reconstruction(b)
+
+
+def _nearly(values: Sequence[float], others: Sequence[float] | None, most: float) -> bool:
+    return others is not None and len(values) == len(others) and bool(np.abs(np.subtract(values, others)).max() <= most)
+
+
+def _missing(study: _Study, t1s: list[Series], t2s: list[Series]) -> tuple[Reason, str]:
     """The reason, and counts of the study's sagittal series: `stir 1, t1 refused series.missing_slice 1`."""
     counts: Counter[str] = Counter()
-    late = _after_agent(series, "t1")
-    for stack in series:
+    late = _suspect(study, "t1")
+    for stack in study.series:
         if stack.plane == "sagittal":
             is_t1_or_t2 = stack.contrast in ("t1", "t2")
             refused = f" refused {stack.rejected.reason}" if stack.rejected and is_t1_or_t2 else ""
-            counts[f"{stack.contrast}{refused}{' after ContrastBolusAgent' if stack in late else ''}"] += 1
+            counts[f"{stack.contrast}{refused}{late.get(id(stack), '')}"] += 1
+            if any(warning.kind is WarningKind.SERIES_OF_ONE_IMAGE for warning in stack.warnings):
+                counts["series of one image each"] += 1
     detail = ", ".join(f"{name} {count}" for name, count in sorted(counts.items())) or "no sagittal series"
     if not t1s and not t2s:
         return Reason.STUDY_NO_SAGITTAL_T1_NOR_T2, detail
@@ -223,36 +350,42 @@ def _same_frame(series: Series, t2: Series) -> bool:
 
 def _same_geometry(combination: Combination, options: PairOptions) -> bool:
     """Whether T1 and T2 have the same orientation and the T1 covers the T2 (P9)."""
-    orientations = [stack.header["ImageOrientationPatient"] for stack in (combination.t1, combination.t2)]
-    turn = float(np.abs(np.subtract(*orientations)).max())
-    return turn <= SAME_ORIENTATION and combination.overlap >= options.overlap_warn
+    t1, t2 = (stack.header["ImageOrientationPatient"] for stack in (combination.t1, combination.t2))
+    return _nearly(t1, t2, SAME_ORIENTATION) and combination.middle >= options.overlap_reject
 
 
-def _preference(combination: Combination, options: PairOptions) -> tuple:
+def _preference(combination: Combination, wordier: set[int], options: PairOptions) -> tuple:
     """Sorts the best combination first (P8)."""
     both = (combination.t2, combination.t1)
     kinds = [warning.kind for stack in both for warning in stack.warnings]
     disagreeing = kinds.count(WarningKind.DESCRIPTION_DISAGREES)
+    made = [reconstruction(stack.header) for stack in both]
     return (
         disagreeing,
         has_contrast_agent(combination.t2.header),
+        sum(one.computed for one in made),
+        sum(one.reformatted for one in made),
+        sum(one.derived for one in made),
         combination.overlap < options.overlap_warn,
         len(kinds) - disagreeing,
+        not made[0].like(made[1]),
+        sum(id(stack) in wordier for stack in both),
         sum(stack.header["MRAcquisitionType"] == "3D" for stack in both),
         *(round(max(stack.pixel_spacing_mm or (9.0,)) / 0.05) for stack in both),
         *(-stack.n_slices for stack in both),
+        *(-one.distortion for one in made),
+        *(-one.normalized for one in made),
         *(-_seconds(stack) for stack in both),
+        abs((combination.t2.echo_time_ms or USUAL_TE_MS) - USUAL_TE_MS),
         *(part for stack in both for part in (stack.series_uid, stack.stack)),
     )
 
 
 def _seconds(series: Series) -> float:
-    """Time of acquisition in seconds since midnight; 0 if it is unknown."""
-    digits = str(series.header["AcquisitionTime"] or series.header["SeriesTime"] or "").replace(":", "")  # ACR-NEMA
-    try:
-        return int(digits[:2]) * 3600 + int(digits[2:4]) * 60 + float(digits[4:] or 0)
-    except ValueError:
-        return 0.0
+    """Time of acquisition in seconds since the first day; 0 if the time of day is unknown."""
+    then = moment(series.header)
+    day = then.day or then.study_day
+    return 0.0 if then.seconds is None else then.seconds + 86_400.0 * (day.toordinal() if day else 0)
 
 
 def stack_affine(series: Series) -> np.ndarray:
@@ -269,15 +402,27 @@ def stack_affine(series: Series) -> np.ndarray:
 
 def overlap_fraction(series: Series, t2: Series) -> float:
     """Share of T2's points (module docstring) that lie within the voxels of `series`, 0-1."""
+    return float(_covered(series, t2, np.arange(t2.n_slices)).mean())
+
+
+def _combination(t1: Series, t2: Series) -> Combination:
+    step = slice_step(t2.slice_spacing_mm or 1.0)
+    middle = t2.n_slices // 2 + step * (np.arange(MIDDLE_SLICES) - MIDDLE_SLICES // 2)
+    inside = middle[(middle >= 0) & (middle < t2.n_slices)]
+    return Combination(t1, t2, overlap_fraction(t1, t2), float(_covered(t1, t2, inside).mean(axis=1).min()))
+
+
+def _covered(series: Series, t2: Series, slices: np.ndarray) -> np.ndarray:
+    """(slices, points) bool: which points (module docstring) of some slices of T2 lie within the voxels of `series`."""
     rows, columns = t2.header["Rows"], t2.header["Columns"]
     row_runs_up = abs(t2.header["ImageOrientationPatient"][2]) > abs(t2.header["ImageOrientationPatient"][5])
     across, along = (rows, columns) if row_runs_up else (columns, rows)  # front to back, head to foot
     depth = np.linspace(0.25, 0.75, DEPTH_POINTS) * (across - 1)
     height = np.linspace(0.0, 1.0, HEIGHT_POINTS) * (along - 1)
     x, y = (height, depth) if row_runs_up else (depth, height)
-    grid = np.stack([axis.ravel() for axis in np.meshgrid(x, y, np.arange(t2.n_slices), indexing="ij")], axis=-1)
+    grid = np.stack([axis.ravel() for axis in np.meshgrid(slices, x, y, indexing="ij")], axis=-1)[:, [1, 2, 0]]
     from_t2, from_series = stack_affine(t2), stack_affine(series)
     points = grid @ from_t2[:3, :3].T + from_t2[:3, 3]  # (n, 3) LPS mm
     index = (points - from_series[:3, 3]) @ np.linalg.inv(from_series[:3, :3]).T  # (n, 3) column, row, slice
     size = np.array([series.header["Columns"], series.header["Rows"], series.n_slices])
-    return float(((index >= -0.501) & (index <= size - 0.499)).all(axis=1).mean())
+    return ((index >= -0.501) & (index <= size - 0.499)).all(axis=1).reshape(len(slices), -1)

@@ -17,8 +17,9 @@ The steps, in order:
 | S6   | slices at one place whose headers are equal but for SOPInstanceUID and InstanceNumber are duplicates: |
 |      | one is kept, and modic.imaging.load compares the pixels; if they have one SOPInstanceUID (sent again  |
 |      | after a correction), description, patient and study date may differ as well                           |
-| S7   | other slices at one place are split by TemporalPositionIdentifier, AcquisitionNumber,                 |
-|      | AcquisitionTime, SeriesTime or as blocks of InstanceNumber, whichever first makes every group regular |
+| S7   | other slices at one place are split by ImageType (ORIGINAL and DERIVED), TemporalPositionIdentifier,  |
+|      | AcquisitionNumber, AcquisitionTime, SeriesTime or as blocks of InstanceNumber, whichever first makes  |
+|      | every group regular                                                                                   |
 | S8   | stacks that are regular only together were cut up by S1-S3 (partial_stacks.py); each is refused by    |
 |      | what differs, because half a spine would pass for a whole one                                         |
 """
@@ -49,7 +50,7 @@ MAY_DIFFER = FILE_KEYS | {"SOPInstanceUID", "InstanceNumber", "TransferSyntaxUID
 PATIENT = frozenset({"PatientID", "PatientSex", "PatientAge", "PatientBirthDate"})
 CORRECTED = PATIENT | {"SeriesDescription", "SeriesNumber", "BodyPartExamined", "StudyDate"}
 """May differ too if the SOPInstanceUID is the same: what people correct by hand before they send images again."""
-DISCRIMINATORS = ("TemporalPositionIdentifier", "AcquisitionNumber", "AcquisitionTime", "SeriesTime")
+DISCRIMINATORS = ("ImageType", "TemporalPositionIdentifier", "AcquisitionNumber", "AcquisitionTime", "SeriesTime")
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +104,8 @@ def _contrast(rows: list[Row]) -> Callable[[Row], Hashable]:
         times = tuple(clusters[keyword].get(row[keyword]) for keyword in clusters)
         kind = tuple((row["ImageType"] or "").split("\\")[2:])
         image = row["PhotometricInterpretation"] or "MONOCHROME2", row["SOPClassUID"] in MR_CLASSES
-        names = ("EchoNumbers", "DiffusionBValue", "StackID", "FrameOfReferenceUID", "ScanningSequence")
+        names = ("EchoNumbers", "DiffusionBValue", "StackID", "FrameOfReferenceUID", "ScanningSequence",
+                 "AcquisitionContrast")  # fmt: skip
         agent, suppressed = has_contrast_agent(row), has_fat_suppression(row)
         return (*times, kind, image, agent, suppressed, *(row[name] for name in names))
 

@@ -241,3 +241,22 @@ def server_of(pid: int) -> int:
 def is_alive(pid: int) -> bool:
     status = Path(f"/proc/{pid}/stat")
     return status.exists() and status.read_text().rsplit(")", 1)[1].split()[0] != "Z"
+
+
+def test_a_run_whose_every_image_was_refused_exits_with_3(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from contextlib import nullcontext
+
+    import flows.nightly
+    import flows.prefect_server
+
+    def outcome(*_: object, **__: object) -> dict[str, object]:
+        return {"failed": [], "attention": "every DICOM file of the archive was refused (file.not_mr 3)"}
+
+    (tmp_path / "archive").mkdir()
+    monkeypatch.setattr(flows.prefect_server, "prefect_api", lambda _: nullcontext(lambda: None))
+    monkeypatch.setattr(flows.nightly, "grade_cohort", outcome)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    assert main(["grade", str(tmp_path / "archive"), "--out", str(tmp_path / "cohort")]) == 3
+    assert "file.not_mr 3" in capsys.readouterr().err

@@ -25,7 +25,11 @@ import dicoms
 from modic.archive.crawl import COLUMNS, Crawl, crawl
 from modic.archive.fast_headers import ReadAt, Unusual, fast_elements
 from modic.archive.headers import BINARY, REALS, SLOW_MIB, TAGS, TEXT, convert_ascii, read_rows
+from modic.config import IdentifyOptions
 from modic.errors import Reason, UsageError
+from modic.imaging.load import load_volume
+from modic.imaging.volume import Volume
+from modic.series.identify import identify
 
 
 def reconciles(found: Crawl) -> bool:
@@ -448,3 +452,28 @@ def test_a_blank_around_the_transfer_syntax_is_none_of_it(tmp_path: Path, syntax
     path.write_bytes(whole.replace(b"1.2.840.10008.1.2.1\0", syntax))
     (row,) = rows_of(path)
     assert row["TransferSyntaxUID"] == "1.2.840.10008.1.2.1"
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("vr", [b"\0\0", b"??", b"  ", b"lo", b"--"])
+@pytest.mark.parametrize(
+    "key", [b"\x19\x00\x01\x10LO", b"\x10\x00\x00\x40LT", b"\x18\x00\x50\x00DS", b"\x18\x00\x80\x00DS"]
+)
+def test_an_odd_vr_hides_nothing(vr: bytes, key: bytes, tmp_path: Path) -> None:
+    """Of a private element, of one that nobody asks for, and of two that we do (pydicom#1067)."""
+    slices = dicoms.series(n=6)
+    for slice_ in slices:
+        slice_.add_new((0x0019, 0x0010), "LO", "PRIVATE")
+        slice_.add_new((0x0019, 0x1001), "LO", "ABCD")
+        slice_.PatientComments = "ABCD"
+    for path in dicoms.write(slices, tmp_path):
+        content = path.read_bytes()
+        assert content.count(key) == 1
+        path.write_bytes(content.replace(key, key[:4] + vr))
+    found = crawl(tmp_path, index=None)
+    assert found.counts["rejected"] == {}
+    assert {(row["RepetitionTime"], row["SliceThickness"]) for row in found.headers.to_pylist()} == {(3500.0, 4.0)}
+    (series,) = identify(found.headers, options=IdentifyOptions())
+    volume = load_volume(series, options=IdentifyOptions())
+    assert isinstance(volume, Volume)
+    assert volume.voxels[:, 0, 0].tolist() == [0, 100, 200, 300, 400, 500]

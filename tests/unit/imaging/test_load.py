@@ -107,3 +107,61 @@ def test_a_blank_before_the_transfer_syntax_does_not_hide_the_pixels(tmp_path: P
     (found,) = identify(crawl(tmp_path, index=None).headers, options=IdentifyOptions())
     volume = load_volume(found, options=IdentifyOptions())
     assert isinstance(volume, Volume) and volume.voxels.shape == (11, 16, 12)
+
+
+@pytest.mark.parametrize(
+    "bits, padding, limit, stored",
+    [
+        ("<u2", 65535, None, [65535]),
+        ("<u2", 0, None, [0]),
+        ("<i2", -2000, None, [-2000]),
+        ("<i2", 63536, None, [-2000]),  # the same bits, written unsigned
+        ("<u2", 60000, 65535, [60000, 62000, 65535]),
+        ("<i2", -1024, -2000, [-2000, -1500, -1024]),  # either end may come first
+    ],
+)
+@pytest.mark.parametrize("photometric", ["MONOCHROME2", "MONOCHROME1"])
+def test_padding_is_background_before_anything_is_scaled(
+    bits: str, padding: int, limit: int | None, stored: list[int], photometric: str, tmp_path: Path
+) -> None:
+    slices = dicoms.series(n=6)
+    for index, slice_ in enumerate(slices):
+        pixels = (50 * index + np.arange(16)[:, None] + np.zeros(12)).astype(bits) + 100
+        pixels[:, :3] = np.resize(stored, 3)
+        dicoms.set_pixels(slice_, pixels)
+        slice_.PixelRepresentation = int(np.dtype(bits).kind == "i")
+        slice_.RescaleSlope, slice_.RescaleIntercept = 2, 10
+        slice_.PhotometricInterpretation = photometric
+        kind = "SS" if padding < 0 else "US"
+        slice_.add_new("PixelPaddingValue", kind, padding)
+        if limit is not None:
+            slice_.add_new("PixelPaddingRangeLimit", kind, limit)
+    dicoms.write(slices, tmp_path)
+    volume = load_volume(identified(tmp_path), options=OPTIONS)
+    assert isinstance(volume, Volume)
+    assert (volume.voxels.min(), volume.voxels.max()) == (2 * 100 + 10, 2 * 365 + 10)
+    assert (volume.voxels[:, :, :3] == 210).all()
+    inside = volume.voxels[0, :, 5].tolist()
+    expected = [2 * (100 + row) + 10 for row in range(16)]
+    assert inside == (expected if photometric == "MONOCHROME2" else [210 + 740 - value for value in expected])
+
+
+def test_a_slice_of_padding_alone_is_blank(tmp_path: Path) -> None:
+    slices = dicoms.series(n=6)
+    for slice_ in slices:
+        slice_.add_new("PixelPaddingValue", "US", 9)
+    dicoms.set_pixels(slices[2], np.full((16, 12), 9, np.uint16))
+    dicoms.write(slices, tmp_path)
+    refused = load_volume(identified(tmp_path), options=OPTIONS)
+    assert isinstance(refused, Rejected)
+    assert refused.reason == Reason.STUDY_PIXELS_UNREADABLE
+
+
+def test_pixels_without_padding_stay_as_they_are(tmp_path: Path) -> None:
+    slices = dicoms.series(n=6)
+    for slice_ in slices:
+        slice_.add_new("PixelPaddingValue", "US", 60_000)
+    dicoms.write(slices, tmp_path)
+    volume = load_volume(identified(tmp_path), options=OPTIONS)
+    assert isinstance(volume, Volume)
+    assert volume.voxels[:, 0, 0].tolist() == [0, 100, 200, 300, 400, 500]

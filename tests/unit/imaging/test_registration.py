@@ -8,8 +8,9 @@ import pytest
 
 from modic.archive.crawl import crawl
 from modic.config import IdentifyOptions, PairOptions, RegistrationOptions
+from modic.imaging import registration
 from modic.imaging.load import load_volume
-from modic.imaging.registration import register
+from modic.imaging.registration import Placement, Registration, register
 from modic.imaging.volume import CanonicalVolume, Volume
 from modic.phantom.anatomy import make_patient
 from modic.phantom.archive import write_archive
@@ -83,3 +84,66 @@ def test_images_of_nothing_agree_with_nothing(phantom: Both) -> None:
 def test_a_real_study(mm: tuple[float, ...], agrees: bool, shared_data: Path) -> None:
     t1, t2 = both(shared_data / "hitachi-lspine")
     assert register(moved(t1, *mm), t2).agrees(LIMITS) == agrees
+
+
+@pytest.mark.parametrize(
+    "mm, placement",
+    [
+        ((0, 0, 0), Placement.KEEP),
+        ((0, 1, 1), Placement.KEEP),
+        ((0, 0, 6), Placement.MOVE),
+        ((0, 4, -4), Placement.MOVE),
+        ((0, 0, 15), Placement.REFUSE),  # a patient who slid
+        ((0, 0, 34), Placement.REFUSE),  # a level
+    ],
+)
+def test_one_frame_of_reference_is_not_trusted(mm: tuple[float, ...], placement: Placement, phantom: Both) -> None:
+    t1, t2 = phantom
+    found = register(moved(t1, *mm), t2)
+    assert found.in_one_frame(LIMITS) is placement, found
+    if placement is Placement.MOVE:
+        back = registration.moved(moved(t1, *mm), t2, found)
+        assert np.abs(back.affine - t1.affine).max() < 1.6
+        assert register(back, t2).in_one_frame(LIMITS) is Placement.KEEP
+        assert np.allclose(back.native.affine - t1.native.affine, back.affine - moved(t1, *mm).affine)
+
+
+def test_two_patients_of_one_frame_of_reference_are_refused(phantom: Both) -> None:
+    _, t2 = phantom
+    other = make_patient(77, p_transitional=0)
+    _, y, z = other.lumbar_centre_mm
+    grid = Grid("sagittal", 160, 160, 1.9, 11, 4.4, 4.0, (0.0, round(y + 5, 1), round(z - 20, 1)))
+    t1 = render(other, grid, Sequence("t1", 550, 10.5), seed=1, snr=35)
+    affine = t1.affine.copy()
+    middle = np.array([[80.0, 80.0, 5.0]])
+    shape = np.array(t2.voxels.shape[::-1])
+    affine[:3, 3] += (t2.to_mm((shape - 1)[None] / 2) - t1.to_mm(middle))[0]
+    found = register(Volume(t1.voxels, affine).canonical(), t2)
+    assert found.in_one_frame(LIMITS) is Placement.REFUSE, found
+
+
+def test_a_t1_that_holds_only_a_part_of_the_t2_is_compared_there(phantom: Both) -> None:
+    t1, t2 = phantom
+    rows = t1.voxels.shape[1]
+    affine = t1.affine.copy()
+    affine[:3, 3] += affine[:3, 1] * (rows // 3)
+    part = Volume(t1.voxels[:, rows // 3 : rows // 3 + rows // 2], affine).canonical()
+    assert register(part, t2).in_one_frame(LIMITS) is Placement.KEEP
+    assert register(moved(part, 0, 0, 6), t2).in_one_frame(LIMITS) is Placement.MOVE
+
+
+@pytest.mark.parametrize(
+    "found, placement",
+    [
+        (Registration(0.0, 0.01, gain=0.08), Placement.REFUSE),
+        (Registration(0.0, 0.0, gain=1.0), Placement.KEEP),  # a pattern without direction
+        (Registration(0.0, 0.0, gain=0.0), Placement.KEEP),  # nothing to compare
+        (Registration(5.0, 0.07, gain=0.2), Placement.DOUBT),
+        (Registration(5.0, 0.2, gain=0.2), Placement.MOVE),
+        (Registration(10.0, 0.2, gain=0.2), Placement.REFUSE),
+        (Registration(1.5, 0.2, turn_deg=2.0, gain=0.2), Placement.DOUBT),
+        (Registration(1.5, 0.2, turn_deg=4.0, gain=0.2), Placement.REFUSE),
+    ],
+)
+def test_the_table_of_one_frame(found: Registration, placement: Placement) -> None:
+    assert found.in_one_frame(LIMITS) is placement

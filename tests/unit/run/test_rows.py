@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from modic.run.rows import age_years
+from modic.archive.patient_identity import identity_value
+from modic.run.rows import age_years, identity_warnings
 
 
 @pytest.mark.parametrize(
@@ -19,7 +20,16 @@ from modic.run.rows import age_years
         ("", "20100315", "089Y", 89),
         ("", "20100315", "104Y", 90),
         ("", "", "018M", 1),
-        ("20100316", "20100315", "045Y", 45),
+        ("20100316", "20100315", "045Y", None),
+        ("20100315", "20100315", "", None),
+        ("19000101", "20100315", "045Y", None),
+        ("19000101", "20100315", "", None),
+        ("19650101", "20100315", "045Y", 45),
+        ("19640315", "20100315", "045Y", 46),  # rounded
+        ("19300315", "20100315", "045Y", None),
+        ("18850315", "20100315", "", None),
+        ("", "20100315", "999Y", None),
+        ("19500315", "19000101", "045Y", 45),
         ("", "20100315", "old", None),
         ("", "", "", None),
     ],
@@ -27,3 +37,28 @@ from modic.run.rows import age_years
 def test_age_in_completed_years_is_90_from_90_on(born: str, studied: str, age: str, years: int | None) -> None:
     header: dict[str, Any] = {"PatientBirthDate": born, "StudyDate": studied, "PatientAge": age}
     assert age_years(header) == years
+
+
+@pytest.mark.parametrize(
+    "header, warnings",
+    [
+        ({"PatientBirthDate": "19000101", "PatientAge": "045Y"}, ("PatientBirthDate is a placeholder",)),
+        ({"PatientBirthDate": "20100316"}, ("PatientBirthDate is not before StudyDate",)),
+        ({"PatientBirthDate": "18800101"}, ("PatientBirthDate is implausible",)),
+        ({"PatientBirthDate": "19300315", "PatientAge": "045Y"}, ("PatientBirthDate contradicts PatientAge",)),
+        ({"PatientAge": "999Y"}, ("PatientAge is implausible",)),
+        ({"StudyDate": "19000101"}, ("StudyDate is a placeholder",)),
+        ({"PatientID": "ANONYMOUS"}, ("PatientID is a placeholder",)),
+        ({"PatientID": "0000000"}, ("PatientID is a placeholder",)),
+        ({"PatientID": "P0000001", "PatientBirthDate": "19650316", "PatientAge": "044Y"}, ()),
+        ({}, ()),
+    ],
+)
+def test_what_is_not_believed_is_said(header: dict[str, Any], warnings: tuple[str, ...]) -> None:
+    assert identity_warnings({"StudyDate": "20100315", **header}) == warnings
+
+
+def test_a_placeholder_is_no_identity() -> None:
+    assert identity_value({"PatientBirthDate": "19000101"}, "PatientBirthDate") is None
+    assert identity_value({"PatientID": "Anonymized"}, "PatientID") is None
+    assert identity_value({"PatientID": "ANON0012"}, "PatientID") == "ANON0012"

@@ -68,7 +68,7 @@ def shown(*slices: np.ndarray, boxes: int = 6) -> str:
         ([STIR, STIR, STIR], "stir"),
         ([T2 * 40 + 1000] * 3, "t2"),
         ([T1], "t1"),
-        ([WATER] * 3, "unknown"),  # T1-weighted, fat suppressed
+        ([WATER] * 3, "t1_fat_suppressed"),
         ([DENSITY] * 3, "unknown"),
         ([T1, T1, T2], "unknown"),
         ([STIR, T2, T2], "unknown"),

@@ -69,7 +69,7 @@ def test_excluded_by_name(
     assert "somebody" not in found.rejected.detail
 
 
-@pytest.mark.parametrize("shift_mm, accepted", [(0.0, True), (4.5, True), (9.0, False), (80.0, False)])
+@pytest.mark.parametrize("shift_mm, accepted", [(0.0, True), (4.5, True), (13.5, True), (18.0, False), (80.0, False)])
 def test_overlap_is_measured_in_patient_millimetres(shift_mm: float, accepted: bool, tmp_path: Path) -> None:
     origin = (-22.5 + shift_mm, -5.5, 7.5)
     slices = dicoms.series(T1, name="a", origin=origin) + dicoms.series(T2, name="b")
@@ -242,6 +242,14 @@ def test_images_that_name_no_patient_are_of_the_only_one_of_their_study(nameless
     found = chosen(changed(dicoms.study(), nameless, PatientID=""), tmp_path)
     assert (found.t1.n_slices, found.t2.n_slices) == (11, 11)
     assert {found.patient_id, found.t1.patient_id, found.t2.patient_id} == {"patient-1"}
+
+
+def test_placeholders_are_no_second_patient_and_link_no_studies(tmp_path: Path) -> None:
+    slices = changed(dicoms.study(), PatientBirthDate="19610203")
+    changed(slices, slice(11, None), PatientBirthDate="19000101")
+    assert chosen(slices, tmp_path / "one").warnings == ()
+    both = dicoms.study(study=1, patient="ANONYMOUS") + dicoms.study(study=2, patient="ANONYMOUS")
+    assert len({one.patient_id for one in pairs_of(both, tmp_path / "two")}) == 2
 
 
 def test_half_a_series_whose_other_half_lies_in_another_study_is_refused(tmp_path: Path) -> None:
