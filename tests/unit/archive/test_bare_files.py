@@ -82,7 +82,7 @@ def test_a_run_whose_every_image_was_refused_says_so(tmp_path: Path) -> None:
     write(slices, tmp_path / "archive")
     (tmp_path / "archive" / "note").write_text("no image")
     summary = plain_run(tmp_path / "archive", tmp_path / "cohort")
-    assert summary.as_dict()["refused"] == (
+    assert summary.as_dict()["attention"] == (
         "every DICOM file of the archive was refused (file.not_mr 3), so there is nothing to grade"
     )
     assert "file.not_mr 3" in summary.line()
