@@ -96,7 +96,8 @@ def test_a_readers_name_that_cannot_be_printed_is_refused_by_line(cohort: Path, 
         validate(cohort, [path], tmp_path / "out")
 
 
-def test_a_readers_name_is_text_in_markdown_too(cohort: Path, tmp_path: Path) -> None:
+def test_a_readers_name_is_text_in_markdown_too(cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("modic.statistics.metric_tables.DRAWS", 20)
     path = tmp_path / "labels.csv"
     rows = [f"s_{number:016x},L4/L5,{number % 3},{HOSTILE['html']}|[x](y)" for number in range(8)]
     rows += [f"s_{number:016x},L4/L5,1,bob" for number in range(8)]
