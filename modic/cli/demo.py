@@ -10,7 +10,6 @@ from modic.cli.check import check
 from modic.cli.grade import grade
 from modic.cli.options import add_command
 from modic.errors import UsageError
-from modic.files import read_json
 
 
 def add(commands: Any, wanted: bool) -> None:
@@ -59,6 +58,8 @@ def make_archive(folder: Path, *, patients: int, seed: int) -> tuple[Path, Path]
         raise UsageError("a demo needs at least one patient")
     archive, cohort, note = folder / "archive", folder / "cohort", folder / "demo.json"
     wanted = {"patients": patients, "seed": seed}
+    from modic.files import read_json
+
     if read_json(note) == wanted:
         return archive, cohort
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

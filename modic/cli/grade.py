@@ -19,8 +19,8 @@ def add(commands: Any, wanted: bool) -> None:
   modic grade /archive/lumbar --out lumbar-2026 --config cohort.toml --cluster deployments/clusters/gpu-workstation.yaml
 
 A second run reads only what changed and grades only what is new. After a run was killed, the same command goes on from
-its finished shards. Exit codes: 0 all graded or excluded, 3 studies failed, most known ones are gone, or every image was
-refused, 2 wrong usage, 1 the run failed."""
+its finished shards. Exit codes: 0 all graded or excluded, 3 studies failed, most known ones are gone, or every image
+was refused, 2 wrong usage, 1 the run failed."""
     grade = add_command(commands, "grade", run, "grade every lumbar study of a DICOM archive", examples)
     grade.add_argument(
         "archive",
@@ -55,8 +55,8 @@ def grade(archive: str, cohort: str, *, config: str = "", cluster: str = "", dev
     from modic.run.prepare import prepare
 
     check_semaphores()
+    read_cluster(Path(cluster) if cluster else None, device)  # before a folder is made
     run = prepare(archive, cohort, config=config, device=device)  # reports wrong options before a server is started
-    read_cluster(Path(cluster) if cluster else None, device)
     with run.cohort.lock():
         pass
     signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import Any
 
 from modic import __doc__ as about
-from modic.cli.options import RUN_FAILED, WRONG_USAGE
+from modic.cli.options import RUN_FAILED, WRONG_USAGE, Parser
 from modic.cli.process import complete_process
 from modic.errors import ModicError, UsageError
 from modic.text import one_line
@@ -65,9 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parser(wanted: str = "") -> argparse.ArgumentParser:
     """The parser of all commands. Options that need a slow import are added to the command `wanted` alone."""
-    top = argparse.ArgumentParser(
-        prog="modic", description=about, epilog="modic COMMAND --help explains a command. Research use only."
-    )
+    top = Parser(prog="modic", description=about, epilog="modic COMMAND --help explains a command. Research use only.")
     top.add_argument("--version", action=_Version, nargs=0, help="print the version and stop")
     commands = top.add_subparsers(metavar="COMMAND", required=True)
     for name in COMMANDS:

@@ -1,6 +1,8 @@
 """Exit codes, and what several commands add to the command line."""
 
 import argparse
+import difflib
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,22 @@ OK, RUN_FAILED, WRONG_USAGE, SOME_STUDIES_FAILED = 0, 1, 2, 3
 def show(text: object) -> None:
     """Print what a table or a file says, whatever characters it holds."""
     print(printable(str(text)))
+
+
+class Parser(argparse.ArgumentParser):
+    """Tells of an unknown option by its name, before it misses the one that was meant."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Raises SystemExit as argparse does."""
+        words = sys.argv[1:] if args is None else list(args)
+        if self._subparsers is None:
+            known = list(self._option_string_actions)
+            for word in words[: words.index("--") if "--" in words else None]:
+                name = word.partition("=")[0]
+                if name.startswith("--") and not any(option.startswith(name) for option in known):
+                    near = difflib.get_close_matches(name, known, 1)
+                    self.error(f"there is no option {name}" + (f"; did you mean {near[0]}?" if near else ""))
+        return super().parse_known_args(words, namespace)
 
 
 def add_command(

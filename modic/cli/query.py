@@ -19,7 +19,9 @@ Tables: studies, series, levels, runs, as the last finished run published them; 
 column. Views are ready-made answers, such as strobe_flow, prevalence_by_level, patients, uncertain_numbering."""
     query = add_command(commands, "query", run, "ask a cohort a question in SQL (DuckDB)", examples)
     query.add_argument("cohort", **COHORT)
-    query.add_argument("sql", metavar="SQL", help="one DuckDB query; - reads it from standard input")
+    query.add_argument(
+        "sql", metavar="SQL", help="DuckDB query, or several with ; between them; - reads from standard input"
+    )
     query.add_argument(
         "--allow-files", action="store_true",
         help="let the query read and write files and load extensions as you (default: it reads the tables alone)",

@@ -151,6 +151,8 @@ def _answers(cohort: Path, folder: str) -> dict[str, list[dict[str, Any]]]:
 def print_query(cohort: Path, sql: str, *, format: str = "table", files: bool = False, out: TextIO) -> None:
     """Write the answer to `sql` to `out` as table, csv, json or parquet (the last in bytes, to `out.buffer`).
 
+    Statements that are separated by semicolons are run in turn; as tables, each answer is printed.
+
     `files`: whether the query may read and write files, and load extensions. Raises UsageError as `connect`, and with
     DuckDB's message if the query is wrong.
     """
@@ -158,7 +160,15 @@ def print_query(cohort: Path, sql: str, *, format: str = "table", files: bool = 
         if not files:
             _seal(connection, Path(scratch))
         try:
-            answer = connection.sql(sql)
+            *before, last = connection.extract_statements(sql) or [sql]
+            for statement in before:
+                if statement.expected_result_type != [duckdb.ExpectedResultType.QUERY_RESULT]:
+                    connection.execute(statement)
+                elif format == "table":
+                    _print_table(connection.sql(statement), out)
+                else:
+                    raise UsageError(f"several answers do not go into one {format}; ask one question at a time")
+            answer = connection.sql(last)
             if answer is None:
                 raise UsageError("the query gives no rows; begin it with SELECT, FROM or WITH")
             if format == "table":

@@ -102,12 +102,19 @@ def mistakes() -> list[tuple[str, Callable[[Path], list[str]], str]]:
     ]
 
 
+def test_an_unknown_option_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["grade", str(tmp_path), "--ouput", str(tmp_path / "new")])
+    assert "there is no option --ouput; did you mean --out?" in capsys.readouterr().err
+
+
 def test_a_gpu_that_is_not_there_is_said_before_anything_is_read(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     write(study()[:1], tmp_path / "archive" / "0")
     assert main(["grade", str(tmp_path / "archive"), "--out", str(tmp_path / "new"), "--device", "cuda"]) == 2
+    assert not (tmp_path / "new").exists()
     said = capsys.readouterr().err
     assert said == "modic: device cuda: no CUDA GPU is visible here; use --device auto or cpu\n"
 

@@ -140,3 +140,11 @@ def test_an_escape_in_a_table_steers_no_terminal(cohort: Path) -> None:
         out = Terminal()
         print_query(cohort, "SELECT chr(27) || '[2J' AS a", format=format, out=out)
         assert "\x1b" not in out.getvalue() and "[2J" in out.getvalue()
+
+
+def test_several_statements_are_all_answered(cohort: Path) -> None:
+    answer = ask(cohort, "SELECT 11 AS a; SELECT 22 AS b;", "table")
+    assert "11" in answer and "22" in answer
+    assert ask(cohort, "CREATE TEMP TABLE x AS SELECT 3 AS c; FROM x", "csv").split() == ["c", "3"]
+    with pytest.raises(UsageError, match="several answers do not go into one csv"):
+        ask(cohort, "SELECT 1; SELECT 2", "csv")
