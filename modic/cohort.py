@@ -69,7 +69,7 @@ class Cohort:
 
     def runs(self) -> list[Path]:
         """The folders of all runs, oldest first. Other folders beside them are not ours."""
-        return sorted(path for path in (self.root / "runs").glob("*") if RUN_ID.fullmatch(path.name) and path.is_dir())
+        return sorted(path for path in (self.root / "runs").glob("*") if _is_run(path.name) and path.is_dir())
 
     def finished_shards(self) -> list[Path]:
         """Every finished shard of every run, oldest run first."""
@@ -86,7 +86,7 @@ class Cohort:
             try:
                 later = datetime.strptime(last[:16], RUN_TIME).replace(tzinfo=UTC) + timedelta(seconds=1)
                 now = f"{later:{RUN_TIME}}"
-            except (ValueError, OverflowError):  # the end of the calendar, or no time of it
+            except OverflowError:  # the end of the calendar
                 return self._next_digits(last)
         return f"{now}-{secrets.token_hex(2)}"
 
@@ -146,8 +146,14 @@ class Cohort:
     def last_begun(self) -> tuple[str | None, bool]:
         """The id of the last run that took the lock (None: no run did), and whether it still holds it."""
         record, running = lock.last_taken(self.private / "lock")
-        known = record is not None and RUN_ID.fullmatch(record.run_id)
-        return (record.run_id if record and known else None), running
+        return (record.run_id if record and _is_run(record.run_id) else None), running
+
+
+def _is_run(name: str) -> bool:
+    """Whether `name` has the form of a run's id, with a time that there is."""
+    with suppress(ValueError):
+        return bool(RUN_ID.fullmatch(name) and datetime.strptime(name[:16], RUN_TIME))
+    return False
 
 
 def formed(form: re.Pattern[str], name: str) -> str:

@@ -159,8 +159,9 @@ def kill_worker(of: str, run: subprocess.Popen, moment: float, cohort: Path) -> 
 
 def stage(cohort: Path) -> dict[str, int]:
     """How far the shards of the run at hand are."""
-    inputs = [path for path in (cohort / "private" / "shards").glob("*/*.json")]
-    done = {path.stem for one in inputs for path in (cohort / "runs" / one.parent.name / "shards").glob("*.parquet")}
+    begun_last, _ = open_cohort(cohort).last_begun()
+    inputs = list((cohort / "private" / "shards" / str(begun_last)).glob("*.json"))
+    done = {path.stem for path in (cohort / "runs" / str(begun_last) / "shards").glob("*.parquet")}
     at = [path.with_suffix(".at") for path in inputs if path.stem not in done]
     begun = [path.read_text() for path in at if path.exists()]
     loading = begun.count(str(shards.LOADING))

@@ -16,6 +16,7 @@ import pytest
 
 import fake_worker
 from dicoms import study, write
+from modic import files
 from modic.cli.main import COMMANDS, main
 from modic.cohort import open_cohort
 from modic.run import ledger
@@ -182,7 +183,9 @@ def runs(tmp_path: Path, archive: Path, prefect_server: str) -> Runs:
     return Runs(tmp_path, archive, prefect_server)
 
 
-def test_a_killed_run_goes_on_from_its_finished_shards_and_two_runs_do_not_meet(runs: Runs) -> None:
+def test_a_killed_run_goes_on_from_its_finished_shards_and_two_runs_do_not_meet(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = runs.start()
     runs.wait_for_a_shard()
     second = runs.start()
@@ -197,7 +200,12 @@ def test_a_killed_run_goes_on_from_its_finished_shards_and_two_runs_do_not_meet(
     assert third.returncode == 0, said
     assert f"10 graded, 0 excluded, 0 failed; {10 - done} worked on in this run" in out
     assert len(read_table(runs.cohort, "levels")) == 60
-    assert not (open_cohort(runs.cohort).private / "shards").exists()
+    (published,) = read_table(runs.cohort, "runs")["run_id"].to_pylist()
+    cohort = open_cohort(runs.cohort)
+    assert not cohort.shard_inputs(published).exists()
+    monkeypatch.setattr(files, "LEFT_OVER_S", 0)  # those of the killed run go once nobody has touched them for a while
+    cohort.remove_left_overs()
+    assert list(cohort.private.glob("shards/*")) == []
 
 
 def test_a_stopped_run_leaves_no_server_and_frees_its_reader(runs: Runs) -> None:

@@ -22,6 +22,8 @@ from modic.tables.query import connect, published, rows_of
 from modic.tables.store import read_table
 from plain_run import plain_run
 
+SMALL = {"rows": 16, "columns": 16}
+
 
 @pytest.fixture(autouse=True)
 def networks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,7 +44,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr(weights.Models, "usable", weights.Models.usable)
         without_networks()
         for patient in ("ann", "bob", "gone"):
-            write(study(patient=patient), folder / "archive" / patient)
+            write(study(patient=patient, **SMALL), folder / "archive" / patient)
         plain_run(folder / "archive", folder / "cohort")
         shutil.rmtree(folder / "archive" / "gone")
         plain_run(folder / "archive", folder / "cohort")
@@ -244,7 +246,7 @@ def test_a_backup_made_while_a_run_publishes_is_restored_elsewhere_and_grades_no
     restored.mkdir(parents=True)
     for part in order[:2]:
         copy(cohort / part, restored / part)
-    write(study(patient="new"), archive / "new")
+    write(study(patient="new", **SMALL), archive / "new")
     assert plain_run(archive, cohort).graded_now == 1
     for part in order[2:]:
         copy(cohort / part, restored / part)

@@ -20,9 +20,9 @@ from plain_run import plain_run
 def two_nights(archive: Path, cohort: Path) -> dict[str, Any]:
     """Grade three studies, then a fourth; lose `current`, and run again."""
     for patient in ("ann", "bob", "cid"):
-        write(study(patient=patient), archive / patient)
+        write(study(patient=patient, rows=16, columns=16), archive / patient)
     first = plain_run(archive, cohort)
-    write(study(patient="dan"), archive / "dan")
+    write(study(patient="dan", rows=16, columns=16), archive / "dan")
     second = plain_run(archive, cohort)
     current = cohort / "current"
     link = current.is_symlink()
@@ -52,9 +52,9 @@ SOUND = {
 def fill_up(archive: Path, cohort: Path) -> dict[str, Any]:
     """Runs on a small disk that somebody else fills more and more, and one after the disk was freed."""
     for patient in ("ann", "bob", "cid"):
-        write(study(patient=patient), archive / patient)
+        write(study(patient=patient, rows=16, columns=16), archive / patient)
     plain_run(archive, cohort)
-    write(study(patient="dan"), archive / "dan")
+    write(study(patient="dan", rows=16, columns=16), archive / "dan")
     said, ballast = [], cohort.parent / "ballast"
     for free in (0, 1, 2, 4, 8, 16, 32, 64):
         with ballast.open("wb") as file:
