@@ -41,9 +41,9 @@ def fast_elements(
     Raises `Unusual`, and struct.error if the file ends within an element's head.
     """
     buffer, base, at, depth = read_at(CHUNK, 0), 0, 132, 0  # depth counts open sequences
-    if buffer[128:132] != b"DICM":
-        raise Unusual
+    _check_preamble(buffer)
     elements: dict[int, tuple[str, bytes]] = {}
+    odd = [] if odd is None else odd
     before = 0  # tag of an element just before whose VR was odd
     while True:
         if at + 12 > base + len(buffer):
@@ -59,12 +59,11 @@ def fast_elements(
             at += 8
             continue
         start = at + 8
-        if before:
-            before = _after_odd(before, tag, vr, depth)
-        if vr not in SHORT and vr not in LONG:
-            before = _odd_vr(tag, vr, at, elements, odd)
-            vr = ODD
-        elif vr not in SHORT:
+        if before or (vr not in SHORT and vr not in LONG):
+            _check_odd(before, tag, vr, depth, elements)
+            before, vr = _odd(tag, vr)
+            odd += [(at + 4, tag)] * bool(before)
+        if vr not in SHORT and vr is not ODD:
             (length,), start = _LENGTH(buffer, at - base + 8), at + 12
             if _opens(tag, vr, length):
                 at, depth = start, depth + 1
@@ -76,22 +75,25 @@ def fast_elements(
             elements[tag] = (vr.decode("ascii"), whole)
 
 
-def _odd_vr(
-    tag: int, vr: bytes, at: int, elements: Mapping[int, tuple[str, bytes]], odd: list[tuple[int, int]] | None
-) -> int:
-    """Notes an odd VR; returns its tag. Raises `Unusual` for a possible VR, or if the data set may not be explicit."""
-    if (vr.isalpha() and vr.isupper()) or max(elements, default=0) <= META_GROUP_END:
+def _check_preamble(buffer: bytes) -> None:
+    if buffer[128:132] != b"DICM":
         raise Unusual
-    if odd is not None:
-        odd.append((at + 4, tag))
-    return tag
 
 
-def _after_odd(before: int, tag: int, vr: bytes, depth: int) -> int:
-    """0. Raises `Unusual` if the element behind an odd VR is not sound, so that the VR was no short one."""
-    if (depth == 0 and tag <= before) or vr not in SHORT | LONG:
+def _check_odd(before: int, tag: int, vr: bytes, depth: int, elements: Mapping[int, tuple[str, bytes]]) -> None:
+    """Raise `Unusual` unless an odd VR, or the one behind an odd one (of tag `before`), fits into an explicit data set.
+
+    Sound elements must come before and behind it, and it must not be a VR that DICOM may have added.
+    """
+    if before and ((depth == 0 and tag <= before) or vr not in SHORT | LONG):
         raise Unusual
-    return 0
+    if not before and ((vr.isalpha() and vr.isupper()) or max(elements, default=0) <= META_GROUP_END):
+        raise Unusual
+
+
+def _odd(tag: int, vr: bytes) -> tuple[int, bytes]:
+    """The tag and `ODD` for an odd VR, 0 and the VR for a known one."""
+    return (0, vr) if vr in SHORT or vr in LONG else (tag, ODD)
 
 
 def _long_value(read_at: ReadAt, length: int, start: int) -> bytes:
