@@ -128,7 +128,7 @@ def load_volumes(pair: Pair, config: Config, *, wanted: tuple[str, ...] = ("t1",
         if isinstance(volume, Rejected):
             return replace(volume, detail=f"{contrast_label(name)}: {volume.detail}".rstrip(": "))
         volumes[name] = volume
-    return _register(volumes, config) if pair.check_images else _placed(volumes, config)
+    return _register(volumes, config) if pair.check_images else placed(volumes, config)
 
 
 def shows_another_contrast(volumes: Volumes, levels: LevelSet) -> Rejected | None:
@@ -156,7 +156,7 @@ def _register(volumes: Volumes, config: Config) -> Volumes | Rejected:
     return {**volumes, "t2": replace(volumes["t2"], warnings=(*volumes["t2"].warnings, warning))}
 
 
-def _placed(volumes: Volumes, config: Config) -> Volumes | Rejected:
+def placed(volumes: Volumes, config: Config) -> Volumes | Rejected:
     """The volumes of one frame of reference, T1 moved if the images say so, or the reason why they do not belong."""
     registration = register(volumes["t1"], volumes["t2"])
     placement = registration.in_one_frame(config.registration)
