@@ -40,6 +40,7 @@ def networks(monkeypatch: pytest.MonkeyPatch) -> None:
     preprocessing = {"normalization": "standardize", "region_scale": 1.5, "region_size": 8, "slices": 5}
     monkeypatch.setitem(MODEL.card, "preprocessing", preprocessing)
     monkeypatch.setattr(pipeline, "find_levels", lambda t2, **_: LevelSet(boxes, "uncertain", 0.5))
+    monkeypatch.setattr(pipeline, "check_orientation", lambda *_, **__: None)
     monkeypatch.setattr(pipeline, "encode_regions", lambda *_, **__: None)
     monkeypatch.setattr(pipeline, "grade_regions", lambda regions, **_: [sure(one) for one in regions])
 
