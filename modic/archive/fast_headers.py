@@ -59,15 +59,14 @@ def fast_elements(
             at += 8
             continue
         start = at + 8
-        if before or (vr not in SHORT and vr not in LONG):
-            _check_odd(before, tag, vr, depth, elements)
-            before, vr = _odd(tag, vr)
+        if before or vr not in SHORT:
+            before, vr = _known_or_odd(before, tag, vr, depth, elements)
             odd += [(at + 4, tag)] * bool(before)
-        if vr not in SHORT and vr is not ODD:
-            (length,), start = _LENGTH(buffer, at - base + 8), at + 12
-            if _opens(tag, vr, length):
-                at, depth = start, depth + 1
-                continue
+            if vr in LONG:
+                (length,), start = _LENGTH(buffer, at - base + 8), at + 12
+                if _opens(tag, vr, length):
+                    at, depth = start, depth + 1
+                    continue
         at = start + length
         if depth == 0 and (tag in wanted or tag == TRANSFER_SYNTAX):
             value = buffer[start - base : at - base]
@@ -80,20 +79,19 @@ def _check_preamble(buffer: bytes) -> None:
         raise Unusual
 
 
-def _check_odd(before: int, tag: int, vr: bytes, depth: int, elements: Mapping[int, tuple[str, bytes]]) -> None:
-    """Raise `Unusual` unless an odd VR, or the one behind an odd one (of tag `before`), fits into an explicit data set.
+def _known_or_odd(
+    before: int, tag: int, vr: bytes, depth: int, elements: Mapping[int, tuple[str, bytes]]
+) -> tuple[int, bytes]:
+    """0 and a known VR, or the tag and `ODD` for an odd one. `before`: the tag of an odd one just before, or 0.
 
-    Sound elements must come before and behind it, and it must not be a VR that DICOM may have added.
+    Raises `Unusual` unless sound elements come before and behind an odd VR, and for one that DICOM may have added.
     """
-    if before and ((depth == 0 and tag <= before) or vr not in SHORT | LONG):
+    known = vr in SHORT or vr in LONG
+    if before and not (known and (depth or tag > before)):
         raise Unusual
-    if not before and ((vr.isalpha() and vr.isupper()) or max(elements, default=0) <= META_GROUP_END):
+    if not known and ((vr.isalpha() and vr.isupper()) or max(elements, default=0) <= META_GROUP_END):
         raise Unusual
-
-
-def _odd(tag: int, vr: bytes) -> tuple[int, bytes]:
-    """The tag and `ODD` for an odd VR, 0 and the VR for a known one."""
-    return (0, vr) if vr in SHORT or vr in LONG else (tag, ODD)
+    return (0, vr) if known else (tag, ODD)
 
 
 def _long_value(read_at: ReadAt, length: int, start: int) -> bytes:
