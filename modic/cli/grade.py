@@ -19,8 +19,8 @@ def add(commands: Any, wanted: bool) -> None:
   modic grade /archive/lumbar --out lumbar-2026 --config cohort.toml --cluster deployments/clusters/gpu-workstation.yaml
 
 A second run reads only what changed and grades only what is new. After a run was killed, the same command goes on from
-its finished shards. Exit codes: 0 all graded or excluded, 3 studies failed, most known ones are gone, or every image was
-refused, 2 wrong usage, 1 the run failed."""
+its finished shards. Exit codes: 0 all graded or excluded, 3 studies failed, most known ones are gone, or every image
+was refused, 2 wrong usage, 1 the run failed."""
     grade = add_command(commands, "grade", run, "grade every lumbar study of a DICOM archive", examples)
     grade.add_argument(
         "archive",
