@@ -49,7 +49,12 @@ class PairOptions:
     """Pairing of T1 and T2 (modic/series/pair.py)."""
 
     overlap_warn: float = _option(0.98, "share of the T2 extent also covered by T1: warn below")
-    overlap_reject: float = _option(0.3, "share of one of T2's middle slices that T1 covers: refuse below")
+    overlap_reject: float = _option(
+        0.90, "share of T2's five middle slices, those that are graded, that lie in the T1 stack: refuse below"
+    )
+    height_reject: float = _option(
+        0.3, "share of each of these slices that T1 shows: refuse below; each level is asked again", later=True
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,7 @@ from modic.imaging.registration import Placement, moved, register
 from modic.imaging.volume import CanonicalVolume
 from modic.levels.find import find_levels
 from modic.levels.midline import slices_around
+from modic.levels.orientation import check_orientation
 from modic.levels.plausibility import check_lumbar
 from modic.models.card import contrasts
 from modic.models.weights import Model, Models
@@ -73,8 +74,8 @@ def grade_study(pair: Pair, *, models: Models, config: Config, pictures: Path | 
     doubts = check_lumbar(levels, volumes["t2"], options=config.levels)
     if isinstance(doubts, Rejected):
         return StudyResult(rejected=doubts, seconds=seconds)
-    if other := shows_another_contrast(volumes, levels):
-        return StudyResult(rejected=other, seconds=seconds)
+    if against := _against_header(volumes, levels, models, config):
+        return StudyResult(rejected=against, seconds=seconds)
     with _timed(seconds, "regions"):
         cut = cut_regions(volumes, levels, preprocessing=preprocessing, options=config.levels)
     with _timed(seconds, "normalize"):
@@ -128,7 +129,14 @@ def load_volumes(pair: Pair, config: Config, *, wanted: tuple[str, ...] = ("t1",
         if isinstance(volume, Rejected):
             return replace(volume, detail=f"{contrast_label(name)}: {volume.detail}".rstrip(": "))
         volumes[name] = volume
-    return _register(volumes, config) if pair.check_images else _placed(volumes, config)
+    return _register(volumes, config) if pair.check_images else placed(volumes, config)
+
+
+def _against_header(volumes: Volumes, levels: LevelSet, models: Models, config: Config) -> Rejected | None:
+    """Why the pixels contradict the header: they lie the other way round, or show another contrast."""
+    score_min = config.levels.score_min
+    turned = check_orientation(levels, volumes["t2"], detector=models.detector, score_min=score_min)
+    return turned or shows_another_contrast(volumes, levels)
 
 
 def shows_another_contrast(volumes: Volumes, levels: LevelSet) -> Rejected | None:
@@ -156,7 +164,7 @@ def _register(volumes: Volumes, config: Config) -> Volumes | Rejected:
     return {**volumes, "t2": replace(volumes["t2"], warnings=(*volumes["t2"].warnings, warning))}
 
 
-def _placed(volumes: Volumes, config: Config) -> Volumes | Rejected:
+def placed(volumes: Volumes, config: Config) -> Volumes | Rejected:
     """The volumes of one frame of reference, T1 moved if the images say so, or the reason why they do not belong."""
     registration = register(volumes["t1"], volumes["t2"])
     placement = registration.in_one_frame(config.registration)

@@ -41,9 +41,9 @@ def fast_elements(
     Raises `Unusual`, and struct.error if the file ends within an element's head.
     """
     buffer, base, at, depth = read_at(CHUNK, 0), 0, 132, 0  # depth counts open sequences
-    if buffer[128:132] != b"DICM":
-        raise Unusual
+    _check_preamble(buffer)
     elements: dict[int, tuple[str, bytes]] = {}
+    odd = [] if odd is None else odd
     before = 0  # tag of an element just before whose VR was odd
     while True:
         if at + 12 > base + len(buffer):
@@ -59,16 +59,14 @@ def fast_elements(
             at += 8
             continue
         start = at + 8
-        if before:
-            before = _after_odd(before, tag, vr, depth)
-        if vr not in SHORT and vr not in LONG:
-            before = _odd_vr(tag, vr, at, elements, odd)
-            vr = ODD
-        elif vr not in SHORT:
-            (length,), start = _LENGTH(buffer, at - base + 8), at + 12
-            if _opens(tag, vr, length):
-                at, depth = start, depth + 1
-                continue
+        if before or vr not in SHORT:
+            before, vr = _known_or_odd(before, tag, vr, depth, elements)
+            odd += [(at + 4, tag)] * bool(before)
+            if vr in LONG:
+                (length,), start = _LENGTH(buffer, at - base + 8), at + 12
+                if _opens(tag, vr, length):
+                    at, depth = start, depth + 1
+                    continue
         at = start + length
         if depth == 0 and (tag in wanted or tag == TRANSFER_SYNTAX):
             value = buffer[start - base : at - base]
@@ -76,22 +74,24 @@ def fast_elements(
             elements[tag] = (vr.decode("ascii"), whole)
 
 
-def _odd_vr(
-    tag: int, vr: bytes, at: int, elements: Mapping[int, tuple[str, bytes]], odd: list[tuple[int, int]] | None
-) -> int:
-    """Notes an odd VR; returns its tag. Raises `Unusual` for a possible VR, or if the data set may not be explicit."""
-    if (vr.isalpha() and vr.isupper()) or max(elements, default=0) <= META_GROUP_END:
+def _check_preamble(buffer: bytes) -> None:
+    if buffer[128:132] != b"DICM":
         raise Unusual
-    if odd is not None:
-        odd.append((at + 4, tag))
-    return tag
 
 
-def _after_odd(before: int, tag: int, vr: bytes, depth: int) -> int:
-    """0. Raises `Unusual` if the element behind an odd VR is not sound, so that the VR was no short one."""
-    if (depth == 0 and tag <= before) or vr not in SHORT | LONG:
+def _known_or_odd(
+    before: int, tag: int, vr: bytes, depth: int, elements: Mapping[int, tuple[str, bytes]]
+) -> tuple[int, bytes]:
+    """0 and a known VR, or the tag and `ODD` for an odd one. `before`: the tag of an odd one just before, or 0.
+
+    Raises `Unusual` unless sound elements come before and behind an odd VR, and for one that DICOM may have added.
+    """
+    known = vr in SHORT or vr in LONG
+    if before and not (known and (depth or tag > before)):
         raise Unusual
-    return 0
+    if not known and ((vr.isalpha() and vr.isupper()) or max(elements, default=0) <= META_GROUP_END):
+        raise Unusual
+    return (0, vr) if known else (tag, ODD)
 
 
 def _long_value(read_at: ReadAt, length: int, start: int) -> bytes:

@@ -129,7 +129,7 @@ def moved(t1: CanonicalVolume, t2: CanonicalVolume, registration: Registration) 
 
 @dataclass(frozen=True, eq=False)
 class _Points:
-    """Points on slices of T2, `POINTS_MM` apart over the middle two thirds of its rows and columns, and its grey levels.
+    """Points on slices of T2, `POINTS_MM` apart over the middle two thirds of rows and columns, and its grey levels.
 
     `origin_mm`: (slices, 3) LPS of the first point of each slice; `levels`: uint16 (slices, rows, columns), times
     `BINS` + 1; `axes` (3, 3): unit vectors along columns, rows and slices.
@@ -228,7 +228,7 @@ def _joint(levels: np.ndarray, lattice: np.ndarray, down: int, along: int) -> np
 
 
 def _gains(joint: np.ndarray) -> np.ndarray:
-    """(n,) normalized mutual information minus 1 of (n, BINS, BINS + 1) counts; 0 if under half the points are inside."""
+    """(n,) normalized mutual information minus 1 of (n, BINS, BINS + 1) counts; 0 if under half of them are inside."""
     inside = joint[:, :, :BINS].astype(float)
     total = inside.sum((1, 2))
     p = inside / np.maximum(total, 1)[:, None, None]

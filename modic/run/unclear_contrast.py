@@ -172,5 +172,5 @@ def contrast_of_volume(volume: CanonicalVolume, *, detector: Model, options: Lev
         detect(volume.voxels[slices_around(n // 2, N_DETECTED, n, spacing_mm)], detector), options.score_min
     )
     named = zip(name_sequence(candidates), candidates, strict=True)
-    boxes = [candidate.box for name, candidate in named if name is not None]
+    boxes = [tuple(map(float, candidate.box)) for name, candidate in named if name is not None]
     return contrast_of_pixels(volume, boxes, slices_around(n // 2, N_SLICES, n, spacing_mm))

@@ -35,7 +35,8 @@ from modic.imaging.volume import Volume
 from modic.records import Contrast
 from modic.series.contrast import ContrastFinding
 
-Box = tuple[float, float, float, float]
+Box = tuple[float, ...]
+"""(x0, y0, x1, y1)."""
 MIN_DISCS = 4
 BETWEEN = np.linspace(0.2, 0.8, 19)  # places of measurement, as shares of the way from one disc to the next
 CANAL = (-0.10, 0.10)  # front and back of the canal behind a disc box's posterior edge, as shares of the box's width

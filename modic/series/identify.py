@@ -98,7 +98,8 @@ def _with_patient_of_study(stacks: list[Series]) -> list[Series]:
     """`stacks`, each of them of the only patient that its study names, if it names one only."""
     names: dict[str, set[str]] = defaultdict(set)
     for stack in stacks:
-        names[stack.study_uid] |= {identity_value(stack.header, "PatientID")} - {None}
+        if named := identity_value(stack.header, "PatientID"):
+            names[stack.study_uid].add(named)
     only = {study: next(iter(known)) for study, known in names.items() if len(known) == 1}
     return [replace(stack, patient_id=only.get(stack.study_uid, stack.patient_id)) for stack in stacks]
 

@@ -20,9 +20,9 @@ Rows are tried in order:
 | P4  | no usable T2                                                      | excluded, no_sagittal_t2             |
 | P5  | no combination of a T1 and a T2 names one frame of reference (and | excluded, frames_of_reference_differ |
 |     | not two StudyDate), and P9 holds for none                         |                                      |
-| P6  | in those that do, T1 covers less than `overlap_reject` of one of  | excluded, little_overlap             |
-|     | T2's five middle slices (each level is asked again when it is     |                                      |
-|     | found: modic/imaging/regions.py)                                  |                                      |
+| P6  | in those that do, under `overlap_reject` of T2's five middle      | excluded, little_overlap             |
+|     | slices lie in the T1, or it shows under `height_reject` of one    |                                      |
+|     | (each level is asked again: modic/imaging/regions.py)             |                                      |
 | P7  | one combination is left                                           | pair                                 |
 | P8  | several are left                                                  | pair, the first by the order below   |
 | P9  | none names one frame of reference, but T1 and T2 have the same    | pair, the first by the order below,  |
@@ -91,7 +91,12 @@ class Combination:
     t1: Series
     t2: Series
     overlap: float
-    middle: float  # the least share of one of T2's five middle slices that the T1 covers
+    middle: tuple[float, ...]  # the share of each of T2's middle slices that the T1 covers
+
+    def covers(self, options: PairOptions) -> bool:
+        """Whether the T1 holds what is graded of the T2 (P6)."""
+        held = [share > 0 for share in self.middle]
+        return sum(held) >= options.overlap_reject * len(held) and min(self.middle) >= options.height_reject
 
 
 def pair(
@@ -192,10 +197,10 @@ def _choose(
     """P5 to P11: the best of all combinations of T1 and T2. `candidates`: usable series of each further contrast."""
     every = [_combination(t1, t2) for t1, t2 in product(t1s, t2s)]
     in_frame = [combination for combination in every if _same_frame(combination.t1, combination.t2)]
-    near = [combination for combination in in_frame if combination.middle >= options.overlap_reject]
+    near = [combination for combination in in_frame if combination.covers(options)]
     if in_frame and not near:
-        best = max(combination.middle for combination in in_frame)
-        detail = f"T1 covers {best:.2f} of a middle slice of T2, {options.overlap_reject:g} needed"
+        best = max(min(combination.middle) for combination in in_frame)
+        detail = f"T1 covers {best:.2f} of one of the middle slices of T2, {options.height_reject:g} needed"
         return _excluded(series, "P6", Reason.STUDY_LITTLE_OVERLAP, detail)
     possible = near or [combination for combination in every if _same_geometry(combination, options)]
     if not possible:
@@ -228,7 +233,7 @@ def _pair(combination: Combination, candidates: dict[str, list[Series]], options
     contrasts = {"t1": combination.t1, "t2": t2}
     for name, stacks in candidates.items():
         in_frame = [_combination(stack, t2) for stack in stacks if _same_frame(stack, t2)]
-        near = [candidate for candidate in in_frame if candidate.middle >= options.overlap_reject]
+        near = [candidate for candidate in in_frame if candidate.covers(options)]
         if near:
             contrasts[name] = min(near, key=lambda candidate: _preference(candidate, set(), options)).t1
     return Pair(t2.study_uid, t2.patient_id, contrasts, combination.overlap, rule="")
@@ -351,7 +356,7 @@ def _same_frame(series: Series, t2: Series) -> bool:
 def _same_geometry(combination: Combination, options: PairOptions) -> bool:
     """Whether T1 and T2 have the same orientation and the T1 covers the T2 (P9)."""
     t1, t2 = (stack.header["ImageOrientationPatient"] for stack in (combination.t1, combination.t2))
-    return _nearly(t1, t2, SAME_ORIENTATION) and combination.middle >= options.overlap_reject
+    return _nearly(t1, t2, SAME_ORIENTATION) and combination.covers(options)
 
 
 def _preference(combination: Combination, wordier: set[int], options: PairOptions) -> tuple:
@@ -409,7 +414,7 @@ def _combination(t1: Series, t2: Series) -> Combination:
     step = slice_step(t2.slice_spacing_mm or 1.0)
     middle = t2.n_slices // 2 + step * (np.arange(MIDDLE_SLICES) - MIDDLE_SLICES // 2)
     inside = middle[(middle >= 0) & (middle < t2.n_slices)]
-    return Combination(t1, t2, overlap_fraction(t1, t2), float(_covered(t1, t2, inside).mean(axis=1).min()))
+    return Combination(t1, t2, overlap_fraction(t1, t2), tuple(_covered(t1, t2, inside).mean(axis=1).tolist()))
 
 
 def _covered(series: Series, t2: Series, slices: np.ndarray) -> np.ndarray:

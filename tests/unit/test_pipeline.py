@@ -3,14 +3,18 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
+from drawn_spines import BOXES, DENSITY, STIR, T1, T2, WATER
 from fake_worker import MODEL
 from made_studies import MODELS
 from modic import pipeline
 from modic.config import Config
 from modic.errors import Reason, Rejected
 from modic.grading.marrow import EndplateMarrow, MarrowMeasurements
+from modic.imaging.volume import Volume
 from modic.records import (
     ENDPLATE_COLUMNS,
     LEVELS,
@@ -36,6 +40,7 @@ def networks(monkeypatch: pytest.MonkeyPatch) -> None:
     preprocessing = {"normalization": "standardize", "region_scale": 1.5, "region_size": 8, "slices": 5}
     monkeypatch.setitem(MODEL.card, "preprocessing", preprocessing)
     monkeypatch.setattr(pipeline, "find_levels", lambda t2, **_: LevelSet(boxes, "uncertain", 0.5))
+    monkeypatch.setattr(pipeline, "check_orientation", lambda *_, **__: None)
     monkeypatch.setattr(pipeline, "encode_regions", lambda *_, **__: None)
     monkeypatch.setattr(pipeline, "grade_regions", lambda regions, **_: [sure(one) for one in regions])
 
@@ -126,3 +131,44 @@ def test_no_level_found_excludes_the_study(one_pair: Pair, monkeypatch: pytest.M
     monkeypatch.setattr(pipeline, "find_levels", lambda t2, **_: LevelSet((), "uncertain", 0.0))
     result = pipeline.grade_study(one_pair, models=MODELS, config=Config())
     assert result.rejected == Rejected(Reason.STUDY_NO_LEVELS)
+
+
+@pytest.mark.parametrize(
+    "t1, t2, reason",
+    [
+        (T1, T2, None),
+        (DENSITY, T2, None),  # unclear: the header counts
+        (T1, STIR, Reason.STUDY_NO_SAGITTAL_T2),  # fat suppression that no word of the header names
+        (WATER, T2, Reason.STUDY_NO_SAGITTAL_T1),
+        (T2, T1, Reason.STUDY_NO_SAGITTAL_T1),
+    ],
+)
+def test_pixels_of_another_contrast_than_the_header_says_are_refused(
+    t1: np.ndarray, t2: np.ndarray, reason: Reason | None
+) -> None:
+    affine = np.array([[0, 0, 4.4, 0], [1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
+    volumes = {
+        name: Volume(np.stack([image] * 7).astype(np.float32), affine).canonical()
+        for name, image in (("t1", t1), ("t2", t2))
+    }
+    boxes = tuple(LevelBox(level, box, 3, 0.9) for level, box in zip(LEVELS, BOXES, strict=True))
+    refused = pipeline.shows_another_contrast(volumes, LevelSet(boxes, "ok", 1.0))
+    assert (refused.reason if refused else None) == reason
+
+
+@pytest.mark.parametrize("mm, outcome", [(0.0, "kept"), (6.0, "moved"), (15.0, "refused")])
+def test_a_pair_of_one_frame_of_reference_is_compared(mm: float, outcome: str) -> None:
+    """Tissue without a pattern that repeats, 15 mm of which slid away."""
+    rng = np.random.default_rng(0)
+    smooth = gaussian_filter(rng.normal(size=(7, 150, 150)), (0.5, 4, 4)).astype(np.float32)
+    affine = np.array([[0, 0, 4.4, 0], [1.5, 0, 0, 0], [0, -1.5, 0, 0], [0, 0, 0, 1]])
+    slid = affine.copy()
+    slid[2, 3] += mm
+    volumes = {"t1": Volume(-smooth, slid).canonical(), "t2": Volume(smooth, affine).canonical()}
+    placed = pipeline.placed(volumes, Config())
+    if outcome == "refused":
+        assert isinstance(placed, Rejected) and placed.reason is Reason.STUDY_FRAMES_DIFFER
+    else:
+        assert isinstance(placed, dict)
+        assert np.allclose(placed["t1"].affine, affine)
+        assert bool(placed["t1"].warnings) == (outcome == "moved")

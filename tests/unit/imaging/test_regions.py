@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from adversaries import turned
 from modic.config import LevelOptions
 from modic.errors import Reason
-from modic.imaging.regions import box_on, corners_mm, cut_regions
+from modic.imaging.regions import box_on, corners_mm, cut_regions, slices_beyond
 from modic.imaging.volume import CanonicalVolume, Volume
 from modic.records import LevelBox, LevelResult, LevelSet, Region
 
@@ -194,3 +194,19 @@ def test_a_fine_matrix_is_averaged_not_aliased() -> None:
     part = cut(volume, volume, disc(volume))
     assert isinstance(part, Region)
     assert part.contrasts["t2"].std() < 6
+
+
+def test_a_level_whose_outer_slices_lie_beside_t1_is_refused() -> None:
+    """T1 ends two slices left of the disc's own, where the fifth of the graded slices begins."""
+    part = cut(imaged(sagittal(0.8, 0.8, 4.0), (7, 170, 150)), T2, disc(T2))
+    assert isinstance(part, LevelResult)
+    assert part.rejected is not None
+    assert part.rejected.reason == Reason.LEVEL_OUTSIDE_T1
+    assert isinstance(cut(imaged(sagittal(0.8, 0.8, 4.0), (8, 170, 150)), T2, disc(T2)), Region)
+
+
+def test_slices_beyond_the_stack_are_counted() -> None:
+    middle = disc(T2)
+    for index, beyond in ((5, 0), (1, 1), (10, 2), (0, 2)):
+        levels = LevelSet((LevelBox(middle.level, middle.box, index, 0.9),), "ok", 1.0)
+        assert slices_beyond(T2, levels, 5) == beyond

@@ -122,6 +122,13 @@ def test_two_patients_of_one_frame_of_reference_are_refused(phantom: Both) -> No
     assert found.in_one_frame(LIMITS) is Placement.REFUSE, found
 
 
+@pytest.mark.parametrize("axis", [1, 2])
+def test_a_t1_upside_down_or_mirrored_against_its_header_is_refused(axis: int, phantom: Both) -> None:
+    t1, t2 = phantom
+    flipped = replace(t1, voxels=np.ascontiguousarray(np.flip(t1.voxels, axis)))
+    assert register(flipped, t2).in_one_frame(LIMITS) is Placement.REFUSE
+
+
 def test_a_t1_that_holds_only_a_part_of_the_t2_is_compared_there(phantom: Both) -> None:
     t1, t2 = phantom
     rows = t1.voxels.shape[1]

@@ -12,6 +12,7 @@ import pydicom
 import pytest
 
 import dicoms
+from drawn_spines import BOXES, DENSITY, STIR, T1, T2, WATER, spine
 from modic.archive.crawl import COLUMNS, crawl
 from modic.config import Config, IdentifyOptions, RunOptions
 from modic.imaging.volume import Volume
@@ -24,7 +25,6 @@ from modic.series.identify import identify, is_unclear
 from modic.tables.store import read_table
 from plain_run import plain_run
 
-BOXES = [(50.0, 20.0 + 40 * k, 100.0, 40.0 + 40 * k) for k in range(6)]
 PHYSICS = [
     "RepetitionTime",
     "EchoTime",
@@ -38,21 +38,10 @@ PHYSICS = [
 ]
 
 
-def spine(marrow: float, canal: float, fat: float, disc: float) -> np.ndarray:
-    """A slice (260, 200): bodies with discs, the canal from column 93 to 107, muscle, and fat from 145 to 170."""
-    image = np.full((260, 200), 2.0)
-    image[:, 50:93], image[:, 93:108], image[:, 108:145], image[:, 145:170] = marrow, canal, 30, fat
-    for _, top, _, bottom in BOXES:
-        image[int(top) + 5 : int(bottom) - 4, 50:93] = disc
-    return image
-
-
-T1, T2, STIR = spine(100, 40, 220, 55), spine(100, 200, 180, 50), spine(40, 200, 20, 60)
 BESIDE = T1.copy()  # the canal of a T1: pedicles, and the fat of the foramina between them
 for _, top, _, bottom in BOXES:
     BESIDE[int(top) - 5 : int(bottom) + 5, 93:108] = 180
     BESIDE[int(bottom) + 5 : int(bottom) + 15, 93:108] = 100
-WATER, DENSITY = spine(60, 40, 20, 90), spine(100, 100, 200, 90)
 
 
 def shown(*slices: np.ndarray, boxes: int = 6) -> str:
@@ -79,6 +68,8 @@ def shown(*slices: np.ndarray, boxes: int = 6) -> str:
         ([spine(100, 200, 20, 50)] * 3, "unknown"),  # bright fluid, and no fat in view
         ([np.zeros_like(T1)] * 3, "unknown"),
         ([T1[::-1, ::-1]] * 3, "unknown"),
+        ([spine(100, 300, 200, 170)] * 3, "t2"),  # healthy discs
+        ([spine(60, 200, 45, 110)] * 3, "stir"),  # fat near the coil
     ],
 )
 def test_canal_marrow_fat_and_discs_show_the_contrast(slices: list[np.ndarray], contrast: str) -> None:

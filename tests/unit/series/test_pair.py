@@ -310,3 +310,28 @@ def test_a_series_of_the_whole_spine_is_said(
     found = chosen(dicoms.study() + dicoms.series(values, name="localizer", n=3, **size), tmp_path)
     assert (WARNING in found.warnings) == said
     assert found.t2.series_uid == dicoms.uid("patient-1", "study", "t2")
+
+
+@pytest.mark.parametrize(
+    "t1, t2, paired",
+    [
+        ({"n": 11}, {"n": 13}, True),
+        ({"n": 11}, {"n": 20, "gap": 3.0}, True),  # 60 mm of a 3D T2 over 48 mm of T1
+        ({"rows": 64}, {"rows": 100}, True),  # a T1 that holds L1 to S1 only
+        ({"rows": 20}, {"rows": 100}, False),
+        ({"n": 6, "origin": (-22.5, -5.5, 7.5)}, {"n": 11}, False),  # half a stack
+    ],
+)
+def test_a_t1_need_only_hold_the_slices_that_are_graded(
+    t1: dict[str, Any], t2: dict[str, Any], paired: bool, tmp_path: Path
+) -> None:
+    (found,) = pairs_of(dicoms.series(T1, name="a", **t1) + dicoms.series(T2, name="b", **t2), tmp_path)
+    assert isinstance(found, Pair) == paired
+    if isinstance(found, Excluded):
+        assert found.rejected.reason == Reason.STUDY_LITTLE_OVERLAP
+
+
+def test_a_smaller_t1_of_no_named_frame_is_paired_if_the_images_agree(tmp_path: Path) -> None:
+    slices = dicoms.series(T1, name="a") + dicoms.series(T2, name="b", n=13)
+    found = chosen(changed(slices, FrameOfReferenceUID=None), tmp_path)
+    assert (found.rule, found.check_images) == ("P9", True)
