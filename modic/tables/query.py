@@ -160,15 +160,15 @@ def print_query(cohort: Path, sql: str, *, format: str = "table", files: bool = 
         if not files:
             _seal(connection, Path(scratch))
         try:
-            *before, last = connection.extract_statements(sql) or [sql]
-            for statement in before:
+            parts = connection.extract_statements(sql)
+            for statement in parts[:-1]:
                 if statement.expected_result_type != [duckdb.ExpectedResultType.QUERY_RESULT]:
                     connection.execute(statement)
                 elif format == "table":
                     _print_table(connection.sql(statement), out)
                 else:
                     raise UsageError(f"several answers do not go into one {format}; ask one question at a time")
-            answer = connection.sql(last)
+            answer = connection.sql(parts[-1] if parts else sql)
             if answer is None:
                 raise UsageError("the query gives no rows; begin it with SELECT, FROM or WITH")
             if format == "table":
