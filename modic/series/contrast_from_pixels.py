@@ -13,7 +13,7 @@ slice shows
 |     | discs are bright, canal >= 1.5 marrow and >= 1.6 disc, disc <= 2 marrow, fat >= 0.45    |          |
 |     | canal                                                                                   |          |
 | L4  | canal >= 2 marrow, disc >= 1.2 marrow, fat <= 0.25 canal: fat is suppressed             | stir     |
-| L5  | canal <= 1.3 disc, disc >= 1.2 marrow, fat <= 1.2 canal: no T2, and marrow and fat are  | t1_fat_  |
+| L5  | canal <= 1.3 disc, disc >= 1.2 marrow, fat <= 0.9 canal: no T2, and marrow and fat are  | t1_fat_  |
 |     | suppressed                                                                              | suppressed|
 | L6  | otherwise                                                                               | unknown  |
 
@@ -120,7 +120,7 @@ class Signals:
             return "L3", "t2"
         if canal >= 2 * marrow and disc >= 1.2 * marrow and fat <= 0.25 * canal:
             return "L4", "stir"
-        if canal <= 1.3 * disc and disc >= 1.2 * marrow and fat <= 1.2 * canal:
+        if canal <= 1.3 * disc and disc >= 1.2 * marrow and fat <= 0.9 * canal:
             return "L5", "t1_fat_suppressed"
         return "L6", "unknown"
 

@@ -23,7 +23,7 @@ from modic.reader_study.readings import read_readings, sample_path
 from modic.reader_study.sample import allocate, draw, review
 from modic.reader_study.validation import READINGS, validate
 from modic.records import LEVELS
-from modic.run.manifest import LINKS
+from modic.run.memory import LINKS
 from modic.statistics import metric_tables
 from modic.statistics.metrics import grade_metrics, kappas
 from modic.tables.store import publish
