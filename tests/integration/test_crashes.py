@@ -21,12 +21,10 @@ import pytest
 import modic.cohort
 from cohort_reader import reading, tables
 from dicoms import series, study, t1, write
-from fake_worker import without_networks
 from modic import files
 from modic.cohort import open_cohort
 from modic.errors import ModicError, Reason
-from modic.models import weights
-from modic.run import ledger, prepare, worker
+from modic.run import ledger, prepare
 from modic.tables import query
 from modic.tables.published import is_whole
 from modic.tables.store import read_table
@@ -37,13 +35,7 @@ KILLS_OF_A_COHORT = 5
 ONE_A_SHARD = "[run]\nshard_size = 1\n"
 
 
-@pytest.fixture(autouse=True)
-def networks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """None in this process; undone after the test."""
-    monkeypatch.setattr(worker, "load_models", worker.load_models)
-    monkeypatch.setattr(worker, "grade_study", worker.grade_study)
-    monkeypatch.setattr(weights.Models, "usable", weights.Models.usable)
-    without_networks()
+pytestmark = pytest.mark.usefixtures("no_networks")
 
 
 @pytest.fixture

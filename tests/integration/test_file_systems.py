@@ -7,23 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from fake_worker import without_networks
 from modic.errors import UsageError
-from modic.models import weights
-from modic.run import worker
 from modic.run.prepare import prepare
 from mounts import run_on
 from poor_disk import LACKS, refuse, refuse_folder_sync, refuse_new_files
 from two_nights import SOUND, two_nights
 
-
-@pytest.fixture(autouse=True)
-def networks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """None in this process; undone after the test."""
-    monkeypatch.setattr(worker, "load_models", worker.load_models)
-    monkeypatch.setattr(worker, "grade_study", worker.grade_study)
-    monkeypatch.setattr(weights.Models, "usable", weights.Models.usable)
-    without_networks()
+pytestmark = pytest.mark.usefixtures("no_networks")
 
 
 @pytest.mark.parametrize("kind", ["tmpfs", "overlay", "vfat", "exfat", "fuse"])

@@ -7,11 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from dicoms import study, write
-from fake_worker import without_networks
 from modic.cohort import open_cohort
 from modic.files import write_table
-from modic.models import weights
-from modic.run import status, worker
+from modic.run import status
 from modic.run.memory import LINKS_FILE
 from modic.tables import query
 from modic.tables.store import read_table
@@ -21,13 +19,7 @@ DAYS_APART = 700
 FIRST, SECOND, THIRD = "20190102", "20201202", "20220101"
 
 
-@pytest.fixture(autouse=True)
-def networks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """None in this process; undone after the test."""
-    monkeypatch.setattr(worker, "load_models", worker.load_models)
-    monkeypatch.setattr(worker, "grade_study", worker.grade_study)
-    monkeypatch.setattr(weights.Models, "usable", weights.Models.usable)
-    without_networks()
+pytestmark = pytest.mark.usefixtures("no_networks")
 
 
 def visit(archive: Path, day: str, patient: str = "ann") -> Path:

@@ -13,27 +13,21 @@ import pytest
 import modic
 from dicoms import series as one_series
 from dicoms import stir, study, t1, t2, write
-from fake_worker import without_networks
 from modic import versions
 from modic.cohort import Cohort, open_cohort
 from modic.files import write_table
-from modic.models import weights
 from modic.models.card import SHIPPED, sha256
 from modic.records import LEVELS
-from modic.run import status, worker
+from modic.run import status
 from modic.tables.query import run_checks, statements
 from modic.tables.store import read_table
 from plain_run import plain_run
 
 
 @pytest.fixture
-def cohort(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def cohort(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_networks: None) -> Path:
     """A first night over three graded studies and one that lacks a T2, by the first grading version."""
     monkeypatch.setattr(versions, "GRADING_VERSION", 1)
-    monkeypatch.setattr(worker, "load_models", worker.load_models)
-    monkeypatch.setattr(worker, "grade_study", worker.grade_study)
-    monkeypatch.setattr(weights.Models, "usable", weights.Models.usable)
-    without_networks()
     for patient in ("ann", "bob", "cid"):
         write(study(patient=patient), tmp_path / "archive" / patient)
     write(one_series(t1(), name="t1", patient="dan"), tmp_path / "archive" / "dan")

@@ -12,25 +12,16 @@ from typing import Any
 import pytest
 
 from dicoms import study, write
-from fake_worker import without_networks
 from modic import lock
 from modic.cohort import open_cohort
 from modic.errors import ModicError, UsageError
-from modic.models import weights
-from modic.run import prepare, worker
+from modic.run import prepare
 from modic.tables import query
 from modic.tables.store import read_table
 from mounts import CANNOT, command, environment
 from plain_run import plain_run
 
-
-@pytest.fixture(autouse=True)
-def networks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """None in this process; undone after the test."""
-    monkeypatch.setattr(worker, "load_models", worker.load_models)
-    monkeypatch.setattr(worker, "grade_study", worker.grade_study)
-    monkeypatch.setattr(weights.Models, "usable", weights.Models.usable)
-    without_networks()
+pytestmark = pytest.mark.usefixtures("no_networks")
 
 
 @pytest.fixture

@@ -25,13 +25,7 @@ from plain_run import plain_run
 SMALL = {"rows": 16, "columns": 16}
 
 
-@pytest.fixture(autouse=True)
-def networks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """None in this process; undone after the test."""
-    monkeypatch.setattr(worker, "load_models", worker.load_models)
-    monkeypatch.setattr(worker, "grade_study", worker.grade_study)
-    monkeypatch.setattr(weights.Models, "usable", weights.Models.usable)
-    without_networks()
+pytestmark = pytest.mark.usefixtures("no_networks")
 
 
 @pytest.fixture(scope="module")

@@ -38,6 +38,7 @@ CASES: list[tuple[str, Any, tuple[int, ...]]] = [
         lambda: build_classifier({"backbone": "efficientnet_lite0"}, ("t1", "t2")),
         (2, 2, 3, 64, 64),
     ),
+    ("dual resnet", lambda: build_classifier({"widths": [8, 8, 8, 8]}, ("t1", "t2")), (1, 2, 5, 32, 32)),
     ("segmenter", lambda: build(SegmenterArchitecture()), (1, 3, 64, 96)),
     ("lite trunk", lambda: build_detector({"backbone": "efficientnet_lite0"}).backbone, (1, 3, 96, 96)),
     ("resnet50 trunk", lambda: build_detector({"backbone": "resnet50"}).backbone, (1, 3, 64, 64)),

@@ -145,6 +145,7 @@ def test_whole_weights_are_taken_up_and_their_history_recorded(tmp_path: Path) -
     card = {
         "kind": "classifier", "architecture": SMALL, "recipe": {"command": "modic train …", "started_from": None},
         "preprocessing": {"normalization": "none", "region_scale": 1, "region_size": 32, "slices": 5},
+        "calibration": {"temperature": 1.0, "conformal_q": [0.7, 0.7, 0.7]},
     }  # fmt: skip
     path = save_weights(tmp_path / "first.safetensors", first.state_dict(), card)
     found = find(str(path), model="classifier", architecture=SMALL)
