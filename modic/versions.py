@@ -7,12 +7,13 @@ GRADING_CHANGES = {
     1: "the first version",
     2: "level_numbering counts from the last mobile disc and no longer doubts the number of vertebrae, which"
     " transitional_suspected tells; non-square pixels are resampled before levels are found; the marrow beside the"
-    " endplates is measured, decides beside another classifier, and a grade that contradicts it abstains; each endplate"
-    " has a type and an extent of its own; contrast is read from Enhanced MR attributes in every place, from numbers with commas and units, from words"
-    " of many languages and, against a wrong header, from the pixels; T1 and T2 are of one reconstruction,"
-    " acquired before computed; an agent counts across midnight and studies; padding is background; T1 need only"
-    " hold the slices and levels that are graded; the images of every pair are compared, a small shift is"
-    " corrected, a large one refused; pixels that lie upside down or mirrored are refused",
+    " endplates is measured, decides beside another classifier, and a grade that contradicts it abstains; each"
+    " endplate has a type and an extent of its own; contrast is read from Enhanced MR attributes in every place,"
+    " from numbers with commas and units, from words of many languages and, against a wrong header, from the"
+    " pixels; T1 and T2 are of one reconstruction, acquired before computed; an agent counts across midnight and"
+    " studies; padding is background; T1 need only hold the slices and levels that are graded; the images of every"
+    " pair are compared, a small shift is corrected, a large one refused; pixels that lie upside down or mirrored"
+    " are refused",
 }
 """Version of the grading → what it changed, in words for somebody who reads the tables.
 

@@ -24,8 +24,9 @@ VALUES: dict[str, Any] = {
 }
 CONTROL = frozenset(
     {
-        "SOPClassUID", "SequenceName", "PatientID", "ContrastBolusAgent", "SpecificCharacterSet", "Modality",
-        "ImageType", "ScanningSequence", "MRAcquisitionType", "ScanOptions", "PhotometricInterpretation",
+        "SOPClassUID", "SequenceName", "PatientID", "ContrastBolusAgent", "ContrastBolusStartTime",
+        "ContrastBolusIngredient", "SpecificCharacterSet", "Modality", "ImageType", "ScanningSequence",
+        "MRAcquisitionType", "ScanOptions", "PhotometricInterpretation",
     }
 )  # fmt: skip
 """These elements decide whether a study is graded and keep their values. Two hold the canary all the same: PatientID
