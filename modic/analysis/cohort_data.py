@@ -22,10 +22,10 @@ from modic.analysis.corrected import (
     corrected_rows,
     read_validation,
 )
-from modic.analysis.groups import groups, typed
+from modic.analysis.groups import groups, typed, with_flags
 from modic.analysis.imputed import Imputed, impute
 from modic.errors import UsageError
-from modic.grades import CLASSES, PARTS
+from modic.grades import PARTS
 from modic.records import LEVELS
 from modic.statistics.intervals import clustered_share
 from modic.statistics.odds_ratios import odds_ratios
@@ -143,10 +143,7 @@ class CohortData:
         decade = frame["age_years"] // 10 * 10
         band = decade.astype("string") + "-" + (decade + 9).astype("string")
         frame["age_band"] = band.where(decade.isna() | (decade < OLDEST), f"{OLDEST}+")
-        for k in range(CLASSES):
-            frame[f"mc{k}"] = (frame["mc"] == k).astype("Int8")
-        frame["any_mc"] = (frame["mc"] > 0).astype("Int8")
-        return frame
+        return with_flags(frame)
 
     def prevalence(
         self,

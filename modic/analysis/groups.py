@@ -1,4 +1,4 @@
-"""Groups of a frame by columns, as all answers have them."""
+"""What all answers do with a frame of levels: groups by columns, and a flag for each grade."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from modic.errors import UsageError
+from modic.grades import CLASSES
 
 
 def groups(frame: pd.DataFrame, by: str | Sequence[str]) -> list[tuple[dict[str, Any], pd.DataFrame]]:
@@ -23,3 +24,9 @@ def typed(answer: pd.DataFrame, frame: pd.DataFrame, by: str | Sequence[str]) ->
     """`answer` whose columns `by` have the types that they have in `frame`."""
     names = [by] if isinstance(by, str) else list(by)
     return answer.astype({name: frame[name].dtype for name in names if name in answer})
+
+
+def with_flags(frame: pd.DataFrame) -> pd.DataFrame:
+    """`frame` with mc0, mc1, mc2 and any_mc: 0 or 1 as `mc` says, null where that is null."""
+    flags = {f"mc{k}": (frame["mc"] == k).astype("Int8") for k in range(CLASSES)}
+    return frame.assign(**flags, any_mc=(frame["mc"] > 0).astype("Int8"))

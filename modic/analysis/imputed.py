@@ -23,11 +23,11 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from modic.analysis.groups import groups, typed
+from modic.analysis.groups import groups, typed, with_flags
 from modic.errors import UsageError
 from modic.grades import CLASSES, PARTS, P
 from modic.records import LEVELS
-from modic.statistics.intervals import Z, wilson
+from modic.statistics.intervals import Z, clustered_mean, wilson
 from modic.statistics.odds_ratios import odds_ratios
 
 FEWEST = 100
@@ -153,9 +153,8 @@ def impute(
 
 
 def with_grades(frame: pd.DataFrame, mc: np.ndarray) -> pd.DataFrame:
-    """`frame` with these grades, and the columns mc0, mc1, mc2 and any_mc that follow from them."""
-    flags = {f"mc{k}": pd.array(mc == k, "Int8") for k in range(CLASSES)}
-    return frame.assign(mc=pd.array(mc, "Int8"), **flags, any_mc=pd.array(mc > 0, "Int8"))
+    """`frame` with these grades, and the columns that follow from them (`with_flags`)."""
+    return with_flags(frame.assign(mc=pd.array(mc, "Int8")))
 
 
 def _placed(readings: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
@@ -218,12 +217,11 @@ def _learn(x: np.ndarray, place: np.ndarray, truth: np.ndarray, weight: np.ndarr
 
 
 def _share(members: pd.DataFrame, types: tuple[int, ...], unit: str) -> tuple[float, float]:
-    """Share and its variance, patients as clusters (linearization)."""
-    hit = members["mc"].isin(types).to_numpy(bool)
-    of = members.groupby("patient_key").ngroup().to_numpy()
+    """Share and its variance, patients as clusters; 0 for a single patient, whose variance nobody knows."""
+    hit = members["mc"].isin(types).astype(bool)
+    patients = members["patient_key"]
     if unit == "patients":
-        any_hit = np.bincount(of, hit) > 0
-        return float(any_hit.mean()), float(any_hit.var() / max(len(any_hit) - 1, 1))
-    share, n = float(hit.mean()), int(of.max()) + 1
-    residual = np.bincount(of, hit - share, minlength=n)
-    return share, float((residual**2).sum() / len(hit) ** 2 * n / max(n - 1, 1))
+        hit = hit.groupby(patients).any()
+        patients = hit.index.to_series()
+    mean, covariance = clustered_mean(hit.to_numpy(float)[:, None], patients.to_numpy())
+    return float(mean[0]), float(np.nan_to_num(covariance[0, 0]))

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from modic.analysis.groups import with_flags
 from modic.analysis.imputed import impute, with_grades
 from modic.errors import UsageError
 from modic.records import LEVELS
@@ -121,9 +122,7 @@ def main(runs: int, patients: int, n_read: int) -> None:
         except UsageError as error:
             print(run, error)
             continue
-        mc = frame["mc"]
-        flags = {f"mc{k}": mc.eq(k).astype("Int8") for k in range(3)}
-        naive = answers(frame, AsGraded(frame.assign(**flags, any_mc=mc.gt(0).astype("Int8"))))
+        naive = answers(frame, AsGraded(with_flags(frame)))
         for name, value in truth.items():
             (a, low, high), (b, naive_low, naive_high) = ours[name], naive[name]
             hits[name].append((low <= value <= high, a - value, naive_low <= value <= naive_high, b - value))
