@@ -47,6 +47,11 @@ class Cohort:
         """The table in which the crawl keeps the headers of every file."""
         return self.private / "header_index.parquet"
 
+    @property
+    def links(self) -> Path:
+        """The way back from keys to the archive (modic/run/memory.py)."""
+        return self.private / "links.parquet"
+
     def run(self, run_id: str) -> Path:
         """The folder of one run."""
         return self.root / "runs" / formed(RUN_ID, run_id)

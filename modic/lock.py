@@ -191,7 +191,7 @@ def last_taken(path: Path) -> tuple[Record | None, bool]:
         return None, False
     try:
         record = _read(descriptor)
-        if _flock(descriptor, fcntl.LOCK_SH) is False:  # let go at once; `hold` tries twice for that moment
+        if _flock(descriptor, fcntl.LOCK_SH) is False:  # let go at once; `hold` tries again for that moment
             return record, True
         if record is None or record.ended:
             return record, False

@@ -78,10 +78,11 @@ def make_archive(folder: Path, *, patients: int, seed: int) -> tuple[Path, Path]
 
 def show(folder: Path) -> None:
     """Print how many grades of each level are right, and the paths of archive, tables and report."""
+    from modic.cohort import Cohort
     from modic.tables.query import connect, statements
 
     archive, cohort = folder / "archive", folder / "cohort"
-    places = {"links": str(cohort / "private" / "links.parquet"), "truth": str(folder / "archive.truth" / "levels.csv")}
+    places = {"links": str(Cohort(cohort).links), "truth": str(folder / "archive.truth" / "levels.csv")}
     with connect(cohort) as connection:
         for name, place in places.items():
             connection.execute(f"SET VARIABLE {name} = ?", [place])

@@ -64,7 +64,7 @@ def link(cohort: Path, clinic: Path, out: Path) -> list[str]:
 def _studies(cohort: Path) -> pd.DataFrame:
     """All studies that the cohort remembers: keys, identifiers, date, days since the first, and whether graded."""
     folder = published(cohort)
-    path = open_cohort(cohort).private / "links.parquet"
+    path = open_cohort(cohort).links
     try:
         links = pq.read_table(path, partitioning=None)
     except (OSError, ValueError) as error:

@@ -22,7 +22,7 @@ from pydicom.sr.coding import Code
 from pydicom.uid import generate_uid
 
 from modic.archive.walk import on_disk
-from modic.cohort import STUDY_KEY, formed, is_cohort
+from modic.cohort import STUDY_KEY, Cohort, formed, is_cohort
 from modic.errors import UsageError
 from modic.grades import GRADES, P
 from modic.records import LEVELS
@@ -56,7 +56,7 @@ def write_sr(cohort: Path, out: Path) -> list[str]:
     Returns lines that say how many were written, and how many were left out and why. Raises UsageError if the cohort
     lacks `private/links.parquet`.
     """
-    links = cohort / "private" / "links.parquet"
+    links = Cohort(cohort).links
     if not is_cohort(cohort) or not links.is_file():
         raise UsageError(f"{cohort} has no private/links.parquet, and without it there is no way back to the images")
     files = dict(zip(*pq.read_table(links, columns=["series_key", "files"]).to_pydict().values(), strict=True))

@@ -143,7 +143,7 @@ class _CohortDiscs:
     def _links_by(self, name: str) -> dict[str, set[str]]:
         """Values of study_uid or patient_id → study keys, from the cohort's private folder."""
         if self._links is None:
-            path = Cohort(self._root).private / "links.parquet"
+            path = Cohort(self._root).links
             try:
                 table = pq.read_table(path, partitioning=None, columns=["study_key", *LINKED.values()])
             except (OSError, pa.ArrowInvalid) as error:

@@ -16,7 +16,6 @@ from modic.archive.patient_identity import study_date
 from modic.run import rows
 from modic.run.survey import Survey
 
-LINKS_FILE = "links.parquet"
 LINKS = pa.schema(
     [(name, pa.string()) for name in ("study_key", "series_key", "patient_key")]
     + [(name, pa.string()) for name in ("PatientID", "StudyInstanceUID", "SeriesInstanceUID")]
@@ -27,10 +26,13 @@ LINKS = pa.schema(
 COUNTED = ("study_key", "patient_key", "days_since_first_study")
 
 
-def links(survey: Survey, private: Path) -> pa.Table:
-    """The links of all studies that this cohort has ever held. They identify patients: for `private/` only."""
+def links(survey: Survey, path: Path) -> pa.Table:
+    """The links of all studies that this cohort has ever held. They identify patients: for `private/` only.
+
+    `path`: of the links that earlier runs wrote (modic.cohort.Cohort.links).
+    """
     now = _of_archive(survey)
-    known = _known(private / LINKS_FILE)
+    known = _known(path)
     gone = pc.invert(pc.is_in(known["study_key"], now["study_key"].combine_chunks()))
     return pa.concat_tables([now, known.filter(gone)])
 

@@ -44,7 +44,7 @@ from modic.files import write_table
 from modic.records import Pair
 from modic.run import ledger, rows
 from modic.run.manifest import run_row, write_manifest
-from modic.run.memory import LINKS_FILE, links, with_days
+from modic.run.memory import links, with_days
 from modic.run.prepare import Run, discreet
 from modic.run.survey import Survey
 from modic.run.wholeness import remember_publication
@@ -85,7 +85,7 @@ def publish(run: Run, survey: Survey) -> Summary:
     indices = [next(latest[name] for name in work.known_as if name in latest) for work in survey.work]
     graded = finished.take(pa.array(indices, pa.int64()))
     old = {name: read_table(run.cohort.root, name) for name in SCHEMAS}
-    tables, remembered = rows.with_gone(_tables(run, survey, graded, old), old), links(survey, run.cohort.private)
+    tables, remembered = rows.with_gone(_tables(run, survey, graded, old), old), links(survey, run.cohort.links)
     tables["studies"] = with_days(tables["studies"], remembered, old["studies"])
     tables["studies"] = rows.keep_run_ids("studies", tables["studies"], old["studies"])
     ours = graded.filter(pc.equal(graded["run_id"], run.run_id))
@@ -93,7 +93,7 @@ def publish(run: Run, survey: Survey) -> Summary:
     row = run_row(run, survey, tables["studies"], sorted(set(ours["device"].drop_null().to_pylist())))
     tables["runs"] = pa.concat_tables([old["runs"], rows.table("runs", [row])])
     run.cohort.confirm(run.run_id)
-    write_table(remembered, run.cohort.private / LINKS_FILE)
+    write_table(remembered, run.cohort.links)
     attention = few_known(run, tables["studies"], old["studies"]) or all_refused(survey.files)
     write_manifest(run, row, ours, seconds, attention)
     publish_tables(run.cohort.root, tables, run.run_id, keep_days=run.config.run.keep_tables_days)

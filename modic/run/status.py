@@ -26,6 +26,7 @@ from modic.records import LEVELS
 from modic.run import shards
 from modic.run.cause import graded_again, version_of
 from modic.tables.published import current_tables
+from modic.tables.store import read_file
 from modic.versions import changes_since
 
 UNSURE = "uncertain"
@@ -136,9 +137,7 @@ def finished(cohort: Cohort) -> Finished | None:
     current = current_tables(cohort.root)  # links resolved, so that all tables are of one run
     if current is None:
         return None
-    runs, studies = (pq.read_table(current / f"{name}.parquet", partitioning=None) for name in ("runs", "studies"))
-    if "in_archive" not in studies.column_names:  # published before modic recorded it
-        studies = studies.append_column("in_archive", pa.nulls(len(studies), pa.bool_()))
+    runs, studies = (read_file(current, name) for name in ("runs", "studies"))
     row = max(runs.to_pylist(), key=lambda run: (run["finished"], run["run_id"]))
     unsure = pc.fill_null(pc.equal(studies["level_numbering"], UNSURE), False)
     odd = studies.filter(pc.or_(pc.equal(studies["status"], "failed"), unsure))
@@ -152,9 +151,7 @@ def finished(cohort: Cohort) -> Finished | None:
 def _older_versions(current: Path, studies: pa.Table) -> list[int]:
     """The grading version of each graded study that the next run grades again for it; not of those that are gone."""
     here = studies.filter(pc.fill_null(studies["in_archive"], True))["study_key"]
-    levels = pq.read_table(current / "levels.parquet", partitioning=None)
-    if "grading_version" not in levels.column_names:  # published before modic recorded it
-        levels = levels.append_column("grading_version", pa.nulls(len(levels), pa.int16()))
+    levels = read_file(current, "levels")
     levels = levels.filter(pc.and_(pc.is_in(levels["study_key"], here), pc.equal(levels["level"], LEVELS[0])))
     graded_by = (version_of(row) for row in levels.select(["grading_version"]).to_pylist())
     return [version for version in graded_by if version != versions.GRADING_VERSION]

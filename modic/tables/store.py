@@ -91,6 +91,11 @@ def read_table(cohort_root: Path, name: str) -> pa.Table:
     folder = current_tables(cohort_root)
     if folder is None:
         return SCHEMAS[name].empty_table()
+    return read_file(folder, name)
+
+
+def read_file(folder: Path, name: str) -> pa.Table:
+    """The table `name` in a folder of published tables; columns and errors as `read_table`."""
     path = folder / f"{name}.parquet"
     try:
         table = pq.read_table(path, partitioning=None)

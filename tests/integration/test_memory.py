@@ -10,7 +10,6 @@ from dicoms import study, write
 from modic.cohort import open_cohort
 from modic.files import write_table
 from modic.run import status
-from modic.run.memory import LINKS_FILE
 from modic.tables import query
 from modic.tables.store import read_table
 from plain_run import plain_run
@@ -47,7 +46,7 @@ def test_visits_of_two_archives_are_dated_from_the_first_of_both(tmp_path: Path,
     assert days(cohort) == {2019: 0, 2020: DAYS_APART}
     here = {row["study_year"]: row["in_archive"] for row in read_table(cohort, "studies").to_pylist()}
     assert here == {int(order[0][:4]): False, int(order[1][:4]): True}
-    links = pq.read_table(cohort / "private" / LINKS_FILE).to_pylist()
+    links = pq.read_table(open_cohort(cohort).links).to_pylist()
     assert {row["study_date"].year for row in links} == {2019, 2020} and all(row["files"] for row in links)
 
 
@@ -69,7 +68,7 @@ def test_a_cohort_that_remembered_no_dates_keeps_the_days_that_it_published(tmp_
     gone, alone = visit(archive, FIRST), visit(archive, THIRD, "bob")
     visit(archive, SECOND)
     plain_run(archive, cohort)
-    links = cohort / "private" / LINKS_FILE
+    links = open_cohort(cohort).links
     write_table(pq.read_table(links).drop_columns(["study_date"]), links)
     shutil.rmtree(gone)
     shutil.rmtree(alone)
