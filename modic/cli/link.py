@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from modic.cli.options import COHORT, OK, add_command
+from modic.cli.options import COHORT, OK, add_command, show
 
 
 def add(commands: Any, wanted: bool) -> None:
@@ -27,5 +27,5 @@ def run(options: argparse.Namespace) -> int:
     from modic.export.linked import link
 
     for line in link(options.cohort, options.clinic, options.out):
-        print(line)
+        show(line)
     return OK

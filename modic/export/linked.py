@@ -46,7 +46,8 @@ def link(cohort: Path, clinic: Path, out: Path) -> list[str]:
     if out.exists():
         raise UsageError(f"{out} exists; give a new file")
     reasons: Counter[str] = Counter()
-    found = [_of_row(row, studies, reasons) for row in given[[n for n in WHO if n in given]].to_dict("records")]
+    known = _Known(studies)
+    found = [_of_row(row, known, reasons) for row in given[[n for n in WHO if n in given]].to_dict("records")]
     kept = [i for i, keys in enumerate(found) if keys is not None]
     linked = pd.DataFrame([found[i] for i in kept], columns=LINKED).astype({"days_since_first_study": "Int32"})
     rest, said = _without_identifiers(given.iloc[kept].reset_index(drop=True), linked["patient_key"], studies)
@@ -97,23 +98,39 @@ def _read(path: Path) -> pd.DataFrame:
     return frame
 
 
-def _of_row(row: dict[str, str], studies: pd.DataFrame, reasons: Counter[str]) -> tuple[str, str, int | None] | None:
+class _Known:
+    """The studies by each identifier; none for one that is not there."""
+
+    def __init__(self, studies: pd.DataFrame) -> None:
+        self._none = studies.iloc[:0]
+        self._by_uid, self._by_patient, self._by_digits = (
+            dict(iter(studies.groupby(key)))
+            for key in ("StudyInstanceUID", "PatientID", studies["PatientID"].str.lstrip("0"))
+        )
+
+    def of_study(self, uid: str) -> pd.DataFrame:
+        return self._by_uid.get(uid, self._none)
+
+    def of_patient(self, patient: str) -> pd.DataFrame:
+        """Those of the patient, else of all whose id is this one but for leading zeros."""
+        return self._by_patient.get(patient, self._by_digits.get(patient.lstrip("0"), self._none))
+
+
+def _of_row(row: dict[str, str], known: _Known, reasons: Counter[str]) -> tuple[str, str, int | None] | None:
     """patient_key, study_key and days of one row; None, counted in `reasons`, if it cannot be linked."""
     uid, patient, day = (row.get(name, "").strip() for name in ("study_uid", "patient_id", "study_date"))
     if uid:
-        fits = studies[studies["StudyInstanceUID"] == uid]
+        fits = known.of_study(uid)
         if patient and len(fits) and fits["PatientID"].nunique() > 1:
             fits = fits[fits["PatientID"] == patient]
         return _one(fits, "no such study_uid", reasons)
     if not patient:
         reasons["neither patient_id nor study_uid"] += 1
         return None
-    fits = studies[studies["PatientID"] == patient]
-    if fits.empty:
-        fits = studies[studies["PatientID"].str.lstrip("0") == patient.lstrip("0")]
-        if fits["PatientID"].nunique() > 1:
-            reasons["several patients fit without leading zeros"] += 1
-            return None
+    fits = known.of_patient(patient)
+    if fits["PatientID"].nunique() > 1:
+        reasons["several patients fit without leading zeros"] += 1
+        return None
     if fits.empty:
         reasons["no such patient_id"] += 1
         return None

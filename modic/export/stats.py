@@ -24,6 +24,7 @@ from modic.tables.schema import SCHEMAS
 LONGEST = 80  # characters of a label in Stata
 TYPES = {float(k): "no Modic change" if k == 0 else f"Modic type {k}" for k in range(len(GRADES))}
 FLAG = {0.0: "no", 1.0: "yes"}
+FLAGS = ("any_mc", "any_mc1", "any_mc2", "abstained", "transitional_suspected")
 OWN = {
     "any_mc": "Modic change at one level or more; missing if nothing was found and a level undecided",
     "any_mc1": "type 1 at one level or more; missing as any_mc",
@@ -89,11 +90,8 @@ def _label(column: str) -> str:
 def _values(frame: pd.DataFrame) -> dict[str, dict[float, str]]:
     labels: dict[str, Any] = {"level": {float(i): name for i, name in enumerate(LEVELS, 1)}, "mc": TYPES}
     labels |= {_column(level): TYPES for level in LEVELS}
-    labels |= {name: FLAG for name in frame.columns if frame[name].dtype == bool or name in FLAGS}
+    labels |= dict.fromkeys(FLAGS, FLAG)
     return {name: values for name, values in labels.items() if name in frame.columns}
-
-
-FLAGS = ("any_mc", "any_mc1", "any_mc2", "abstained", "transitional_suspected")
 
 
 def _plain(frame: pd.DataFrame) -> pd.DataFrame:
@@ -101,7 +99,7 @@ def _plain(frame: pd.DataFrame) -> pd.DataFrame:
     columns: dict[str, Any] = {}
     for name in frame.columns:
         values = frame[name]
-        if name in FLAGS or pd.api.types.is_numeric_dtype(values.dtype) or values.dtype == bool:
+        if name in FLAGS or pd.api.types.is_numeric_dtype(values.dtype):
             columns[name] = values.astype("Float64").to_numpy(float, na_value=float("nan"))
         else:
             columns[name] = values.astype("string").fillna("").astype(object)

@@ -187,18 +187,14 @@ def _lattice(
     middle = np.array([(along[0] + along[-1]) / 2, (down[0] + down[-1]) / 2])
     c, s = np.cos(np.radians(turn)), np.sin(np.radians(turn))
     to_index = np.linalg.inv(t1.affine[:3, :3])
-    across, lower = to_index @ grid.axes[:, 0], to_index @ grid.axes[:, 1]  # (column, row, slice) of T1 a mm
-    across, lower = c * across + s * lower, c * lower - s * across
+    level, upright = to_index @ grid.axes[:, 0], to_index @ grid.axes[:, 1]  # (column, row, slice) of T1 a mm
+    across, lower = c * level + s * upright, c * upright - s * level
     start = (to_index @ (grid.origin_mm + move - t1.affine[:3, 3]).T).T  # (slices, 3)
-    plain_across, plain_lower = to_index @ grid.axes[:, 0], to_index @ grid.axes[:, 1]
-    start = start + middle[0] * (plain_across - across) + middle[1] * (plain_lower - lower)
-    index = [
-        np.rint(
-            start[:, None, None, axis] + down[:, None] * lower[axis] + along * across[axis]
-        ).astype(np.int32)
+    start = start + middle[0] * (level - across) + middle[1] * (upright - lower)
+    x, y, z = (
+        np.rint(start[:, None, None, axis] + down[:, None] * lower[axis] + along * across[axis]).astype(np.int32)
         for axis in range(3)
-    ]  # fmt: skip
-    x, y, z = index
+    )
     slices, height, width = moving.shape
     inside = (x >= 0) & (y >= 0) & (z >= 0) & (x < width) & (y < height) & (z < slices)
     values = moving[z.clip(0, slices - 1), y.clip(0, height - 1), x.clip(0, width - 1)]

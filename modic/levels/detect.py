@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from modic.levels.numbering import Candidate
+from modic.levels.numbering import Candidate, name_sequence
 from modic.models.weights import Model
 from modic.records import LEVELS
 
@@ -67,6 +67,16 @@ def merge(detections: list[Detections], score_min: float) -> list[Candidate]:
             groups.append([row])
     candidates = [_candidate(group, len(detections)) for group in groups]
     return sorted(candidates, key=lambda c: c.box[1] + c.box[3])
+
+
+def named_discs(images: np.ndarray, detector: Model, score_min: float) -> list[tuple[int, Candidate]]:
+    """The discs that some slices (n, rows, columns) show together, head to foot, with names (index in LEVELS).
+
+    For questions that do not need the midline; `modic.levels.find.find_levels` names the levels of a study.
+    """
+    candidates = merge(detect(images, detector), score_min)
+    named = zip(name_sequence(candidates), candidates, strict=True)
+    return [(name, candidate) for name, candidate in named if name is not None]
 
 
 def _candidate(group: list[Any], n_slices: int) -> Candidate:

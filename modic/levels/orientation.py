@@ -1,7 +1,7 @@
 """Whether the pixels of a T2 lie as their header says: head up, front first. Both contrasts may be wrong alike.
 
 A detector that was trained on upright spines finds better discs on the slice through the canal once it is turned back.
-It is asked only of studies whose names are uncertain, since a spine upside down or mirrored never has sure ones.
+It is asked only of studies whose names are uncertain, as those of all four real spines turned for a trial were.
 """
 
 import numpy as np
@@ -9,8 +9,7 @@ import numpy as np
 from modic.errors import Reason, Rejected
 from modic.imaging.regions import move_box
 from modic.imaging.volume import CanonicalVolume, square_pixels
-from modic.levels.detect import detect, merge
-from modic.levels.numbering import name_sequence
+from modic.levels.detect import named_discs
 from modic.models.weights import Model
 from modic.records import LevelSet
 
@@ -38,6 +37,4 @@ def check_orientation(levels: LevelSet, t2: CanonicalVolume, *, detector: Model,
 
 def _score(image: np.ndarray, detector: Model, score_min: float) -> float:
     """Sum of the scores of the discs under their names, 0 to 6."""
-    candidates = merge(detect(image[None], detector), score_min)
-    named = zip(name_sequence(candidates), candidates, strict=True)
-    return sum(float(candidate.scores[name]) for name, candidate in named if name is not None)
+    return sum(float(disc.scores[name]) for name, disc in named_discs(image[None], detector, score_min))

@@ -48,7 +48,6 @@ def _fold_sequence(sequence: "nn.Sequential") -> None:
             left, right, top, bottom = first.padding
             if left == right and top == bottom:
                 second.padding = (top, left)
-                second._reversed_padding_repeated_twice = [left, left, top, top]
                 setattr(sequence, name, nn.Identity())
 
 

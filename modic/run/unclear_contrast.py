@@ -20,9 +20,8 @@ from modic.errors import Rejected, where
 from modic.files import write_json
 from modic.imaging.load import load_volume
 from modic.imaging.volume import CanonicalVolume, square_pixels
-from modic.levels.detect import detect, merge
+from modic.levels.detect import named_discs
 from modic.levels.midline import slices_around
-from modic.levels.numbering import name_sequence
 from modic.models.device import resolve_device
 from modic.models.weights import Model, load_detector
 from modic.records import Series
@@ -168,9 +167,6 @@ def contrast_of_volume(volume: CanonicalVolume, *, detector: Model, options: Lev
     """The contrast of a volume by its discs on the middle slices (find_levels needs the bright canal of a T2)."""
     volume = square_pixels(volume)
     n, spacing_mm = len(volume.voxels), volume.spacing_mm[2]
-    candidates = merge(
-        detect(volume.voxels[slices_around(n // 2, N_DETECTED, n, spacing_mm)], detector), options.score_min
-    )
-    named = zip(name_sequence(candidates), candidates, strict=True)
-    boxes = [tuple(map(float, candidate.box)) for name, candidate in named if name is not None]
+    images = volume.voxels[slices_around(n // 2, N_DETECTED, n, spacing_mm)]
+    boxes = [tuple(map(float, disc.box)) for _, disc in named_discs(images, detector, options.score_min)]
     return contrast_of_pixels(volume, boxes, slices_around(n // 2, N_SLICES, n, spacing_mm))

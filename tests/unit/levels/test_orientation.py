@@ -9,7 +9,6 @@ import pytest
 from drawn_spines import BOXES, T2
 from modic.errors import Rejected
 from modic.imaging.volume import Volume
-from modic.levels import orientation
 from modic.levels.orientation import check_orientation
 from modic.records import LEVELS, LevelBox, LevelSet
 
@@ -36,7 +35,7 @@ def detect(images: np.ndarray, _: Any) -> list[Any]:
 def test_the_way_that_turns_them_back_is_named(
     axes: tuple[int, ...], numbering: Any, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(orientation, "detect", detect)
+    monkeypatch.setattr("modic.levels.detect.detect", detect)
     affine = np.array([[0, 0, 4.4, 0], [1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
     volume = Volume(np.stack([np.flip(MARKED, axes)] * 5).astype(np.float32), affine).canonical()
     levels = LevelSet(tuple(LevelBox(LEVELS[k], BOXES[k], 2, 0.4) for k in range(6)), numbering, 0.5)
