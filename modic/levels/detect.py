@@ -1,5 +1,6 @@
 """Faster R-CNN on single slices, and the boxes of one disc on several slices made one candidate."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from modic.models.weights import Model
 from modic.records import LEVELS
 
 SAME_DISC_IOU = 0.35  # boxes of one disc on neighbouring slices overlap more, boxes of neighbouring discs less
+BATCH = 4  # slices at a time; on one core 12 to 17 % faster than one by one, 8 are no faster
 Detections = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Of one slice: boxes (m, 4) in its pixels, scores (m,) 0-1, and the indices of their names in LEVELS (m,)."""
 
@@ -36,15 +38,18 @@ def detector_image(image: np.ndarray, preprocessing: dict[str, Any]) -> tuple[np
     return padded, scale
 
 
-def detect(images: np.ndarray, detector: Model) -> list[Detections]:
-    """Faster R-CNN on each of the slices (n, rows, columns), one after the other."""
+def detect(images: Sequence[np.ndarray] | np.ndarray, detector: Model) -> list[Detections]:
+    """Faster R-CNN on each of the slices (rows, columns), `BATCH` at a time."""
     import torch
 
+    prepared = [detector_image(image, detector.card["preprocessing"]) for image in images]
+    tensors = [torch.from_numpy(padded).to(detector.device).expand(3, -1, -1) for padded, _ in prepared]
+    found: list[dict[str, torch.Tensor]] = []
+    with torch.inference_mode():
+        for start in range(0, len(tensors), BATCH):
+            found += detector.net(tensors[start : start + BATCH])
     detections = []
-    for image in images:
-        padded, scale = detector_image(image, detector.card["preprocessing"])
-        with torch.inference_mode():
-            out = detector.net([torch.from_numpy(padded).to(detector.device).expand(3, -1, -1)])[0]
+    for out, (_, scale) in zip(found, prepared, strict=True):
         boxes, scores, labels = (out[k].cpu().numpy() for k in ("boxes", "scores", "labels"))
         detections.append(((boxes + 0.5) / scale - 0.5, scores, labels - 1))
     return detections

@@ -111,12 +111,10 @@ def _look_from_afar(image: np.ndarray, detector: Model, score_min: float) -> lis
 
     Boxes are in the slice's pixels.
     """
-    looks = []
-    for share in FARTHER:
-        margin = round((1 / share - 1) / 2 * max(image.shape))
-        ((boxes, *rest),) = detect(np.pad(image, margin, constant_values=image.min())[None], detector)
-        looks.append(merge([(boxes - margin, *rest)], score_min))
-    return looks
+    margins = [round((1 / share - 1) / 2 * max(image.shape)) for share in FARTHER]
+    padded = [np.pad(image, margin, constant_values=image.min()) for margin in margins]
+    found = detect(padded, detector)
+    return [merge([(boxes - margin, *rest)], score_min) for margin, (boxes, *rest) in zip(margins, found, strict=True)]
 
 
 def _last_row(image: np.ndarray) -> float:

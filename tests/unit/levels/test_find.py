@@ -250,12 +250,15 @@ def shown(image):
 class FixedBoxes:
     """A detector that finds the six discs at fixed places of the 64 px that it is shown."""
 
-    def __call__(self, images):
+    def one(self, image):
         import torch
 
-        share, start = shown(images[0])
+        share, start = shown(image)
         boxes = torch.tensor([[20.0, 8 * i + 4, 40, 8 * i + 9] for i in range(6)]) * share + start
-        return [{"boxes": boxes, "scores": torch.full((6,), 0.9), "labels": torch.arange(1, 7)} for _ in images]
+        return {"boxes": boxes, "scores": torch.full((6,), 0.9), "labels": torch.arange(1, 7)}
+
+    def __call__(self, images):
+        return [self.one(image) for image in images]
 
 
 class SteepSacrum:
@@ -263,10 +266,10 @@ class SteepSacrum:
 
     TOP_OF_FOUR = 26  # row between the third and the fourth disc
 
-    def __call__(self, images):
+    def one(self, image):
         import torch
 
-        share, start = shown(images[0])
+        share, start = shown(image)
         discs = torch.tensor([[20.0, 8 * i + 4, 40, 8 * i + 9] for i in range(7)])
         labels, scores = torch.tensor([1, 2, 3, 4, 5, 6, 6]), torch.tensor([0.9] * 6 + [0.5])
         if start:  # from afar
@@ -274,16 +277,19 @@ class SteepSacrum:
         elif share < 1:  # the lower part
             discs, labels = discs[3:] - torch.tensor([0, self.TOP_OF_FOUR] * 2), torch.tensor([3, 4, 5, 6])
             scores = torch.full((4,), 0.9)
-        return [{"boxes": discs, "scores": scores, "labels": labels} for _ in images]
+        return {"boxes": discs, "scores": scores, "labels": labels}
+
+    def __call__(self, images):
+        return [self.one(image) for image in images]
 
 
 class NotFromAfar(FixedBoxes):
     """The same, but for names that move down by one where the spine is shown smaller."""
 
-    def __call__(self, images):
-        (found,) = super().__call__(images)
-        down = 1 if shown(images[0])[0] < 1 else 0
-        return [{name: value[: 6 - down] for name, value in found.items()} | {"labels": found["labels"][down:]}]
+    def one(self, image):
+        found = super().one(image)
+        down = 1 if shown(image)[0] < 1 else 0
+        return {name: value[: 6 - down] for name, value in found.items()} | {"labels": found["labels"][down:]}
 
 
 def test_a_steep_sacrum_is_counted_from_below_and_called_uncertain():
