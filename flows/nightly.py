@@ -17,7 +17,7 @@ from flows import clusters, prefect_logs, tasks
 from flows.progress import Progress, counting, shown
 from flows.tasks import quoted
 from modic.archive.walk import on_disk
-from modic.run import prepare
+from modic.run import prepare, selection
 from modic.run.shards import Shard
 from modic.text import printable
 
@@ -35,7 +35,16 @@ def run_name() -> str:
 
 @flow(name="grade-cohort", flow_run_name=run_name, task_runner=ThreadPoolTaskRunner(max_workers=SHARDS_IN_FLIGHT))  # type: ignore[arg-type]
 def grade_cohort(
-    archive: str, cohort: str, config: str = "", cluster: str = "", device: str = "auto"
+    archive: str,
+    cohort: str,
+    config: str = "",
+    cluster: str = "",
+    device: str = "auto",
+    only: str = "",
+    since: str = "",
+    until: str = "",
+    limit: int = 0,
+    regrade: bool = False,
 ) -> dict[str, Any]:
     """Grade every study of `archive` that `cohort` does not hold yet, and publish the tables.
 
@@ -45,13 +54,16 @@ def grade_cohort(
         config: path of a cohort.toml; empty for the defaults.
         cluster: path of a cluster file (flows.clusters); empty for this machine.
         device: auto, cpu or cuda.
+        only, since, until, limit: the studies that the run is asked for (modic.run.selection); empty for all.
+        regrade: the configuration may differ from that with which the cohort was graded.
     """
-    run = prepare.prepare(on_disk(archive), cohort, config=config, device=device)
+    asked = selection.selection(only, since, until, limit)
+    run = prepare.prepare(on_disk(archive), cohort, config=config, device=device, selection=asked, regrade=regrade)
     spec = clusters.read_cluster(Path(cluster) if cluster else None, device)
     with run.cohort.lock(run.run_id), prefect_logs.shown() as log:
         survey = tasks.find_studies(run, on_progress=counting(say))
         plan = tasks.cut_shards(run, quoted(survey), workers=spec.workers)
-        say(plan.line)
+        say(str(plan))
         if plan.shards:
             grade(run, plan.shards, spec, log)
         summary = tasks.publish(run, quoted(survey))

@@ -6,17 +6,20 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modic.cli.options import OK, SOME_STUDIES_FAILED, add_cluster_arguments, add_command
+from modic.cli.options import OK, SOME_STUDIES_FAILED, add_cluster_arguments, add_command, show
 from modic.cli.process import check_semaphores
 
 if TYPE_CHECKING:
     from modic.cohort import Cohort
+    from modic.run.prepare import Run
 
 
 def add(commands: Any, wanted: bool) -> None:
     examples = """\
   modic grade /archive/lumbar --out lumbar-2026
   modic grade /archive/lumbar --out lumbar-2026 --config cohort.toml --cluster deployments/clusters/gpu-workstation.yaml
+  modic grade /archive/lumbar --out lumbar-2026 --plan
+  modic grade /archive/lumbar --out lumbar-2026 --only ids.csv --since 2019-01-01 --limit 100
 
 A second run reads only what changed and grades only what is new. After a run was killed, the same command goes on from
 its finished shards. Exit codes: 0 all graded or excluded, 3 studies failed, most known ones are gone, or every image
@@ -39,24 +42,92 @@ was refused, 2 wrong usage, 1 the run failed."""
         metavar="FILE",
         help="TOML file of options; deployments/cohort.toml lists all of them with their defaults",
     )
+    grade.add_argument(
+        "--plan",
+        action="store_true",
+        help="say how many studies would be graded and why, how long it takes and what the disk needs; grades nothing"
+        " (the headers that it reads are kept in the cohort's folder for the run)",
+    )
+    grade.add_argument(
+        "--only",
+        default="",
+        metavar="CSV",
+        help="grade only studies whose patient id, study UID, study_key or patient_key is in the first column of this"
+        " file; rows of other studies stay as they are",
+    )
+    grade.add_argument("--since", default="", metavar="DATE", help="only studies of this day or later, like 2019-01-31")
+    grade.add_argument("--until", default="", metavar="DATE", help="only studies of this day or earlier")
+    grade.add_argument(
+        "--limit",
+        type=int,
+        default=0,
+        metavar="N",
+        help="grade at most N studies, chosen at random but always the same; the others wait for a later run",
+    )
+    grade.add_argument(
+        "--regrade",
+        action="store_true",
+        help="grade again with other options or weights than the cohort was graded with; a run that differs is refused"
+        " without it",
+    )
     add_cluster_arguments(grade, "studies are graded")
 
 
 def run(options: argparse.Namespace) -> int:
     """`modic grade`."""
-    return grade(options.archive, options.out, config=options.config, cluster=options.cluster, device=options.device)
+    asked = {"only": options.only, "since": options.since, "until": options.until, "limit": options.limit}
+    given = {"config": options.config, "device": options.device}
+    if options.plan:
+        return plan(options.archive, options.out, **given, **asked)
+    return grade(options.archive, options.out, cluster=options.cluster, regrade=options.regrade, **given, **asked)
 
 
-def grade(archive: str, cohort: str, *, config: str = "", cluster: str = "", device: str = "auto") -> int:
-    """Run the nightly flow here and now; returns the exit code."""
+def plan(archive: str, cohort: str, *, config: str = "", device: str = "auto", **asked: Any) -> int:
+    """Print what a run would grade, and why; returns the exit code."""
+    from modic.errors import UsageError
+    from modic.run.plan import plan_studies
+    from modic.run.prepare import prepare
+    from modic.run.selection import selection
+    from modic.run.survey import find_studies
+
+    def prepared(regrade: bool) -> "Run":
+        return prepare(archive, cohort, config=config, device=device, selection=selection(**asked), regrade=regrade)
+
+    run = prepared(True)
+    with run.cohort.lock():
+        survey = find_studies(run)
+        show(f"{len(survey.outcomes)} studies in the archive, {len(survey.work)} of them with a pair to grade"
+             + (f"; {len(survey.left_out)} are not asked for" if survey.left_out else ""))  # fmt: skip
+        show(plan_studies(run, survey))
+    try:
+        prepared(False)
+    except UsageError as error:
+        show(f"such a run needs --regrade: {error}")
+    return OK
+
+
+def grade(
+    archive: str,
+    cohort: str,
+    *,
+    config: str = "",
+    cluster: str = "",
+    device: str = "auto",
+    regrade: bool = False,
+    **asked: Any,
+) -> int:
+    """Run the nightly flow here and now; returns the exit code. `asked`: arguments of modic.run.selection.selection."""
     from flows.clusters import read_cluster
     from flows.prefect_server import prefect_api
     from modic.archive.walk import as_text
     from modic.run.prepare import prepare
+    from modic.run.selection import selection
 
     check_semaphores()
     read_cluster(Path(cluster) if cluster else None, device)  # before a folder is made
-    run = prepare(archive, cohort, config=config, device=device)  # reports wrong options before a server is started
+    chosen = selection(**asked)
+    # reports wrong options before a server is started
+    run = prepare(archive, cohort, config=config, device=device, selection=chosen, regrade=regrade)
     with run.cohort.lock():
         pass
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -69,7 +140,9 @@ def grade(archive: str, cohort: str, *, config: str = "", cluster: str = "", dev
 
         ready()
         try:
-            outcome = grade_cohort(as_text(archive), cohort, config=config, cluster=cluster, device=device)
+            outcome = grade_cohort(
+                as_text(archive), cohort, config=config, cluster=cluster, device=device, regrade=regrade, **asked
+            )
             failed, attention = outcome["failed"], outcome["attention"]
         except HTTPError:
             failed, attention = after_server_loss(run.cohort)

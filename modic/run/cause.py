@@ -11,7 +11,7 @@
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from enum import StrEnum
 from typing import Any
 
@@ -79,13 +79,15 @@ def version_of(row: Mapping[str, Any]) -> int:
     return row["grading_version"] or 1
 
 
-def sentence(counts: Counter[Cause], oldest: int) -> str:
-    """`5 studies to grade: 2 new; 3 studies are graded again: their images changed`; `oldest`: smallest version of the
-    rows that are replaced."""
+def sentence(counts: Counter[Cause], oldest: int, options: Collection[str] = ()) -> str:
+    """`5 studies to grade: 2 new; 3 studies are graded again: their images changed`.
+
+    `oldest`: smallest version of the rows that are replaced; `options`: those that changed, as far as they are known.
+    """
     why = {
         Cause.VERSION: changes_since(oldest),
         Cause.MODELS: "other models",
-        Cause.OPTIONS: "other options in cohort.toml",
+        Cause.OPTIONS: f"{', '.join(options)} changed" if options else "other options in cohort.toml",
         Cause.IMAGES: "their images changed",
     }
     parts = [f"{counts[cause]} {cause}" for cause in (Cause.NEW, Cause.FAILED) if counts[cause]]

@@ -9,6 +9,8 @@ import pyarrow as pa
 
 from modic.run import ledger, shards
 from modic.run.cause import Cause, causes, sentence, version_of
+from modic.run.configuration import changed_since
+from modic.run.estimate import estimate
 from modic.run.prepare import Run, discreet
 from modic.run.shards import Shard, Work
 from modic.run.survey import Survey
@@ -24,9 +26,35 @@ SHARDS_PER_WORKER = 4
 class Plan:
     """What a run has to grade."""
 
-    shards: list[Shard]
+    work: list[Work]  # the studies; empty once they are cut into shards
     causes: dict[str, int]  # modic.run.cause.Cause → number of studies
     line: str  # the same in words, for a log
+    estimate: str  # how long that takes and what the disk needs, in words; empty if there is nothing to grade
+    shards: list[Shard]  # the work, cut; empty until the run begins
+
+    def __str__(self) -> str:
+        return f"{self.line}; {self.estimate}" if self.estimate else self.line
+
+
+@discreet
+def plan_studies(run: Run, survey: Survey) -> Plan:
+    """What this run has to grade, and why. Writes nothing."""
+    rows = ledger.read_ledger(run.cohort)
+    done = ledger.finished(rows)
+    work = [item for item in survey.work if done.isdisjoint(item.known_as)]
+    waiting = 0
+    if run.selection.limit and len(work) > run.selection.limit:
+        work.sort(key=lambda item: item.study_key)  # a hash, so the first ones are a random sample
+        waiting = len(work) - run.selection.limit
+        del work[run.selection.limit :]
+    work = _with_causes(run, work, rows)
+    counts = Counter(Cause(item.cause) for item in work)
+    keys = {item.study_key for item in work}
+    line = sentence(counts, _oldest_version(rows, keys), _changed_options(run, work, rows))
+    line += f"; {waiting} more wait (--limit)" if waiting else ""
+    LOG.info("%s; graded before: %d", line, len(survey.work) - len(work) - waiting)
+    causes = {str(cause): n for cause, n in counts.items()}
+    return Plan(work, causes, line, estimate(run.cohort, len(work), pictures=run.config.run.pictures), [])
 
 
 @discreet
@@ -35,16 +63,19 @@ def cut_shards(run: Run, survey: Survey, *, workers: int) -> Plan:
     run.cohort.confirm(run.run_id)
     run.cohort.remove_left_overs()
     ledger.set_damaged_aside(run.cohort)
-    rows = ledger.read_ledger(run.cohort)
-    done = ledger.finished(rows)
-    work = _with_causes(run, [item for item in survey.work if done.isdisjoint(item.known_as)], rows)
-    counts = Counter(Cause(item.cause) for item in work)
-    line = sentence(counts, _oldest_version(rows, {item.study_key for item in work}))
-    LOG.info("%s; graded before: %d", line, len(survey.work) - len(work))
-    plan = Plan(_write(run, work, workers), {str(cause): n for cause, n in counts.items()}, line)
+    plan = plan_studies(run, survey)
+    plan = replace(plan, work=[], shards=_write(run, plan.work, workers))
     if plan.shards:
-        shards.note_plan(run.cohort, run.run_id, line)
+        shards.note_plan(run.cohort, run.run_id, plan.line)
     return plan
+
+
+def _changed_options(run: Run, work: list[Work], rows: pa.Table) -> list[str]:
+    """Names of the options that differ from those of the runs that graded these studies before, as far as known."""
+    keys = {item.study_key for item in work if item.cause == Cause.OPTIONS}
+    last = {row["study_key"]: row["run_id"] for row in rows.select(["study_key", "run_id"]).to_pylist()}
+    changed = [changed_since(run.cohort, run_id, run.config) for run_id in {last[key] for key in keys}]
+    return sorted(set().union(*(names or () for names in changed)))
 
 
 def _with_causes(run: Run, work: list[Work], rows: pa.Table) -> list[Work]:

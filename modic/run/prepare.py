@@ -23,6 +23,8 @@ from modic.models.card import SEGMENTER, model_id, parse_architecture, read_card
 from modic.models.detector import DetectorArchitecture
 from modic.models.endplate_net import check_segmenter
 from modic.models.weights import load_classifier, load_detector
+from modic.run.configuration import check_configuration
+from modic.run.selection import EVERYTHING, Selection
 from modic.run.shards import Grader, Job
 from modic.run.wholeness import check_whole
 from modic.text import is_utf8, printable
@@ -46,11 +48,17 @@ class Run:
     grader: Grader
     alpha: float | None = None  # risk of the prediction sets; None: the card does not say
     thresholds: tuple[dict[str, Any], ...] = ()  # of the prediction sets by alpha (modic.grading.thresholds)
+    selection: Selection = EVERYTHING
 
     @property
     def models(self) -> str:
         """Hash of everything in the cards that can change a grade."""
         return self.grader.models
+
+    @property
+    def weights(self) -> dict[str, str]:
+        """Id of the weights of each network that the configuration names."""
+        return {"detector": self.detector_id, "classifier": self.classifier_id}
 
     @property
     def job(self) -> Job:
@@ -80,8 +88,19 @@ def discreet(step: Callable[Concatenate[Run, P], R]) -> Callable[Concatenate[Run
     return wrapped
 
 
-def prepare(archive: str, cohort: str, *, config: str = "", device: str = "auto") -> Run:
-    """Check what the user gave, and open the cohort, which is made if it is new. Raises UsageError."""
+def prepare(
+    archive: str,
+    cohort: str,
+    *,
+    config: str = "",
+    device: str = "auto",
+    selection: Selection = EVERYTHING,
+    regrade: bool = False,
+) -> Run:
+    """Check what the user gave, and open the cohort, which is made if it is new. Raises UsageError.
+
+    `regrade`: the configuration may differ from that with which the cohort was graded.
+    """
     if not (archive and cohort):
         which = "cohort" if archive else "archive"
         raise UsageError(
@@ -104,10 +123,11 @@ def prepare(archive: str, cohort: str, *, config: str = "", device: str = "auto"
     home = create_cohort(Path(cohort), archive=folder)
     check_whole(home)
     try_file_system(home)
+    check_configuration(home, options, {"detector": detector_id, "classifier": classifier_id}, regrade=regrade)
     now, grader = datetime.now(UTC), _grader(options, cards)
     return Run(
         folder, home, options, device, home.new_run_id(), now, detector_id, classifier_id, grader,
-        options.grading.alpha or calibration.get("alpha"), tuple(published_thresholds(cards[1])),
+        options.grading.alpha or calibration.get("alpha"), tuple(published_thresholds(cards[1])), selection,
     )  # fmt: skip
 
 

@@ -43,6 +43,7 @@ from modic.errors import Reason
 from modic.files import write_table
 from modic.records import Pair
 from modic.run import ledger, rows
+from modic.run.configuration import remember_configuration
 from modic.run.manifest import run_row, write_manifest
 from modic.run.memory import links, with_days
 from modic.run.prepare import Run, discreet
@@ -62,6 +63,7 @@ class Summary:
     failed: list[str]  # study keys
     graded_now: int
     attention: str = ""  # what somebody should look at although nothing failed
+    left_out: int = 0  # studies of the archive that the run was not asked for
 
     def line(self) -> str:
         """One line for a log."""
@@ -69,6 +71,7 @@ class Summary:
         line = (
             f"run {self.run_id}: {self.row['studies_found']} studies: {counts}; {self.graded_now} worked on in this run"
         )
+        line += f"; {self.left_out} of the archive were not asked for" if self.left_out else ""
         return f"{line}; {self.attention}" if self.attention else line
 
     def as_dict(self) -> dict[str, Any]:
@@ -82,10 +85,15 @@ def publish(run: Run, survey: Survey) -> Summary:
     """Build the four tables from the ledger and the archive and make them current in one atomic step."""
     finished = ledger.read_ledger(run.cohort)
     latest = ledger.latest(finished)
+    if run.selection.limit:
+        survey = survey.without({work.study_key for work in survey.work if latest.keys().isdisjoint(work.known_as)})
     indices = [next(latest[name] for name in work.known_as if name in latest) for work in survey.work]
     graded = finished.take(pa.array(indices, pa.int64()))
     old = {name: read_table(run.cohort.root, name) for name in SCHEMAS}
-    tables, remembered = rows.with_gone(_tables(run, survey, graded, old), old), links(survey, run.cohort.links)
+    tables, remembered = (
+        rows.with_gone(_tables(run, survey, graded, old), old, survey.left_out),
+        links(survey, run.cohort.links),
+    )
     tables["studies"] = with_days(tables["studies"], remembered, old["studies"])
     tables["studies"] = rows.keep_run_ids("studies", tables["studies"], old["studies"])
     ours = graded.filter(pc.equal(graded["run_id"], run.run_id))
@@ -95,12 +103,13 @@ def publish(run: Run, survey: Survey) -> Summary:
     run.cohort.confirm(run.run_id)
     write_table(remembered, run.cohort.links)
     attention = few_known(run, tables["studies"], old["studies"]) or all_refused(survey.files)
-    write_manifest(run, row, ours, seconds, attention)
+    write_manifest(run, row, ours, seconds, attention, left_out=len(survey.left_out))
     publish_tables(run.cohort.root, tables, run.run_id, keep_days=run.config.run.keep_tables_days)
     remember_publication(run.cohort, run.run_id, survey.keys)
+    remember_configuration(run.cohort, run.config, run.weights)
     run.cohort.forget_shard_inputs(run.run_id)
     failed = tables["studies"].filter(pc.equal(tables["studies"]["status"], "failed"))["study_key"].to_pylist()
-    return Summary(run.run_id, row, failed, len(ours), attention)
+    return Summary(run.run_id, row, failed, len(ours), attention, len(survey.left_out))
 
 
 def all_refused(files: dict[str, Any]) -> str:

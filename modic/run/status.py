@@ -42,6 +42,8 @@ class Manifest:
     studies_worked_on: int | None = None
     to_grade: str = ""  # why they were graded
     attention: str = ""  # what needs the user's attention
+    asked_for: str = ""  # modic.run.selection.Selection in words; empty: everything
+    left_out: int = 0  # studies of the archive that the run was not asked for
     seconds: dict[str, Seconds] = field(default_factory=dict)
     seconds_by_stage: dict[str, Seconds] = field(default_factory=dict)
 
@@ -227,13 +229,17 @@ def _last(last: Finished) -> list[tuple[str, str]]:
                      f" modic {row['code_version']}{on}"),
         ("files", f"{row['files_seen']} seen: {files}"),
         ("studies", f"{row['studies_found']} found: {studies}; {worked_on} worked on in that run"
-                    + (f" ({why})" if why else "")),
+                    + (f" ({why})" if why else "") + _asked(last.manifest)),
         ("speed", ", ".join(speed) or "nothing to do"),
         ("reasons", counts or "none"),
         ("failed", _named(failed)),
         *([("attention", last.attention)] if last.attention else []),
         ("uncertain", f"{last.uncertain} graded studies whose level names may be shifted (level_numbering)"),
     ]  # fmt: skip
+
+
+def _asked(manifest: Manifest) -> str:
+    return f"; {manifest.asked_for}: {manifest.left_out} of the archive left out" if manifest.asked_for else ""
 
 
 def _next(last: Finished | None, later: Unfinished | None) -> str:

@@ -3,12 +3,15 @@
 import json
 import logging
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field, replace
+from datetime import date
 from typing import Any
 
 from modic.archive.crawl import crawl
+from modic.archive.patient_identity import study_date
 from modic.deidentify.pseudonyms import Pseudonyms
+from modic.errors import UsageError
 from modic.models.card import contrasts, read_card
 from modic.records import Excluded, Pair, Series
 from modic.resources import cores
@@ -33,11 +36,25 @@ class Survey:
     work: list[Work]  # one a study with a pair
     seconds: float  # that it took
     ended: float = field(default_factory=time.monotonic)
+    left_out: frozenset[str] = frozenset()  # keys of studies of the archive that the run is not asked for
 
     @property
     def pairs(self) -> list[Pair]:
         """The studies that can be graded."""
         return [item.pair for item in self.work]
+
+    def without(self, studies: Collection[str]) -> "Survey":
+        """This survey with some studies, by key, left out."""
+        if not studies:
+            return self
+        gone = {outcome.study_uid for outcome in self.outcomes if self.keys.study(outcome.study_uid) in studies}
+        return replace(
+            self,
+            series=[series for series in self.series if series.study_uid not in gone],
+            outcomes=[outcome for outcome in self.outcomes if outcome.study_uid not in gone],
+            work=[work for work in self.work if work.study_key not in studies],
+            left_out=self.left_out | frozenset(studies),
+        )
 
 
 @discreet
@@ -58,7 +75,32 @@ def find_studies(run: Run, *, on_progress: Callable[[int], None] | None = None) 
     keys = Pseudonyms.open(run.cohort.private)
     work = [_work(run, outcome, keys) for outcome in outcomes if isinstance(outcome, Pair)]
     LOG.info("%d studies found, %d of them with a pair to grade", len(outcomes), len(work))
-    return Survey(crawled.counts, series, outcomes, keys, work, time.monotonic() - began)
+    survey = Survey(crawled.counts, series, outcomes, keys, work, time.monotonic() - began)
+    return survey.without(_not_selected(run, survey))
+
+
+def _not_selected(run: Run, survey: Survey) -> frozenset[str]:
+    """Keys of the studies that the run is not asked for. Raises UsageError if it is asked for none of the archive."""
+    asked = run.selection
+    if asked.is_everything:
+        return frozenset()
+    days: dict[str, date] = {}
+    for series in survey.series:
+        if day := study_date(series.header):
+            days[series.study_uid] = min(day, days.get(series.study_uid, day))
+    left_out, seen = set(), set()
+    for outcome in survey.outcomes:
+        key, patient = survey.keys.study(outcome.study_uid), survey.keys.patient(outcome.patient_id)
+        names = {outcome.study_uid, outcome.patient_id, key, patient}
+        seen |= names
+        if not asked.holds(names, days.get(outcome.study_uid)):
+            left_out.add(key)
+    missing = asked.not_found(seen)
+    if len(left_out) == len(survey.outcomes):
+        raise UsageError(f"no study of {run.archive} is asked for" + (f": {missing}" if missing else ""))
+    if missing:
+        LOG.warning("%s", missing)
+    return frozenset(left_out)
 
 
 def _contrasts(run: Run) -> tuple[str, ...]:

@@ -7,13 +7,20 @@ from typing import Any
 
 from fake_worker import without_networks
 from modic.run import plan, prepare, publish, survey, worker
+from modic.run.selection import EVERYTHING, Selection
 
 
 def plain_run(
-    archive: Path, cohort: Path, *, config: str = "", meanwhile: Callable[[prepare.Run], None] | None = None
+    archive: Path,
+    cohort: Path,
+    *,
+    config: str = "",
+    meanwhile: Callable[[prepare.Run], None] | None = None,
+    asked: Selection = EVERYTHING,
+    regrade: bool = True,
 ) -> publish.Summary:
     """One run; `meanwhile` is called once the shards are cut and before they are graded."""
-    run = prepare.prepare(str(archive), str(cohort), config=config, device="cpu")
+    run = prepare.prepare(str(archive), str(cohort), config=config, device="cpu", selection=asked, regrade=regrade)
     with run.cohort.lock(run.run_id):
         studies = survey.find_studies(run)
         shards = plan.cut_shards(run, studies, workers=2).shards

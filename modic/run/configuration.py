@@ -1,0 +1,109 @@
+"""What a cohort remembers of the configuration that it was graded with, in `private/configuration.json`.
+
+A run with other options would grade every study again and publish other numbers under the same name. So it needs the
+user's word (`--regrade`): a night that forgot its `--config` is refused.
+"""
+
+from dataclasses import asdict, fields
+from typing import Any
+
+from modic.cohort import Cohort
+from modic.config import GRADING_SECTIONS, Config
+from modic.errors import UsageError
+from modic.files import read_json, write_json
+
+Options = dict[str, Any]
+"""Name such as `levels.numbering_min` → value."""
+
+
+def check_configuration(cohort: Cohort, config: Config, models: dict[str, str], *, regrade: bool) -> None:
+    """Raise UsageError if the cohort was graded with other options or weights, unless `regrade`.
+
+    `models`: id of the weights of each network that the configuration names. New weights of the same name, which a
+    release or a training brings, are no other configuration.
+    """
+    known = _remembered(cohort)
+    if known is None or regrade:
+        return
+    options = dict(known.get("options", {}))
+    changes = [
+        _change(name, old, new) for name, (old, new) in sorted(differences(options, not_default(config)).items())
+    ]
+    changes += [name for name, id_ in models.items() if _other_weights(known, name, getattr(config, name), id_)]
+    if changes:
+        raise UsageError(
+            f"{cohort.root} was graded with other options ({', '.join(changes)}); give the --config that it was graded"
+            " with, or say --regrade to grade its studies again with these (--plan tells how many)"
+        )
+
+
+def remember_configuration(cohort: Cohort, config: Config, models: dict[str, str]) -> None:
+    """Note with what the cohort is graded; called when tables are published."""
+    names = {name: {"name": getattr(config, name), "id": id_} for name, id_ in models.items()}
+    known = {"options": not_default(config), "weights": names}
+    path = cohort.private / "configuration.json"
+    if read_json(path) != known:
+        write_json(path, known)
+
+
+def not_default(config: Config) -> Options:
+    """The options that can change a grade and are not at their default."""
+    return {name: value for name, value in options_of(config).items() if value != options_of(Config())[name]}
+
+
+def options_of(config: Config) -> Options:
+    """Every option that can change a grade."""
+    sections = {name: asdict(getattr(config, name)) for name in GRADING_SECTIONS}
+    return {f"{name}.{option}": value for name, section in sections.items() for option, value in section.items()}
+
+
+def differences(old: Options, new: Options) -> dict[str, tuple[Any, Any]]:
+    """Option → (old, new) value of those that differ; None stands for an option that is not there."""
+    names = old.keys() | new.keys()
+    return {name: (old.get(name), new.get(name)) for name in names if old.get(name) != new.get(name)}
+
+
+def changed_since(cohort: Cohort, run_id: str, config: Config) -> set[str] | None:
+    """The options that `config` gives another value than a run had; None if the run left no word of its options."""
+    manifest = read_json(cohort.run(run_id) / "manifest.json") or {}
+    then = _options_of_manifest(manifest)
+    return (
+        {name for name, value in options_of(config).items() if name in then and then[name] != value} if then else None
+    )
+
+
+def _options_of_manifest(manifest: dict[str, Any]) -> Options:
+    sections = manifest.get("options")
+    if not isinstance(sections, dict):
+        return {}
+    known = {name: part for name, part in sections.items() if name in GRADING_SECTIONS and isinstance(part, dict)}
+    return {f"{name}.{option}": value for name, section in known.items() for option, value in section.items()}
+
+
+def _remembered(cohort: Cohort) -> dict[str, Any] | None:
+    """What earlier runs wrote; of a cohort from before that, the options of the last run that has a manifest."""
+    known = read_json(cohort.private / "configuration.json")
+    if known is not None and isinstance(known.get("options"), dict):
+        return known
+    defaults = options_of(Config())
+    for run in reversed(cohort.runs()):
+        then = _options_of_manifest(read_json(run / "manifest.json") or {})
+        if then:
+            return {"options": {k: v for k, v in then.items() if k in defaults and v != defaults[k]}}
+    return None
+
+
+def _other_weights(known: dict[str, Any], network: str, name: str, id_: str) -> bool:
+    weights = known.get("weights", {})
+    before = weights.get(network, {}) if isinstance(weights, dict) else {}
+    return bool(before) and before.get("name") != name and before.get("id") != id_
+
+
+def _change(name: str, old: Any, new: Any) -> str:
+    default = options_of(Config()).get(name)
+    then, now = (default if value is None else value for value in (old, new))
+    return f"{name} {then}, now {now}"
+
+
+NETWORKS = tuple(option.name for option in fields(Config) if isinstance(option.default, str))
+"""The networks that a configuration names."""
