@@ -11,20 +11,25 @@ from prefect.context import FlowRunContext
 from prefect.futures import PrefectFuture
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
+from prefect.states import Completed, State
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import clusters, prefect_logs, tasks
-from flows.progress import Progress, counting, shown
+from flows.progress import Progress, counting, shown, working
 from flows.tasks import quoted
 from modic.archive.walk import on_disk
 from modic.run import prepare, selection
+from modic.run.publish import Summary
 from modic.run.shards import Shard
+from modic.run.status import listed
 from modic.text import printable
 
 if TYPE_CHECKING:
     from distributed import Client
 
 LOOK_S = 30.0  # between two looks at the workers
+STUDIES_FAILED, NEEDS_ATTENTION = "Studies failed", "Needs attention"
+"""Names of the end of a run that published, of which somebody should hear all the same."""
 SHARDS_IN_FLIGHT = 256  # threads that wait for Dask; more than the workers of any cluster we know
 
 
@@ -45,7 +50,7 @@ def grade_cohort(
     until: str = "",
     limit: int = 0,
     regrade: bool = False,
-) -> dict[str, Any]:
+) -> State[dict[str, Any]]:
     """Grade every study of `archive` that `cohort` does not hold yet, and publish the tables.
 
     Args:
@@ -60,17 +65,27 @@ def grade_cohort(
     asked = selection.selection(only, since, until, limit)
     run = prepare.prepare(on_disk(archive), cohort, config=config, device=device, selection=asked, regrade=regrade)
     spec = clusters.read_cluster(Path(cluster) if cluster else None, device)
-    with run.cohort.lock(run.run_id), prefect_logs.shown() as log:
-        survey = tasks.find_studies(run, on_progress=counting(say))
-        plan = tasks.cut_shards(run, quoted(survey), workers=spec.workers)
+    with run.cohort.lock(run.run_id), prefect_logs.shown(run.cohort.log(run.run_id)) as log:
+        with working("reading the archive", say):
+            survey = tasks.find_studies(run, on_progress=counting(say))
+            plan = tasks.cut_shards(run, quoted(survey), workers=spec.workers)
         say(str(plan))
         if plan.shards:
             grade(run, plan.shards, spec, log)
-        summary = tasks.publish(run, quoted(survey))
-        tasks.write_report(run)
+        with working("publishing the tables", say):
+            summary = tasks.publish(run, quoted(survey))
+        with working("writing the report", say):
+            tasks.write_report(run)
+        say(summary.line())
     tasks.show_run(run)
-    say(summary.line())
-    return summary.as_dict()
+    return ended(summary)
+
+
+def ended(summary: Summary) -> State[dict[str, Any]]:
+    """The state of a run that published: its name says if somebody should look (deployments/notify.yaml)."""
+    name = STUDIES_FAILED if summary.failed else NEEDS_ATTENTION if summary.attention else None
+    message = summary.line() + (f"; failed: {listed(summary.failed)}" if summary.failed else "")
+    return Completed(name=name, message=message, data=summary.as_dict())
 
 
 def grade(run: prepare.Run, shards: list[Shard], spec: clusters.ClusterSpec, log: prefect_logs.RunLogs) -> None:

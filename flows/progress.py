@@ -1,5 +1,7 @@
-"""Shows how far a run is: a progress artifact in Prefect, a bar in a terminal, otherwise a line for every shard."""
+"""Shows how far a run is: a progress artifact in Prefect, a bar in a terminal, otherwise a line
+for every shard and at least every minute."""
 
+import contextvars
 import re
 import sys
 import threading
@@ -15,6 +17,7 @@ from modic.run.status import duration
 P = ParamSpec("P")
 R = TypeVar("R")
 LINE_S = 10.0  # between two lines about files
+SILENT_S = 60.0  # at most, between two lines of a run
 ARTIFACT_S = 5.0  # Prefect's database is asked to write no more often
 
 
@@ -94,6 +97,24 @@ def counting(say: Callable[[str], None]) -> Callable[[int], None]:
 
 
 @contextmanager
+def working(doing: str, say: Callable[[str], None]) -> Iterator[None]:
+    """Inside, `say` is told every minute that this is still being done, and for how long."""
+    ended, context, began = threading.Event(), contextvars.copy_context(), time.monotonic()
+
+    def tell() -> None:
+        while not ended.wait(SILENT_S):
+            context.run(say, f"{doing}, {duration(time.monotonic() - began)} so far")
+
+    teller = threading.Thread(target=tell, daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        teller.join()
+
+
+@contextmanager
 def shown(progress: Progress, say: Callable[[str], None]) -> Iterator[Callable[[], None]]:
     """Inside, the progress is shown; gives a function that updates it, to be called often."""
     artifact = Artifact(progress)
@@ -113,12 +134,12 @@ def shown(progress: Progress, say: Callable[[str], None]) -> Iterator[Callable[[
 
 
 def _lines(progress: Progress, artifact: "Artifact", say: Callable[[str], None]) -> Callable[[], None]:
-    shown_at = progress.open_shards
+    shown_at, said = progress.open_shards, time.monotonic()
 
     def update() -> None:
-        nonlocal shown_at
-        if progress.open_shards != shown_at:
-            shown_at = progress.open_shards
+        nonlocal shown_at, said
+        if progress.open_shards != shown_at or time.monotonic() - said >= SILENT_S:
+            shown_at, said = progress.open_shards, time.monotonic()
             say(str(progress))
         artifact.update_now_and_then()
 

@@ -4,7 +4,7 @@ COHORT/
   current/   what analysts read; replaced in one atomic step (modic/tables/store.py)
   runs/<run_id>/shards/<shard_id>.parquet     finished shards, immutable; also manifest, report, methods,
                                               and cases/<study_key>/, the pictures of what this run graded
-  private/   mode 0700: key, header index, links, lock, shard inputs, Prefect's database when there is no server
+  private/   mode 0700: key, header index, links, lock, shard inputs, logs, Prefect's database when there is no server
 """
 
 import json
@@ -71,6 +71,10 @@ class Cohort:
     def shard_input(self, run_id: str, shard_id: str) -> Path:
         """The input of one shard for its worker. Its progress file lies beside it."""
         return self.shard_inputs(run_id) / f"{formed(SHARD_ID, shard_id)}.json"
+
+    def log(self, run_id: str) -> Path:
+        """What a run said while it worked (flows/prefect_logs.py): keys and counts, but also paths."""
+        return self.private / "logs" / f"{formed(RUN_ID, run_id)}.log"
 
     def runs(self) -> list[Path]:
         """The folders of all runs, oldest first. Other folders beside them are not ours."""

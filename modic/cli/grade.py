@@ -122,6 +122,7 @@ def grade(
     from modic.archive.walk import as_text
     from modic.run.prepare import prepare
     from modic.run.selection import selection
+    from modic.run.status import listed
 
     check_semaphores()
     read_cluster(Path(cluster) if cluster else None, device)  # before a folder is made
@@ -149,12 +150,12 @@ def grade(
     if attention:
         print(f"modic: {attention}", file=sys.stderr)
     if failed:
-        print(f"modic: failed: {', '.join(failed[:20])}{' …' if len(failed) > 20 else ''}", file=sys.stderr)
+        print(f"modic: failed: {listed(failed)}", file=sys.stderr)
     return SOME_STUDIES_FAILED if failed or attention else OK
 
 
 def after_server_loss(cohort: "Cohort") -> tuple[list[str], str]:
-    """Keys of the failed studies, and what needs attention, of a run that published although Prefect's server was lost.
+    """The failed studies with their reasons, and what needs attention, of a run that published without its server.
 
     Raises ModicError if the run has not published.
     """
@@ -165,4 +166,4 @@ def after_server_loss(cohort: "Cohort") -> tuple[list[str], str]:
     if last is None or last.run_id != cohort.last_begun()[0]:
         raise ModicError("Prefect's server does not answer any more; what is finished is kept")
     print("modic: Prefect's server was lost during the run; the tables are published all the same", file=sys.stderr)
-    return [study["study_key"] for study in last.to_look_at if study["status"] == "failed"], last.attention
+    return last.all_failed, last.attention

@@ -47,6 +47,7 @@ from modic.run.configuration import remember_configuration
 from modic.run.manifest import run_row, write_manifest
 from modic.run.memory import links, with_days
 from modic.run.prepare import Run, discreet
+from modic.run.status import failure
 from modic.run.survey import Survey
 from modic.run.wholeness import remember_publication
 from modic.tables.schema import SCHEMAS
@@ -60,7 +61,7 @@ class Summary:
 
     run_id: str
     row: dict[str, Any]  # of the table `runs`
-    failed: list[str]  # study keys
+    failed: list[str]  # key and reason of each failed study
     graded_now: int
     attention: str = ""  # what somebody should look at although nothing failed
     left_out: int = 0  # studies of the archive that the run was not asked for
@@ -108,7 +109,8 @@ def publish(run: Run, survey: Survey) -> Summary:
     remember_publication(run.cohort, run.run_id, survey.keys)
     remember_configuration(run.cohort, run.config, run.weights)
     run.cohort.forget_shard_inputs(run.run_id)
-    failed = tables["studies"].filter(pc.equal(tables["studies"]["status"], "failed"))["study_key"].to_pylist()
+    rows_failed = tables["studies"].filter(pc.equal(tables["studies"]["status"], "failed"))
+    failed = [failure(row["study_key"], row["reason"], row["detail"]) for row in rows_failed.to_pylist()]
     return Summary(run.run_id, row, failed, len(ours), attention, len(survey.left_out))
 
 

@@ -31,6 +31,8 @@ from modic.versions import changes_since
 
 UNSURE = "uncertain"
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+LISTED = 10
+"""Failed studies in the last line of a run."""
 NAMED = 3
 """Studies that are named for each reason; `modic query` lists them all."""
 
@@ -90,6 +92,12 @@ class Finished:
         return [study for study in failed if (study["why"] in TRANSIENT and study["here"]) is again]
 
     @property
+    def all_failed(self) -> list[str]:
+        """The failed studies as `failure` writes them."""
+        return [failure(study["study_key"], study["why"], study["detail"])
+                for study in self.to_look_at if study["status"] == "failed"]  # fmt: skip
+
+    @property
     def attention(self) -> str:
         """What somebody should look at although nothing failed; empty if there is nothing."""
         return self.manifest.attention
@@ -132,6 +140,16 @@ class Unfinished:
     def began(self) -> datetime:
         """When it took its name."""
         return datetime.strptime(self.run_id[:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+
+
+def failure(study_key: str, reason: str, detail: str | None) -> str:
+    """`s_08bb… study.time_limit (limit 300 s)`."""
+    return f"{study_key} {reason}" + (f" ({detail})" if detail else "")
+
+
+def listed(failed: list[str]) -> str:
+    """The first of some failures, for one line."""
+    return "; ".join(failed[:LISTED]) + (f"; … {len(failed)} in all" if len(failed) > LISTED else "")
 
 
 def finished(cohort: Cohort) -> Finished | None:
@@ -188,7 +206,7 @@ def unfinished(cohort: Cohort, last: Finished | None) -> Unfinished | None:
 
 
 def lines(cohort: Cohort) -> list[str]:
-    """The lines that `modic status` prints, twelve at most."""
+    """The lines that `modic status` prints, thirteen at most."""
     last = finished(cohort)
     later = unfinished(cohort, last)
     state = [("cohort", str(cohort.root)), ("now", _now(cohort, later))]
@@ -197,6 +215,9 @@ def lines(cohort: Cohort) -> list[str]:
     if last:
         there = (cohort.root / last.report).is_file()
         state.append(("report", last.report if there else f"modic report {cohort.root} writes it"))
+    log = cohort.log(later.run_id if later else last.run_id) if later or last else None
+    if log and log.is_file():
+        state.append(("log", str(log.relative_to(cohort.root))))
     return [f"{name:10} {text}" for name, text in state]
 
 

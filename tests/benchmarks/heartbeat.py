@@ -64,7 +64,8 @@ def set_up(home: Path) -> tuple[dict[str, str], Path]:
     wait(lambda: ask(environment, "health"), "the server to answer")
     prefect(environment, "work-pool", "create", "modic", "--type", "process")
     prefect(environment, "--no-prompt", "deploy", "--all", "--prefect-file", "deployments/prefect.yaml")
-    prefect(environment, "automation", "create", "--from-file", "deployments/heartbeat.yaml")
+    made = [sys.executable, "-m", "flows.notify", "deployments/heartbeat.yaml"]
+    subprocess.run(made, cwd=ROOT, env=environment, check=True)
     return environment, home / "archive" / "sleep-600"
 
 

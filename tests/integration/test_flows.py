@@ -2,6 +2,7 @@
 (tests/support/fake_worker.py)."""
 
 import json
+import re
 import shutil
 import time
 from pathlib import Path
@@ -137,7 +138,10 @@ def test_prefect_shows_the_run_and_no_patient(tmp_path: Path, archive: Path, clu
     assert all(part in shown for part in ("studies an hour", "files a second", "| levels |", "report.html"))
     assert json.loads(artifacts["to-look-at-cohort"]) == []
     assert_studies_are_logged(records, read_table(tmp_path / "cohort", "studies").to_pylist())
-    text = json.dumps(records)
+    log = open_cohort(tmp_path / "cohort").log(summary["run_id"]).read_text()
+    assert re.search(r" INFO 2 studies to grade: 2 new; no run has .*\n", log) and summary["line"] in log
+    assert log.count("6 levels graded, 0 of them abstained") == 2
+    text = json.dumps(records) + log
     found = read_table(tmp_path / "cohort", "studies")
     assert len(found) == 3
     assert all(secret not in text for secret in ("ann", "bob", "1.2.826.0.1"))
