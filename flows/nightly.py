@@ -74,8 +74,9 @@ def grade_cohort(
             grade(run, plan.shards, spec, log)
         with working("publishing the tables", say):
             summary = tasks.publish(run, quoted(survey))
-        with working("writing the report", say):
-            tasks.write_report(run)
+        if summary.news:
+            with working("writing the report", say):
+                tasks.write_report(run)
         say(summary.line())
     tasks.show_run(run)
     return ended(summary)

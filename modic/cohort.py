@@ -219,6 +219,11 @@ def _facts(root: Path) -> dict[str, Any]:
     path = root / "private" / "cohort.json"
     try:
         facts = json.loads(path.read_bytes())
+    except PermissionError as error:
+        raise UsageError(
+            f"{root} belongs to somebody else: only its owner can read its private folder, which this needs."
+            " `modic query`, `check`, `export` and modic.open read its tables"
+        ) from error
     except ValueError:
         facts = None
     if not isinstance(facts, dict):
@@ -227,8 +232,11 @@ def _facts(root: Path) -> dict[str, Any]:
 
 
 def is_cohort(root: Path) -> bool:
-    """Whether `root` was made by `create_cohort`."""
-    return (root / "private" / "cohort.json").is_file()
+    """Whether `root` was made by `create_cohort`; also somebody else's, whose private folder is closed to us."""
+    try:
+        return (root / "private" / "cohort.json").is_file()
+    except PermissionError:
+        return (root / "runs").is_dir()
 
 
 def refuse_links(root: Path) -> None:
@@ -236,11 +244,19 @@ def refuse_links(root: Path) -> None:
     names = (".tables", "runs", "private", "private/shards", "private/lock", "validation")
     parts = [root / name for name in names]
     for path in [*parts, *root.glob("runs/*")]:
-        if path.is_symlink():
+        if _is_link(path):
             raise UsageError(
                 f"{path} is a link, and modic writes through no link inside a cohort; put the folder itself there, or"
                 " mount its storage there"
             )
+
+
+def _is_link(path: Path) -> bool:
+    """Whether it is a link; in somebody else's private folder we could write nothing anyway."""
+    try:
+        return path.is_symlink()
+    except PermissionError:
+        return False
 
 
 def _begun(root: Path) -> bool:

@@ -147,6 +147,9 @@ class RunOptions:
     studies_may_leave: bool = _option(
         False, "say nothing, and exit with 0, if most known studies are no longer in the archive"
     )
+    folders_may_be_closed: bool = _option(
+        False, "say nothing, and exit with 0, if folders of the archive cannot be read"
+    )
     keep_tables_days: float = _option(
         7.0, "published tables stay readable for so long after newer ones (modic.open(…, run=RUN_ID))", 1, 36_500
     )

@@ -18,6 +18,7 @@ class Reason(StrEnum):
     # files (crawl)
     FILE_NOT_DICOM = "file.not_dicom"
     FILE_UNREADABLE = "file.unreadable"
+    FILE_FOLDER_UNREADABLE = "file.folder_unreadable"
     FILE_TRUNCATED = "file.truncated"
     FILE_MISSING_UID = "file.missing_uid"
     FILE_NOT_MR = "file.not_mr"

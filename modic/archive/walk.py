@@ -42,7 +42,7 @@ def walk(folder: Path) -> Iterator[File]:
             except OSError as error:
                 if path == str(root):
                     raise UsageError(f"the archive {folder} cannot be listed: {error.strerror}") from error
-                yield File(as_text(path), -1, UNKNOWN_TIME, Reason.FILE_UNREADABLE)
+                yield File(as_text(path), -1, UNKNOWN_TIME, Reason.FILE_FOLDER_UNREADABLE)
                 continue
             for entry in entries:
                 place = f"{path.rstrip('/')}/{entry.name}"

@@ -21,9 +21,13 @@ COMMANDS = (
     "demo",
     "grade",
     "status",
+    "find",
+    "files",
     "query",
     "check",
     "report",
+    "serve",
+    "prune",
     "dictionary",
     "export",
     "link",
@@ -57,6 +61,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return RUN_FAILED
     except MemoryError:
         print("modic: the run failed: out of memory; end other programs or lift `ulimit -v`", file=sys.stderr)
+        return RUN_FAILED
+    except PermissionError:
+        print(
+            "modic: the run failed: Permission denied: a file or folder belongs to somebody else; only a cohort's owner"
+            " may write in it",
+            file=sys.stderr,
+        )
         return RUN_FAILED
     except OSError as error:  # without the file's name, which may be a patient's
         print(f"modic: the run failed: {error.strerror or type(error).__name__}", file=sys.stderr)

@@ -40,8 +40,18 @@ LISTS = {
 """Lists of studies to look at → the view that each shows."""
 
 
+NEWEST = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>modic: newest report</title>
+<meta http-equiv="refresh" content="0; url={page}"></head>
+<body><p><a href="{page}">The newest report</a></p></body></html>
+"""
+"""`report.html` of the cohort, whose address stays. A link would not do: pictures are looked for beside the page."""
+
+
 def write_report(cohort_root: Path, run_id: str | None = None) -> Path:
     """Write `runs/<run_id>/report.html` and `methods.md` of the last finished run; returns the path of the page.
+
+    `report.html` in the cohort's folder then leads to it.
 
     Raises UsageError if `cohort_root` is no cohort, if no run has finished, or if `run_id` is not the last run: the
     tables are those of the last run, and a page about another run would show numbers that are not its own.
@@ -53,7 +63,9 @@ def write_report(cohort_root: Path, run_id: str | None = None) -> Path:
     folder = make_folder(Cohort(cohort_root).run(last))
     facts["methods"] = methods_text(facts)
     write_whole(folder / "methods.md", facts["methods"] + "\n")
-    return write_whole(folder / "report.html", template("report.html").render(facts))
+    page = write_whole(folder / "report.html", template("report.html").render(facts))
+    write_whole(cohort_root / "report.html", NEWEST.format(page=page.relative_to(cohort_root).as_posix()))
+    return page
 
 
 def gather(cohort_root: Path) -> Row:

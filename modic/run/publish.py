@@ -47,12 +47,12 @@ from modic.run.configuration import remember_configuration
 from modic.run.manifest import run_row, write_manifest
 from modic.run.memory import links, with_days
 from modic.run.prepare import Run, discreet
-from modic.run.status import failure
+from modic.run.status import failure, latest_report, read_manifest
 from modic.run.survey import Survey
 from modic.run.wholeness import remember_publication
 from modic.tables.schema import SCHEMAS
+from modic.tables.store import enforce, read_table
 from modic.tables.store import publish as publish_tables
-from modic.tables.store import read_table
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,7 @@ class Summary:
     graded_now: int
     attention: str = ""  # what somebody should look at although nothing failed
     left_out: int = 0  # studies of the archive that the run was not asked for
+    news: bool = True  # whether a report would show anything new
 
     def line(self) -> str:
         """One line for a log."""
@@ -99,11 +100,18 @@ def publish(run: Run, survey: Survey) -> Summary:
     tables["studies"] = rows.keep_run_ids("studies", tables["studies"], old["studies"])
     ours = graded.filter(pc.equal(graded["run_id"], run.run_id))
     seconds = {"find_studies": survey.seconds, "grade": time.monotonic() - survey.ended}
+    tables |= {name: enforce(name, table) for name, table in tables.items()}
     row = run_row(run, survey, tables["studies"], sorted(set(ours["device"].drop_null().to_pylist())))
     tables["runs"] = pa.concat_tables([old["runs"], rows.table("runs", [row])])
     run.cohort.confirm(run.run_id)
     write_table(remembered, run.cohort.links)
-    attention = few_known(run, tables["studies"], old["studies"]) or all_refused(survey.files)
+    troubles = (
+        few_known(run, tables["studies"], old["studies"]),
+        all_refused(survey.files),
+        closed_folders(run, survey),
+    )
+    attention = "; ".join(filter(None, troubles))
+    news = has_news(run, row, attention, tables, old)
     write_manifest(run, row, ours, seconds, attention, left_out=len(survey.left_out))
     publish_tables(run.cohort.root, tables, run.run_id, keep_days=run.config.run.keep_tables_days)
     remember_publication(run.cohort, run.run_id, survey.keys)
@@ -111,7 +119,20 @@ def publish(run: Run, survey: Survey) -> Summary:
     run.cohort.forget_shard_inputs(run.run_id)
     rows_failed = tables["studies"].filter(pc.equal(tables["studies"]["status"], "failed"))
     failed = [failure(row["study_key"], row["reason"], row["detail"]) for row in rows_failed.to_pylist()]
-    return Summary(run.run_id, row, failed, len(ours), attention, len(survey.left_out))
+    return Summary(run.run_id, row, failed, len(ours), attention, len(survey.left_out), news)
+
+
+def has_news(
+    run: Run, row: dict[str, Any], attention: str, tables: dict[str, pa.Table], old: dict[str, pa.Table]
+) -> bool:
+    """Whether a report of this run would differ from the newest one by more than its date."""
+    report = latest_report(run.cohort)
+    if report is None or any(not tables[name].equals(old[name]) for name in tables if name != "runs"):
+        return True
+    before = old["runs"].filter(pc.equal(old["runs"]["run_id"], report.parent.name)).to_pylist()
+    same = ("code_version", "grader_id", "configuration_hash", "files_rejected_by_reason")
+    then = read_manifest(report.with_name("manifest.json")).attention
+    return not before or then != attention or any(before[0][name] != row[name] for name in same)
 
 
 def all_refused(files: dict[str, Any]) -> str:
@@ -121,6 +142,18 @@ def all_refused(files: dict[str, Any]) -> str:
     reasons = {reason: n for reason, n in files["rejected"].items() if reason != Reason.FILE_NOT_DICOM}
     counts = ", ".join(f"{reason} {n}" for reason, n in reasons.items())
     return f"every DICOM file of the archive was refused ({counts}), so there is nothing to grade"
+
+
+def closed_folders(run: Run, survey: Survey) -> str:
+    """That folders of the archive could not be read, and where they are named; empty if all could."""
+    n = survey.files["rejected"].get(Reason.FILE_FOLDER_UNREADABLE, 0)
+    if not n or run.config.run.folders_may_be_closed:
+        return ""
+    return (
+        f"{'1 folder' if n == 1 else f'{n} folders'} of the archive cannot be read, and what lies below is missing:"
+        f" `modic files {run.cohort.root} --reason {Reason.FILE_FOLDER_UNREADABLE}` names them."
+        " If this is meant, say [run] folders_may_be_closed = true in cohort.toml"
+    )
 
 
 def few_known(run: Run, studies: pa.Table, before: pa.Table) -> str:

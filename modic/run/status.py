@@ -69,6 +69,7 @@ class Finished:
     to_look_at: list[dict[str, Any]]  # failed or uncertainly numbered: status, why, study_key, here, detail
     of_older_version: int  # graded studies of the archive that an older grading version graded
     oldest_version: int  # of these; of this version of modic if there are none
+    report: str  # path of the newest report below the cohort; empty if there is none
 
     @property
     def run_id(self) -> str:
@@ -76,9 +77,9 @@ class Finished:
         return str(self.row["run_id"])
 
     @property
-    def report(self) -> str:
-        """The report's path below the cohort."""
-        return f"runs/{self.run_id}/report.html"
+    def reported(self) -> str:
+        """The path of the newest report below the cohort; of this run's, which is missing, if there is none."""
+        return self.report or f"runs/{self.run_id}/report.html"
 
     @property
     def reasons(self) -> dict[str, int]:
@@ -165,7 +166,15 @@ def finished(cohort: Cohort) -> Finished | None:
     path = cohort.run(row["run_id"]) / "manifest.json"
     manifest = read_manifest(path)
     older = _older_versions(current, studies)
-    return Finished(row, manifest, to_look_at, len(older), min(older, default=versions.GRADING_VERSION))
+    oldest, report = min(older, default=versions.GRADING_VERSION), latest_report(cohort)
+    path_below = str(report.relative_to(cohort.root)) if report else ""
+    return Finished(row, manifest, to_look_at, len(older), oldest, path_below)
+
+
+def latest_report(cohort: Cohort) -> Path | None:
+    """The newest report; a run that changed nothing writes none."""
+    reports = (run / "report.html" for run in reversed(cohort.runs()))
+    return next((path for path in reports if path.is_file()), None)
 
 
 def _older_versions(current: Path, studies: pa.Table) -> list[int]:
@@ -213,8 +222,7 @@ def lines(cohort: Cohort) -> list[str]:
     state += _last(last) if last else [("last run", "none has finished yet")]
     state.append(("next run", _next(last, later)))
     if last:
-        there = (cohort.root / last.report).is_file()
-        state.append(("report", last.report if there else f"modic report {cohort.root} writes it"))
+        state.append(("report", last.report or f"modic report {cohort.root} writes it"))
     log = cohort.log(later.run_id if later else last.run_id) if later or last else None
     if log and log.is_file():
         state.append(("log", str(log.relative_to(cohort.root))))
@@ -316,7 +324,7 @@ def markdown(cohort: Cohort, last: Finished) -> str:
         "stage, seconds of work": [(name, f"{s:.0f}") for name, s in last.manifest.seconds_by_stage.items()],
     }
     tables = [_markdown_table(head, rows) for head, rows in parts.items() if rows]
-    path = cohort.root.resolve() / last.report
+    path = cohort.root.resolve() / last.reported
     where = f"Report: [{path}]({path.as_uri()}), on the machine that ran it. Browsers do not follow this link: copy it."
     return "\n\n".join([f"# {cohort.root.name}, run {last.run_id}", where, *tables]) + "\n"
 

@@ -57,7 +57,7 @@ KEYS = ["StudyInstanceUID", "SeriesInstanceUID"]
 SAME_SERIES = ("ImageOrientationPatient", "PixelSpacing", "Rows", "Columns", "RepetitionTime", "EchoTime")
 MAX_SERIES_COMPARED = 64  # series of one kind that are compared with each other (I15)
 MIN_ECHOES = 3  # two are a proton density and a T2, as ever
-UNREADABLE = (Reason.FILE_UNREADABLE, Reason.FILE_TRUNCATED, Reason.FILE_VANISHED)
+UNREADABLE = (Reason.FILE_UNREADABLE, Reason.FILE_FOLDER_UNREADABLE, Reason.FILE_TRUNCATED, Reason.FILE_VANISHED)
 T1_AND_T2 = ("t1", "t2")
 
 
