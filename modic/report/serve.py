@@ -6,7 +6,6 @@ refused by the name it asks for, and gets no secret to send.
 """
 
 import hmac
-import mimetypes
 import re
 import secrets
 from http import HTTPStatus
@@ -22,6 +21,10 @@ HOSTS = {"127.0.0.1", "localhost", "[::1]"}
 RUN, STUDY = RUN_ID.pattern, STUDY_KEY.pattern
 SHOWN = re.compile(rf"runs/{RUN}/(report\.html|methods\.md|cases/{STUDY}/[a-z0-9]+\.(webp|json))|report\.html")
 """What is shown below the cohort: pages and pictures, no table and nothing private."""
+KINDS = {
+    ".html": "text/html; charset=utf-8", ".md": "text/plain; charset=utf-8", ".webp": "image/webp",
+    ".json": "application/json",
+}  # fmt: skip
 HEADERS = {
     "Cache-Control": "no-store",
     "Referrer-Policy": "no-referrer",
@@ -75,9 +78,7 @@ class Handler(BaseHTTPRequestHandler):
             self.send_error(HTTPStatus.NOT_FOUND)
             return
         content = path.read_bytes()
-        kind = mimetypes.guess_type(path.name)[0] or "text/plain"
-        text = f"{kind}; charset=utf-8" if kind.startswith("text/") else kind
-        self._send(HTTPStatus.OK, {"Content-Type": text, "Content-Length": str(len(content))})
+        self._send(HTTPStatus.OK, {"Content-Type": KINDS[path.suffix], "Content-Length": str(len(content))})
         if with_body:
             self.wfile.write(content)
 
