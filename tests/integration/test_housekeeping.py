@@ -120,7 +120,7 @@ def test_shards_of_a_killed_run_and_records_of_prefect_stay(
 
     class Killed(Exception): ...
 
-    def stop(run: object) -> None:
+    def stop(*_: object) -> None:
         raise Killed
 
     with pytest.MonkeyPatch.context() as patched:
