@@ -11,6 +11,7 @@
 | grade     | modic/grading/classify.py                           | regions and marrow → grades                    |
 | check     | modic/grading/agreement.py                          | sure grades that contradict the marrow abstain |
 | endplates | modic/grading/endplate_types.py                     | grade and marrow → type and extent at each     |
+| stir      | `stir_beside`, modic/grading/marrow.py              | a STIR beside them → its marrow; grades nothing |
 | pictures  | modic/grading/saliency.py, modic/cases/images.py    | what a reader is shown of the study            |
 
 Any stage may refuse a study, as a value with a reason. Before the chain, modic/archive and modic/series find the
@@ -32,7 +33,7 @@ from modic.errors import Reason, Rejected, WeightsError, where
 from modic.grading.agreement import agreed
 from modic.grading.classify import encode_regions, grade_regions
 from modic.grading.endplate_types import endplate_columns
-from modic.grading.marrow import MarrowMeasurements, measure_marrow
+from modic.grading.marrow import MarrowMeasurements, band_ratios, measure_marrow
 from modic.grading.marrow_features import marrow_features
 from modic.grading.saliency import explain
 from modic.imaging.endplates import find_endplates
@@ -48,6 +49,7 @@ from modic.levels.plausibility import check_lumbar
 from modic.models.card import contrasts
 from modic.models.weights import Model, Models
 from modic.records import LEVELS, Grade, LevelBox, LevelResult, LevelSet, Pair, Region, StudyResult, StudyWarning
+from modic.series.contrast import ContrastFinding
 from modic.series.contrast_from_pixels import contrast_of_pixels
 
 CHECKED_SLICES = 5  # around the midline, whose pixels must not show another contrast than the header
@@ -83,9 +85,12 @@ def grade_study(pair: Pair, *, models: Models, config: Config, pictures: Path | 
         regions = [normalize(part, method=method) for part in cut if isinstance(part, Region)]
     marrow: dict[str, MarrowMeasurements] = {}
     features: dict[str, np.ndarray] = {}
+    stir: StirRatios = {}
+    stir_warnings: tuple[str, ...] = ()
     if models.segmenter is not None:
         with _timed(seconds, "marrow"):
-            marrow, features = measure(volumes, levels, models.segmenter)
+            beside, stir_warnings = stir_beside(pair, volumes, levels, config)
+            marrow, features, stir = measure(volumes, levels, models.segmenter, beside)
     with _timed(seconds, "grade"):
         encoding = encode_regions(regions, classifier=classifier)
         grades = grade_regions(
@@ -97,23 +102,65 @@ def grade_study(pair: Pair, *, models: Models, config: Config, pictures: Path | 
         with _timed(seconds, "pictures"):
             trouble = draw_case(pictures, volumes, levels, cut, regions, grades, classifier, encoding)
     return StudyResult(
-        levels=_six_rows(volumes, levels, cut, grades, marrow),
+        levels=_six_rows(volumes, levels, cut, grades, marrow, stir),
         numbering=levels.numbering,
         p_numbering=levels.p_numbering,
         transitional=levels.transitional,
         numbering_basis=levels.basis,
-        warnings=(*_warnings(pair, volumes), *doubts, *_beyond(volumes, levels, preprocessing["slices"]), *trouble),
+        warnings=(
+            *_warnings(pair, volumes), *stir_warnings, *doubts,
+            *_beyond(volumes, levels, preprocessing["slices"]), *trouble,
+        ),
         seconds=seconds,
     )
 
 
+StirRatios = dict[str, dict[str, float | None]]
+"""By level: STIR_COLUMNS."""
+
+
 def measure(
-    volumes: Volumes, levels: LevelSet, segmenter: "Segmenter"
-) -> tuple[dict[str, MarrowMeasurements], dict[str, np.ndarray]]:
-    """The marrow beside the endplates of each level: its columns, and the numbers that the classifier decides by."""
+    volumes: Volumes, levels: LevelSet, segmenter: "Segmenter", stir: CanonicalVolume | None
+) -> tuple[dict[str, MarrowMeasurements], dict[str, np.ndarray], StirRatios]:
+    """The marrow beside the endplates of each level: its columns, the numbers that the classifier decides by, and STIR.
+
+    The STIR is measured apart from T1 and T2, so that it cannot change a grade.
+    """
     contrasts = {name: volumes[name] for name in ("t1", "t2")}
     endplates = find_endplates(volumes["t2"], volumes["t1"], levels, segmenter=segmenter)
-    return measure_marrow(contrasts, endplates), marrow_features(contrasts, endplates)
+    ratios = band_ratios(stir, endplates) if stir is not None else {}
+    columns = {
+        level: {f"stir_ratio_{side}": ratio for side, ratio in sides.items()} for level, sides in ratios.items()
+    }
+    return measure_marrow(contrasts, endplates), marrow_features(contrasts, endplates), columns
+
+
+def stir_beside(
+    pair: Pair, volumes: Volumes, levels: LevelSet, config: Config
+) -> tuple[CanonicalVolume | None, tuple[str, ...]]:
+    """The study's STIR where it agrees with T2, and warnings; None if there is none, or if it does not fit.
+
+    It does not fit if it cannot be read, if its place is in doubt (modic/imaging/registration.py: refused, or neither
+    kept nor moved clearly), or if its pixels show a T1 or T2.
+    """
+    if pair.stir is None:
+        return None, ()
+    graded = "stir" in volumes  # its warnings are then told with those of T1 and T2
+    stir = volumes["stir"] if graded else load_volume(pair.stir, options=config.identify)
+    if isinstance(stir, Rejected):
+        return None, (f"STIR not measured: {stir.reason} {stir.detail}".rstrip(),)
+    t2, said = volumes["t2"], [] if graded else list(map(str, (*pair.stir.warnings, *stir.warnings)))
+    registration = register(stir, t2)
+    placement = registration.in_one_frame(config.registration)
+    kept = registration.agrees(config.registration) if pair.check_stir else placement is Placement.KEEP
+    if not kept and (pair.check_stir or placement is not Placement.MOVE):
+        return None, (f"STIR not measured: it does not lie where T2 does; {registration}",)
+    if not kept:
+        stir, said = moved(stir, t2, registration), [*said, f"moved to where it agrees with T2; {registration}"]
+    found = _contrast_at(stir, t2, levels)
+    if found.contrast in ("t1", "t2"):
+        return None, (f"STIR not measured: its pixels show {found.contrast}; {found.evidence}",)
+    return stir, tuple(f"STIR: {text}" for text in said)
 
 
 def load_volumes(pair: Pair, config: Config, *, wanted: tuple[str, ...] = ("t1", "t2")) -> Volumes | Rejected:
@@ -145,14 +192,20 @@ def shows_another_contrast(volumes: Volumes, levels: LevelSet) -> Rejected | Non
     Whatever the header says: fat suppression that it does not name, or a series under a wrong name.
     """
     for name, reason in (("t1", Reason.STUDY_NO_SAGITTAL_T1), ("t2", Reason.STUDY_NO_SAGITTAL_T2)):
-        volume, native = volumes[name], volumes["t2"].native
-        moved = [move_box(native, volume.grid, disc) for disc in levels.boxes]
-        middle = round(float(np.median([disc.slice_index for disc in moved])))
-        slices = slices_around(middle, CHECKED_SLICES, len(volume.voxels), volume.spacing_mm[2])
-        found = contrast_of_pixels(volume, [disc.box for disc in moved], slices)
-        if slices and found.contrast not in (name, "unknown"):
+        found = _contrast_at(volumes[name], volumes["t2"], levels)
+        if found.contrast not in (name, "unknown"):
             return Rejected(reason, f"the {contrast_label(name)} shows {found.contrast}; {found.evidence}")
     return None
+
+
+def _contrast_at(volume: CanonicalVolume, t2: CanonicalVolume, levels: LevelSet) -> ContrastFinding:
+    """What the pixels of a volume show on the slices around the discs that were found on T2."""
+    discs = [move_box(t2.native, volume.grid, disc) for disc in levels.boxes]
+    middle = round(float(np.median([disc.slice_index for disc in discs])))
+    slices = slices_around(middle, CHECKED_SLICES, len(volume.voxels), volume.spacing_mm[2])
+    if not slices:
+        return ContrastFinding("unknown", "pixels: no slice near the discs")
+    return contrast_of_pixels(volume, [disc.box for disc in discs], slices)
 
 
 def _register(volumes: Volumes, config: Config) -> Volumes | Rejected:
@@ -194,7 +247,7 @@ def draw_case(
 
 def _six_rows(
     volumes: Volumes, levels: LevelSet, cut: list[Region | LevelResult], grades: list[Grade],
-    marrow: dict[str, MarrowMeasurements],
+    marrow: dict[str, MarrowMeasurements], stir: StirRatios,
 ) -> tuple[LevelResult, ...]:  # fmt: skip
     """One result for each of LEVELS, in their order: graded, unreadable, or not found."""
     results: dict[str, LevelResult] = {part.level: part for part in cut if isinstance(part, LevelResult)}
@@ -204,7 +257,10 @@ def _six_rows(
         results[grade.level] = replace(row, endplates=endplate_columns(grade.mc, marrow.get(grade.level)))
     missing = Rejected(Reason.LEVEL_NOT_DETECTED)
     rows = (results.get(level, LevelResult(level, "not_found", missing)) for level in LEVELS)
-    return tuple(replace(row, marrow=marrow[row.level].columns()) if row.level in marrow else row for row in rows)
+    return tuple(
+        replace(row, marrow={**marrow[row.level].columns(), **stir.get(row.level, {})}) if row.level in marrow else row
+        for row in rows
+    )
 
 
 def _graded(t1: CanonicalVolume, t2: CanonicalVolume, box: LevelBox, grade: Grade) -> LevelResult:

@@ -138,6 +138,8 @@ class Pair:
     check_images: bool = False  # the headers do not vouch for one frame of reference: the images must (P9)
     warnings: tuple[str, ...] = ()
     others: tuple["Pair", ...] = ()  # of the study, best first: tried if the images of this one do not serve (P10)
+    stir: Series | None = None  # kept beside them: its marrow is measured, no grade asks for it (P12)
+    check_stir: bool = False  # as `check_images`, of the STIR
 
     @property
     def t1(self) -> Series:
@@ -148,6 +150,12 @@ class Pair:
     def t2(self) -> Series:
         """The T2-weighted series."""
         return self.contrasts["t2"]
+
+    @property
+    def series(self) -> tuple[Series, ...]:
+        """All series whose images are read: one for each contrast, and the STIR beside them."""
+        beside = (self.stir,) if self.stir and "stir" not in self.contrasts else ()
+        return (*self.contrasts.values(), *beside)
 
     @property
     def choices(self) -> tuple["Pair", ...]:
@@ -253,6 +261,9 @@ MARROW_COLUMNS = tuple(
 )  # fmt: skip
 """The columns of `levels` that measure the marrow beside the endplates (modic.grading.marrow)."""
 
+STIR_COLUMNS = tuple(f"stir_ratio_{side}" for side in SIDES)
+"""The same on STIR, where a study has one; nothing grades by them."""
+
 ENDPLATE_COLUMNS = tuple(f"{name}_{side}" for side in SIDES for name in ("mc", "udby"))
 """The columns of `levels` that grade each endplate (modic.grading.endplate_types)."""
 
@@ -270,7 +281,7 @@ class LevelResult:
     corner0_mm: tuple[float, float, float] | None = None  # corner (x0, y0) of the T2 box on its slice, LPS
     corner1_mm: tuple[float, float, float] | None = None  # corner (x1, y1) of the same
     grade: Grade | None = None
-    marrow: Mapping[str, float | None] = field(default_factory=dict)  # MARROW_COLUMNS, as far as they were measured
+    marrow: Mapping[str, float | None] = field(default_factory=dict)  # MARROW_COLUMNS and STIR_COLUMNS, as far as known
     endplates: Mapping[str, str | None] = field(default_factory=dict)  # ENDPLATE_COLUMNS
 
 

@@ -136,6 +136,28 @@ def measure_marrow(
     return result
 
 
+def band_ratios(
+    volume: "Volume", endplates: Mapping[str, Endplates], *, options: MarrowOptions = DEFAULT
+) -> dict[str, dict[str, float | None]]:
+    """`*_ratio` of one volume alone at every endplate: level → side → ratio, None if it cannot be measured.
+
+    `volume`: of one frame of reference with the endplates.
+    """
+    profiles = profiles_of(endplates, options)
+    values = relative_signal(volume, profiles, options)
+    return {level: {side: _ratio((level, side), profiles, values, options) for side in SIDES} for level in endplates}
+
+
+def _ratio(
+    key: Key, profiles: Mapping[Key, MarrowProfiles], values: Mapping[Key, np.ndarray], options: MarrowOptions
+) -> float | None:
+    if key not in profiles:
+        return None
+    band = _median(values[key][:, :, _is_band(options)], options)
+    core = own_core(profiles[key].vertebra, profiles, values, options)
+    return band / core[0] if band is not None and core is not None else None
+
+
 def vertebral_heights(profiles: Mapping[Key, MarrowProfiles], options: MarrowOptions) -> dict[str, float]:
     """Height of each vertebra that has an endplate, mm: from the middle of one of its endplates to the other's.
 
@@ -287,10 +309,7 @@ def _measure(
         return EndplateMarrow(nothing, dict(nothing), trouble=str(plate.trouble))
     own = {name: own_core(profiles[key].vertebra, profiles, values, options) for name, values in relative.items()}
     band = {name: _median(values[key][:, :, _is_band(options)], options) for name, values in relative.items()}
-    ratio = {
-        name: value / core[0] if value is not None and (core := own[name]) is not None else None
-        for name, value in band.items()
-    }
+    ratio = {name: _ratio(key, profiles, values, options) for name, values in relative.items()}
     maps = {name: np.log(values[key] / core[0]) for name, values in relative.items() if (core := own[name])}
     spread = {name: core[1] for name, core in own.items() if core}
     trouble = None if any(own.values()) else "marrow.too_little"

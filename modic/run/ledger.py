@@ -12,7 +12,7 @@ from modic.cohort import Cohort
 from modic.errors import TRANSIENT
 from modic.files import make_folder, write_table
 from modic.grades import CLASSES, P
-from modic.records import ENDPLATE_COLUMNS, MARROW_COLUMNS, LevelResult, StudyResult
+from modic.records import ENDPLATE_COLUMNS, MARROW_COLUMNS, STIR_COLUMNS, LevelResult, StudyResult
 from modic.run.shards import Grader, Work
 from modic.tables.schema import SCHEMAS
 
@@ -52,7 +52,7 @@ def level_row(level: LevelResult) -> dict[str, Any]:
         "t1_slice": level.t1_slice,
         **_numbers("mm", ("x0", "y0", "z0"), level.corner0_mm),
         **_numbers("mm", ("x1", "y1", "z1"), level.corner1_mm),
-        **{name: level.marrow.get(name) for name in MARROW_COLUMNS},
+        **{name: level.marrow.get(name) for name in (*MARROW_COLUMNS, *STIR_COLUMNS)},
         **{name: level.endplates.get(name) for name in ENDPLATE_COLUMNS},
     }
 

@@ -180,7 +180,7 @@ def _tables(run: Run, survey: Survey, graded: pa.Table, old: dict[str, pa.Table]
     entries = {entry["study_key"]: entry for entry in graded.to_pylist()}
     studies = rows.table("studies", rows.study_rows(outcomes, entries, keys, run.run_id))
     pairs = [rows.graded_pair(work.pair, entries[work.study_key]) for work in survey.work]
-    used = {rows.series_key(series, keys) for pair in pairs for series in pair.contrasts.values()}
+    used = {rows.series_key(series, keys) for pair in pairs for series in pair.series}
     series = rows.table("series", rows.series_rows(survey.series, used, keys, run.run_id))
     patients = dict(zip(studies["study_key"].to_pylist(), studies["patient_key"].to_pylist(), strict=True))
     return {

@@ -19,7 +19,7 @@ from modic.run.prepare import Run, discreet
 from modic.run.shards import Work
 from modic.run.unclear_contrast import find_unclear_contrasts
 from modic.series.identify import identify, with_unreadable_files
-from modic.series.pair import pair
+from modic.series.pair import STIR, pair
 from modic.tables.published import restore_current
 
 LOG = logging.getLogger(__name__)
@@ -69,8 +69,9 @@ def find_studies(run: Run, *, on_progress: Callable[[int], None] | None = None) 
     crawled = crawl(run.archive, index=run.cohort.header_index, on_progress=on_progress, processes=cores())
     LOG.info("files: %s", json.dumps(crawled.counts))
     wanted = _contrasts(run)
-    series = identify(crawled.headers, contrasts=wanted, options=run.config.identify)
-    series = with_unreadable_files(_with_unclear_contrasts(run, series, wanted), crawled.rejected)
+    accepted = tuple(dict.fromkeys((*wanted, STIR)))
+    series = identify(crawled.headers, contrasts=accepted, options=run.config.identify)
+    series = with_unreadable_files(_with_unclear_contrasts(run, series, accepted), crawled.rejected)
     outcomes = pair(series, contrasts=wanted, options=run.config.pair)
     keys = Pseudonyms.open(run.cohort.private)
     work = [_work(run, outcome, keys) for outcome in outcomes if isinstance(outcome, Pair)]
@@ -122,5 +123,5 @@ def _work(run: Run, pair: Pair, keys: Pseudonyms) -> Work:
 
 
 def _fingerprint(run: Run, pairs: Iterable[Pair], keys: Pseudonyms) -> str:
-    both = [series for pair in pairs for series in pair.contrasts.values()]
-    return keys.fingerprint(run.models, run.config.grading_hash(), *(series.image_state for series in both))
+    used = [series for pair in pairs for series in pair.series]
+    return keys.fingerprint(run.models, run.config.grading_hash(), *(series.image_state for series in used))

@@ -33,8 +33,12 @@ Rows are tried in order:
 |     | has a usable series of it in the T2's frame of reference that     |                                      |
 |     | covers T2 as P6 asks                                              |                                      |
 
-P11 is tried after P6, on the combinations that P7 to P9 choose from. Of several series of a further contrast the first
-by the order of P8 is taken.
+| P12 | a pair, and a usable STIR in the T2's frame of reference (if none | the same pair; the STIR is kept     |
+|     | is, of its orientation) that covers T2 as P6 asks                 | beside it: measured, not graded     |
+
+P11 is tried after P6, on the combinations that P7 to P9 choose from. Of several series of a further contrast, or of
+several STIR, the first by the order of P8 is taken. A STIR with or after a contrast agent is not usable: what took up
+the agent has a short T1, as fat has, and is dark. A STIR that fits no T2 is said in a warning.
 
 The order of P8; the first difference decides:
 
@@ -71,15 +75,18 @@ from modic.series.acquisition import hours_between, moment, reconstruction, seco
 from modic.series.contrast import has_contrast_agent, named_in
 from modic.series.wording import new_words
 
+STIR = "stir"
 SHARED_ID = "PatientID under several PatientBirthDate or PatientSex"
 SAME_ORIENTATION = 0.02  # largest difference of any number of ImageOrientationPatient
 HEIGHT_POINTS, DEPTH_POINTS = 65, 9
-CHANGED_BY_AGENT = ("t1", "t1_fat_suppressed")
+CHANGED_BY_AGENT = ("t1", "t1_fat_suppressed", "stir")
 AGENT_HOURS = 24.0  # after which an agent given for another study has left the blood and the tissue
 MIDDLE_SLICES = 5  # of T2, as many as are graded
 SAME_TIMES = 0.02  # largest relative difference of TR and TE of series that are alike
 USUAL_TE_MS = 100.0  # of a T2, to choose among the echoes of one acquisition
 ANOTHER_STUDY = "another study of the patient and day has a {}; give the series of one examination one StudyInstanceUID"
+STIR_UNFIT = "STIR: {} in the study; none is in the frame of reference or orientation of T2 and covers it"
+STIR_THERE = "a STIR is there, which this classifier does not grade in the place of T2"
 UNLIKE = "T1 and T2 are of different reconstructions (distortion correction or normalization)"
 MAX_OTHERS = 5  # pairs of a study that are tried after the first
 
@@ -184,7 +191,8 @@ def _pair_study(study: _Study, further: Sequence[str], options: PairOptions) -> 
     if not t1s or not t2s:
         rule = "P4" if t1s else "P3" if t2s else "P2"
         return _excluded(series, rule, *_missing(study, t1s, t2s))
-    return _choose(series, t1s, t2s, {name: _usable(study, name) for name in further}, options)
+    found = _choose(series, t1s, t2s, {name: _usable(study, name) for name in further}, options)
+    return found if isinstance(found, Excluded) else _with_stir(found, _usable(study, STIR), options)
 
 
 def _choose(
@@ -219,6 +227,21 @@ def _choose(
     return replace(first, rule=rule, others=tuple(others), warnings=(*whole, *_unlike(first)))
 
 
+def _with_stir(pair: Pair, stirs: list[Series], options: PairOptions) -> Pair:
+    """P12: the pair and its others, each with the STIR that goes with its T2; a warning if none does."""
+    others = tuple(_with_stir(other, stirs, options) for other in pair.others)
+    if STIR in pair.contrasts or not stirs:
+        return replace(pair, others=others, stir=pair.contrasts.get(STIR))
+    every = [_combination(stack, pair.t2) for stack in stirs]
+    in_frame = [one for one in every if _same_frame(one.t1, one.t2) and one.covers(options)]
+    possible = in_frame or [one for one in every if _same_geometry(one, options)]
+    if not possible:
+        warnings = (*pair.warnings, STIR_UNFIT.format(len(stirs)))
+        return replace(pair, others=others, warnings=warnings)
+    best = min(possible, key=lambda one: _preference(one, set(), options)).t1
+    return replace(pair, others=others, stir=best, check_stir=not in_frame)
+
+
 def _unlike(pair: Pair) -> tuple[str, ...]:
     return () if reconstruction(pair.t1.header).like(reconstruction(pair.t2.header)) else (UNLIKE,)
 
@@ -246,9 +269,11 @@ def _patient_conflict(series: list[Series]) -> str:
 
 
 def _usable(study: _Study, contrast: str) -> list[Series]:
-    """The series of a contrast that can be graded."""
+    """The series of a contrast that can be graded or measured."""
     late = _suspect(study, contrast)
     series = (stack for stack in study.series if stack.contrast == contrast and not stack.rejected)
+    if contrast == STIR:
+        series = (stack for stack in series if not has_contrast_agent(stack.header))
     return [stack for stack in series if id(stack) not in late]
 
 
@@ -335,15 +360,22 @@ def _missing(study: _Study, t1s: list[Series], t2s: list[Series]) -> tuple[Reaso
     late = _suspect(study, "t1")
     for stack in study.series:
         if stack.plane == "sagittal":
-            is_t1_or_t2 = stack.contrast in ("t1", "t2")
-            refused = f" refused {stack.rejected.reason}" if stack.rejected and is_t1_or_t2 else ""
+            refused = f" refused {stack.rejected.reason}" if _is_told(stack) and stack.rejected else ""
             counts[f"{stack.contrast}{refused}{late.get(id(stack), '')}"] += 1
             if any(warning.kind is WarningKind.SERIES_OF_ONE_IMAGE for warning in stack.warnings):
                 counts["series of one image each"] += 1
     detail = ", ".join(f"{name} {count}" for name, count in sorted(counts.items())) or "no sagittal series"
     if not t1s and not t2s:
         return Reason.STUDY_NO_SAGITTAL_T1_NOR_T2, detail
+    if not t2s and _usable(study, STIR):
+        detail += f"; {STIR_THERE}"
     return (Reason.STUDY_NO_SAGITTAL_T2 if t1s else Reason.STUDY_NO_SAGITTAL_T1), detail
+
+
+def _is_told(stack: Series) -> bool:
+    """Whether the detail of an exclusion says why a series was refused; a contrast that is not asked for says enough."""
+    reason = stack.rejected.reason if stack.rejected else None
+    return stack.contrast in ("t1", "t2") or (stack.contrast == STIR and reason is not Reason.SERIES_NOT_T1_OR_T2)
 
 
 def _same_frame(series: Series, t2: Series) -> bool:

@@ -39,6 +39,7 @@ REFERENCES = {
     ("levels", "study_key"): "studies",
     ("studies", "t1_series_key"): "series",
     ("studies", "t2_series_key"): "series",
+    ("studies", "stir_series_key"): "series",
 }
 """Table and column → the table whose key it holds. Not run_id: a killed run leaves rows, but none in runs."""
 
@@ -157,6 +158,21 @@ def _marrow() -> list[pa.Field]:
     return fields
 
 
+def _stir() -> list[pa.Field]:
+    """The columns of modic.records.STIR_COLUMNS."""
+    return [
+        _column(
+            f"stir_ratio_{side}",
+            REAL,
+            f"STIR signal of the marrow beside the {endplate} over the same vertebra's own marrow, evidence of oedema"
+            " (type 1) by which nothing is graded; null if the study has no STIR that fits, or if not measured",
+            unit="1",
+            span=(0, None),
+        )
+        for side, endplate in ENDPLATES.items()
+    ]
+
+
 RUN_OF_ROW = _column("run_id", TEXT, "the run whose work this row is (runs.run_id)", null=False)
 STUDY = _column("study_key", TEXT, "pseudonym of the study: keyed hash of its UID", null=False)
 PATIENT = _column("patient_key", TEXT, "pseudonym of the patient: keyed hash of the patient id", null=False)
@@ -218,11 +234,17 @@ STUDIES = [
     ),
     _column("t1_series_key", TEXT, "the T1 series that was graded (series.series_key)"),
     _column("t2_series_key", TEXT, "the T2 series that was graded (series.series_key)"),
+    _column(
+        "stir_series_key",
+        TEXT,
+        "the STIR series that was measured beside T1 and T2 (series.series_key); no grade asks for it; null if there is"
+        " none that fits, or if graded by an earlier version",
+    ),
     _share("overlap_fraction", "share of the T2 stack's extent that the T1 stack also covers, 0-1"),
     _column(
         "pairing_rule",
         TEXT,
-        "row of the decision table for pairing (P1-P11) by which the study was paired or excluded",
+        "row of the decision table for pairing (P1-P12) by which the study was paired or excluded",
     ),
     _column(
         "n_levels_graded",
@@ -298,7 +320,7 @@ SERIES = [
     _length("slice_spacing_mm", "distance between neighbouring slices in mm, measured from their positions"),
     _length("slice_thickness_mm", "thickness of a slice in mm"),
     _column("n_slices", pa.int32(), "number of slices", null=False, unit="slice", span=(0, None)),
-    _column("status", TEXT, "used (one of the two series graded) or not_used", null=False),
+    _column("status", TEXT, "used (graded, or a STIR measured beside) or not_used", null=False),
     _column("reason", TEXT, "why not used, from a closed list; null for used series"),
     _column("detail", TEXT, "details of the reason: numbers and DICOM keywords"),
     _column("warnings", TEXT, "warnings about the series, separated by `; `; null if none"),
@@ -354,6 +376,7 @@ LEVEL_COLUMNS = [
     *_box("t1", "T1 series", "in order of position towards the patient's left"),
     *_mm_box(),
     *_marrow(),
+    *_stir(),
     *_endplates(),
     _column("normalization", TEXT, "normalization of grey levels that the classifier was trained with"),
     *MODELS,

@@ -77,7 +77,7 @@ def test_measured_marrow_stands_in_the_row_and_takes_a_grade_back_that_contradic
     plain = EndplateMarrow({"t1": 1.0, "t2": 1.0}, {"t1": 1.0, "t2": 1.0}, extent=0.0, depth_mm=0.0)
     bright = EndplateMarrow({"t1": 1.5, "t2": 1.1}, {"t1": 1.4, "t2": 1.1}, extent=0.6, depth_mm=7.0, bright=1.0)
     marrow = {"L4/L5": MarrowMeasurements("L4/L5", upper=plain, lower=bright)}
-    monkeypatch.setattr(pipeline, "measure", lambda *_: (marrow, {}))
+    monkeypatch.setattr(pipeline, "measure", lambda *_: (marrow, {}, {}))
     models = replace(MODELS, segmenter=object())
     *_, measured, unmeasured = map(level_row, pipeline.grade_study(one_pair, models=models, config=Config()).levels)
     columns = ("t1_ratio_upper", "t1_ratio_lower", "t2_patient_ratio_lower", "extent_lower", "depth_lower_mm")
@@ -93,7 +93,7 @@ def test_a_grade_that_the_marrow_bears_out_has_types_and_extents_at_the_endplate
 ) -> None:
     plain = EndplateMarrow({"t1": 1.0, "t2": 1.0}, {"t1": 1.0, "t2": 1.0}, extent=0.0, depth_mm=0.0, height_mm=28.0)
     dark = EndplateMarrow({"t1": 0.6}, {"t1": 0.6}, extent=0.6, depth_mm=9.0, bright=0.0, height_mm=28.0)
-    monkeypatch.setattr(pipeline, "measure", lambda *_: ({"L4/L5": MarrowMeasurements("L4/L5", plain, dark)}, {}))
+    monkeypatch.setattr(pipeline, "measure", lambda *_: ({"L4/L5": MarrowMeasurements("L4/L5", plain, dark)}, {}, {}))
     models = replace(MODELS, segmenter=object())
     *_, row, _ = map(level_row, pipeline.grade_study(one_pair, models=models, config=Config()).levels)
     assert [row[name] for name in ("mc", *ENDPLATE_COLUMNS)] == [1, "0", None, "1", "B"]

@@ -17,7 +17,7 @@ from modic.archive.crawl import COLUMNS, crawl
 from modic.config import Config, IdentifyOptions, RunOptions
 from modic.imaging.volume import Volume
 from modic.phantom.archive import write_archive
-from modic.records import Series
+from modic.records import STIR_COLUMNS, Series
 from modic.run import unclear_contrast
 from modic.series.contrast import ContrastFinding, accept_from_pixels, find_contrast
 from modic.series.contrast_from_pixels import contrast_of_pixels
@@ -142,6 +142,11 @@ def test_studies_without_physics_give_the_right_pairs_by_their_pixels(tmp_path: 
             assert "of marrow → " in row["role_evidence"]
     assert sorted(roles) == ["stir", "t1", "t1", "t2", "t2"]
     assert read_table(cohort, "studies")["status"].to_pylist() == ["graded"] * 2
+    ratios: dict[bool, set[bool]] = {True: set(), False: set()}
+    kept = dict(zip(*read_table(cohort, "studies").select(["study_key", "stir_series_key"]).to_pydict().values()))
+    for row in read_table(cohort, "levels").to_pylist():
+        ratios[kept[row["study_key"]] is not None] |= {row[name] is not None for name in STIR_COLUMNS}
+    assert ratios[False] == {False} and True in ratios[True]
     for path in files:
         path.chmod(0)
     with pytest.MonkeyPatch.context() as patch:

@@ -199,6 +199,64 @@ def test_a_study_without_the_contrast_asked_for_is_excluded_by_name(stirs: int, 
     assert found.rejected.detail == f"stir: {usable} usable"
 
 
+TWO = ("t1", "t2")
+
+
+def with_stir_for(slices: list[Dataset], folder: Path) -> Pair | Excluded:
+    """The study's outcome for a classifier of T1 and T2, with every usable STIR."""
+    dicoms.write(slices, folder / "archive")
+    series = identify(crawl(folder / "archive", index=None).headers, contrasts=THREE, options=IdentifyOptions())
+    (found,) = pair(series, contrasts=TWO, options=PairOptions())
+    return found
+
+
+def test_the_best_stir_is_kept_beside_a_pair_and_is_no_part_of_it(tmp_path: Path) -> None:
+    slices = dicoms.study() + dicoms.series(STIR, name="stir") + dicoms.series(STIR, name="few slices", n=9)
+    slices += changed(dicoms.series(STIR, name="other frame", n=13), FrameOfReferenceUID="1.2.3")
+    found = with_stir_for(slices + dicoms.series(T2, name="t2 again", n=9), tmp_path)
+    assert isinstance(found, Pair) and found.stir is not None
+    assert (list(found.contrasts), found.rule, found.check_stir, found.warnings) == (["t1", "t2"], "P8", False, ())
+    assert {one.stir.series_uid for one in found.choices if one.stir} == {dicoms.uid("patient-1", "study", "stir")}
+    assert [series.contrast for series in found.series] == ["t1", "t2", "stir"]
+    (other,) = found.others
+    assert other.stir == found.stir
+
+
+def test_a_stir_of_another_frame_must_be_checked_and_one_elsewhere_is_said(tmp_path: Path) -> None:
+    stir = changed(dicoms.series(STIR, name="stir"), FrameOfReferenceUID=None)
+    found = with_stir_for(dicoms.study() + stir, tmp_path / "a")
+    assert isinstance(found, Pair) and found.stir is not None and found.check_stir
+    away = dicoms.series(STIR, name="stir", origin=(60.0, -5.5, 7.5))
+    found = with_stir_for(dicoms.study() + away, tmp_path / "b")
+    assert isinstance(found, Pair) and found.stir is None
+    (said,) = found.warnings
+    assert said.startswith("STIR: 1 in the study; none is in the frame")
+
+
+@pytest.mark.parametrize(
+    ("changes", "kept"),
+    [({}, True), ({"ContrastBolusAgent": "Gadovist"}, False), ({"AcquisitionTime": "120000"}, False)],
+)
+def test_a_stir_with_or_after_an_agent_is_not_kept(changes: dict[str, Any], kept: bool, tmp_path: Path) -> None:
+    agent = dicoms.series(dicoms.t1(ContrastBolusAgent="Gd"), name="axial", orientation=dicoms.AXIAL, n=6)
+    slices = changed(dicoms.study(), AcquisitionTime="100000") + changed(agent, AcquisitionTime="110000")
+    stir = changed(dicoms.series(STIR, name="stir"), **{"AcquisitionTime": "103000", **changes})
+    found = with_stir_for(slices + stir, tmp_path)
+    assert isinstance(found, Pair) and (found.stir is not None) == kept and found.warnings == ()
+
+
+def test_a_study_of_t1_and_stir_without_t2_says_that_there_is_a_stir(tmp_path: Path) -> None:
+    found = with_stir_for(dicoms.series(T1, name="t1") + dicoms.series(STIR, name="stir"), tmp_path / "whole")
+    assert isinstance(found, Excluded)
+    assert (found.rejected.reason, found.rule) == (Reason.STUDY_NO_SAGITTAL_T2, "P4")
+    assert found.rejected.detail.startswith("stir 1, t1 1; a STIR is there")
+    cut = dicoms.series(STIR, name="stir")
+    del cut[4]
+    found = with_stir_for(dicoms.series(T1, name="t1") + cut, tmp_path / "cut")
+    assert isinstance(found, Excluded)
+    assert found.rejected.detail == "stir refused series.missing_slice 1, t1 1"
+
+
 def test_a_stir_of_uneven_spacing_is_refused_for_its_spacing_only_if_stir_is_asked_for(tmp_path: Path) -> None:
     slices = dicoms.series(STIR, name="stir")
     del slices[4]

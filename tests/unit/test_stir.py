@@ -1,0 +1,132 @@
+"""A STIR beside T1 and T2: its marrow tells oedema from fat, twice alike, and where it does not fit it costs nothing."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from modic import pipeline
+from modic.config import Config
+from modic.imaging.volume import CanonicalVolume, Grid
+from modic.models.endplate_net import Segmenter
+from modic.models.weights import load_segmenter
+from modic.phantom.anatomy import VERTEBRAE, Lesion, Patient, make_patient
+from modic.phantom.physics import Sequence, stir_null_ti
+from modic.phantom.render import Grid as Stack
+from modic.phantom.render import disc_boxes, render_many
+from modic.records import LevelBox, LevelSet
+
+PLACE = {"ap": (-0.5, 0.5), "lateral": (-0.4, 0.4), "depth_mm": 9.0, "strength": 0.9}
+TYPE_1 = (Lesion("mc1", VERTEBRAE.index("L4"), False, **PLACE), Lesion("mc1", VERTEBRAE.index("S1"), True, **PLACE))  # type: ignore[arg-type]
+TYPE_2 = (Lesion("mc2", VERTEBRAE.index("L2"), False, **PLACE), Lesion("mc2", VERTEBRAE.index("L3"), True, **PLACE))  # type: ignore[arg-type]
+OEDEMA = [("L4/L5", "upper"), ("L5/S1", "lower")]
+FAT = [("L2/L3", "upper"), ("L2/L3", "lower")]
+NOTHING = [("T12/L1", "upper"), ("L1/L2", "lower"), ("L3/L4", "lower"), ("L4/L5", "lower")]
+
+
+@pytest.fixture(scope="module")
+def patient() -> Patient:
+    return replace(make_patient(9_300_001, p_mc1=0, p_mc2=0, p_transitional=0), lesions=(*TYPE_1, *TYPE_2))
+
+
+@pytest.fixture(scope="module")
+def segmenter() -> Segmenter:
+    return load_segmenter()
+
+
+def imaged(patient: Patient, visit: int) -> tuple[dict[str, CanonicalVolume], LevelSet]:
+    """T1, T2 and STIR of a visit: another place, pixel, noise and coil each time."""
+    _, y, z = patient.lumbar_centre_mm
+    centre = (float(patient.lateral(z)) + visit, y, z - 15.0 - visit)
+    grid = Stack("sagittal", 272, 176, 1.0 + 0.05 * visit, 5, 4.0, 2.0, centre)
+    stir = Sequence("stir", 4000, 50)
+    sequences = [Sequence("t1", 550, 12), Sequence("t2", 3500, 100), replace(stir, ti_ms=stir_null_ti(stir))]
+    rendered = render_many(patient, grid, sequences, seed=visit, snr=30, coil=0.2 + 0.4 * visit)
+    volumes = {name: volume.canonical() for name, volume in zip(("t1", "t2", "stir"), rendered, strict=True)}
+    boxes = tuple(LevelBox(name, box, 2, 1.0) for name, box in disc_boxes(patient, grid, 2) if name)
+    return volumes, LevelSet(boxes, "ok", 1.0)
+
+
+@pytest.fixture(scope="module")
+def visits(patient: Patient) -> list[tuple[dict[str, CanonicalVolume], LevelSet]]:
+    return [imaged(patient, visit) for visit in range(2)]
+
+
+def beside(volumes: dict[str, CanonicalVolume], levels: LevelSet, *, checked: bool = False) -> Any:
+    """What is made of the STIR among `volumes`."""
+    pair: Any = SimpleNamespace(stir=SimpleNamespace(warnings=()), check_stir=checked)
+    return pipeline.stir_beside(pair, volumes, levels, Config())
+
+
+def ratios(visit: tuple[dict[str, CanonicalVolume], LevelSet], segmenter: Segmenter) -> dict[tuple[str, str], float]:
+    stir, warnings = beside(*visit)
+    assert stir is not None and not warnings
+    *_, measured = pipeline.measure(*visit, segmenter, stir)
+    return {
+        (level, name.rpartition("_")[2]): ratio
+        for level, columns in measured.items()
+        for name, ratio in columns.items()
+        if ratio is not None
+    }
+
+
+@pytest.fixture(scope="module")
+def measured(visits: Any, segmenter: Segmenter) -> Iterator[list[dict[tuple[str, str], float]]]:
+    yield [ratios(visit, segmenter) for visit in visits]
+
+
+def test_oedema_is_bright_on_stir_and_fat_is_dark(measured: list[dict[tuple[str, str], float]]) -> None:
+    for visit in measured:
+        assert min(visit[place] for place in OEDEMA) > 1.5
+        assert max(visit[place] for place in FAT) < 0.95
+        assert [visit[place] for place in NOTHING] == pytest.approx([1.0] * len(NOTHING), abs=0.2)
+
+
+def test_another_visit_gives_the_same(measured: list[dict[tuple[str, str], float]]) -> None:
+    first, second = measured
+    places = OEDEMA + FAT + NOTHING
+    assert np.log([first[place] for place in places]) == pytest.approx(np.log([second[p] for p in places]), abs=0.35)
+
+
+def test_nothing_that_a_grade_rests_on_changes_with_the_stir(visits: Any, segmenter: Segmenter) -> None:
+    volumes, levels = visits[0]
+    without, features, none = pipeline.measure(volumes, levels, segmenter, None)
+    marrow, same, _ = pipeline.measure(volumes, levels, segmenter, volumes["stir"])
+    assert marrow == without and none == {}
+    assert all(np.array_equal(features[level], same[level], equal_nan=True) for level in features)
+
+
+def shifted(volume: CanonicalVolume, mm: float) -> CanonicalVolume:
+    """The same images said to lie so much higher."""
+    up = np.eye(4)
+    up[2, 3] = mm
+    return CanonicalVolume(volume.voxels, up @ volume.affine, native=Grid(up @ volume.native.affine, volume.grid.shape))
+
+
+def test_a_small_shift_is_corrected_and_said(visits: Any, segmenter: Segmenter, measured: Any) -> None:
+    volumes, levels = visits[0]
+    stir, warnings = beside({**volumes, "stir": shifted(volumes["stir"], 6.0)}, levels)
+    assert stir is not None
+    *_, again = pipeline.measure(volumes, levels, segmenter, stir)
+    assert again["L4/L5"]["stir_ratio_upper"] == pytest.approx(measured[0]["L4/L5", "upper"], rel=0.25)
+    (said,) = warnings
+    assert said.startswith("STIR: moved to where it agrees with T2; registration: 6.0 mm")
+
+
+@pytest.mark.parametrize(
+    ("changed", "checked", "words"),
+    [
+        (lambda volumes: shifted(volumes["stir"], 6.0), True, "does not lie where T2 does"),  # no frame of reference
+        (lambda volumes: shifted(volumes["stir"], 30.0), False, "does not lie where T2 does"),
+        (lambda volumes: volumes["t2"], False, "its pixels show t2"),
+        (lambda volumes: volumes["t1"], False, "its pixels show t1"),
+    ],
+)
+def test_a_stir_that_does_not_fit_is_not_measured(visits: Any, changed: Any, checked: bool, words: str) -> None:
+    volumes, levels = visits[0]
+    stir, (said,) = beside({**volumes, "stir": changed(volumes)}, levels, checked=checked)
+    assert stir is None
+    assert said.startswith("STIR not measured: ") and words in said
