@@ -108,8 +108,11 @@ def grade_study(pair: Pair, *, models: Models, config: Config, pictures: Path | 
         transitional=levels.transitional,
         numbering_basis=levels.basis,
         warnings=(
-            *_warnings(pair, volumes), *stir_warnings, *doubts,
-            *_beyond(volumes, levels, preprocessing["slices"]), *trouble,
+            *_warnings(pair, volumes),
+            *stir_warnings,
+            *doubts,
+            *_beyond(volumes, levels, preprocessing["slices"]),
+            *trouble,
         ),
         seconds=seconds,
     )
@@ -129,9 +132,7 @@ def measure(
     contrasts = {name: volumes[name] for name in ("t1", "t2")}
     endplates = find_endplates(volumes["t2"], volumes["t1"], levels, segmenter=segmenter)
     ratios = band_ratios(stir, endplates) if stir is not None else {}
-    columns = {
-        level: {f"stir_ratio_{side}": ratio for side, ratio in sides.items()} for level, sides in ratios.items()
-    }
+    columns = {level: {f"stir_ratio_{side}": ratio for side, ratio in sides.items()} for level, sides in ratios.items()}
     return measure_marrow(contrasts, endplates), marrow_features(contrasts, endplates), columns
 
 

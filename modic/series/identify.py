@@ -69,7 +69,7 @@ def identify(headers: pa.Table, *, contrasts: Collection[str] = T1_AND_T2, optio
 
     Args:
         headers: modic.archive.crawl.Crawl.headers.
-        contrasts: contrasts that the classifier grades; a series of another contrast is refused (I5).
+        contrasts: contrasts that are graded or measured; a series of another contrast is refused (I5).
         options: limits of the geometry.
     """
     series = []

@@ -373,7 +373,7 @@ def _missing(study: _Study, t1s: list[Series], t2s: list[Series]) -> tuple[Reaso
 
 
 def _is_told(stack: Series) -> bool:
-    """Whether the detail of an exclusion says why a series was refused; a contrast that is not asked for says enough."""
+    """Whether the detail of an exclusion says why a series was refused: of a contrast that is asked for."""
     reason = stack.rejected.reason if stack.rejected else None
     return stack.contrast in ("t1", "t2") or (stack.contrast == STIR and reason is not Reason.SERIES_NOT_T1_OR_T2)
 

@@ -1,4 +1,4 @@
-"""A STIR beside T1 and T2: its marrow tells oedema from fat, twice alike, and where it does not fit it costs nothing."""
+"""A STIR beside T1 and T2: its marrow tells oedema from fat, twice alike; one that does not fit costs nothing."""
 
 from collections.abc import Iterator
 from dataclasses import replace

@@ -143,7 +143,7 @@ def test_studies_without_physics_give_the_right_pairs_by_their_pixels(tmp_path: 
     assert sorted(roles) == ["stir", "t1", "t1", "t2", "t2"]
     assert read_table(cohort, "studies")["status"].to_pylist() == ["graded"] * 2
     ratios: dict[bool, set[bool]] = {True: set(), False: set()}
-    kept = dict(zip(*read_table(cohort, "studies").select(["study_key", "stir_series_key"]).to_pydict().values()))
+    kept = {row["study_key"]: row["stir_series_key"] for row in read_table(cohort, "studies").to_pylist()}
     for row in read_table(cohort, "levels").to_pylist():
         ratios[kept[row["study_key"]] is not None] |= {row[name] is not None for name in STIR_COLUMNS}
     assert ratios[False] == {False} and True in ratios[True]

@@ -13,8 +13,9 @@ from modic.archive.crawl import crawl
 from modic.config import IdentifyOptions, PairOptions
 from modic.errors import Reason
 from modic.records import Excluded, Pair
-from modic.series.identify import identify
-from modic.series.pair import pair
+from modic.series.contrast import ContrastFinding
+from modic.series.identify import identify, is_unclear, with_contrast
+from modic.series.pair import STIR_THERE, pair
 from modic.series.whole_spine import WARNING
 
 
@@ -255,6 +256,25 @@ def test_a_study_of_t1_and_stir_without_t2_says_that_there_is_a_stir(tmp_path: P
     found = with_stir_for(dicoms.series(T1, name="t1") + cut, tmp_path / "cut")
     assert isinstance(found, Excluded)
     assert found.rejected.detail == "stir refused series.missing_slice 1, t1 1"
+
+
+@pytest.mark.parametrize(("third", "graded"), [("t2", True), ("stir", False), ("unknown", False)])
+def test_where_only_the_pixels_tell_t2_from_stir_the_same_rows_hold(third: Any, graded: bool, tmp_path: Path) -> None:
+    """The RSNA 2024 kind: no times, no frame of reference, and a second sagittal series of T2 or STIR."""
+    shown = {"a": "t1", "b": "stir", "c": third}
+    slices = [one for name in shown for one in dicoms.series({}, name=name)]
+    dicoms.write(changed(slices, FrameOfReferenceUID=None, RepetitionTime=None, EchoTime=None), tmp_path)
+    found = identify(crawl(tmp_path, index=None).headers, contrasts=THREE, options=IdentifyOptions())
+    assert all(map(is_unclear, found))
+    contrast_of = {dicoms.uid("patient-1", "study", name): contrast for name, contrast in shown.items()}
+    known = [with_contrast(one, ContrastFinding(contrast_of[one.series_uid], "pixels"), THREE) for one in found]  # type: ignore[arg-type]
+    (outcome,) = pair(known, contrasts=TWO, options=PairOptions())
+    if graded:
+        assert isinstance(outcome, Pair) and outcome.stir is not None
+        assert (outcome.rule, outcome.check_images, outcome.check_stir) == ("P9", True, True)
+    else:
+        assert isinstance(outcome, Excluded) and outcome.rejected.reason is Reason.STUDY_NO_SAGITTAL_T2
+        assert outcome.rejected.detail.endswith(STIR_THERE)
 
 
 def test_a_stir_of_uneven_spacing_is_refused_for_its_spacing_only_if_stir_is_asked_for(tmp_path: Path) -> None:
