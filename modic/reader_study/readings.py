@@ -53,6 +53,7 @@ class Reading:
     blind: bool
     sample_id: str
     weight: float  # how many graded discs of the cohort the disc stands for; 1 if it was not sampled
+    unit: str  # what was drawn: level, patient, or blank if it was not sampled
     model: dict[str, Any]  # columns MODEL of `levels`
 
 
@@ -106,11 +107,11 @@ def _reading(row: Row, level: str, default: str, cohort: "_CohortDiscs", where: 
     if model is None or model["status"] != "graded":
         return None
     sample_id = row.get("sample_id", "")
-    weight = cohort.weight(sample_id, (study_key, level), where) if sample_id else 1.0
+    weight, unit = cohort.drawn(sample_id, (study_key, level), where) if sample_id else (1.0, "")
     blind = row.get("blind", "").lower() not in ("no", "false", "0")
     truth = mc if mc in range(CLASSES) else None
     reader = row.get("reader", "") or default
-    return Reading(study_key, level, reader, truth, row.get("verdict", ""), blind, sample_id, weight, model)
+    return Reading(study_key, level, reader, truth, row.get("verdict", ""), blind, sample_id, weight, unit, model)
 
 
 class _CohortDiscs:
@@ -124,7 +125,7 @@ class _CohortDiscs:
         studies = pq.read_table(folder / "studies.parquet", partitioning=None, columns=["study_key", "status"])
         self._studies = dict(zip(*(studies[name].to_pylist() for name in ("study_key", "status")), strict=True))
         self._links: dict[str, dict[str, set[str]]] | None = None
-        self._samples: dict[str, dict[Disc, float]] = {}
+        self._samples: dict[str, dict[Disc, tuple[float, str]]] = {}
 
     def study(self, row: Row, where: str) -> str:
         """The key of the study that a row is about."""
@@ -154,8 +155,8 @@ class _CohortDiscs:
                     self._links[identifier].setdefault(row[column], set()).add(row["study_key"])
         return self._links[name]
 
-    def weight(self, sample_id: str, disc: Disc, where: str) -> float:
-        """How many discs of the cohort one disc of a sample of `modic review` stands for."""
+    def drawn(self, sample_id: str, disc: Disc, where: str) -> tuple[float, str]:
+        """How many discs of the cohort one disc of a sample of `modic review` stands for, and what was drawn."""
         if sample_id not in self._samples:
             path = sample_path(self._root, sample_id)
             named_so = len(sample_id) < 100 and sample_id.replace("-", "").isalnum()  # else it may be another path
@@ -164,7 +165,9 @@ class _CohortDiscs:
                     f"{where}: {self._root} knows no sample {sample_id[:40]!r}; was it drawn from another cohort?"
                 )
             rows = pq.read_table(path, partitioning=None).to_pylist()
-            self._samples[sample_id] = {(row["study_key"], row["level"]): row["weight"] for row in rows}
+            self._samples[sample_id] = {
+                (row["study_key"], row["level"]): (row["weight"], row.get("unit") or "level") for row in rows
+            }
         if disc not in self._samples[sample_id]:
             raise UsageError(f"{where}: {disc[1]} of this study is not in sample {sample_id}")
         return self._samples[sample_id][disc]

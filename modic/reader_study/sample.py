@@ -1,8 +1,11 @@
-"""A sample of discs for readers, and the pages on which they read: `modic review COHORT --sample 200 --by level,grade`.
+"""A sample of discs or whole patients for readers, and the pages on which they read.
+
+`modic review COHORT --sample 200 --by level,grade` draws discs, `--by patient,grade` patients with all graded discs of
+their first graded study (`visits` all: of every one).
 
 The sample is stratified: every stratum (say, L4/L5 graded MC1) gives as many discs as the others, or all that it has,
-so that rare grades are read often enough. The weight of a disc is the size of its stratum over the number drawn of it;
-with weights the numbers of `modic validate` are about the whole cohort. Weights and grades stay in the cohort, in
+so that rare grades are read often enough. The weight of a disc (or patient) is the size of its stratum over the number
+drawn of it; with weights the numbers of `modic validate` are about the whole cohort. Weights and grades stay in the cohort, in
 `validation/samples/<sample_id>.parquet`. Pages and images hold nothing of the model's answers, and each reader reads in
 another order.
 """
@@ -38,6 +41,8 @@ STRATA: dict[str, Callable[[Disc], str]] = {
     "numbering": lambda disc: disc["level_numbering"],
 }
 """What a sample may be stratified by."""
+PATIENT = "patient"
+"""The word in `by` that draws whole patients."""
 SHOWN = ("t1.webp", "t2.webp", "regions.webp")
 """Images that readers see: not the maps, which show what the model saw."""
 
@@ -46,9 +51,10 @@ SAMPLE: Columns = {
     "patient_key": ("string", "pseudonym of the patient"),
     "level": ("string", "level of the disc"),
     "stratum": ("string", "stratum that it was drawn from, by the model's grade when it was drawn"),
-    "n_stratum": ("int64", "discs with images in the stratum"),
-    "n_drawn": ("int64", "discs drawn from the stratum"),
-    "weight": ("float64", "n_stratum / n_drawn: how many discs of the cohort this one stands for"),
+    "unit": ("string", "what was drawn: level, or patient with all discs of the first graded study or of all studies"),
+    "n_stratum": ("int64", "discs, or patients, with images in the stratum"),
+    "n_drawn": ("int64", "discs, or patients, drawn from the stratum"),
+    "weight": ("float64", "n_stratum / n_drawn: how many discs (patients) of the cohort this one stands for"),
     "run_id": ("string", "the run that graded it"),
     "classifier_id": ("string", "the classifier that graded it"),
 }
@@ -56,27 +62,29 @@ SAMPLE: Columns = {
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """A sample that was written. `strata`: name → (discs in the stratum, discs drawn)."""
+    """A sample that was written. `strata`: name → (units in the stratum, units drawn); `unit`: level or patient."""
 
     sample_id: str
     pages: list[Path]
     strata: dict[str, tuple[int, int]]
     without_pictures: int
+    unit: str
+    discs: int
 
 
-def review(cohort_root: Path, out: Path, *, sample: int, by: list[str], readers: int, seed: int = 0) -> Drawn:
-    """Draw discs, keep the sample in the cohort, and write the pages to `out`, which must be new or empty.
+def review(
+    cohort_root: Path, out: Path, *, sample: int, by: list[str], readers: int, seed: int = 0, visits: str = "first"
+) -> Drawn:
+    """Draw discs or patients, keep the sample in the cohort, and write the pages to `out`, which must be new or empty.
 
     Raises UsageError that names a wrong argument and the cure.
     """
-    if unknown := [name for name in by if name not in STRATA]:
-        raise UsageError(f"--by {unknown[0]}: a sample is drawn by {', '.join(STRATA)}")
     if sample < 1 or readers < 1:
         raise UsageError("--sample and --readers must be at least 1")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} is not an empty folder; name a new one for the readers' pages")
     discs = graded_discs(cohort_root)
-    readable = [disc for disc in discs if disc["case"] is not None]
+    readable = readable_units(discs, by, visits)
     if not readable:
         raise UsageError(f"{cohort_root} has no graded disc with images to read; grade with `pictures = true` in [run]")
     drawn = draw(readable, sample, by, seed)
@@ -86,7 +94,8 @@ def review(cohort_root: Path, out: Path, *, sample: int, by: list[str], readers:
     pages = write_pages(cohort_root, out, drawn, sample_id, readers, seed)
     write_rows(path, rows, SAMPLE)
     strata = {disc["stratum"]: (disc["n_stratum"], disc["n_drawn"]) for disc in drawn}
-    return Drawn(sample_id, pages, dict(sorted(strata.items())), len(discs) - len(readable))
+    without = sum(disc["case"] is None for disc in discs)
+    return Drawn(sample_id, pages, dict(sorted(strata.items())), without, unit_of(by), len(drawn))
 
 
 def graded_discs(cohort_root: Path) -> list[Disc]:
@@ -111,22 +120,72 @@ def _has_box(disc: Disc) -> bool:
     return disc["case"] is not None and "box" in disc["case"]["levels"].get(disc["level"], {})
 
 
-def draw(discs: list[Disc], sample: int, by: list[str], seed: int) -> list[Disc]:
-    """At most `sample` discs with `stratum`, `n_stratum`, `n_drawn`, `weight`; the same seed draws the same discs.
+Unit = list[Disc]
+"""What is drawn: one disc, or all discs of one patient that readers read."""
 
-    Raises UsageError if there are more strata than discs to draw: no disc would stand for some strata.
+
+def unit_of(by: list[str]) -> str:
+    """`patient` or `level`: what a sample by these columns draws."""
+    return PATIENT if PATIENT in by else "level"
+
+
+def readable_units(discs: list[Disc], by: list[str], visits: str = "first") -> list[Unit]:
+    """Discs with images, one by one; or patients all of whose graded discs (of the first study, or all) have images."""
+    if unit_of(by) != PATIENT:
+        return [[disc] for disc in discs if disc["case"] is not None]
+    units: dict[str, Unit] = {}
+    for disc in sorted(discs, key=_by_visit):
+        unit = units.setdefault(disc["patient_key"], [])
+        if visits == "all" or not unit or unit[0]["study_key"] == disc["study_key"]:
+            unit.append(disc)
+    return [unit for unit in units.values() if all(disc["case"] is not None for disc in unit)]
+
+
+def _by_visit(disc: Disc) -> tuple[Any, ...]:
+    days = disc["days_since_first_study"]
+    return disc["patient_key"], days is None, days or 0, disc["study_key"], LEVELS.index(disc["level"])
+
+
+def draw(units: list[Unit], sample: int, by: list[str], seed: int) -> list[Disc]:
+    """The discs of at most `sample` units with `stratum`, `unit`, `n_stratum`, `n_drawn`, `weight`.
+
+    The same seed draws the same units. Raises UsageError as `strata_of`, and if there are more strata than units to
+    draw: none would stand for some strata.
     """
-    strata: dict[str, list[Disc]] = {}
-    for disc in sorted(discs, key=lambda disc: (disc["study_key"], LEVELS.index(disc["level"]))):
-        strata.setdefault(" ".join(STRATA[name](disc) for name in by) or "all", []).append(disc)
+    strata = strata_of(units, by)
     if len(strata) > sample:
-        raise UsageError(f"--sample {sample}: there are {len(strata)} strata; draw as many discs or more")
+        raise UsageError(f"--sample {sample}: there are {len(strata)} strata; draw as many or more")
     counts = allocate({name: len(members) for name, members in strata.items()}, sample)
     drawn = []
     for name, n in sorted(counts.items()):
-        about = {"stratum": name, "n_stratum": len(strata[name]), "n_drawn": n, "weight": len(strata[name]) / n}
-        drawn += [disc | about for disc in random.Random(f"{seed} {name}").sample(strata[name], n)]
+        about = {"stratum": name, "unit": unit_of(by), "n_stratum": len(strata[name]), "n_drawn": n}
+        about["weight"] = len(strata[name]) / n
+        chosen = random.Random(f"{seed} {name}").sample(strata[name], n)
+        drawn += [disc | about for unit in chosen for disc in unit]
     return drawn
+
+
+def strata_of(units: list[Unit], by: list[str]) -> dict[str, list[Unit]]:
+    """Name of each stratum → its units, in an order that does not depend on that of `units`.
+
+    Raises UsageError for a column by which units cannot be told apart.
+    """
+    whole = unit_of(by) == PATIENT
+    if unknown := [name for name in by if name not in (*STRATA, PATIENT)]:
+        raise UsageError(f"--by {unknown[0]}: a sample is drawn by {', '.join((*STRATA, PATIENT))}")
+    if whole and "level" in by:
+        raise UsageError("--by patient,level: a whole patient has all levels; leave out one of the two")
+    strata: dict[str, list[Unit]] = {}
+    for unit in sorted(units, key=lambda unit: (unit[0]["study_key"], LEVELS.index(unit[0]["level"]))):
+        names = [_grade_of(unit) if name == "grade" else STRATA[name](unit[0]) for name in by if name != PATIENT]
+        strata.setdefault(" ".join(names) or "all", []).append(unit)
+    return strata
+
+
+def _grade_of(unit: Unit) -> str:
+    """Of a patient the rarest answer of the model: MC1, else MC2, else abstained, else MC0."""
+    answers = {STRATA["grade"](disc) for disc in unit}
+    return next(answer for answer in ("MC1", "MC2", "abstained", "MC0") if answer in answers)
 
 
 def allocate(sizes: dict[str, int], sample: int) -> dict[str, int]:

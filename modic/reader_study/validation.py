@@ -22,10 +22,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from modic.files import write_whole
 from modic.grades import CLASSES, GRADES, P
 from modic.reader_study.readings import Disc, Reading, Readings, Verdict, read_readings
+from modic.reader_study.sample import PATIENT
 from modic.statistics.metric_tables import METRICS, Table, cell, count, with_intervals
 from modic.statistics.metrics import (
     DRAWS,
@@ -37,7 +39,9 @@ from modic.statistics.metrics import (
     probability_metrics,
     reliability,
 )
+from modic.statistics.patient_shares import OUTCOMES, patient_shares
 from modic.tables.described import Columns, write_rows
+from modic.tables.query import connect, statements
 from modic.text import plain_markdown
 
 ALL, AGREED = "all readers", "discs on which all readers agree"
@@ -55,6 +59,7 @@ READINGS: Columns = {
     "weight": ("float64", "number of graded discs of the cohort that the disc stands for; 1 if it was not sampled"),
     "blind": ("bool", "true if the reader did not see the model's grade"),
     "sample_id": ("string", "sample of modic review; blank if the disc was not sampled"),
+    "unit": ("string", "what was drawn: level, or patient with all discs of a study; blank if not sampled"),
 }
 CONFUSION: Columns = {
     "truth": ("int64", "the reader's Modic type"),
@@ -74,13 +79,20 @@ def validate(cohort_root: Path, files: list[Path], out: Path) -> list[Table]:
     """Measure, write everything to `out`, and return the tables to print. Raises UsageError as `read_readings` does."""
     readings = read_readings(cohort_root, files)
     judged = Judged([reading for reading in readings.rows if reading.truth is not None])
-    metrics = [*against_model(judged), *between_readers(judged), *about_images(readings)]
+    rows = [_row(reading) for reading in readings.rows]
+    shares, notes = of_patients(cohort_root, rows)
+    metrics = [*against_model(judged), *between_readers(judged), *about_images(readings), *shares]
     tables = tables_of(metrics, judged)
-    write_rows(out / "readings.parquet", [_row(reading) for reading in readings.rows], READINGS)
+    write_rows(out / "readings.parquet", rows, READINGS)
     write_rows(out / "confusion.parquet", confusion(judged), CONFUSION)
     write_rows(out / "metrics.parquet", metrics, METRICS)
     write_rows(out / "calibration.parquet", calibration(judged), CALIBRATION)
-    lines = ["# Validation by readers", "", *(f"- {plain_markdown(fact)}" for fact in facts(readings, judged)), ""]
+    lines = [
+        "# Validation by readers",
+        "",
+        *(f"- {plain_markdown(fact)}" for fact in (*facts(readings, judged), *notes)),
+        "",
+    ]
     write_whole(out / "validation.md", "\n".join([*lines, *(table.markdown() for table in tables)]))
     return tables
 
@@ -205,6 +217,32 @@ def about_images(readings: Readings) -> list[dict[str, Any]]:
     return with_intervals(statistic, patients, lambda key: every, group=ALL, condition="verdicts")
 
 
+def of_patients(cohort_root: Path, rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[str]]:
+    """Rows of METRICS: shares of patients, if patients were drawn whole; and what one must know of them."""
+    if not any(row["unit"] == PATIENT for row in rows):
+        return [], []
+    try:
+        found = patient_shares(first_graded_levels(cohort_root), pd.DataFrame(rows))
+    except ValueError as error:
+        return [], [f"no share of patients: {error}"]
+    about = {"group": "patients, first graded study", "condition": "corrected share", "metric": "patients with it"}
+    shares = [
+        {**about, "which": name, "value": float(found.share[i]), "low": float(found.low[i]), "high": float(found.high[i]),
+         "n": found.n_read, "n_patients": found.n_read}
+        for i, name in enumerate(OUTCOMES)
+    ]  # fmt: skip
+    return shares, [
+        f"shares of patients: difference estimator over {found.n_patients} patients, of whom {found.n_read} were drawn "
+        f"whole and read whole; {found.n_not_whole} that were not read whole are left out. About graded levels only"
+    ]
+
+
+def first_graded_levels(cohort_root: Path) -> pd.DataFrame:
+    """The graded levels of every patient's first graded study."""
+    with connect(cohort_root) as connection:
+        return connection.sql(statements("reader_study")["first_graded_levels"]).df()
+
+
 def confusion(judged: Judged) -> list[dict[str, Any]]:
     """Rows of CONFUSION: every true grade by every answer of the model."""
     cells = []
@@ -292,4 +330,5 @@ def _row(reading: Reading) -> dict[str, Any]:
     own = {
         name: getattr(reading, name) for name in ("study_key", "level", "reader", "truth", "verdict", "weight", "blind")
     }
-    return {**own, **model, "patient_key": reading.model["patient_key"], "sample_id": reading.sample_id}
+    drawn = {"sample_id": reading.sample_id, "unit": reading.unit}
+    return {**own, **model, "patient_key": reading.model["patient_key"], **drawn}

@@ -15,6 +15,7 @@ import numpy as np
 from scipy.stats import t as student
 
 from modic.grades import CLASSES
+from modic.statistics.difference import Read, mean
 from modic.statistics.intervals import clustered_mean
 
 ABSTAINED = CLASSES
@@ -186,7 +187,8 @@ def confusion_of(
 def prediction_powered(
     p: np.ndarray, patients: np.ndarray, *, read: np.ndarray, truth: np.ndarray, weights: np.ndarray | None = None
 ) -> Corrected:
-    """Prediction-powered inference: the model's mean over the cohort plus its mean error on the levels that were read.
+    """The difference estimator (modic.statistics.difference): the model's mean over the cohort plus its mean error on
+    the levels that were read, its part weighted by answer so that the variance is smallest.
 
     Args:
         p: float (n, classes), the model's probabilities of each level of the cohort.
@@ -196,20 +198,38 @@ def prediction_powered(
         weights: float (r,), inverse to the chance of having been drawn for reading.
 
     Valid however wrong the model is, provided that the read levels are a random sample with these weights (Angelopoulos
-    et al., Science 382 (2023) 669-674). The weight of the model is not tuned: tuned on few readings, intervals covered
-    less. Intervals are Student's with patients as clusters, and `bounded`. (Wilson's, which assumes the variance of a
-    count, covered 76-89 % for rare grades.) Raises ValueError if the read levels are of fewer than two patients.
+    et al., Science 382 (2023) 669-674). Intervals are Student's with patients as clusters, and `bounded`. (Wilson's,
+    which assumes the variance of a count, covered 76-89 % for rare grades.) Raises ValueError if the read levels are of
+    fewer than two patients.
     """
     y = np.eye(CLASSES)[truth] if np.ndim(truth) == 1 else np.asarray(truth, float)
     w = np.ones(len(read)) if weights is None else np.asarray(weights, float)
-    read_patients = np.asarray(patients)[read]
-    m = len(np.unique(read_patients))
-    if m < 2:
-        raise ValueError("levels of at least two patients must have been read")
-    error, error_covariance = clustered_mean(y - p[read], read_patients, w)
-    mean, mean_covariance = clustered_mean(p, patients)
-    plain, deviation = mean + error, np.sqrt(np.diag(error_covariance + mean_covariance))
+    units = Read(np.asarray(read), y, w)
+    plain, covariance = mean(p, p.argmax(1), patients, units)
     share = plain.clip(0, 1) / plain.clip(0, 1).sum()
-    ends = plain + student.ppf(np.array(PERCENT) / 100, m - 1)[:, None] * deviation
-    low, high = bounded(ends, plain, share)
+    low, high = student_bounds(plain, np.sqrt(np.diag(covariance)), share, np.unique(np.asarray(patients)[read]).size)
     return Corrected(share, low, high, Method.PREDICTION_POWERED, len(p), len(np.unique(patients)), len(read))
+
+
+def student_bounds(
+    plain: np.ndarray, deviation: np.ndarray, share: np.ndarray, patients: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Student's 95 % interval (`bounded`) of shares (k,) with these standard errors, of so many read patients."""
+    ends = plain + student.ppf(np.array(PERCENT) / 100, patients - 1)[:, None] * deviation
+    return bounded(ends, plain, share)
+
+
+def own_prevalence(p: np.ndarray, *, steps: int = 2000) -> np.ndarray:
+    """Probabilities (n, classes) for this cohort, of `p` that are calibrated for equally frequent grades.
+
+    Expectation maximization of the prior shift (Saerens, Latinne, Decaestecker, Neural Comput. 14 (2002) 21-41): right
+    if the model errs here as where it was calibrated. A guess before anything is read, no answer.
+    """
+    share = np.full(p.shape[1], 1 / p.shape[1])
+    for _ in range(steps):
+        shifted = p * share
+        shifted /= shifted.sum(1, keepdims=True)
+        before, share = share, shifted.mean(0)
+        if np.abs(share - before).max() < 1e-7:
+            break
+    return shifted

@@ -106,7 +106,7 @@ def disc(number: int, level: str, mc: int | None) -> dict[str, Any]:
 
 
 def test_weights_take_the_sample_back_to_the_cohort() -> None:
-    discs = [disc(n, level, 1 if n % 10 == 0 else 0) for n in range(50) for level in LEVELS]
+    discs = [[disc(n, level, 1 if n % 10 == 0 else 0)] for n in range(50) for level in LEVELS]
     sample = draw(discs, 60, ["level", "grade"], 0)
     assert len(sample) == 60 and sum(disc["weight"] for disc in sample) == pytest.approx(300)
     assert Counter(disc["mc"] for disc in sample) == {0: 30, 1: 30}
