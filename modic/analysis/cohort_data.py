@@ -4,7 +4,7 @@ Every answer is about graded levels. Abstentions, and levels that were not found
 silently: each answer counts them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,16 +14,19 @@ import duckdb
 import numpy as np
 import pandas as pd
 
+from modic.analysis import by_readings
 from modic.analysis.corrected import (
     METHODS,
     blind_readings,
     confusion_matrix,
+    corrected_patients,
     corrected_prevalence,
     corrected_rows,
     read_validation,
 )
 from modic.analysis.groups import groups, typed, with_flags
 from modic.analysis.imputed import Imputed, impute
+from modic.analysis.table_one import missingness, table_one, with_scanner
 from modic.errors import UsageError
 from modic.grades import PARTS
 from modic.records import LEVELS
@@ -47,6 +50,27 @@ def _joined(frame: pd.DataFrame, data: pd.DataFrame | None) -> tuple[pd.DataFram
         raise UsageError(f"data has several rows for one {key}; keep one, or join by study_key")
     right = data[[key, *added]].astype({key: frame[key].dtype})
     return frame.merge(right, on=key, how="left"), added
+
+
+NAIVE = "grades as they are, not corrected for the grader's errors: odds ratios are pulled towards 1, or made"
+SIMULATED = (
+    "simulated: 400 to 600 readings without error of 800 patients, a grader that errs as its card says, differently by"
+    " level and scanner, true odds ratios 1, 1.04 a year, 2 and 8 (tests/benchmarks/imputation.py; coverage in"
+    " modic/analysis/README.md). Not simulated: readers who err, fewer readings"
+)
+
+
+def _said(answer: pd.DataFrame, text: str) -> pd.DataFrame:
+    """`answer` that says in `attrs` what its numbers rest on."""
+    answer.attrs["simulated"] = text
+    return answer
+
+
+def _with_bands(frame: pd.DataFrame) -> pd.DataFrame:
+    """`frame` with age_band (decades, up to `90+`) and scanner."""
+    decade = frame["age_years"] // 10 * 10
+    band = decade.astype("string") + "-" + (decade + 9).astype("string")
+    return with_scanner(frame.assign(age_band=band.where(decade.isna() | (decade < OLDEST), f"{OLDEST}+")))
 
 
 @dataclass(frozen=True)
@@ -121,8 +145,8 @@ class CohortData:
             visits: `first` takes every patient's first graded study, `all` takes every graded study.
             sure_numbering: leave out studies whose level names may be shifted.
 
-        Added columns: age_band (decades: `40-49`, up to `90+`), mc0, mc1, mc2, any_mc (0 or 1; null if the model
-        abstained), level_status.
+        Added columns: age_band (decades: `40-49`, up to `90+`), scanner (manufacturer and model), mc0, mc1, mc2, any_mc
+        (0 or 1; null if the model abstained), level_status.
         """
         frame = self._six_levels(visits, sure_numbering)
         return frame[frame["level_status"] == "graded"].reset_index(drop=True)
@@ -140,10 +164,56 @@ class CohortData:
         own = self.levels.rename(columns={"status": "level_status", "reason": "level_reason"})
         of_study = studies.drop(columns=["patient_key", "status", "reason", "detail", "run_id"])
         frame = own.merge(of_study, on="study_key", how="inner")
-        decade = frame["age_years"] // 10 * 10
-        band = decade.astype("string") + "-" + (decade + 9).astype("string")
-        frame["age_band"] = band.where(decade.isna() | (decade < OLDEST), f"{OLDEST}+")
-        return with_flags(frame)
+        return with_flags(_with_bands(frame))
+
+    def only(self, keep: pd.Series) -> "CohortData":
+        """The same tables with some studies alone; `keep`: bool, one value a row of `studies`.
+
+        Answers by `sql` are still of all studies.
+        """
+        kept = self.studies[keep.to_numpy(bool)]
+        part = CohortData(self.root, self.folder)
+        part.__dict__["studies"] = kept.reset_index(drop=True)
+        for name in ("series", "levels"):
+            rows = getattr(self, name)
+            part.__dict__[name] = rows[rows["study_key"].isin(kept["study_key"])].reset_index(drop=True)
+        return part
+
+    def table_one(self) -> pd.DataFrame:
+        """Age, sex, scanner and year of graded studies beside those not graded (modic.analysis.table_one)."""
+        return table_one(_with_bands(self.studies))
+
+    def missingness(self, by: str | Sequence[str] = ("level", "scanner"), *, visits: str = "first") -> pd.DataFrame:
+        """Levels of graded studies without a grade, by why (modic.analysis.table_one.missingness)."""
+        return missingness(self._six_levels(visits, False), by)
+
+    def sensitivity(self, question: Callable[["CohortData"], pd.DataFrame], *, fewest: int = 20) -> pd.DataFrame:
+        """One answer under several choices: `cohort.sensitivity(lambda c: c.prevalence("level"))`.
+
+        Asks `question` of all graded studies, without uncertain numbering, without suspected transitional vertebrae,
+        and of each scanner with `fewest` patients or more. The column `analysis` names the choice; `why` says if one
+        cannot be answered.
+        """
+        studies = with_scanner(self.studies)
+        graded = studies["status"] == "graded"
+        choices = {
+            "all graded studies": graded,
+            "without uncertain numbering": graded & (studies["level_numbering"] == "ok"),
+            "without suspected transitional": graded & ~studies["transitional_suspected"].fillna(False).astype(bool),
+        }
+        patients = studies[graded].groupby("scanner", dropna=False)["patient_key"].nunique()
+        for name in patients[patients >= fewest].index:
+            same = studies["scanner"].isna() if pd.isna(name) else studies["scanner"] == name
+            choices[f"scanner {'unknown' if pd.isna(name) else name}"] = graded & same
+        answers = []
+        for name, keep in choices.items():
+            try:
+                answer = question(self.only(keep.fillna(False)))
+            except UsageError as error:
+                answer = pd.DataFrame({"why": [str(error)]})
+            answers.append(answer.assign(analysis=name))
+        found = pd.concat(answers, ignore_index=True)
+        return found[["analysis", *(column for column in found if column != "analysis")]]
 
     def prevalence(
         self,
@@ -183,6 +253,7 @@ class CohortData:
         by: str | Sequence[str] = (),
         *,
         method: str = "rogan-gladen",
+        unit: str = "levels",
         validation: Path | pd.DataFrame | np.ndarray | None = None,
         visits: str = "first",
         sure_numbering: bool = False,
@@ -195,6 +266,8 @@ class CohortData:
                 `prediction-powered` uses the levels of this cohort that readers read;
                 `by-group` is prediction-powered in each group of which a sample of `modic review` holds OWN_READ levels
                 or more, and Rogan-Gladen in the others. The column `method` says which.
+            unit: `levels`; or `patients` with the grade at one level or more, by prediction-powered inference from
+                patients that `modic review --by patient` drew, of whose first study readers read every graded level.
             validation: the folder that `modic validate` wrote (default: COHORT/validation); or a confusion matrix,
                 float (3, 3) or with abstentions (3, 4), true grades as rows; or a frame of its cells (truth,
                 predicted, n); or a frame of readings (truth, predicted, and if known patient_key, study_key, level,
@@ -206,6 +279,13 @@ class CohortData:
         """
         if method not in METHODS:
             raise UsageError(f"method is one of {', '.join(sorted(METHODS))}, not {method!r}")
+        if unit not in ("levels", "patients"):
+            raise UsageError(f"unit is levels or patients, not {unit!r}")
+        if unit == "patients" and (method != "prediction-powered" or visits != "first"):
+            raise UsageError(
+                'patients are corrected with method="prediction-powered" and visits="first", from readings of modic'
+                " review --by patient; or take cohort.imputed().prevalence(unit='patients')"
+            )
         frame = self._six_levels(visits, sure_numbering)
         known = self._validation(validation)
         rows = []
@@ -215,10 +295,13 @@ class CohortData:
                 continue
             counts = {"n_abstained": int(graded["mc"].isna().sum()), "n_not_graded": len(members) - len(graded)}
             try:
-                corrected = corrected_prevalence(method, graded, known)
+                if unit == "patients":
+                    found = corrected_patients(graded, known)
+                else:
+                    found = corrected_rows(corrected_prevalence(method, graded, known))
             except ValueError as error:
                 raise UsageError(f"{method} {group or ''}: {error}") from error
-            rows += [{**group, **row, **counts} for row in corrected_rows(corrected)]
+            rows += [{**group, **row, **counts} for row in found]
         return typed(pd.DataFrame(rows), frame, by)
 
     def imputed(
@@ -247,9 +330,7 @@ class CohortData:
         Raises UsageError without enough readings of this cohort's levels.
         """
         frame, added = _joined(self._six_levels("all", False), data)
-        known = self._validation(validation)
-        if not isinstance(known, pd.DataFrame):
-            raise UsageError("imputation needs readings of this cohort's own levels, not a confusion matrix")
+        known = self._readings(validation)
         imputed = impute(frame, known, m=m, seed=seed, covariates=added)
         return imputed.only(pd.Index(self._six_levels(visits, sure_numbering)["study_key"]))
 
@@ -259,6 +340,8 @@ class CohortData:
         *,
         data: pd.DataFrame | None = None,
         naive: bool = False,
+        method: str = "imputed",
+        scale: str = "odds ratio",
         m: int = 20,
         validation: Path | pd.DataFrame | None = None,
         visits: str = "first",
@@ -270,17 +353,58 @@ class CohortData:
         readings of `modic validate` (`imputed`), patients are clusters. `naive=True` takes the grades as they are and
         leaves abstentions out: errors then pull odds ratios towards 1, or make some that are not there. Columns and
         errors: `modic.statistics.odds_ratios.odds_ratios`. Raises UsageError without readings, unless `naive`.
+
+        `method="readings"` takes the difference estimator instead (modic.analysis.by_readings): it assumes nothing
+        about the model, only that readers read a random sample with the weights of `modic review`; intervals are wider.
+        `scale="difference"` gives differences of shares instead of odds ratios. What was simulated says
+        `attrs["simulated"]` of the answer, and README.
         """
+        if method not in ("imputed", "readings"):
+            raise UsageError(f"method is imputed or readings, not {method!r}")
+        graded, _ = _joined(self.graded(visits=visits, sure_numbering=sure_numbering), data)
         if naive:
-            graded, _ = _joined(self.graded(visits=visits, sure_numbering=sure_numbering), data)
-            return odds_ratios(graded, formula)
+            return _said(odds_ratios(graded, formula, scale=scale), NAIVE)
         try:
+            if method == "readings":
+                return _said(
+                    by_readings.association(graded, self._readings(validation), formula, scale=scale), SIMULATED
+                )
             imputed = self.imputed(m, data=data, validation=validation, visits=visits, sure_numbering=sure_numbering)
         except UsageError as error:
             raise UsageError(
                 f"{error}. Without it no odds ratio is corrected; association(…, naive=True) takes grades as they are"
             ) from error
-        return imputed.association(formula)
+        return _said(imputed.association(formula, scale=scale), SIMULATED)
+
+    def changes(
+        self,
+        *,
+        method: str = "imputed",
+        validation: Path | pd.DataFrame | None = None,
+        m: int = 20,
+        sure_numbering: bool = False,
+    ) -> pd.DataFrame:
+        """What became of each grade from a patient's first to last graded study, corrected for the grader's errors.
+
+        `share` is of the levels with the grade `before` that have `after` later (modic.analysis.visits.change_rows).
+        Two visits' errors look like changes, so only patients whom readers read at both visits can tell:
+        `modic review --by patient --visits all`. `method`: `imputed` (Imputed.changes) or `readings` (the difference
+        estimator). Raises UsageError without such readings.
+        """
+        if method == "imputed":
+            imputed = self.imputed(m, validation=validation, visits="all", sure_numbering=sure_numbering)
+            return _said(imputed.changes(), SIMULATED)
+        if method != "readings":
+            raise UsageError(f"method is imputed or readings, not {method!r}")
+        graded = self.graded(visits="all", sure_numbering=sure_numbering)
+        return _said(by_readings.changes(graded, self._readings(validation)), SIMULATED)
+
+    def _readings(self, given: Path | pd.DataFrame | None) -> pd.DataFrame:
+        """Readings of this cohort's levels. Raises UsageError for a confusion matrix."""
+        known = self._validation(given)
+        if not isinstance(known, pd.DataFrame):
+            raise UsageError("this needs readings of this cohort's own levels, not a confusion matrix")
+        return known
 
     def _validation(self, given: Path | pd.DataFrame | np.ndarray | None) -> pd.DataFrame | np.ndarray:
         """Readings, or a confusion matrix. Readings of this cohort's levels get the grades that it holds now."""

@@ -13,7 +13,16 @@ import pandas as pd
 
 from modic.errors import UsageError
 from modic.grades import CLASSES, GRADES, PARTS, P
-from modic.statistics.prevalence import ABSTAINED, Corrected, confusion_of, prediction_powered, rogan_gladen
+from modic.statistics.difference import Read
+from modic.statistics.patient_shares import OUTCOMES, patient_shares
+from modic.statistics.prevalence import (
+    ABSTAINED,
+    Corrected,
+    Method,
+    confusion_of,
+    prediction_powered,
+    rogan_gladen,
+)
 
 METHODS = {"rogan-gladen", "prediction-powered", "by-group"}
 OWN_READ = 50
@@ -76,6 +85,31 @@ def _invert(graded: pd.DataFrame, known: pd.DataFrame | np.ndarray) -> Corrected
 
 def _power(graded: pd.DataFrame, known: pd.DataFrame | np.ndarray) -> Corrected:
     """Prediction-powered inference."""
+    read = read_levels(graded, known)
+    return prediction_powered(
+        graded[P].to_numpy(float), graded["patient_key"].to_numpy(), read=read.place, truth=read.truth,
+        weights=read.weights,
+    )  # fmt: skip
+
+
+def corrected_patients(graded: pd.DataFrame, known: pd.DataFrame | np.ndarray) -> list[dict[str, Any]]:
+    """One row of each outcome of patients: share, low, high, method, n, n_patients, n_read, n_not_whole.
+
+    `graded`: of one study a patient. Raises ValueError without patients that were drawn and read whole.
+    """
+    if not isinstance(known, pd.DataFrame) or not {"unit", "study_key", "patient_key", "reader"} <= set(known.columns):
+        raise ValueError("needs readings of whole patients of this cohort (modic review --by patient, modic validate)")
+    found = patient_shares(graded, known)
+    about = {"method": Method.PREDICTION_POWERED.value, "n": found.n_patients, "n_patients": found.n_patients}
+    about |= {"n_read": found.n_read, "n_not_whole": found.n_not_whole}
+    return [
+        {"grade": name, "share": share, "low": low, "high": high, **about}
+        for name, share, low, high in zip(OUTCOMES, *found.ends, strict=True)
+    ]
+
+
+def read_levels(graded: pd.DataFrame, known: pd.DataFrame | np.ndarray) -> Read:
+    """The read levels of `graded`: share of readers who gave each type. Raises ValueError if there is none."""
     if not isinstance(known, pd.DataFrame) or not {"study_key", "level"} <= set(known.columns):
         raise ValueError("needs readings of this cohort's levels: study_key, level, truth")
     known = known.assign(w=known.get("weight", 1.0))
@@ -86,10 +120,7 @@ def _power(graded: pd.DataFrame, known: pd.DataFrame | np.ndarray) -> Corrected:
     read = read.assign(level=read["level"].astype("string")).merge(place[["study_key", "level", "place"]])
     if read.empty:
         raise ValueError("no reader read one of these levels")
-    return prediction_powered(
-        graded[P].to_numpy(float), graded["patient_key"].to_numpy(), read=read["place"].to_numpy(int),
-        truth=read[list(GRADES)].to_numpy(float), weights=read["w"].to_numpy(float),
-    )  # fmt: skip
+    return Read(read["place"].to_numpy(int), read[list(GRADES)].to_numpy(float), read["w"].to_numpy(float))
 
 
 def corrected_rows(result: Corrected) -> list[dict[str, Any]]:

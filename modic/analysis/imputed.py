@@ -5,6 +5,8 @@
 | learn    | P(reader's grade | what the grader said, level, age, sex, field strength, the patient's other levels, |
 |          | and the user's own covariates): a logistic regression on the levels that readers read              |
 | draw     | a grade for every level, abstained, not found and unread ones too; read levels keep their reading  |
+|          | later visits are drawn after earlier ones, given the grade drawn there, if PAIRS levels were read  |
+|          | at two visits                                                                                       |
 | analyse  | each of the `m` completed cohorts as if its grades were true                                        |
 | pool     | Rubin's rules (Multiple Imputation for Nonresponse in Surveys, 1987)                                |
 
@@ -24,15 +26,20 @@ import pandas as pd
 from scipy import stats
 
 from modic.analysis.groups import groups, typed, with_flags
+from modic.analysis.standardized import hits_of, standardized_share, weights_of
+from modic.analysis.visits import GRADES_BEFORE_AFTER, change_rows, in_time, pairs_of
 from modic.errors import UsageError
 from modic.grades import CLASSES, PARTS, P
 from modic.records import LEVELS
 from modic.statistics.intervals import Z, clustered_mean, wilson
-from modic.statistics.odds_ratios import odds_ratios
+from modic.statistics.odds_ratios import SCALES, odds_ratios
 
 FEWEST = 100
 """Fewest readings from which grades are imputed."""
+PAIRS = 50
+"""Fewest levels read at two visits from which changes are imputed."""
 CLIP = 5.0  # of the logarithm of two probabilities' ratio
+PERSISTS = 3.0  # scale of the grade at the visit before among features of unit variance, so that it is hardly shrunk
 STRENGTH = 10.0  # scikit-learn's C, of features of unit variance
 CATEGORIES = 12  # values of a text column that are told apart; rarer ones together
 
@@ -43,6 +50,8 @@ class Imputed:
 
     frames: tuple[pd.DataFrame, ...]
     n_read: int  # levels that readers read
+    observed: pd.DataFrame  # the same rows before imputation: `mc` is what was read, else null
+    n_pairs: int = 0  # levels that readers read at two visits of a patient
 
     def prevalence(self, by: str | Sequence[str] = (), *, unit: str = "levels") -> pd.DataFrame:
         """Share of levels (or of patients with it at one level or more) with each grade, with 95 % intervals.
@@ -65,17 +74,57 @@ class Imputed:
                 rows.append({**group[0], **row, "n_read": self.n_read})
         return typed(pd.DataFrame(rows), self.frames[0], by)
 
-    def association(self, formula: str) -> pd.DataFrame:
-        """Odds ratios of `formula` over the imputed grades (modic.statistics.odds_ratios), with 95 % intervals.
+    def association(self, formula: str, *, scale: str = "odds ratio") -> pd.DataFrame:
+        """Odds ratios (or differences) of `formula` over the imputed grades (modic.statistics.odds_ratios).
 
-        One row a term: odds_ratio, low, high, n_levels, n_patients, n_read. Raises UsageError if a fit fails.
+        One row a term: odds_ratio, low, high (95 %), n_levels, n_patients, n_read. Raises UsageError if a fit fails.
         """
-        fits = [odds_ratios(frame, formula) for frame in self.frames]
-        log = np.log(np.array([fit[["odds_ratio", "low", "high"]].to_numpy(float) for fit in fits]))
-        pooled = [pool(log[:, i, 0], ((log[:, i, 2] - log[:, i, 1]) / (2 * Z)) ** 2) for i in range(log.shape[1])]
+        fits = [odds_ratios(frame, formula, scale=scale) for frame in self.frames]
+        columns = [SCALES[scale], "low", "high"]
+        values = np.array([fit[columns].to_numpy(float) for fit in fits])
+        linear, back = (np.log(values), np.exp) if scale == "odds ratio" else (values, np.asarray)
+        spread = ((linear[:, :, 2] - linear[:, :, 1]) / (2 * Z)) ** 2
+        pooled = [pool(linear[:, i, 0], spread[:, i]) for i in range(linear.shape[1])]
         about = fits[0][["n_levels", "n_patients"]].assign(n_read=self.n_read)
-        ratios = pd.DataFrame(np.exp(pooled), columns=["odds_ratio", "low", "high"])
-        return pd.concat([fits[0][["term"]], ratios, about], axis=1)
+        return pd.concat([fits[0][["term"]], pd.DataFrame(back(pooled), columns=columns), about], axis=1)
+
+    def changes(self) -> pd.DataFrame:
+        """Changes from each patient's first to last graded study (`modic.analysis.visits.change_rows`), 95 % intervals.
+
+        Take `cohort.imputed(visits="all")`. Raises UsageError if fewer than PAIRS levels were read at two visits: how
+        alike the true grades of two visits are cannot be known then, and grades drawn apart would change too often.
+        """
+        if self.n_pairs < PAIRS:
+            raise UsageError(
+                f"readers read {self.n_pairs} levels at two visits; {PAIRS} are needed to impute changes: modic review"
+                " --by patient --visits all draws patients with all visits"
+            )
+        pairs = [pairs_of(frame) for frame in self.frames]
+        if pairs[0].empty:
+            raise UsageError('no patient has two studies here; take cohort.imputed(visits="all")')
+        found = []
+        for before, after in GRADES_BEFORE_AFTER:
+            parts = [_share_of(both[both["mc_before"] == before], "mc_after", (after,)) for both in pairs]
+            n = int(np.mean([(both["mc_before"] == before).sum() for both in pairs]))
+            found.append(pool_shares(*np.array(parts).T, max(n, 1)) if n else (np.nan, np.nan, np.nan))
+        return change_rows(found, pairs[0], n_read=self.n_pairs)
+
+    def standardized(
+        self, population: pd.DataFrame, by: str | Sequence[str] = ("age_band", "sex"), *, unit: str = "levels"
+    ) -> pd.DataFrame:
+        """Shares directly standardized to a `population` (modic.analysis.standardized).
+
+        One row a grade: share, low, high (95 %, Rubin's rules), n, n_patients, n_outside, n_read.
+        """
+        weights = weights_of(population, by)
+        rows = []
+        for grade, types in PARTS.items():
+            found = [standardized_share(hits_of(frame, types, unit), weights, by) for frame in self.frames]
+            share, low, high = pool_shares(
+                np.array([one.value for one in found]), np.array([one.variance for one in found]), found[0].n
+            )
+            rows.append({"grade": grade, "share": share, "low": low, "high": high, **found[0].counts()})
+        return pd.DataFrame(rows).assign(n_read=self.n_read)
 
     def estimate(self, fit: Callable[[pd.DataFrame], tuple[np.ndarray, np.ndarray]]) -> pd.DataFrame:
         """Pool any analysis: `fit` gives estimates and their standard errors of one completed cohort."""
@@ -87,11 +136,18 @@ class Imputed:
 
     def only(self, wanted: pd.Index) -> "Imputed":
         """The same cohorts with the levels of these studies alone."""
-        return Imputed(tuple(f[f["study_key"].isin(wanted)].reset_index(drop=True) for f in self.frames), self.n_read)
+        frames = [f[f["study_key"].isin(wanted)].reset_index(drop=True) for f in (self.observed, *self.frames)]
+        return Imputed(tuple(frames[1:]), self.n_read, frames[0], self.n_pairs)
 
     def long(self) -> pd.DataFrame:
-        """All cohorts below each other, numbered 1 to m in `imputation`, for Stata's `mi import flong` or R's mice."""
-        return pd.concat([f.assign(imputation=i) for i, f in enumerate(self.frames, 1)], ignore_index=True)
+        """All cohorts below each other, numbered 1 to m in `imputation`, and `observed` as 0; `row` numbers the levels.
+
+        The form of Stata's `mi import flong` and R's `mice::as.mids` (modic/analysis/mi_files.py writes files).
+        """
+        frames = [
+            f.assign(imputation=i, row=np.arange(1, len(f) + 1)) for i, f in enumerate((self.observed, *self.frames))
+        ]
+        return pd.concat(frames, ignore_index=True)
 
 
 def pool(values: np.ndarray, variances: np.ndarray) -> tuple[float, float, float]:
@@ -138,18 +194,64 @@ def impute(
     if len(np.unique(truth)) < 2:
         raise UsageError("readers gave all levels the same grade; nothing can be learnt from that")
     x = features(frame, covariates)
+    visit, before = _visits(frame)
+    n_pairs = int(np.isin(before[np.unique(read["place"])], read["place"]).sum())
     patients = frame["patient_key"].to_numpy()[read["place"]]
     names, weight = np.unique(patients), read["weight"].to_numpy(float)
     frames = []
     for number in range(m):
         rng = np.random.default_rng([seed, number])
         times = rng.multinomial(len(names), np.full(len(names), 1 / len(names)))[np.searchsorted(names, patients)]
-        p = _learn(x, read["place"].to_numpy(int), truth, weight * times)
-        drawn = (rng.random((len(p), 1)) > p.cumsum(1)).sum(1).clip(0, CLASSES - 1)
         one = read.sample(frac=1, random_state=int(rng.integers(2**31))).drop_duplicates("place")  # one reader a level
+        p = _learn(x, read["place"].to_numpy(int), truth, weight * times)
+        drawn = _draw(rng, p)
         drawn[one["place"]] = one["truth"]
+        if n_pairs >= PAIRS:
+            _draw_later(rng, drawn, x, visit, before, read.assign(weight=weight * times), one)
         frames.append(with_grades(frame, drawn))
-    return Imputed(tuple(frames), n_read)
+    given = np.full(len(frame), np.nan)
+    given[read["place"]] = read["truth"]
+    observed = with_flags(frame.assign(mc=pd.array(given, "Float64").astype("Int8")))
+    return Imputed(tuple(frames), n_read, observed, n_pairs)
+
+
+def _draw(rng: np.random.Generator, p: np.ndarray) -> np.ndarray:
+    """A grade (n,) for each row of probabilities (n, classes)."""
+    drawn: np.ndarray = (rng.random((len(p), 1)) > p.cumsum(1)).sum(1).clip(0, CLASSES - 1)
+    return drawn
+
+
+def _visits(frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Number of the visit (n,), 0 for a patient's first, and the row of the same level at the visit before, or -1."""
+    if "days_since_first_study" not in frame:
+        return np.zeros(len(frame), int), np.full(len(frame), -1)
+    ordered = in_time(frame)
+    of = ordered.assign(place=ordered.index, level=ordered["level"].astype("string")).groupby(["patient_key", "level"])
+    visit, before = np.zeros(len(frame), int), np.full(len(frame), -1)
+    visit[ordered.index] = of.cumcount()
+    before[ordered.index] = of["place"].shift(fill_value=-1)
+    return visit, before
+
+
+def _draw_later(
+    rng: np.random.Generator, drawn: np.ndarray, x: np.ndarray, visit: np.ndarray, before: np.ndarray,
+    read: pd.DataFrame, one: pd.DataFrame,
+) -> None:  # fmt: skip
+    """Draw the grades of all visits but the first anew, each given what was drawn at the visit before, into `drawn`."""
+    truth = dict(zip(one["place"], one["truth"], strict=True))
+    paired = read[[before[place] in truth for place in read["place"]]]
+    place = paired["place"].to_numpy(int)
+    earlier = np.array([truth[before[i]] for i in place], int)
+    learn = np.column_stack([x[place], PERSISTS * np.eye(CLASSES)[earlier]])
+    later = np.flatnonzero(visit > 0)
+    for number in range(1, visit.max() + 1):
+        rows = later[visit[later] == number]
+        ask = np.column_stack([x[rows], PERSISTS * np.eye(CLASSES)[drawn[before[rows]]]])
+        both = np.concatenate([learn, ask])
+        p = _learn(both, np.arange(len(place)), paired["truth"].to_numpy(int), paired["weight"].to_numpy(float))
+        drawn[rows] = _draw(rng, p[len(place) :])
+        kept = one[one["place"].isin(rows)]
+        drawn[kept["place"]] = kept["truth"]
 
 
 def with_grades(frame: pd.DataFrame, mc: np.ndarray) -> pd.DataFrame:
@@ -179,12 +281,21 @@ def features(frame: pd.DataFrame, covariates: Sequence[str] = ()) -> np.ndarray:
     around = (total - said) / np.maximum(others, 1)[:, None]
     levels = np.array([[name == level for level in LEVELS] for name in frame["level"].astype(str)], float)
     columns = [said, around, graded[:, None], levels, _encoded(frame["mc"].isna().to_numpy(bool))]
+    columns.append(_at_other_visits(frame, said, graded))
     columns += [_encoded(frame[name]) for name in ("age_years", "sex", *covariates) if name in frame]
     if "field_strength_t" in frame:
         columns.append(_encoded(pd.cut(frame["field_strength_t"].astype(float), [0, 1, 2, 20]).astype(str)))
     x = np.column_stack(columns).astype(float)
     spread = x.std(0)
     return (x - x.mean(0))[:, spread > 0] / spread[spread > 0]
+
+
+def _at_other_visits(frame: pd.DataFrame, said: np.ndarray, graded: np.ndarray) -> np.ndarray:
+    """What the grader said of the same level at the patient's other visits (mean), and whether there is any."""
+    of = frame.groupby(["patient_key", frame["level"].astype("string")]).ngroup().to_numpy()
+    others = np.bincount(of, graded.astype(float))[of] - graded
+    total = np.column_stack([np.bincount(of, s) for s in said.T])[of]
+    return np.column_stack([(total - said) / np.maximum(others, 1)[:, None], others > 0])
 
 
 def _encoded(column: Any) -> np.ndarray:
@@ -214,6 +325,13 @@ def _learn(x: np.ndarray, place: np.ndarray, truth: np.ndarray, weight: np.ndarr
     model.fit(x[place[used]], truth[used], sample_weight=weight[used] / weight[used].mean())
     p[:, known] = model.predict_proba(x)
     return p
+
+
+def _share_of(members: pd.DataFrame, column: str, types: tuple[int, ...]) -> tuple[float, float]:
+    """Share of rows whose `column` is of `types`, and its variance; 0, 0 without rows."""
+    if members.empty:
+        return 0.0, 0.0
+    return _share(members.assign(mc=members[column]), types, "levels")
 
 
 def _share(members: pd.DataFrame, types: tuple[int, ...], unit: str) -> tuple[float, float]:

@@ -10,12 +10,13 @@ from modic.cli.options import COHORT, OK, add_command, show
 def add(commands: Any, wanted: bool) -> None:
     examples = """\
   modic review lumbar-2026 --sample 200 --by level,grade --readers 2 --out for-readers
-  modic review lumbar-2026 --sample 60 --by patient,grade --out for-readers # whole patients
+  modic review lumbar-2026 --sample 60 --by patient,grade --out for-readers
   modic review lumbar-2026 --plan --by patient,grade --width 0.05           # how many? nothing is drawn
 
 A disc is one level of one study. The same number of discs is drawn from every stratum (--by), so that rare grades are
 read too; `modic validate` weights the readings back to the cohort. With `patient` in --by whole patients are drawn, all
-graded discs of their first graded study; then `modic validate` also gives shares of patients. Pages show images alone, no grade of the model.
+graded discs of their first graded study; then `modic validate` also gives shares of patients.
+Pages show images alone, no grade of the model.
 
 Give the folder to the readers; each opens a page in a browser, offline, and sends back the CSV that it exports.
 Then: modic validate lumbar-2026 --labels readings-reader-1.csv readings-reader-2.csv"""
@@ -26,8 +27,8 @@ Then: modic validate lumbar-2026 --labels readings-reader-1.csv readings-reader-
     review.add_argument("--sample", type=int, default=200, metavar="N", help="discs (patients) to read (default: 200)")
     review.add_argument(
         "--by", default="level,grade", metavar="COLUMNS",
-        help="strata of equal numbers of discs: level, grade, scanner, sex, year, numbering (default: level,grade); patient"
-        " draws whole patients",
+        help="strata of equal numbers of discs: level, grade, scanner, sex, year, numbering (default: level,grade);"
+        " patient draws whole patients",
     )  # fmt: skip
     review.add_argument(
         "--visits", choices=("first", "all"), default="first",

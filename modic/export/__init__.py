@@ -8,14 +8,16 @@ from pathlib import Path
 
 from modic.errors import UsageError
 
+Writer = Callable[[Path, Path], list[str]]
 FORMATS = ("csv", "stata", "spss", "omop", "sr")
 
 
-def export(cohort: Path, out: Path, *, format: str) -> list[str]:
+def export(cohort: Path, out: Path, *, format: str, write: Writer | None = None) -> list[str]:
     """Write the cohort's current tables as `format` into `out`, a new or empty folder outside the cohort.
 
     Returns lines that say what was written. Raises UsageError if `cohort` has no finished run, if `out` lies inside the
-    cohort or is not empty, or if the format is unknown or needs a package that is not installed.
+    cohort or is not empty, or if the format is unknown or needs a package that is not installed. `write`: a writer of
+    a layer above, in place of that of the format.
     """
     from modic.tables.query import published
 
@@ -25,7 +27,7 @@ def export(cohort: Path, out: Path, *, format: str) -> list[str]:
         raise UsageError(f"{out} lies inside the cohort (or around it); give a folder outside the cohort")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} is not empty; give a new folder")
-    write = _writer(format)
+    write = write or _writer(format)
     try:
         out.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
@@ -33,7 +35,7 @@ def export(cohort: Path, out: Path, *, format: str) -> list[str]:
     return write(cohort, out)
 
 
-def _writer(format: str) -> Callable[[Path, Path], list[str]]:
+def _writer(format: str) -> Writer:
     if format == "csv":
         from modic.export.csv import write_csv
 

@@ -5,9 +5,9 @@ their first graded study (`visits` all: of every one).
 
 The sample is stratified: every stratum (say, L4/L5 graded MC1) gives as many discs as the others, or all that it has,
 so that rare grades are read often enough. The weight of a disc (or patient) is the size of its stratum over the number
-drawn of it; with weights the numbers of `modic validate` are about the whole cohort. Weights and grades stay in the cohort, in
-`validation/samples/<sample_id>.parquet`. Pages and images hold nothing of the model's answers, and each reader reads in
-another order.
+drawn of it; with weights the numbers of `modic validate` are about the whole cohort. Weights and grades stay in the
+cohort, in `validation/samples/<sample_id>.parquet`. Pages and images hold nothing of the model's answers, and each
+reader reads in another order.
 """
 
 import random

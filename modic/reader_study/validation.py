@@ -225,11 +225,11 @@ def of_patients(cohort_root: Path, rows: list[dict[str, Any]]) -> tuple[list[dic
         found = patient_shares(first_graded_levels(cohort_root), pd.DataFrame(rows))
     except ValueError as error:
         return [], [f"no share of patients: {error}"]
-    about = {"group": "patients, first graded study", "condition": "corrected share", "metric": "patients with it"}
+    about: dict[str, Any] = {"group": "patients, first graded study", "condition": "corrected share"}
+    about |= {"metric": "patients with it", "n": found.n_read, "n_patients": found.n_read}
     shares = [
-        {**about, "which": name, "value": float(found.share[i]), "low": float(found.low[i]), "high": float(found.high[i]),
-         "n": found.n_read, "n_patients": found.n_read}
-        for i, name in enumerate(OUTCOMES)
+        {**about, "which": name, "value": value, "low": low, "high": high}
+        for name, value, low, high in zip(OUTCOMES, *(v.tolist() for v in found.ends), strict=True)
     ]  # fmt: skip
     return shares, [
         f"shares of patients: difference estimator over {found.n_patients} patients, of whom {found.n_read} were drawn "

@@ -17,8 +17,8 @@ the place of y in every estimating equation: shares, differences, regressions.
 | Angelopoulos, Duchi, Zrnic, arXiv 2311.01453 (PPI++)      | f, which makes the variance smallest                     |
 | Binder, Int. Stat. Rev. 51 (1983) 279-292                 | sandwich variance, patients as clusters                  |
 
-The line f is learnt for each answer of the model (the strata of `modic review --by grade`), on all but one of FOLDS parts
-of the read patients in turn, so that no reading takes part in its own residual.
+The line f is learnt for each answer of the model (the strata of `modic review --by grade`), on all but one of FOLDS
+parts of the read patients in turn, so that no reading takes part in its own residual.
 tests/benchmarks/coverage.py checks it against predict-then-debias with a bootstrap of patients (Kluger et al., arXiv
 2501.18577).
 """
@@ -109,7 +109,8 @@ def solve(
 
     Solves Σ x (f(p) - μ) + c Σ w x (y - f(p)) = 0, where μ is x β or its logistic and c scales the weights to n units
     (Hájek). With a single column of ones and no link, β is the mean of the pseudo-outcomes. In the covariance, index
-    j k + i is of column j and outcome i. Raises ValueError if less than two patients were read or no finite β solves the equation.
+    j k + i is of column j and outcome i. Raises ValueError if less than two patients were read or no finite β solves
+    the equation.
     """
     if len(np.unique(np.asarray(patients)[read.place])) < 2:
         raise ValueError("units of at least two patients must have been read")

@@ -38,6 +38,11 @@ class PatientShares:
     n_read: int
     n_not_whole: int  # patients of whom a reader gave some grades, but not of every graded level
 
+    @property
+    def ends(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Share, low and high."""
+        return self.share, self.low, self.high
+
 
 def patients_of(graded: pd.DataFrame) -> Patients:
     """The patients of graded levels (study_key, patient_key, mc, p_mc0, …), one study each.
@@ -77,9 +82,9 @@ def whole_readings(patients: Patients, readings: pd.DataFrame) -> tuple[Read, in
 
 
 def patient_shares(graded: pd.DataFrame, readings: pd.DataFrame) -> PatientShares:
-    """The difference estimator over patients (modic.statistics.difference); arguments as `patients_of`, `whole_readings`.
+    """The difference estimator over patients (modic.statistics.difference).
 
-    Raises ValueError if less than two patients were read whole.
+    Arguments as of `patients_of` and `whole_readings`. Raises ValueError if less than two patients were read whole.
     """
     patients = patients_of(graded)
     read, not_whole = whole_readings(patients, readings)

@@ -1,10 +1,14 @@
-"""Do answers from imputed grades cover the truth? `python tests/benchmarks/imputation.py [RUNS] [PATIENTS] [READ]`
+"""Do corrected answers cover the truth? `python tests/benchmarks/imputation.py DESIGN [RUNS] [PATIENTS] [READ] [FIRST]`
 
-Patients with a random effect; true odds ratios: age 1.04 a year and L5/S1 against L1/L2 about 8 (both for MC2), a trait
-of the patient 2, another one 1. The grader's probabilities are those of a signal with noise, worse at the lower levels,
-on one of two scanners, and drawn to degeneration (age); it abstains where it is unsure. Readers read READ levels drawn
-at random, or equally many by its grade, without error. The truth of each number is that of a cohort of 200,000
-patients. Prints how often 95 % intervals hold it, the mean error, and the same for the grades taken as they are.
+Patients with a random effect and two visits; true odds ratios: age 1.04 a year and L5/S1 against L1/L2 about 8 (both
+for MC2), a trait of the patient 2, another one 1. At the second visit, four years later, grades have changed as CHANGE
+says.
+The grader's probabilities are those of a signal with noise, a part of which is the level's own at both visits; it is
+worse at the lower levels and on one of two scanners, and drawn to degeneration (age); it abstains where it is unsure.
+DESIGN `levels`: readers read READ levels, equally many of each answer of the grader; `patients`: READ whole patients at
+both visits, as `modic review --by patient,grade --visits all` draws them; without error. The truth is what 30,000
+patients show. Prints how often 95 % intervals of imputed grades (`cohort.imputed`), of the difference estimator
+(`method="readings"`) and of the grades as they are hold it, and the mean error of each. FIRST: number of the first run.
 """
 
 import sys
@@ -14,9 +18,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from modic.analysis.groups import with_flags
-from modic.analysis.imputed import impute, with_grades
+from modic.analysis import by_readings
+from modic.analysis.corrected import corrected_patients, corrected_prevalence, corrected_rows
+from modic.analysis.groups import groups, with_flags
+from modic.analysis.imputed import Imputed, impute, with_grades
+from modic.analysis.visits import GRADES_BEFORE_AFTER, change_rows, pairs_of
 from modic.errors import UsageError
+from modic.reader_study.sample import draw, readable_units
 from modic.records import LEVELS
 from modic.statistics.intervals import clustered_share
 from modic.statistics.odds_ratios import odds_ratios
@@ -27,10 +35,13 @@ TERMS = {
     "idle": "OR idle",
 }  # fmt: skip
 HEIGHT = np.array([-1.6, -1.2, -0.6, 0.0, 0.9, 1.0])  # of the levels, on the logit of MC2
+CHANGE = np.array([[0.93, 0.02, 0.05], [0.20, 0.40, 0.40], [0.02, 0.03, 0.95]])  # grade before → after
+SHOWN = {("MC0", "MC2"): "MC0 to MC2", ("MC1", "MC2"): "MC1 to MC2"}
+M = 10
 
 
-def simulate(rng: np.random.Generator, patients: int) -> pd.DataFrame:
-    """One row a level: true grade, what the grader says, and what is known of the patient."""
+def simulate(rng: np.random.Generator, patients: int, visits: int = 1) -> pd.DataFrame:
+    """One row a level of each visit: true grade, what the grader says, and what is known of the patient."""
     n = 6 * patients
     of, level = np.repeat(np.arange(patients), 6), np.tile(np.arange(6), patients)
     age, trait, idle = rng.uniform(20, 85, patients), rng.random(patients) < 0.4, rng.random(patients) < 0.5
@@ -40,20 +51,28 @@ def simulate(rng: np.random.Generator, patients: int) -> pd.DataFrame:
     logit1 = -3.6 + 0.6 * HEIGHT[level] + (0.01 * (age - 52) + 0.5 * own)[of]
     weights = np.exp(np.column_stack([np.zeros(n), logit1, logit2]))
     truth = (rng.random((n, 1)) > (weights / weights.sum(1, keepdims=True)).cumsum(1)).sum(1).clip(0, 2)
-    noise = (1.3 + 0.25 * (level >= 4) + 0.5 * scanner[of])[:, None]
-    signal = 2.2 * np.eye(3)[truth] + noise * rng.normal(size=(n, 3))
-    signal[:, 2] += 0.02 * (age[of] - 52) + 0.3 * (level >= 4)  # degeneration looks like a change
-    p = np.exp(signal - signal.max(1, keepdims=True))
-    p /= p.sum(1, keepdims=True)
-    mc = pd.array(p.argmax(1), "Int8")
-    mc[p.max(1) < 0.6] = pd.NA
-    return pd.DataFrame(
-        {
-            "patient_key": of, "study_key": of.astype(str), "level": np.array(LEVELS)[level], "mc": mc, "truth": truth,
-            "p_mc0": p[:, 0], "p_mc1": p[:, 1], "p_mc2": p[:, 2], "age_years": age[of], "trait": trait[of].astype(int),
-            "idle": idle[of].astype(int), "field_strength_t": np.where(scanner, 1.5, 3.0)[of], "sex": "F",
-        }
-    )  # fmt: skip
+    spread = (1.3 + 0.25 * (level >= 4) + 0.5 * scanner[of])[:, None]
+    lasting = rng.normal(size=(n, 3))
+    frames = []
+    for visit in range(visits):
+        if visit:
+            truth = (rng.random((n, 1)) > CHANGE[truth].cumsum(1)).sum(1).clip(0, 2)
+        noise = np.sqrt(0.4) * lasting + np.sqrt(0.6) * rng.normal(size=(n, 3))
+        signal = 2.2 * np.eye(3)[truth] + spread * noise
+        signal[:, 2] += 0.02 * (age[of] - 52) + 0.3 * (level >= 4)  # degeneration looks like a change
+        p = np.exp(signal - signal.max(1, keepdims=True))
+        p /= p.sum(1, keepdims=True)
+        mc = pd.array(p.argmax(1), "Int8")
+        mc[p.max(1) < 0.6] = pd.NA
+        columns = {
+            "patient_key": [f"p{i:06d}" for i in of], "study_key": [f"s{i:06d}-{visit}" for i in of],
+            "level": np.array(LEVELS)[level], "mc": mc, "truth": truth, "p_mc0": p[:, 0], "p_mc1": p[:, 1],
+            "p_mc2": p[:, 2], "age_years": age[of] + 4 * visit, "trait": trait[of].astype(int), "sex": "F",
+            "idle": idle[of].astype(int), "field_strength_t": np.where(scanner, 1.5, 3.0)[of],
+            "days_since_first_study": 1461 * visit,
+        }  # fmt: skip
+        frames.append(pd.DataFrame(columns))
+    return pd.concat(frames, ignore_index=True)
 
 
 def read(rng: np.random.Generator, frame: pd.DataFrame, n: int) -> pd.DataFrame:
@@ -61,34 +80,56 @@ def read(rng: np.random.Generator, frame: pd.DataFrame, n: int) -> pd.DataFrame:
     said = frame["mc"].astype(float).fillna(3).to_numpy(int)
     chance = np.minimum(1, n / 4 / np.bincount(said, minlength=4)[said])
     drawn = rng.random(len(frame)) < chance
-    return frame.loc[drawn, ["study_key", "level", "truth"]].assign(weight=1 / chance[drawn])
+    columns = ["study_key", "patient_key", "level", "truth"]
+    return frame.loc[drawn, columns].assign(weight=1 / chance[drawn], unit="level", reader="A")
+
+
+def read_patients(seed: int, frame: pd.DataFrame, n: int) -> pd.DataFrame:
+    """Readings of `n` whole patients at all visits, as `modic review --by patient,grade` draws them."""
+    mc = frame["mc"].astype(object).where(frame["mc"].notna(), None)
+    units = readable_units(frame.assign(case=1, mc=mc).to_dict("records"), ["patient", "grade"], "all")
+    drawn = pd.DataFrame(draw(units, n, ["patient", "grade"], seed))
+    return drawn[["study_key", "patient_key", "level", "truth", "weight", "unit"]].assign(reader="A")
 
 
 Numbers = dict[str, tuple[float, float, float]]
 
 
-def answers(frame: pd.DataFrame, ask: Any) -> Numbers:
-    """Name → estimate, low, high; `ask`: prevalence(unit, by) and association() of the frame or of imputed ones."""
+def answers(ask: Any) -> Numbers:
+    """Name → estimate, low, high; what `ask` cannot answer is left out."""
     found: Numbers = {}
     for unit in ("levels", "patients"):
         for row in ask.prevalence((), unit=unit).to_dict("records"):
             if row["grade"] != "MC0":
                 found[f"{row['grade']}, {unit}"] = (row["share"], row["low"], row["high"])
-    shares = ask.prevalence("old", unit="patients").set_index(["old", "grade"])
-    for old in (0, 1):
-        row = shares.loc[(old, "MC1 or MC2")]
-        found[f"any, patients {'over' if old else 'under'} 60"] = (row["share"], row["low"], row["high"])
-    for row in ask.association(FORMULA).to_dict("records"):
+    for row in ask.prevalence("old", unit="patients").to_dict("records"):
+        if row["grade"] == "MC1 or MC2":
+            found[f"any, patients {'over' if row['old'] else 'under'} 60"] = (row["share"], row["low"], row["high"])
+    row = ask.association("mc2 ~ trait", scale="difference").iloc[0]
+    found["MC2, trait minus none"] = (row["difference"], row["low"], row["high"])
+    for row in ask.association(FORMULA, scale="odds ratio").to_dict("records"):
         if row["term"] in TERMS:
             found[TERMS[row["term"]]] = (row["odds_ratio"], row["low"], row["high"])
+    for row in ask.changes().to_dict("records"):
+        if name := SHOWN.get((row["before"], row["after"])):
+            found[name] = (row["share"], row["low"], row["high"])
     return found
+
+
+NOTHING = pd.DataFrame({"grade": [], "before": []})
+
+
+def first(frame: pd.DataFrame) -> pd.DataFrame:
+    """The first visits."""
+    return frame[frame["days_since_first_study"] == 0].reset_index(drop=True)
 
 
 class AsGraded:
     """The grades as they are: abstentions are left out."""
 
     def __init__(self, frame: pd.DataFrame) -> None:
-        self.frame = frame
+        self.all = frame
+        self.frame = first(frame)
 
     def prevalence(self, by: Any, *, unit: str) -> pd.DataFrame:
         rows = []
@@ -103,35 +144,108 @@ class AsGraded:
                 rows.append({"old": group, "grade": grade, "share": share.value, "low": share.low, "high": share.high})
         return pd.DataFrame(rows)
 
-    def association(self, formula: str) -> pd.DataFrame:
-        return odds_ratios(self.frame, formula)
+    def association(self, formula: str, *, scale: str) -> pd.DataFrame:
+        return odds_ratios(self.frame, formula, scale=scale)
+
+    def changes(self) -> pd.DataFrame:
+        pairs = pairs_of(self.all)
+        pairs = pairs[pairs["mc_before"].notna() & pairs["mc_after"].notna()]
+        found = []
+        for before, after in GRADES_BEFORE_AFTER:
+            of = pairs[pairs["mc_before"] == before]
+            share = clustered_share((of["mc_after"] == after).to_numpy(bool), of["patient_key"].to_numpy())
+            found.append((share.value, share.low, share.high))
+        return change_rows(found, pairs)
 
 
-def main(runs: int, patients: int, n_read: int) -> None:
-    big = simulate(np.random.default_rng(1), 200_000)
-    big = with_grades(big, big["truth"].to_numpy()).assign(old=(big["age_years"] >= 60).astype(int))
-    small = big[big["patient_key"] < 60_000]
-    truth = {name: value[0] for name, value in answers(small, AsGraded(small)).items()}
-    hits: dict[str, list[tuple[bool, float, bool, float]]] = defaultdict(list)
-    for run in range(runs):
-        rng = np.random.default_rng([7, run])
-        frame = simulate(rng, patients).assign(old=lambda f: (f["age_years"] >= 60).astype(int))
+class FromImputed:
+    """`cohort.imputed`."""
+
+    def __init__(self, imputed: Imputed) -> None:
+        self.all = imputed
+        self.first = imputed.only(pd.Index(first(imputed.observed)["study_key"]))
+        self.prevalence, self.association = self.first.prevalence, self.first.association
+
+    def changes(self) -> pd.DataFrame:
         try:
-            imputed = impute(frame, read(rng, frame, n_read), m=20, seed=run, covariates=("trait", "idle"))
-            ours = answers(frame, imputed)
-        except UsageError as error:
-            print(run, error)
-            continue
-        naive = answers(frame, AsGraded(with_flags(frame)))
-        for name, value in truth.items():
-            (a, low, high), (b, naive_low, naive_high) = ours[name], naive[name]
-            hits[name].append((low <= value <= high, a - value, naive_low <= value <= naive_high, b - value))
-    print(f"{runs} runs of {patients} patients, about {n_read} levels read")
-    print(f"{'':28s} {'truth':>7s} {'covered':>8s} {'error':>7s}   as graded: {'covered':>8s} {'error':>7s}")
+            return self.all.changes()
+        except UsageError:  # no level was read at two visits
+            return NOTHING
+
+
+class ByReadings:
+    """The difference estimator."""
+
+    def __init__(self, frame: pd.DataFrame, readings: pd.DataFrame) -> None:
+        self.all, self.readings = frame, readings
+        self.frame = first(frame)
+
+    def prevalence(self, by: Any, *, unit: str) -> pd.DataFrame:
+        rows = []
+        for group, part in groups(self.frame, by):
+            part = part.reset_index(drop=True)
+            if unit == "levels":
+                found = corrected_rows(corrected_prevalence("prediction-powered", part, self.readings))
+            elif (self.readings["unit"] == "patient").all():
+                found = corrected_patients(part, self.readings)
+            else:
+                return NOTHING
+            rows += [{**group, **row} for row in found]
+        return pd.DataFrame(rows)
+
+    def association(self, formula: str, *, scale: str) -> pd.DataFrame:
+        return by_readings.association(self.frame, self.readings, formula, scale=scale)
+
+    def changes(self) -> pd.DataFrame:
+        return by_readings.changes(self.all, self.readings) if (self.readings["unit"] == "patient").all() else NOTHING
+
+
+def with_old(frame: pd.DataFrame) -> pd.DataFrame:
+    """`frame` with whether the patient was 60 or older at the first visit."""
+    age = frame["age_years"] - frame["days_since_first_study"] / 365.25
+    return frame.assign(old=(age >= 60).astype(int))
+
+
+METHODS = ("imputed", "readings", "as graded")
+
+
+def asker(method: str, frame: pd.DataFrame, readings: pd.DataFrame, seed: int) -> Any:
+    """What answers by one of METHODS."""
+    if method == "imputed":
+        return FromImputed(impute(frame, readings, m=M, seed=seed, covariates=("trait", "idle")))
+    return ByReadings(frame, readings) if method == "readings" else AsGraded(with_flags(frame))
+
+
+def main(design: str, runs: int, patients: int, n_read: int, start: int) -> None:
+    big = with_old(simulate(np.random.default_rng(1), 30_000, 2))
+    truth = {name: value[0] for name, value in answers(AsGraded(with_grades(big, big["truth"].to_numpy()))).items()}
+    hits: dict[str, dict[str, list[tuple[bool, float]]]] = {method: defaultdict(list) for method in METHODS}
+    for run in range(start, start + runs):
+        rng = np.random.default_rng([7, run])
+        frame = with_old(simulate(rng, patients, 2))
+        readings = read_patients(run, frame, n_read) if design == "patients" else read(rng, frame, n_read)
+        for method, of in hits.items():
+            try:
+                found = answers(asker(method, frame, readings, run))
+            except UsageError as error:
+                print(run, method, error)
+                continue
+            for name, (value, low, high) in found.items():
+                of[name].append((low <= truth[name] <= high, value - truth[name]))
+    print(f"{runs} runs of {patients} patients with two visits; read: {n_read} {design}; {M} imputations")
+    print(f"{'':24s} {'truth':>7s}" + "".join(f" | {method:>10s}: covered   error" for method in hits))
     for name, value in truth.items():
-        covered, error, naive, wrong = np.mean(hits[name], axis=0)
-        print(f"{name:28s} {value:7.3f} {100 * covered:7.1f}% {error:+7.3f} {'':13s} {100 * naive:7.1f}% {wrong:+7.3f}")
+        line = f"{name:24s} {value:7.3f}"
+        for of in hits.values():
+            if name in of:
+                covered, error = np.mean(of[name], axis=0)
+                line += f" | {100 * covered:18.1f} % {error:+7.3f}"
+            else:
+                line += f" | {'-':>28s}"
+        print(line, flush=True)
 
 
 if __name__ == "__main__":
-    main(*(int(word) for word in (*sys.argv[1:4], *("100", "1000", "400")[len(sys.argv) - 1 :])))
+    given = sys.argv[2:]
+    numbers = [int(word) for word in (*given, *("40", "800", "400", "0")[len(given) :])]
+    main(sys.argv[1] if len(sys.argv) > 1 else "levels", *numbers)

@@ -58,7 +58,8 @@ def test_the_same_seed_draws_the_same_grades(simulated: tuple[pd.DataFrame, pd.D
     frame, readings, _ = simulated
     one, same, other = (impute(frame, readings, m=2, seed=seed).long() for seed in (3, 3, 4))
     pd.testing.assert_frame_equal(one, same)
-    assert not one["mc"].equals(other["mc"]) and one["imputation"].tolist() == [1] * len(frame) + [2] * len(frame)
+    assert not one["mc"].equals(other["mc"]) and one["imputation"].tolist() == np.repeat([0, 1, 2], len(frame)).tolist()
+    assert one.loc[one["imputation"] == 0, "mc"].notna().sum() == len(readings), "imputation 0 is what was read"
 
 
 def test_rubins_rules() -> None:

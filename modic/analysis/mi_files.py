@@ -1,0 +1,112 @@
+"""Imputed grades as files for Stata's `mi` and R's `mice`: `modic export COHORT --format mi`.
+
+One row is one level of one imputation; `imputation` 0 is what was read, with `mc` missing where nothing was.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from modic.analysis.imputed import Imputed
+from modic.errors import UsageError
+from modic.grades import CLASSES
+from modic.records import LEVELS
+from modic.tables.dictionary import note
+from modic.tables.schema import SCHEMAS
+
+GRADES_OF_ROW = ["mc", *(f"mc{k}" for k in range(CLASSES)), "any_mc"]
+KEPT = [
+    "imputation", "row", "patient", "patient_key", "study_key", "level", *GRADES_OF_ROW, "age_years", "sex",
+    "study_year", "days_since_first_study", "manufacturer", "scanner_model", "field_strength_t", "level_numbering",
+    "transitional_suspected",
+]  # fmt: skip
+OWN = {
+    "imputation": "0: what readers read, else missing; 1 to m: imputed",
+    "row": "number of the level, the same in all imputations",
+    "patient": "number of the patient, for mi xtset",
+    "mc": "true Modic type: read, or imputed from readings",
+    **{f"mc{k}": f"1 if mc is {k}" for k in range(CLASSES)},
+    "any_mc": "1 if mc is 1 or 2",
+    "level": f"1 {LEVELS[0]} to {len(LEVELS)} {LEVELS[-1]}",
+}
+GUIDE = """# Imputed Modic grades
+
+{n} levels of {patients} patients, {m} imputations learnt from {read} levels that readers read (modic.analysis.imputed).
+`imputation` 0 is what was read. Pool with Rubin's rules; the levels of one patient are a cluster. Put no covariate into
+an analysis that the imputation did not know (`--data`): its association would be too weak.
+
+Stata:
+
+    use imputed.dta, clear
+    mi import flong, m(imputation) id(row) imputed(mc mc0 mc1 mc2 any_mc) clear
+    mi xtset patient
+    mi estimate, eform: xtgee mc2 age_years i.level, family(binomial) link(logit) corr(exchangeable) vce(robust)
+
+R:
+
+    long <- as.data.frame(arrow::read_parquet("imputed.parquet"))
+    long$level <- factor(long$level, levels = 1:6, labels = c({levels}))
+    long$sex <- factor(long$sex, levels = c("F", "M", "O"))
+    imp <- mice::as.mids(long, .imp = "imputation", .id = "row")
+    fit <- with(imp, geepack::geeglm(mc2 ~ age_years + level, id = patient, family = binomial, corstr = "exchangeable"))
+    summary(mice::pool(fit), conf.int = TRUE, exponentiate = TRUE)
+"""
+
+
+def write_mi(imputed: Imputed, out: Path, *, data: tuple[str, ...] = ()) -> list[str]:
+    """Write `imputed.parquet`, `imputed.dta` (with labels) and `imputed.md` into the folder `out`.
+
+    `data`: names of the user's own covariates, which are kept too. Returns lines that say what was written. Raises
+    UsageError without pyreadstat.
+    """
+    try:
+        from pyreadstat import write_dta
+    except ImportError as error:
+        raise UsageError(f"Stata needs pyreadstat ({error.name} is missing): pip install 'modic[stats]'") from error
+    frame = _table(imputed, data)
+    frame.to_parquet(out / "imputed.parquet", index=False)
+    labels = [_label(name)[:80] for name in frame.columns]
+    values = {"level": {float(i): name for i, name in enumerate(LEVELS, 1)}}
+    write_dta(_plain(frame), str(out / "imputed.dta"), column_labels=labels, variable_value_labels=values)
+    one = imputed.observed
+    text = GUIDE.format(
+        n=len(one), patients=one["patient_key"].nunique(), m=len(imputed.frames), read=imputed.n_read,
+        levels=", ".join(f'"{name}"' for name in LEVELS),
+    )  # fmt: skip
+    (out / "imputed.md").write_text(text, encoding="utf-8")
+    return [
+        f"{out / 'imputed.dta'}, {out / 'imputed.parquet'}: {len(one):,} levels, {len(imputed.frames)} imputations",
+        f"{out / 'imputed.md'}: the lines for Stata and R",
+    ]
+
+
+def _table(imputed: Imputed, data: tuple[str, ...]) -> pd.DataFrame:
+    """The long table, sorted by imputation and patient, whose levels stand together (geepack needs that)."""
+    frame = imputed.long()
+    patients = frame["patient_key"].astype("string")
+    frame = frame.assign(
+        patient=patients.rank(method="dense").astype(int),
+        level=frame["level"].astype("string").map({name: i for i, name in enumerate(LEVELS, 1)}).astype(int),
+    )
+    frame = frame[[name for name in (*KEPT, *data) if name in frame]]
+    return frame.sort_values(["imputation", "patient", "study_key", "level"], kind="stable").reset_index(drop=True)
+
+
+def _label(name: str) -> str:
+    if name in OWN:
+        return OWN[name]
+    schema: Any = SCHEMAS["studies"]
+    return note(schema.field(name), "description").split(";")[0] if name in schema.names else name.replace("_", " ")
+
+
+def _plain(frame: pd.DataFrame) -> pd.DataFrame:
+    """Numbers as float with NaN, text without null."""
+    columns: dict[str, Any] = {}
+    for name in frame.columns:
+        kind = frame[name].dtype
+        if pd.api.types.is_bool_dtype(kind) or pd.api.types.is_numeric_dtype(kind):
+            columns[name] = frame[name].astype("Float64").to_numpy(float, na_value=float("nan"))
+        else:
+            columns[name] = frame[name].astype("string").fillna("").astype(object)
+    return pd.DataFrame(columns)
