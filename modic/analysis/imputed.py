@@ -106,7 +106,8 @@ class Imputed:
         for before, after in GRADES_BEFORE_AFTER:
             parts = [_share_of(both[both["mc_before"] == before], "mc_after", (after,)) for both in pairs]
             n = int(np.mean([(both["mc_before"] == before).sum() for both in pairs]))
-            found.append(pool_shares(*np.array(parts).T, max(n, 1)) if n else (np.nan, np.nan, np.nan))
+            shares, variances = np.array(parts).T
+            found.append(pool_shares(shares, variances, n) if n else (np.nan, np.nan, np.nan))
         return change_rows(found, pairs[0], n_read=self.n_pairs)
 
     def standardized(

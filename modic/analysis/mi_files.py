@@ -66,7 +66,7 @@ def write_mi(imputed: Imputed, out: Path, *, data: tuple[str, ...] = ()) -> list
         raise UsageError(f"Stata needs pyreadstat ({error.name} is missing): pip install 'modic[stats]'") from error
     frame = _table(imputed, data)
     frame.to_parquet(out / "imputed.parquet", index=False)
-    labels = [_label(name)[:80] for name in frame.columns]
+    labels: list[str | None] = [_label(name)[:80] for name in frame.columns]
     values = {"level": {float(i): name for i, name in enumerate(LEVELS, 1)}}
     write_dta(_plain(frame), str(out / "imputed.dta"), column_labels=labels, variable_value_labels=values)
     one = imputed.observed
