@@ -25,18 +25,19 @@ from modic.imaging.regions import Box, box_on
 from modic.imaging.volume import CanonicalVolume, Volume
 from modic.records import LEVELS, LevelResult, LevelSet, Region
 
-MOST_BYTES = 150_000
+MOST_BYTES = 200_000
 CONTRASTS = ("t1", "t2")
 """Contrasts that are shown, in the order of their tiles."""
 
-LONGER_SIDE, TILE, MAP_TILE = 448, 112, 28
-"""Pixels of an overview's longer side, and of a tile; maps are as coarse as the network's own."""
+LONGER_SIDE, TILE, MAP_TILE = 448, 160, 28
+"""Pixels of an overview's longer side, and of a tile, as many as the network sees; maps are as coarse as its own."""
 
 QUALITIES = (80, 60, 40, 20, 5, 1)
 """Of WebP. The first with which the study is small enough is taken; for real studies that is 80."""
 
-WINDOW, MARROW_WINDOW = (0.5, 99.5), (0.5, 97.0)
-"""Percentiles shown as black and white. In regions fluid and fat may be saturated, so that marrow is clear."""
+OVERVIEW_WINDOW, REGION_WINDOW = (0.5, 99.5), (0.05, 99.95)
+"""Percentiles stored as black and white. Regions keep their whole signal, since pages set the window: the marrow beside
+an endplate may be as bright as anything in them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +164,7 @@ def _overview(volume: Volume, t2: Volume, slice_index: int) -> np.ndarray:
     size = np.maximum(np.round(LONGER_SIDE * size_mm / size_mm.max()).astype(int), 1)
     shrinks = size[1] < rows
     larger = cv2.resize(plane, size.tolist(), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-    return _grey(larger, *np.percentile(plane, WINDOW))
+    return _grey(larger, *np.percentile(plane, OVERVIEW_WINDOW))
 
 
 def _in_overview(box: Box, t2: Volume, picture: np.ndarray) -> list[float]:
@@ -185,7 +186,7 @@ def regions_sheet(regions: list[Region]) -> np.ndarray:
     rows = {}
     for contrast in CONTRASTS:
         stacks = {region.level: region.contrasts[contrast] for region in regions}
-        window = np.percentile(list(stacks.values()), MARROW_WINDOW) if stacks else (0.0, 1.0)
+        window = np.percentile(list(stacks.values()), REGION_WINDOW) if stacks else (0.0, 1.0)
         rows[contrast] = {level: [_grey(plane, *window) for plane in stack] for level, stack in stacks.items()}
     return _sheet({r.level: rows["t1"][r.level] + rows["t2"][r.level] for r in regions}, TILE)
 

@@ -4,12 +4,15 @@ A study is an outlier for the first of these kinds that applies; within a kind t
 
 | kind        | condition                                                                                          |
 |-------------|----------------------------------------------------------------------------------------------------|
+| MC1         | a level is graded MC1, or abstained while MC1 is its most probable type                              |
+| measured    | a grade was taken back since the measured marrow contradicts it (`CONTRADICTIONS`)                   |
 | numbering   | level numbering is uncertain                                                                       |
-| abstained   | a level was left without a grade                                                                   |
 | slices      | a level's `slice_disagreement` is `DISAGREEMENT` or more: clear in one slice, unlikely in another    |
 | score       | the detector's score of a graded level is below `SCORE`                                            |
 | acquisition | the run warned of the study, or the acquisition passes a limit of `ODD`                            |
 | pictures    | a graded study without images to look at                                                           |
+
+A level without a grade alone makes no outlier: most studies have one. The report counts them.
 """
 
 from collections.abc import Iterable, Mapping
@@ -23,15 +26,22 @@ from modic.config import PairOptions
 from modic.decode import decode
 from modic.errors import UsageError
 from modic.files import read_json
-from modic.grades import P
+from modic.grades import AbstainedReason, P
 from modic.records import LEVELS, StudyWarning
 from modic.tables.schema import OLDEST
 
-KINDS = ("numbering", "abstained", "slices", "score", "acquisition", "pictures")
+KINDS = ("MC1", "measured", "numbering", "slices", "score", "acquisition", "pictures")
 DISAGREEMENT, SCORE = 0.7, 0.6
 LITTLE_OVERLAP = PairOptions().overlap_warn
 SEPARATOR = "; "
 """Between two warnings in the column `warnings` of `studies`."""
+
+CONTRADICTIONS = {
+    AbstainedReason.T1_DARK: "likely MC2, but dark on T1",
+    AbstainedReason.T1_BRIGHT: "likely MC1, but bright on T1",
+    AbstainedReason.LIKE_TYPE_1: "likely MC0, but dark on T1 and bright on T2",
+}
+"""Why measurements took a grade back → words for the page."""
 
 Row = dict[str, Any]
 
@@ -118,18 +128,32 @@ def flags_of(study: Row, levels: list[Row], case: Row | None) -> list[Flag]:
 
 
 def _doubts(study: Row, levels: list[Row]) -> Iterable[Flag]:
-    """What the networks themselves were unsure of."""
+    """What is to be looked at first, and what the networks themselves were unsure of."""
+    if suspected := {level["level"]: level["p_mc1"] for level in levels if suspects_mc1(level)}:
+        said = ", ".join(f"{name} ({p:.2f})" for name, p in suspected.items())
+        yield Flag("MC1", max(suspected.values()), f"MC1 suspected at {said}")
+    if odd := {level["level"]: CONTRADICTIONS[level["abstained_reason"]] for level in levels if contradicted(level)}:
+        yield Flag("measured", len(odd), SEPARATOR.join(f"{name} {text}" for name, text in odd.items()))
     if study["level_numbering"] == "uncertain":
         probability = study["level_numbering_probability"] or 0.0
         yield Flag("numbering", 1 - probability, f"level numbering uncertain ({probability:.2f})")
-    if abstained := [level["level"] for level in levels if level["abstained"]]:
-        yield Flag("abstained", len(abstained), f"no grade at {', '.join(abstained)}")
     disagreement = {level["level"]: level["slice_disagreement"] or 0.0 for level in levels}
     if large := {name: value for name, value in disagreement.items() if value >= DISAGREEMENT}:
         yield Flag("slices", max(large.values()), f"slices disagree at {', '.join(large)}")
     scores = {level["level"]: level["level_score"] for level in levels if level["status"] == "graded"}
     if low := {name: score for name, score in scores.items() if score is not None and score < SCORE}:
         yield Flag("score", 1 - min(low.values()), f"low detection score at {', '.join(low)}")
+
+
+def suspects_mc1(level: Row) -> bool:
+    """Whether MC1 is the grade of a level or, if it abstained, its most probable type (the view `suspected_mc1`)."""
+    p = [level[column] for column in P]
+    return None not in p and (level["mc"] == 1 or (level["mc"] is None and p[1] == max(p)))
+
+
+def contradicted(level: Row) -> bool:
+    """Whether a grade was taken back since the marrow contradicts it (the view `contradicting_measurements`)."""
+    return level["abstained_reason"] in CONTRADICTIONS
 
 
 def odd_acquisition(study: Row) -> list[str]:
@@ -188,4 +212,5 @@ def _level_for_page(level: Row, drawn: Mapping[str, Any]) -> Row:
         return {"why": level["reason"], **({"box": drawn["box"]} if "box" in drawn else {})}
     p = [round(level[column], 3) for column in P]
     apart = {} if level["slice_disagreement"] is None else {"apart": round(level["slice_disagreement"], 3)}
-    return {"mc": level["mc"], "p": p, "score": round(level["level_score"] or 0.0, 2), **apart, **drawn}
+    odd = {"odd": CONTRADICTIONS[level["abstained_reason"]]} if contradicted(level) else {}
+    return {"mc": level["mc"], "p": p, "score": round(level["level_score"] or 0.0, 2), **apart, **odd, **drawn}

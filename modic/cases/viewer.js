@@ -1,56 +1,38 @@
-"use strict";
-/* The case viewer of report.html and of the reading pages of `modic review`. It fetches nothing; images lie beside the
-   page. Data become text or attributes and are never parsed as HTML. A study has `levels`, in the order of data.levels:
-   null (not to be read), {why} (not graded), or {mc, p, score, box, shown, slice, alone, agree, apart, upper, lower, t1}
-   (modic/cases/outliers.py and images.py). In a reading page `data.mode` is "reading" and a level holds only its box. */
+/* The cases of report.html. It fetches nothing; images lie beside the page. Data become text or attributes and are never
+   parsed as HTML. A study has `levels`, in the order of data.levels: {why} (not graded), or {mc, p, score, odd, box, shown,
+   slice, alone, agree, apart, upper, lower, t1} (modic/cases/outliers.py and images.py). */
 (function () {
   const data = JSON.parse(document.getElementById("cases-data").textContent);
-  const reading = data.mode === "reading", PAGE = 100, TILE = 112, MAP = 28;
+  const { make, stored, put } = tools, PAGE = 100;
   const root = document.getElementById("cases");
-  const state = { shown: [], at: 0, level: -1, page: 0, map: true };
-  root.classList.toggle("reading", reading);
+  const state = { shown: [], at: 0, level: -1, page: 0, map: true, large: false, slice: 0 };
+  const windows = tools.windows(root);
 
   /* --- small tools ------------------------------------------------------------------------------------------------ */
-  function make(tag, attributes, ...children) {
-    const svg = ["svg", "g", "rect", "text", "image"].includes(tag);
-    const node = svg ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
-    for (const [name, value] of Object.entries(attributes || {})) {
-      if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
-      else if (value !== null && value !== undefined && value !== false) node.setAttribute(name, value);
-    }
-    node.append(...children.filter((child) => child !== null && child !== undefined));
-    return node;
-  }
   const percent = (value) => (value === undefined ? "–" : Math.round(100 * value) + " %");
   const top = (level) => level.p.indexOf(Math.max(...level.p));
   const shown = (level) => level.shown ?? level.mc ?? top(level);  // `shown` comes with the pictures
   const grade = (mc) => (mc === null ? "abstained" : "MC" + mc);
   const current = () => data.studies[state.shown[state.at]];
-  const readable = (study) => study.levels.map((level, i) => (level && (reading || level.p) ? i : -1)).filter((i) => i >= 0);
+  const readable = (study) => study.levels.map((level, i) => (level.p ? i : -1)).filter((i) => i >= 0);
 
   /* --- verdicts: kept in this browser until exported, separately for each reader ------------------------------------- */
   const WHO = "modic reader";
-  let who = reading ? data.reader : stored(WHO) || "", verdicts = {};
-  const store = () => (reading ? "modic reading " + data.sample + " " + who : "modic verdicts" + (who && " " + who));
-  function stored(name) {
-    try { return JSON.parse(localStorage.getItem(name)); } catch { return null; }  // damaged, or storage is off
-  }
-  function put(name, value) {
-    try { localStorage.setItem(name, JSON.stringify(value)); return true; } catch { return false; }
-  }
+  let who = stored(WHO) || "", verdicts = {};
+  const store = () => "modic verdicts" + (who && " " + who);
   const id = (study, level) => [study.key, study.run || "", data.levels[level]].join("|");
   const verdict = (study, level) => verdicts[id(study, level)];
   function keep(study, level, change) {
     verdicts = { ...verdicts, ...stored(store()) };  // another page may have been open at the same time
     const key = id(study, level), before = verdicts[key] || {};
-    const after = { ...before, ...change, at: new Date().toISOString().slice(0, 19) + "Z" };
+    const after = { ...before, ...change, at: tools.now() };
     if (!after.verdict && !after.note) delete verdicts[key];
     else verdicts[key] = after;
     counted(put(store(), verdicts));
   }
   function counted(kept) {
     const count = Object.values(verdicts).filter((given) => given.verdict).length;
-    const whose = !reading && who ? " of " + who : "";
+    const whose = who ? " of " + who : "";
     document.getElementById("kept").textContent = kept ? `${count} verdicts${whose} kept in this browser`
       : `${count} verdicts${whose}, which this browser does not keep: export before you close the page`;
   }
@@ -66,61 +48,46 @@
     if (JSON.stringify(verdicts) !== before.shown) draw();  // a redraw would swallow the click that ended the initials
   }
   function exported() {
-    const harmless = (text) => (/^[=+\-@\t]/.test(text) ? "'" + text : text);  // a spreadsheet would compute a note
-    const quote = (value) => '"' + harmless(String(value === undefined || value === null ? "" : value)).replaceAll('"', '""') + '"';
     const rows = [["study_key", "level", "reader", "mc", "verdict", "note", "read_at", "blind", "sample_id"]];
     for (const study of data.studies) for (const level of readable(study)) {
       const given = verdict(study, level);
       if (!given) continue;
       const mc = given.verdict === "agree" ? shown(study.levels[level]) : /^mc\d$/.test(given.verdict || "") ? given.verdict[2] : "";
-      rows.push([study.key, data.levels[level], who, mc, given.verdict, given.note, given.at, reading ? "yes" : "no", data.sample]);
+      rows.push([study.key, data.levels[level], who, mc, given.verdict, given.note, given.at, "no", ""]);
     }
-    return rows.map((row) => row.map(quote).join(",")).join("\r\n") + "\r\n";
+    return tools.csv(rows);
   }
-  function download() {
-    const url = URL.createObjectURL(new Blob([exported()], { type: "text/csv" }));
-    const name = reading ? "readings-" + data.reader + ".csv" : "verdicts.csv";
-    make("a", { href: url, download: name }).click();
-    setTimeout(() => URL.revokeObjectURL(url), 10000);
-  }
-
   /* --- images ------------------------------------------------------------------------------------------------------- */
-  const loaded = new Map();
-  function picture(study, name) {
-    const path = study.path + "/" + name;
-    if (!loaded.has(path)) {
-      if (loaded.size > 60) loaded.delete(loaded.keys().next().value);
-      const image = new Image();
-      image.src = path;
-      loaded.set(path, image);
-    }
-    return loaded.get(path);
-  }
+  const picture = (study, name) => tools.picture(study.path + "/" + name);
   /* One tile of regions.webp with its saliency map on top; `contrast` is 0 for T1 and 1 for T2. */
   function tile(study, level, contrast, slice, size) {
-    const canvas = make("canvas", { width: size, height: size }), context = canvas.getContext("2d");
     const column = contrast * study.slices + slice;
-    function put(image, from) {
-      if (image.naturalWidth) context.drawImage(image, column * from, level * from, from, from, 0, 0, size, size);
+    function layer(image, opacity) {
+      const canvas = make("canvas", { width: size, height: size }), context = canvas.getContext("2d");
+      context.globalAlpha = opacity;
+      context.imageSmoothingQuality = "high";
+      function paint() {
+        const from = image.naturalWidth / (2 * study.slices);  // pixels of a tile
+        if (!from) return;
+        context.clearRect(0, 0, size, size);
+        context.drawImage(image, column * from, level * from, from, from, 0, 0, size, size);
+      }
+      if (!image.complete) image.addEventListener("load", paint);
+      paint();
+      return canvas;
     }
-    const below = picture(study, "regions.webp"), above = reading || !state.map ? null : picture(study, "maps.webp");
-    function paint() {
-      context.globalAlpha = 1;
-      context.clearRect(0, 0, size, size);
-      put(below, TILE);
-      context.globalAlpha = 0.65;
-      if (above) put(above, MAP);
-    }
-    for (const image of [below, above]) if (image && !image.complete) image.addEventListener("load", paint);
-    paint();
-    return canvas;
+    const node = make("div", { class: "tile" }, windows.shows(layer(picture(study, "regions.webp"), 1), contrast));
+    if (state.map) node.append(layer(picture(study, "maps.webp"), 0.65));
+    return node;
   }
   function overview(study, name, title) {
-    const [width, height] = study.size;
-    const svg = make("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": title });
-    svg.append(make("image", { href: study.path + "/" + name, width, height }));
+    const [width, height] = study.size, boxes = study.levels.map((level) => level.box).filter(Boolean);
+    const left = Math.max(0, Math.min(width, ...boxes.map((box) => box[0])) - width / 8);  // the spine, not belly and back
+    const right = Math.min(width, Math.max(0, ...boxes.map((box) => box[2])) + width / 4);
+    const svg = make("svg", { viewBox: `${left} 0 ${right - left} ${height}`, role: "img", "aria-label": title });
+    svg.append(windows.shows(make("image", { href: study.path + "/" + name, width, height }), name === "t2.webp" ? 1 : 0));
     study.levels.forEach((level, i) => {
-      if (!level || !level.box) return;
+      if (!level.box) return;
       const [x0, y0, x1, y1] = level.box;
       const group = make("g", { class: i === state.level ? "on" : null, onclick: () => choose(i) });
       group.append(make("rect", { x: x0, y: y0, width: x1 - x0, height: y1 - y0 }));
@@ -133,7 +100,6 @@
   /* --- the study in view ---------------------------------------------------------------------------------------------- */
   function levelRow(study, level, i) {
     const name = data.levels[i];
-    if (!level) return null;
     if (!level.p) return make("tr", {}, make("td", {}, name), make("td", { colspan: 7, class: "soft" }, level.why));
     const bar = make("span", { class: "bar", title: level.p.map((p, k) => `MC${k} ${percent(p)}`).join(", ") });
     level.p.forEach((p, k) => bar.append(make("i", { class: "b" + k, "data-share": p })));
@@ -142,7 +108,7 @@
     const given = verdict(study, i);
     return make("tr", { class: "level" + (i === state.level ? " on" : ""), onclick: () => choose(i) },
       make("td", {}, name),
-      make("td", {}, make("b", {}, grade(level.mc)), level.mc === null ? make("small", { class: "soft" }, " MC" + top(level) + "?") : null),
+      make("td", {}, make("b", {}, grade(level.mc)), level.mc === null ? make("small", { class: "soft", title: level.odd }, " MC" + top(level) + "?", level.odd ? " measured otherwise" : null) : null),
       make("td", {}, bar, " " + level.p.map((p) => Math.round(100 * p)).join(" / ")),
       make("td", {}, level.score.toFixed(2)),
       make("td", {}, (level.alone ? `${level.agree} of ${level.alone.length}; ` : "") + percent(level.apart)),
@@ -158,21 +124,38 @@
   function tiles(study, i) {
     const level = study.levels[i], grid = make("div", { class: "tiles" });
     grid.style.gridTemplateColumns = `repeat(${study.slices}, minmax(0, 1fr))`;
-    grid.style.maxWidth = study.slices * 12.5 + "rem";
     ["T1", "T2"].forEach((name, contrast) => {
       for (let slice = 0; slice < study.slices; slice++) {
-        const alone = level.alone && contrast ? `, alone P(MC${level.shown}) ${percent(level.alone[slice])}` : "";
-        grid.append(make("figure", { class: level.slice === slice ? "on" : null },
-          tile(study, i, contrast, slice, 224), make("figcaption", {}, `${name} slice ${slice + 1}${alone}`)));
+        const alone = level.alone && contrast ? `, alone MC${level.shown} ${percent(level.alone[slice])}` : "";
+        const image = tile(study, i, contrast, slice, 224);
+        windows.drag(image, contrast, () => { state.large = true; state.slice = slice; draw(); });
+        grid.append(make("figure", { class: level.slice === slice ? "on" : null }, image,
+          make("figcaption", {}, `${name} slice ${slice + 1}${alone}`)));
       }
     });
     return grid;
   }
+  /* T1 and T2 of one slice at full height. */
+  function large(study, i) {
+    const node = make("div", { class: "large" });
+    ["T1", "T2"].forEach((name, contrast) => {
+      const image = tile(study, i, contrast, state.slice, 800);
+      windows.drag(image, contrast, () => { state.large = false; draw(); });
+      node.append(make("figure", {}, image, make("figcaption", {},
+        `${name} slice ${state.slice + 1} of ${study.slices}, from the patient's right to left; anterior is left; z: back`)));
+    });
+    node.addEventListener("wheel", (event) => { event.preventDefault(); turnSlice(Math.sign(event.deltaY)); }, { passive: false });
+    return node;
+  }
+  function turnSlice(by) {
+    const next = state.slice + by;
+    if (next < 0 || next >= current().slices) return;
+    state.slice = next;
+    draw();
+  }
   function choices(level) {
     const grades = [0, 1, 2].map((k) => ["mc" + k, "MC" + k, String(k)]);
-    const first = reading ? [] : [["agree", "agree: MC" + shown(level), "a"]];
-    const more = reading ? [["other", "other: type 3, tumour, …", "o"]] : [];
-    return [...first, ...grades, ...more, ["wrong level", "wrong level", "w"], ["unusable", "unusable", "u"]];
+    return [["agree", "agree: MC" + shown(level), "a"], ...grades, ["wrong level", "wrong level", "w"], ["unusable", "unusable", "u"]];
   }
   function give(value) {
     const given = verdict(current(), state.level) || {};
@@ -190,45 +173,48 @@
     return bar;
   }
   function heading(study) {
-    const what = reading ? `${state.at + 1} of ${data.studies.length}: ${data.levels[state.level]}` : study.key;
-    const facts = reading ? [] : [study.status, study.scanner, study.about, study.why].filter(Boolean);
-    return [make("h3", {}, make("code", {}, what)), make("div", { class: "soft" }, facts.join(" · ")),
+    const facts = [study.status, study.scanner, study.about, study.why].filter(Boolean);
+    return [make("div", { class: "line" }, make("h3", {}, make("code", {}, study.key)), make("span", { class: "soft" }, facts.join(" · "))),
       ...(study.flags || []).map(([, text]) => make("div", { class: "flag" }, text))];
   }
   function draw() {
-    const view = root.querySelector(".view"), study = current();
+    const view = root.querySelector(".view"), study = current(), scrolled = view.scrollTop;
     view.replaceChildren();
     drawItems();
     if (!study) return view.append(make("p", { class: "soft" }, "No study passes the filters."));
+    const level = study.levels[state.level], drawn = study.path && level && level.box;
     view.append(...heading(study));
-    const pictures = study.path ? [overview(study, "t1.webp", "T1"), overview(study, "t2.webp", "T2")] : [];
-    view.append(make("div", { class: "top" }, ...pictures, reading || !study.levels.length ? null : levelTable(study)));
-    if (state.level >= 0) {
-      if (!reading) view.append(make("b", {}, data.levels[state.level]));
-      view.append(verdictBar(study, state.level));
-      if (study.path && study.levels[state.level].box) view.append(tiles(study, state.level));
+    if (level) view.append(make("div", { class: "line" }, make("b", {}, data.levels[state.level]), verdictBar(study, state.level)));
+    if (drawn && state.large) view.append(large(study, state.level));
+    else {
+      const pictures = study.path ? [overview(study, "t1.webp", "T1"), overview(study, "t2.webp", "T2")] : [];
+      view.append(make("div", { class: "top" }, drawn ? tiles(study, state.level) : null, ...pictures));
+      if (study.levels.length) view.append(levelTable(study));
     }
+    view.scrollTop = scrolled;
     const next = data.studies[state.shown[state.at + 1]];
-    if (next && next.path) ["regions.webp", ...(reading ? [] : ["maps.webp"])].forEach((name) => picture(next, name));
+    if (next && next.path) ["regions.webp", "maps.webp"].forEach((name) => picture(next, name));
   }
 
   /* --- moving --------------------------------------------------------------------------------------------------------- */
-  function choose(level) { state.level = level; draw(); }
+  function choose(level) { state.level = level; settle(); draw(); }
+  function settle() { state.slice = (current() && current().levels[state.level] || {}).slice || 0; }
   function go(at) {
     if (at < 0 || at >= state.shown.length) return;
     state.at = at;
     state.page = Math.floor(at / PAGE);
     state.level = startLevel(current());
+    settle();
     draw();
     root.querySelector(".view").scrollTop = 0;
     const on = root.querySelector(".items .on");
     if (on) on.scrollIntoView({ block: "nearest" });
   }
   /* How much a level contributes to each kind of outlier; a study opens at the level that contributes most. */
-  const WORST = { abstained: (level) => Number(level.mc === null), slices: (level) => level.apart || 0, score: (level) => 1 - level.score };
+  const WORST = { MC1: (level) => level.p[1], measured: (level) => Number(Boolean(level.odd)), slices: (level) => level.apart || 0, score: (level) => 1 - level.score };
   function startLevel(study) {
     const all = readable(study), passing = all.filter((i) => passes(study.levels[i], i));
-    const first = (study.flags || [])[0], worst = WORST[filters.kind || (first && data.kinds[first[0]])] || WORST.abstained;
+    const first = (study.flags || [])[0], worst = WORST[filters.kind || (first && data.kinds[first[0]])] || WORST.MC1;
     const worse = (best, i) => (best < 0 || worst(study.levels[i]) > worst(study.levels[best]) ? i : best);
     return (passing.length ? passing : all).reduce(worse, -1);
   }
@@ -239,6 +225,8 @@
   const KEYS = {
     j: () => go(state.at + 1), k: () => go(state.at - 1), ArrowRight: () => go(state.at + 1), ArrowLeft: () => go(state.at - 1),
     ArrowDown: () => moveLevel(1), ArrowUp: () => moveLevel(-1), m: () => { state.map = !state.map; draw(); },
+    "[": () => windows.widen([0, 1]), "]": () => windows.narrow([0, 1]), r: () => windows.reset(),
+    z: () => { state.large = !state.large; draw(); }, Escape: () => { state.large = false; draw(); },
     t: () => { const note = document.getElementById("note"); if (note) note.focus(); },
   };
   document.addEventListener("keydown", (event) => {
@@ -257,7 +245,6 @@
     else return;
     event.preventDefault();
     if (event.key !== "t") root.focus({ preventScroll: true });
-    if (choice && reading && verdict(current(), state.level)) go(state.at + 1);
   });
 
   /* --- the list ------------------------------------------------------------------------------------------------------- */
@@ -280,17 +267,17 @@
   }
   function refilter() {
     state.shown = [];
-    data.studies.forEach((study, i) => { if (reading || passesStudy(study)) state.shown.push(i); });
+    data.studies.forEach((study, i) => { if (passesStudy(study)) state.shown.push(i); });
     state.at = state.page = 0;
     state.level = state.shown.length ? startLevel(current()) : -1;
+    settle();
     draw();
   }
   function item(index, at) {
     const study = data.studies[index], read = readable(study), done = read.filter((i) => verdict(study, i)).length;
-    const name = reading ? `${at + 1}. ${data.levels[read[0]]}` : study.key;
-    const flags = reading ? "" : (study.flags || []).map(([kind]) => data.kinds[kind]).join(", ") || study.status;
+    const flags = (study.flags || []).map(([kind]) => data.kinds[kind]).join(", ") || study.status;
     return make("li", { class: at === state.at ? "on" : null, onclick: () => go(at) },
-      done ? make("span", { class: "done" }, reading ? "✓" : `${done} read`) : null, make("code", {}, name),
+      done ? make("span", { class: "done" }, `${done} read`) : null, make("code", {}, study.key),
       flags ? make("small", {}, flags) : null);
   }
   function drawItems() {
@@ -321,11 +308,11 @@
       make("input", { id: "reader", placeholder: "your initials", "aria-label": "your initials", maxlength: 40, value: who,
         onchange: (event) => become(event.target.value.trim()) })];
   }
-  const help = reading ? "keys: 0 1 2 o w u grade, t note, ← → disc" : "keys: j k study, ↑ ↓ level, a 0 1 2 w u verdict, t note, m saliency";
+  const help = "keys: j k study, ↑ ↓ level, a 0 1 2 w u verdict, t note, m saliency, z full height, [ ] r or drag: window";
   root.append(
     make("div", { class: "side" },
-      make("div", { class: "filters" }, ...(reading ? [] : filterBar()),
-        make("button", { id: "export", onclick: download }, "export CSV"),
+      make("div", { class: "filters" }, ...filterBar(),
+        make("button", { id: "export", onclick: () => tools.save("verdicts.csv", exported()) }, "export CSV"),
         make("span", { class: "soft", id: "kept" }), make("small", { class: "soft wide2" }, help)),
       make("div", { class: "pager" }, make("button", { onclick: () => turn(-1), "aria-label": "previous page" }, "‹"), make("span"),
         make("button", { onclick: () => turn(1), "aria-label": "next page" }, "›")),
@@ -352,5 +339,4 @@
     if (link && link.hash === location.hash) follow();
   });
   follow();
-  if (reading) root.focus({ preventScroll: true });
 })();

@@ -30,10 +30,11 @@ OUTCOMES = (*GRADED, "abstained", "not_found", "unreadable")
 """What becomes of a level of a graded study, as the columns n_… of the view prevalence_by_level name it."""
 
 LISTS = {
+    "mc1": "suspected_mc1",
+    "measured": "contradicting_measurements",
     "failed": "failed_studies",
     "uncertain": "uncertain_numbering",
     "transitional": "suspected_transitional",
-    "abstained": "studies_with_abstentions",
     "slices": "studies_with_disagreeing_slices",
     "excluded": "excluded_studies",
 }
@@ -97,6 +98,7 @@ def _tables(connection: duckdb.DuckDBPyConnection, patients: int) -> Row:
     return {
         "chart": lay_out(steps(rows_of(connection, "FROM strobe_flow"), patients)),
         "reasons": rows_of(connection, "FROM reasons"),
+        "abstentions": rows_of(connection, statements("report")["abstentions"]),
         "risks": rows_of(connection, "FROM yield_by_alpha WHERE expected_wrong IS NOT NULL"),
         "prevalence": [_with_intervals(row) for row in rows_of(connection, "FROM prevalence_by_level")],
         "scanners": rows_of(connection, "FROM scanners"),

@@ -45,7 +45,8 @@ def study(**more: Any) -> dict[str, Any]:
 
 
 def level(name: str = "L4/L5", **more: Any) -> dict[str, Any]:
-    fine = {"status": "graded", "abstained": False, "level_score": 0.9, "slice_disagreement": 0.1}
+    fine = {"status": "graded", "mc": 0, "abstained": False, "level_score": 0.9, "slice_disagreement": 0.1}
+    fine |= {"p_mc0": 0.8, "p_mc1": 0.1, "p_mc2": 0.1, "abstained_reason": None}
     return {"level": name, **fine, **more}
 
 
@@ -57,17 +58,26 @@ def test_what_makes_a_study_an_outlier() -> None:
     fine: dict[str, Any] = {"levels": {}}
     assert kinds(study(), [level()], fine) == []
     assert kinds(study(level_numbering="uncertain"), [level()], fine) == ["numbering"]
-    assert kinds(study(), [level(abstained=True)], fine) == ["abstained"]
+    assert kinds(study(), [level(mc=1)], fine) == ["MC1"]
+    unsure = {"mc": None, "abstained": True, "abstained_reason": "set.several_types"}
+    assert kinds(study(), [level(**unsure)], fine) == []  # abstentions are counted, not listed
+    assert kinds(study(), [level(**unsure, p_mc0=0.3, p_mc1=0.5, p_mc2=0.2)], fine) == ["MC1"]
+    assert kinds(study(), [level(**unsure | {"abstained_reason": "marrow.t1_dark"})], fine) == ["measured"]
+    assert kinds(study(), [level(**unsure | {"abstained_reason": "marrow.no_band"})], fine) == []
+    nothing = dict.fromkeys(("p_mc0", "p_mc1", "p_mc2", "mc", "abstained", "level_score"))
+    assert kinds(study(), [level(status="not_found", **nothing)], fine) == []
     assert kinds(study(), [level(slice_disagreement=0.7)], fine) == ["slices"]
     assert kinds(study(), [level(slice_disagreement=0.69)], fine) == []
     assert kinds(study(), [level(slice_disagreement=None)], fine) == []
     assert kinds(study(), [level(level_score=0.59)], fine) == ["score"]
     assert kinds(study(warnings="T2: slice spacing varies by 3 %"), [level()], fine) == ["acquisition"]
     assert kinds(study(warnings="no pictures: ValueError in pictures.py:3"), [level()], None) == ["pictures"]
-    bad = level(abstained=True, level_score=0.1, slice_disagreement=1.0)
+    bad = level(mc=None, abstained=True, abstained_reason="marrow.t1_bright", level_score=0.1, slice_disagreement=1.0)
+    bad |= {"p_mc0": 0.2, "p_mc1": 0.7}
     assert kinds(study(level_numbering="uncertain", overlap_fraction=0.9), [bad], fine) == [
+        "MC1",
+        "measured",
         "numbering",
-        "abstained",
         "slices",
         "score",
         "acquisition",
@@ -87,7 +97,7 @@ def test_the_worst_come_first() -> None:
     def ranked(kind: str, by: float) -> Any:
         return rank([Flag(kind, by, "")], study())
 
-    order = [ranked("numbering", 0.9), ranked("numbering", 0.1), ranked("abstained", 6), ranked("slices", 0.9)]
+    order = [ranked("MC1", 0.9), ranked("MC1", 0.6), ranked("measured", 2), ranked("numbering", 0.9)]
     order += [rank([], study(status=status)) for status in ("failed", "graded", "excluded")]
     assert order == sorted(order)
 
@@ -310,7 +320,7 @@ def test_a_link_leads_to_its_study(browser: Any, cohort: Path) -> None:
 
 def test_a_list_and_the_head_of_the_page_lead_to_the_cases(page: Any) -> None:
     page.click("nav >> text=Studies to look at")
-    page.click(f"a[href='#{key('s', 1)}'] >> nth=0")
+    page.click(f"a[href='#{key('s', 1)}']:visible >> nth=0")
     page.locator(".cases h3", has_text=key("s", 1)).wait_for()
     targets = page.eval_on_selector_all("nav a", "(all) => all.map((a) => a.getAttribute('href').slice(1))")
     assert "cases" in targets and all(page.query_selector(f"#{name}") for name in targets)
@@ -318,7 +328,7 @@ def test_a_list_and_the_head_of_the_page_lead_to_the_cases(page: Any) -> None:
     assert page.inner_text(".cases h3") == key("s", 1)
     page.select_option("#filter-status", "excluded")  # hides it
     for _ in range(2):  # the second time the address stays the same
-        page.click(f"a[href='#{key('s', 1)}'] >> nth=0")
+        page.click(f"a[href='#{key('s', 1)}']:visible >> nth=0")
         page.locator(".cases h3", has_text=key("s", 1)).wait_for()
         page.focus("#cases")
         page.keyboard.press("j")
