@@ -30,6 +30,13 @@ OWN_READ = 50
 intervals from 50 levels drawn by grade covered 94-97 %; from 50 drawn at random they covered 90 % at 0.5 %."""
 
 
+def reference(readings: pd.DataFrame) -> pd.DataFrame:
+    """The readings that count as the truth: no repeats, and none that an arbiter overruled."""
+    if "reference" not in readings.columns:
+        return readings
+    return readings[readings["reference"].fillna(True).to_numpy(bool)]
+
+
 def blind_readings(readings: pd.DataFrame) -> pd.DataFrame:
     """The readings made without seeing the model's grade; others hide its errors. Raises UsageError if none is left."""
     if "blind" not in readings.columns or readings.empty:
@@ -66,10 +73,13 @@ def corrected_prevalence(method: str, graded: pd.DataFrame, known: pd.DataFrame 
 
 
 def _drawn(known: pd.DataFrame | np.ndarray) -> pd.DataFrame:
-    """Readings of the sample of `modic review` with the most readings; weights of two samples do not add up."""
+    """Readings of discs that `modic review` drew. Weights of several samples add up since they are combined (`drawn`);
+    of discs and of patients together, or in files of before, those of the sample with the most readings."""
     if not isinstance(known, pd.DataFrame) or not {"sample_id", "study_key", "level"} <= set(known.columns):
         return pd.DataFrame({"study_key": [], "level": []}, dtype="string")
     drawn = known[known["sample_id"].fillna("") != ""]
+    if "drawn" in known.columns and drawn["unit"].nunique() == 1:
+        return drawn
     return drawn[drawn["sample_id"].isin(drawn["sample_id"].mode()[:1])]
 
 
@@ -140,7 +150,7 @@ def read_validation(folder: Path) -> pd.DataFrame:
     """Readings that `modic validate` wrote, or else its confusion matrix. Raises UsageError if there is neither."""
     for name in ("readings.parquet", "confusion.parquet"):
         if (folder / name).is_file():
-            return pd.read_parquet(folder / name, dtype_backend="numpy_nullable", partitioning=None)
+            return reference(pd.read_parquet(folder / name, dtype_backend="numpy_nullable", partitioning=None))
     raise UsageError(f"{folder} holds no validation: run modic validate first, or give a confusion matrix")
 
 

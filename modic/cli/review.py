@@ -12,6 +12,8 @@ def add(commands: Any, wanted: bool) -> None:
   modic review lumbar-2026 --sample 200 --by level,grade --readers 2 --out for-readers
   modic review lumbar-2026 --sample 60 --by patient,grade --out for-readers
   modic review lumbar-2026 --plan --by patient,grade --width 0.05           # how many? nothing is drawn
+  modic review lumbar-2026 --next 100 --out next-discs
+  modic review lumbar-2026 --arbitrate readings-reader-1.csv readings-reader-2.csv --out for-the-arbiter
 
 A disc is one level of one study. The same number of discs is drawn from every stratum (--by), so that rare grades are
 read too; `modic validate` weights the readings back to the cohort. With `patient` in --by whole patients are drawn, all
@@ -24,11 +26,20 @@ Then: modic validate lumbar-2026 --labels readings-reader-1.csv readings-reader-
         commands, "review", run, "draw discs for blinded human readers and write their pages", examples
     )
     review.add_argument("cohort", **COHORT)
-    review.add_argument("--sample", type=int, default=200, metavar="N", help="discs (patients) to read (default: 200)")
+    what = review.add_mutually_exclusive_group()
+    what.add_argument("--sample", type=int, default=200, metavar="N", help="discs (patients) to read (default: 200)")
+    what.add_argument(
+        "--next", type=int, metavar="N", dest="next_discs",
+        help="discs to read next, of no earlier sample: half at random, half uncertain, rare or unlike what was read",
+    )  # fmt: skip
+    what.add_argument(
+        "--arbitrate", type=Path, nargs="+", metavar="FILE",
+        help="a page for the discs on which the readers of these CSV files disagree",
+    )  # fmt: skip
     review.add_argument(
-        "--by", default="level,grade", metavar="COLUMNS",
-        help="strata of equal numbers of discs: level, grade, scanner, sex, year, numbering (default: level,grade);"
-        " patient draws whole patients",
+        "--by", metavar="COLUMNS",
+        help="strata of equal numbers of discs: level, grade, scanner, sex, year, numbering (default: level,grade; with"
+        " --next: grade); patient draws whole patients",
     )  # fmt: skip
     review.add_argument(
         "--visits", choices=("first", "all"), default="first",
@@ -44,23 +55,34 @@ Then: modic validate lumbar-2026 --labels readings-reader-1.csv readings-reader-
     review.add_argument(
         "--readers", type=int, default=1, metavar="N", help="readers, each with a page of their own (default: 1)"
     )
+    review.add_argument("--endplates", action="store_true", help="ask for both endplates of each disc first")
+    review.add_argument(
+        "--repeats", type=int, default=0, metavar="N",
+        help="discs that each reader reads twice, unannounced, for the agreement of readers with themselves",
+    )  # fmt: skip
     review.add_argument("--seed", type=int, default=0, metavar="N", help="another seed draws other discs (default: 0)")
-    review.add_argument("--out", type=Path, metavar="DIR", help="new folder for the readers")
+    review.add_argument(
+        "--viewer-url", default="", metavar="URL",
+        help="address of your viewer or PACS, with {StudyInstanceUID}, {SeriesInstanceUID} (of T2) or {PatientID}: the"
+        " pages link each disc there, and stay in COHORT/private",
+    )  # fmt: skip
+    review.add_argument("--out", type=Path, metavar="DIR", help="new folder for the readers; may be sent")
 
 
 def run(options: argparse.Namespace) -> int:
     """`modic review`."""
-    from modic.errors import UsageError
+    if options.arbitrate:
+        return _arbitrate(options)
     from modic.reader_study.sample import review
 
-    by = [name.strip() for name in options.by.split(",") if name.strip()]
+    chosen = options.next_discs is not None
+    by = [name.strip() for name in (options.by or ("grade" if chosen else "level,grade")).split(",") if name.strip()]
     if options.plan:
         return _plan(options, by)
-    if options.out is None:
-        raise UsageError("name a new folder for the readers' pages: --out DIR")
     drawn = review(
-        options.cohort, options.out, sample=options.sample, by=by, readers=options.readers, seed=options.seed,
-        visits=options.visits,
+        options.cohort, options.out, sample=options.next_discs if chosen else options.sample, by=by,
+        readers=options.readers, seed=options.seed, visits=options.visits, chosen=chosen, endplates=options.endplates,
+        repeats=options.repeats, viewer_url=options.viewer_url,
     )  # fmt: skip
     print(f"{'stratum':30} {drawn.unit + 's':>8}  drawn")
     for name, (n, n_drawn) in drawn.strata.items():
@@ -81,4 +103,14 @@ def _plan(options: argparse.Namespace, by: list[str]) -> int:
         "least if the grader's probabilities hold here, most if they tell nothing within a stratum; both are guesses"
         " from probabilities that no reader has checked: validate a first part, then plan again"
     )
+    return OK
+
+
+def _arbitrate(options: argparse.Namespace) -> int:
+    from modic.reader_study.arbitration import arbitrate
+
+    page, n, n_both = arbitrate(
+        options.cohort, options.arbitrate, options.out, viewer_url=options.viewer_url, seed=options.seed
+    )
+    show(f"readers disagree on {n} of {n_both} discs that several read: {page}")
     return OK

@@ -7,7 +7,8 @@ The sample is stratified: every stratum (say, L4/L5 graded MC1) gives as many di
 so that rare grades are read often enough. The weight of a disc (or patient) is the size of its stratum over the number
 drawn of it; with weights the numbers of `modic validate` are about the whole cohort. Weights and grades stay in the
 cohort, in `validation/samples/<sample_id>.parquet`. Pages and images hold nothing of the model's answers, and each
-reader reads in another order.
+reader reads in another order (modic/reader_study/pages.py). `--next N` also chooses discs
+(modic/reader_study/next_discs.py).
 """
 
 import random
@@ -21,15 +22,14 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from modic.cases.outliers import read_case
-from modic.cases.viewer import viewer
 from modic.cohort import Cohort
 from modic.errors import UsageError
-from modic.files import make_folder, write_whole
-from modic.reader_study.readings import sample_path
+from modic.reader_study.next_discs import Earlier, draw_next
+from modic.reader_study.pages import Reading, pages_folder, write_pages
+from modic.reader_study.weights import RANDOM, sample_path
 from modic.records import LEVELS
 from modic.tables.described import Columns, write_rows
 from modic.tables.query import published
-from modic.templates.render import template
 
 Disc = dict[str, Any]
 STRATA: dict[str, Callable[[Disc], str]] = {
@@ -43,8 +43,6 @@ STRATA: dict[str, Callable[[Disc], str]] = {
 """What a sample may be stratified by."""
 PATIENT = "patient"
 """The word in `by` that draws whole patients."""
-SHOWN = ("t1.webp", "t2.webp", "regions.webp")
-"""Images that readers see: not the maps, which show what the model saw."""
 
 SAMPLE: Columns = {
     "study_key": ("string", "pseudonym of the study"),
@@ -55,6 +53,11 @@ SAMPLE: Columns = {
     "n_stratum": ("int64", "discs, or patients, with images in the stratum"),
     "n_drawn": ("int64", "discs, or patients, drawn from the stratum"),
     "weight": ("float64", "n_stratum / n_drawn: how many discs (patients) of the cohort this one stands for"),
+    "drawn": (
+        "string",
+        "random, or why it was chosen: uncertain, rare, unlike (what was read); then it stands for itself",
+    ),
+    "after": ("string", "earlier samples, separated by commas, whose discs could not be drawn; blank: all could"),
     "run_id": ("string", "the run that graded it"),
     "classifier_id": ("string", "the classifier that graded it"),
 }
@@ -73,26 +76,46 @@ class Drawn:
 
 
 def review(
-    cohort_root: Path, out: Path, *, sample: int, by: list[str], readers: int, seed: int = 0, visits: str = "first"
-) -> Drawn:
+    cohort_root: Path, out: Path | None, *, sample: int, by: list[str], readers: int, seed: int = 0,
+    visits: str = "first", chosen: bool = False, endplates: bool = False, repeats: int = 0, viewer_url: str = "",
+) -> Drawn:  # fmt: skip
     """Draw discs or patients, keep the sample in the cohort, and write the pages to `out`, which must be new or empty.
+
+    Args:
+        cohort_root: folder of the cohort.
+        out: None with `viewer_url` alone, whose pages go to the cohort's private folder.
+        sample: number of discs or patients.
+        by: strata, names of STRATA, and PATIENT.
+        readers: each gets a page.
+        seed: another one draws other discs.
+        visits: which studies of a whole patient are read, first or all.
+        chosen: half of the discs are those that teach most (modic/reader_study/next_discs.py).
+        endplates: each disc begins with the reading of its endplates.
+        repeats: discs that each reader reads twice.
+        viewer_url: address of the site's own viewer.
 
     Raises UsageError that names a wrong argument and the cure.
     """
-    if sample < 1 or readers < 1:
-        raise UsageError("--sample and --readers must be at least 1")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"{out} is not an empty folder; name a new one for the readers' pages")
+    if sample < 1 or readers < 1 or repeats < 0:
+        raise UsageError("the number of discs and --readers must be at least 1, --repeats at least 0")
+    if chosen and PATIENT in by:
+        raise UsageError("--next chooses single discs: leave patient out of --by")
+    sample_id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
+    out = pages_folder(cohort_root, out, sample_id, viewer_url)
     discs = graded_discs(cohort_root)
     readable = readable_units(discs, by, visits)
     if not readable:
         raise UsageError(f"{cohort_root} has no graded disc with images to read; grade with `pictures = true` in [run]")
-    drawn = draw(readable, sample, by, seed)
-    sample_id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
-    rows = [{name: disc[name] for name in SAMPLE} for disc in drawn]
-    path = sample_path(cohort_root, sample_id)
-    pages = write_pages(cohort_root, out, drawn, sample_id, readers, seed)
-    write_rows(path, rows, SAMPLE)
+    if chosen:
+        every = [disc for unit in readable for disc in unit]
+        drawn = draw_next(
+            every, Earlier.of(cohort_root), sample, lambda rest, n: draw([[disc] for disc in rest], n, by, seed)
+        )
+    else:
+        drawn = draw(readable, sample, by, seed)
+    names = tuple(f"reader-{number}" for number in range(1, readers + 1))
+    pages = write_pages(cohort_root, out, drawn, Reading(sample_id, names, endplates, repeats, viewer_url, seed))
+    write_rows(sample_path(cohort_root, sample_id), [{name: disc[name] for name in SAMPLE} for disc in drawn], SAMPLE)
     strata = {disc["stratum"]: (disc["n_stratum"], disc["n_drawn"]) for disc in drawn}
     without = sum(disc["case"] is None for disc in discs)
     return Drawn(sample_id, pages, dict(sorted(strata.items())), without, unit_of(by), len(drawn))
@@ -147,7 +170,7 @@ def _by_visit(disc: Disc) -> tuple[Any, ...]:
 
 
 def draw(units: list[Unit], sample: int, by: list[str], seed: int) -> list[Disc]:
-    """The discs of at most `sample` units with `stratum`, `unit`, `n_stratum`, `n_drawn`, `weight`.
+    """The discs of at most `sample` units with `stratum`, `unit`, `n_stratum`, `n_drawn`, `weight`, `drawn`, `after`.
 
     The same seed draws the same units. Raises UsageError as `strata_of`, and if there are more strata than units to
     draw: none would stand for some strata.
@@ -159,7 +182,7 @@ def draw(units: list[Unit], sample: int, by: list[str], seed: int) -> list[Disc]
     drawn = []
     for name, n in sorted(counts.items()):
         about = {"stratum": name, "unit": unit_of(by), "n_stratum": len(strata[name]), "n_drawn": n}
-        about["weight"] = len(strata[name]) / n
+        about |= {"weight": len(strata[name]) / n, "drawn": RANDOM, "after": ""}
         chosen = random.Random(f"{seed} {name}").sample(strata[name], n)
         drawn += [disc | about for unit in chosen for disc in unit]
     return drawn
@@ -198,29 +221,3 @@ def allocate(sizes: dict[str, int], sample: int) -> dict[str, int]:
                 counts[name] += 1
                 left -= 1
     return counts
-
-
-def write_pages(cohort_root: Path, out: Path, drawn: list[Disc], sample_id: str, readers: int, seed: int) -> list[Path]:
-    """Copy the images and write a page for each reader; returns the pages."""
-    for study_key, run_id in sorted({(disc["study_key"], disc["run_id"]) for disc in drawn}):
-        folder = out / "pictures" / study_key
-        make_folder(folder)
-        for name in SHOWN:
-            write_whole(folder / name, (Cohort(cohort_root).case(run_id, study_key) / name).read_bytes())
-    pages = []
-    for reader in (f"reader-{number}" for number in range(1, readers + 1)):
-        items = sorted((_item(disc) for disc in drawn), key=lambda item: (item["key"], str(item["levels"])))
-        random.Random(f"{seed} {sample_id} {reader}").shuffle(items)
-        data = {"mode": "reading", "levels": LEVELS, "reader": reader, "sample": sample_id, "studies": items}
-        text = template("reading.html").render(reader=reader, discs=len(items), **viewer(data))
-        pages.append(out / f"{reader}.html")
-        write_whole(pages[-1], text)
-    return pages
-
-
-def _item(disc: Disc) -> dict[str, Any]:
-    """One disc as a reader's page holds it: nothing of the model's answer."""
-    case, key = disc["case"], disc["study_key"]
-    box = {"box": case["levels"][disc["level"]]["box"]}
-    levels = [box if level == disc["level"] else None for level in LEVELS]
-    return {"key": key, "path": f"pictures/{key}", "size": case["size"], "slices": case["slices"], "levels": levels}

@@ -1,8 +1,9 @@
 """The model against readers: `modic validate COHORT --labels FILE.csv`, the external validation of any site.
 
 Every reading counts: if several readers read a disc, they share its weight, so that no consensus hides their
-disagreement. Each reader alone, and the discs on which all agree, are shown as well. Weights are those of the sample
-(`modic review`): rare grades may be read more often, and the numbers are still about the whole cohort.
+disagreement, unless an arbiter decided. Each reader alone, and the discs on which all agree, are shown as well. What a
+reader read for the second time tells only how far the reader agrees with himself or herself. Weights are those of the
+sample (`modic review`): rare grades may be read more often, and the numbers are still about the whole cohort.
 
 Written to COHORT/validation (or --out):
 
@@ -24,10 +25,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from modic.errors import UsageError
 from modic.files import write_whole
 from modic.grades import CLASSES, GRADES, P
-from modic.reader_study.readings import Disc, Reading, Readings, Verdict, read_readings
+from modic.reader_study.readings import ENDPLATES, Reading, Readings, Role, Verdict, read_readings
 from modic.reader_study.sample import PATIENT
+from modic.reader_study.weights import RANDOM, Disc
+from modic.records import SIDES
 from modic.statistics.metric_tables import METRICS, Table, cell, count, with_intervals
 from modic.statistics.metrics import (
     DRAWS,
@@ -45,7 +49,9 @@ from modic.tables.query import connect, statements
 from modic.text import plain_markdown
 
 ALL, AGREED = "all readers", "discs on which all readers agree"
+ARBITRATED = "all readers, disagreements arbitrated"
 ANY, GIVEN = "most probable grade", "where a grade was given"
+TWICE, SINGLE = "read twice", "types of single endplates"
 FEW_PATIENTS = 20
 READINGS: Columns = {
     "study_key": ("string", "pseudonym of the study"),
@@ -60,6 +66,20 @@ READINGS: Columns = {
     "blind": ("bool", "true if the reader did not see the model's grade"),
     "sample_id": ("string", "sample of modic review; blank if the disc was not sampled"),
     "unit": ("string", "what was drawn: level, or patient with all discs of a study; blank if not sampled"),
+    "drawn": ("string", "random; why it was chosen: uncertain, rare, unlike; or blank if the disc was not sampled"),
+    "role": ("string", "reader, or arbiter between readers"),
+    "repeat": ("bool", "true if the reader read the disc for the second time"),
+    "reference": ("bool", "true if the reading counts as the truth: no repeat, and not overruled by an arbiter"),
+    "mc_upper": ("string", "the reader's type at the upper endplate: 0, 1, 2, 3, 1/2 (both); null if not read"),
+    "udby_upper": (
+        "string",
+        "how high that reaches into its vertebra: A under 25 %, B 25-50 %, C over 50 %; may be null",
+    ),
+    "mc_lower": ("string", "the reader's type at the lower endplate"),
+    "udby_lower": ("string", "how high that reaches into its vertebra"),
+    "mixed": ("bool", "true if types 1 and 2 lie side by side; truth is the larger"),
+    "note": ("string", "the reader's note"),
+    "seconds": ("float64", "time that the reading took, in seconds; null if not measured"),
 }
 CONFUSION: Columns = {
     "truth": ("int64", "the reader's Modic type"),
@@ -78,10 +98,14 @@ CALIBRATION: Columns = {
 def validate(cohort_root: Path, files: list[Path], out: Path) -> list[Table]:
     """Measure, write everything to `out`, and return the tables to print. Raises UsageError as `read_readings` does."""
     readings = read_readings(cohort_root, files)
-    judged = Judged([reading for reading in readings.rows if reading.truth is not None])
+    judged = Judged([reading for reading in readings.rows if reading.reference and reading.truth is not None])
+    if not judged.rows:
+        raise UsageError(f"{', '.join(map(str, files))}: no disc has a grade that counts: all are repeats or overruled")
+    by_readers = Judged([reading for reading in readings.by_readers if reading.truth is not None])
     rows = [_row(reading) for reading in readings.rows]
-    shares, notes = of_patients(cohort_root, rows)
-    metrics = [*against_model(judged), *between_readers(judged), *about_images(readings), *shares]
+    shares, notes = of_patients(cohort_root, [row for row in rows if row["reference"]])
+    metrics = [*against_model(judged, by_readers), *between_readers(by_readers), *endplates(readings)]
+    metrics += [*with_themselves(readings), *about_images(readings), *shares]
     tables = tables_of(metrics, judged)
     write_rows(out / "readings.parquet", rows, READINGS)
     write_rows(out / "confusion.parquet", confusion(judged), CONFUSION)
@@ -120,12 +144,13 @@ class Judged:
         return Judged([reading for reading, kept in zip(self.rows, keep, strict=True) if kept])
 
 
-def against_model(judged: Judged) -> list[dict[str, Any]]:
-    """Rows of METRICS: all readers, each reader alone, and the discs on which they agree."""
-    groups = {ALL: judged}
-    if len(judged.readers()) > 1:
-        groups |= {f"reader {name}": judged.some(judged.reader == name) for name in judged.readers()}
-        agreed = judged.some(_agreed(judged))
+def against_model(judged: Judged, by_readers: Judged) -> list[dict[str, Any]]:
+    """Rows of METRICS: all readers (or what the arbiter left of them), each alone, and discs on which they agree."""
+    arbitrated = any(reading.role is Role.ARBITER for reading in judged.rows)
+    groups = {ARBITRATED if arbitrated else ALL: judged}
+    if len(by_readers.readers()) > 1:
+        groups |= {f"reader {name}": by_readers.some(by_readers.reader == name) for name in by_readers.readers()}
+        agreed = by_readers.some(_agreed(by_readers))
         groups |= {AGREED: agreed} if agreed.rows else {}
     return [row for name, some in groups.items() for row in _group(name, some)]
 
@@ -192,6 +217,65 @@ def _two(first: str, second: str, a: dict[Disc, Reading], b: dict[Disc, Reading]
     return with_intervals(_kappas(of_first, of_second, weight), patients, lambda key: every, **shared)
 
 
+def with_themselves(readings: Readings) -> list[dict[str, Any]]:
+    """Rows of METRICS: κ of each reader's first and second reading, of discs that were read twice."""
+    twice = {(*reading.disc, reading.reader): reading for reading in readings.rows if reading.repeat}
+    first = {(*reading.disc, reading.reader): reading for reading in readings.by_readers}
+    rows = []
+    for name in sorted({key[2] for key in twice}):
+        pairs = [(first[key], again) for key, again in sorted(twice.items()) if key[2] == name and key in first]
+        pairs = [pair for pair in pairs if None not in (pair[0].truth, pair[1].truth)]
+        if pairs:
+            a, b = (np.array([reading.truth for reading in both], int) for both in zip(*pairs, strict=True))
+            rows += _agreement(_kappas(a, b, np.ones(len(pairs))), [pair[0] for pair in pairs], f"reader {name}", TWICE)
+    return rows
+
+
+def endplates(readings: Readings) -> list[dict[str, Any]]:
+    """Rows of METRICS: types of single endplates, between every two readers, and of the model against the readers."""
+    read = {
+        name: {(*r.disc, side): (r, kind) for r in readings.by_readers if r.reader == name
+               for side in SIDES if (kind := r.endplates.get(f"mc_{side}"))}
+        for name in sorted({reading.reader for reading in readings.by_readers})
+    }  # fmt: skip
+    rows = []
+    for first, second in combinations(read, 2):
+        both = [(read[first][key], read[second][key][1]) for key in sorted(read[first].keys() & read[second].keys())]
+        rows += _types(f"readers {first} and {second}", both)
+    kinds = [
+        ((reading, kind), reading.model[f"mc_{side}"])
+        for reading in readings.rows
+        if reading.reference
+        for side in SIDES
+        if (kind := reading.endplates.get(f"mc_{side}")) and reading.model[f"mc_{side}"] is not None
+    ]
+    return rows + _types("model", kinds)
+
+
+def _types(group: str, pairs: list[tuple[tuple[Reading, str], str]]) -> list[dict[str, Any]]:
+    """Rows about pairs of types of one endplate."""
+    if not pairs:
+        return []
+    a, b = np.array([kind for (_, kind), _ in pairs]), np.array([kind for _, kind in pairs])
+    weight = np.array([reading.weight for (reading, _), _ in pairs])
+
+    def statistic(rows: np.ndarray) -> Numbers:
+        same, w = a[rows] == b[rows], weight[rows] / weight[rows].sum()
+        chance = sum(float(w[a[rows] == kind].sum() * w[b[rows] == kind].sum()) for kind in np.union1d(a, b))
+        observed = float((w * same).sum())
+        kappa = (observed - chance) / (1 - chance) if chance < 1 else float("nan")
+        return {("same type", "endplates"): observed, ("Cohen's kappa", "endplates"): kappa}
+
+    return _agreement(statistic, [reading for (reading, _), _ in pairs], group, SINGLE)
+
+
+def _agreement(
+    statistic: Callable[[np.ndarray], Numbers], readings: list[Reading], group: str, condition: str
+) -> list[dict[str, Any]]:
+    patients, every = [reading.model["patient_key"] for reading in readings], np.ones(len(readings), bool)
+    return with_intervals(statistic, patients, lambda key: every, group=group, condition=condition)
+
+
 def _kappas(a: np.ndarray, b: np.ndarray, weight: np.ndarray) -> Callable[[np.ndarray], Numbers]:
     def statistic(rows: np.ndarray) -> Numbers:
         same = float(np.average(a[rows] == b[rows], weights=weight[rows]))
@@ -202,7 +286,7 @@ def _kappas(a: np.ndarray, b: np.ndarray, weight: np.ndarray) -> Callable[[np.nd
 
 def about_images(readings: Readings) -> list[dict[str, Any]]:
     """Rows of METRICS: how often readers found the level wrong or the images unusable."""
-    rows = [reading for reading in readings.rows if reading.verdict or reading.sample_id]  # others had no such question
+    rows = [reading for reading in readings.by_readers if reading.verdict or reading.sample_id]  # others were not asked
     if not rows:
         return []
     weight = np.array([reading.weight for reading in rows])
@@ -274,7 +358,10 @@ def facts(readings: Readings, judged: Judged) -> list[str]:
     by_type = ", ".join(f"{grade} {types[k]}" for k, grade in enumerate(GRADES))
     weighted = sum(bool(reading.sample_id) for reading in judged.rows)
     in_sight = sum(not reading.blind for reading in judged.rows)
-    no_grade = len(readings.rows) - len(judged.rows)
+    no_grade = sum(reading.reference and reading.truth is None for reading in readings.rows)
+    aside = sum(not reading.reference for reading in readings.rows)
+    chosen = sum(reading.drawn not in ("", RANDOM) for reading in judged.rows)
+    times = [reading.seconds for reading in readings.rows if reading.seconds is not None]
     return [
         f"{len(judged.rows)} readings of {len(discs)} discs of {patients} patients, readers: "
         f"{', '.join(judged.readers())}; readings by type: {by_type}",
@@ -284,6 +371,23 @@ def facts(readings: Readings, judged: Judged) -> list[str]:
         + (
             "" if weighted else "; unless the discs were drawn at random, the numbers are about them and not the cohort"
         ),
+        *(
+            [f"{aside} readings are no reference: read for the second time, or overruled by an arbiter"]
+            if aside
+            else []
+        ),
+        *(
+            [f"{chosen} readings of discs that were chosen and not drawn at random: each stands for itself alone"]
+            if chosen
+            else []
+        ),
+        *(
+            [
+                f"no reading of sample {name}, whose discs a later sample left out: the numbers are not about them"
+                for name in readings.left_out
+            ]
+        ),
+        *([f"median time of a reading: {np.median(times):.0f} s (of {len(times)})"] if times else []),
         *([f"{in_sight} readings made with the model's grade in sight overestimate agreement"] if in_sight else []),
         *([f"only {patients} patients: the intervals are too narrow"] if patients < FEW_PATIENTS else []),
         f"intervals: 95 %, from {DRAWS} draws of patients with all their discs; 0.00–0.00 and 1.00–1.00 mean that "
@@ -327,8 +431,8 @@ def _overall(title: str, rows: list[dict[str, Any]]) -> list[Table]:
 
 def _row(reading: Reading) -> dict[str, Any]:
     model = {"predicted": reading.model["mc"], **{column: reading.model[column] for column in P}}
-    own = {
-        name: getattr(reading, name) for name in ("study_key", "level", "reader", "truth", "verdict", "weight", "blind")
-    }
+    names = ("study_key", "level", "reader", "truth", "verdict", "weight", "blind", "drawn", "repeat", "reference")
+    own = {name: getattr(reading, name) for name in (*names, "mixed", "note", "seconds")} | {"role": str(reading.role)}
     drawn = {"sample_id": reading.sample_id, "unit": reading.unit}
+    own |= {name: reading.endplates.get(name) for name in ENDPLATES}
     return {**own, **model, "patient_key": reading.model["patient_key"], **drawn}

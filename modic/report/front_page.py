@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from modic.analysis.cohort_data import CohortData
-from modic.analysis.corrected import OWN_READ
+from modic.analysis.corrected import OWN_READ, reference
 from modic.analysis.imputed import Imputed
 from modic.errors import UsageError
 from modic.grades import PARTS, P
@@ -206,7 +206,7 @@ def calibration(cohort: CohortData) -> list[Row]:
     path = cohort.root / "validation" / "readings.parquet"
     if not path.is_file():
         return []
-    readings = pd.read_parquet(path, dtype_backend="numpy_nullable", partitioning=None)
+    readings = reference(pd.read_parquet(path, dtype_backend="numpy_nullable", partitioning=None))
     if not {"study_key", "level", "truth"} <= set(readings.columns):
         return []
     own = cohort.levels.astype({"level": "string"})[["study_key", "level", "status", *P]]

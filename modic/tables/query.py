@@ -78,7 +78,7 @@ def connect(cohort: Path, folder: Path | None = None, *, files: bool = True) -> 
         if files:
             connection.execute(f"CREATE VIEW {name} AS {_rows_of_file(connection, folder, name)}")
         else:
-            connection.from_arrow(_dataset(folder, name)).create_view(name)
+            connection.from_arrow(dataset(folder, name)).create_view(name)
         connection.execute(f'CREATE VIEW "{name}.parquet" AS FROM {name}')
     _add_closed_lists(connection)
     for name, sql in statements("views").items():
@@ -100,7 +100,7 @@ def _quoted(path: Path) -> str:
     return "'" + str(path).replace("'", "''") + "'"
 
 
-def _dataset(folder: Path, name: str) -> ds.Dataset:
+def dataset(folder: Path, name: str) -> ds.Dataset:
     """A table read by Arrow; columns that an earlier version did not write are null."""
     path = folder / f"{name}.parquet"
     written = pq.read_schema(path)

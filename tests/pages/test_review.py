@@ -3,9 +3,10 @@
 import csv
 import json
 import os
+import re
 import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from archived_cohort import archived_cohort, study_of
 from browser import chromium, opened
 from made_cases import pictures
 from made_cohort import RUN, as_tables, key, levels, make_rows
 from modic.cli.main import main
 from modic.errors import UsageError
-from modic.reader_study.readings import read_readings, sample_path
+from modic.reader_study.readings import read_readings
 from modic.reader_study.sample import allocate, draw, review
 from modic.reader_study.validation import READINGS, validate
+from modic.reader_study.weights import sample_path
 from modic.records import LEVELS
 from modic.run.memory import LINKS
 from modic.statistics import metric_tables
@@ -120,19 +123,21 @@ def test_weights_take_the_sample_back_to_the_cohort() -> None:
 def test_the_readers_folder_holds_nothing_of_the_model(cohort: Path, tmp_path: Path) -> None:
     drawn = review(cohort, tmp_path / "out", sample=40, by=["level", "grade"], readers=2)
     assert drawn.without_pictures == len(graded_levels(GRADED - 1))
-    assert {path.name for path in (tmp_path / "out").rglob("*.webp")} == {"t1.webp", "t2.webp", "regions.webp"}
-    assert {path.suffix for path in (tmp_path / "out").rglob("*") if path.is_file()} == {".html", ".webp"}
+    assert {path.suffix for path in (tmp_path / "out").rglob("*")} == {".html", ".webp"}
     pages = [page.read_text(encoding="utf-8") for page in drawn.pages]
     data = [json.loads(page.split('id="cases-data">')[1].split("</script>")[0]) for page in pages]
     for page in data:
-        assert set(page) == {"mode", "levels", "reader", "sample", "studies"}
-        assert all(set(item) == {"key", "path", "size", "slices", "levels"} for item in page["studies"])
-        assert all(set(level or {}) <= {"box"} for item in page["studies"] for level in item["levels"])
-    orders = [[(item["key"], str(item["levels"])) for item in page["studies"]] for page in data]
+        assert set(page) == {"mode", "levels", "reader", "sample", "endplates", "studies", "items"}
+        assert all(set(item) == {"key", "level", "drawn", "places"} for item in page["items"])
+        places = [place for item in page["items"] for place in item["places"]]
+        assert all(set(place) == {"box", "first", "step", "window", "from"} for place in places)
+        assert all(set(study) == {"images", "whole"} for study in page["studies"].values())
+    orders = [[(item["key"], item["level"]) for item in page["items"]] for page in data]
     assert orders[0] != orders[1] and sorted(orders[0]) == sorted(orders[1])
     sample = pq.read_table(sample_path(cohort, drawn.sample_id), partitioning=None).to_pylist()
     assert sum(row["weight"] for row in sample) == pytest.approx(sum(len(graded_levels(n)) for n in range(GRADED - 1)))
     assert len(sample) == 40 and all(row["weight"] == row["n_stratum"] / row["n_drawn"] for row in sample)
+    assert {(row["drawn"], row["after"]) for row in sample} == {("random", "")}
 
 
 def test_a_wrong_review_is_refused_in_one_line(
@@ -157,12 +162,11 @@ def test_reading_in_a_browser_from_the_first_disc_to_the_table(cohort: Path, tmp
     assert main(["review", str(cohort), "--sample", "30", "--readers", "1", "--out", str(tmp_path / "out")]) == 0
     with chromium() as browser:
         page, trouble = opened(browser, tmp_path / "out" / "reader-1.html")
-        assert page.locator(".items li").count() == 30
-        assert "MC" not in page.inner_text(".view h3") and page.locator(".view table").count() == 0
-        page.locator(".tiles canvas").nth(9).wait_for()
+        assert "disc 1 of 30" in page.inner_text(".panel h1")
+        assert page.locator(".warn").count() == 1  # the made cohort has no archive: tiles are shown
         for number in range(30):
             page.keyboard.press("w" if number == 3 else str(number % 3))
-        page.locator(".items .done").nth(29).wait_for()
+        page.locator("#kept", has_text="30 of 30 read").wait_for()
         with page.expect_download() as download:
             page.click("#export")
         download.value.save_as(tmp_path / "reader-1.csv")
@@ -326,3 +330,234 @@ def test_a_weight_of_two_is_a_disc_read_twice() -> None:
     assert weighted.keys() == repeated.keys()
     for name, value in weighted.items():
         assert value == pytest.approx(repeated[name])
+
+
+# --- whole stacks, endplates, repeats, arbitration --------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def archived(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("archived")
+    cohort = archived_cohort(root)
+    for number in range(4):
+        pictures(cohort, number)
+    return cohort
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium() as browser:
+        yield browser
+
+
+def read_page(browser: Any, path: Path, keys: list[str], saved: Path) -> list[dict[str, str]]:
+    """Open a page, press keys, and return the rows of the CSV."""
+    page, trouble = opened(browser, path)
+    for key_ in keys:
+        page.keyboard.press(key_)
+    with page.expect_download() as download:
+        page.click("#export")
+    download.value.save_as(saved)
+    page.evaluate("localStorage.clear()")
+    page.close()
+    assert trouble == []
+    return list(csv.DictReader(saved.open(encoding="utf-8")))
+
+
+IN_VIEW = """() => [...document.querySelectorAll(
+    '.panel button, #note, .image, .strip, .scale, .side, .help')].every((node) => {
+    const box = node.getBoundingClientRect();
+    const inside = box.top >= 0 && box.left >= 0 && box.bottom <= innerHeight + 1 && box.right <= innerWidth + 1;
+    return node.hidden || inside;
+})"""
+SCROLLED = (
+    "() => [document.documentElement.scrollTop, document.body.scrollTop, document.querySelector('.panel').scrollTop]"
+)
+
+
+def test_everything_is_in_one_view_and_nothing_scrolls(archived: Path, tmp_path: Path, browser: Any) -> None:
+    drawn = review(archived, tmp_path / "out", sample=8, by=["level"], readers=1)
+    assert {path.suffix for path in (tmp_path / "out").iterdir()} == {".html", ".webp"}
+    assert len(list((tmp_path / "out").glob("*.t2.webp"))) == len(list((tmp_path / "out").glob("*.webp"))) / 2 <= 4
+    page, trouble = opened(browser, drawn.pages[0])
+    for width, height in ((1440, 900), (1280, 720)):
+        page.set_viewport_size({"width": width, "height": height})
+        page.wait_for_timeout(100)
+        for key_ in ("ArrowDown", "e", "v", "v", "]", "1", "b", "0"):
+            page.keyboard.press(key_)
+            assert page.evaluate(IN_VIEW), (width, key_)
+            assert page.evaluate(SCROLLED) == [0, 0, 0]
+    assert trouble == []
+    page.evaluate("localStorage.clear()")
+    page.close()
+
+
+def test_both_stacks_scroll_together_and_windows_are_set_while_looking(
+    archived: Path, tmp_path: Path, browser: Any
+) -> None:
+    drawn = review(archived, tmp_path / "out", sample=8, by=["level"], readers=1)
+    page, trouble = opened(browser, drawn.pages[0])
+
+    def slices() -> list[str]:
+        return [text.strip() for text in page.locator(".name span").all_inner_texts()]
+
+    assert slices() == ["slice 5 of 9", "slice 7 of 12"]  # T1's 4.5 mm apart, T2's 4 mm; 2 mm beside each other
+    page.keyboard.press("ArrowDown")
+    assert slices() == ["slice 6 of 9", "slice 8 of 12"] and "mm to the left" in page.inner_text(".side >> nth=1")
+    page.hover(".image >> nth=0")
+    for _ in range(3):
+        page.mouse.wheel(0, -100)
+    page.locator(".name span", has_text="slice 5 of 12").wait_for()
+    page.locator(".strip >> nth=1").locator("div").nth(0).click()
+    assert slices()[1] == "slice 4 of 12"
+    assert "mm to the right" in page.inner_text(".side >> nth=1")
+    before = page.inner_text(".window >> nth=0"), page.inner_text(".window >> nth=1")
+    box = page.locator(".image").nth(0).bounding_box()
+    page.mouse.move(box["x"] + 100, box["y"] + 100)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 180, box["y"] + 130, steps=4)
+    page.mouse.up()
+    after = page.inner_text(".window >> nth=0"), page.inner_text(".window >> nth=1")
+    assert after[0] != before[0] and after[1] == before[1]
+    page.keyboard.press("r")
+    assert page.inner_text(".window >> nth=0") == before[0]
+    page.mouse.move(2, 2)
+    slope = float(page.get_attribute("#window-1 feFuncR", "slope"))
+    page.hover(".panel h1")
+    page.keyboard.press("]")
+    assert float(page.get_attribute("#window-1 feFuncR", "slope")) == pytest.approx(1.2 * slope, rel=1e-3)
+    page.keyboard.press("z")
+    assert page.locator(".pane:visible").count() == 1
+    assert page.locator(".image:visible").bounding_box()["height"] == 1000
+    page.keyboard.press("z")
+    page.keyboard.press("z")
+    page.click(".image >> nth=1")
+    assert page.locator(".pane.large .name").inner_text().startswith("T2")
+    page.keyboard.press("Escape")
+    assert page.locator(".pane:visible").count() == 2 and trouble == []
+    page.close()
+
+
+def test_endplates_are_read_by_keys_and_the_disc_follows(archived: Path, tmp_path: Path, browser: Any) -> None:
+    drawn = review(archived, tmp_path / "out", sample=8, by=["level"], readers=1, endplates=True)
+    plain, apart, larger = ["1", "b", "0"], ["1", "b", "2", "b", "2"], ["m", "a", "2", "c"]
+    keys = [*plain, *apart, *larger, "w", "0", "0", "3", "Enter", "0", "1", "Enter", "m", "Enter", "1"]
+    rows = read_page(browser, drawn.pages[0], keys, tmp_path / "r.csv")
+    columns = ("mc_upper", "udby_upper", "mc_lower", "udby_lower", "mc", "mixed", "verdict")
+    assert [tuple(row[name] for name in columns) for row in rows] == [
+        ("1", "B", "0", "", "1", "", "mc1"),
+        ("1", "B", "2", "B", "2", "yes", "mc2"),
+        ("mixed", "A", "2", "C", "2", "yes", "mc2"),
+        ("", "", "", "", "", "", "wrong level"),
+        ("0", "", "0", "", "0", "", "mc0"),
+        ("3", "", "0", "", "", "", "other"),
+        ("1", "", "mixed", "", "1", "yes", "mc1"),
+    ]
+    assert all(0 <= float(row["seconds"]) < 60 for row in rows) and {row["role"] for row in rows} == {"reader"}
+    validate(archived, [tmp_path / "r.csv"], tmp_path / "out2")
+    table = pq.read_table(tmp_path / "out2" / "readings.parquet", partitioning=None).to_pylist()
+    assert {row["mc_upper"] for row in table} == {"1", "1/2", "0", "3", None} and all(row["reference"] for row in table)
+    text = (tmp_path / "out2" / "validation.md").read_text(encoding="utf-8")
+    assert "median time of a reading" in text
+
+
+def test_readers_disagree_and_an_arbiter_decides(archived: Path, tmp_path: Path, browser: Any) -> None:
+    """Two readers, one of whom reads four discs again, then the arbiter; `modic validate` takes all three files."""
+    drawn = review(archived, tmp_path / "out", sample=8, by=["level"], readers=2, repeats=4)
+    files = []
+    for page in drawn.pages:
+        rows = read_page(browser, page, ["2" if page.stem == "reader-2" else "1"] * 12, tmp_path / f"{page.stem}.csv")
+        assert len(rows) == 12 and sum(row["repeat"] == "1" for row in rows) == 4
+        assert all(row["repeat"] == "" for row in rows[:4])
+        files.append(tmp_path / f"{page.stem}.csv")
+    out = tmp_path / "arbiter"
+    labels = list(map(str, files))
+    assert main(["review", str(archived), "--arbitrate", *labels, "--out", str(out)]) == 0
+    text = (out / "arbiter.html").read_text(encoding="utf-8")
+    assert "reader-1" not in text.split('id="cases-data">')[1].split("</script>")[0]
+    page, trouble = opened(browser, out / "arbiter.html")
+    assert "disc 1 of 8" in page.inner_text(".panel h1") and page.locator(".given tr").count() == 3
+    assert {"MC1", "MC2"} <= set(page.locator(".given td").all_inner_texts()) and trouble == []
+    page.close()
+    rows = read_page(browser, out / "arbiter.html", ["1"] * 8, tmp_path / "arbiter.csv")
+    assert {row["role"] for row in rows} == {"arbiter"} and {row["sample_id"] for row in rows} == {drawn.sample_id}
+    validate(archived, [*files, tmp_path / "arbiter.csv"], tmp_path / "v")
+    table = pq.read_table(tmp_path / "v" / "readings.parquet", partitioning=None).to_pylist()
+    assert len(table) == 32 and sum(row["reference"] for row in table) == 8
+    assert {row["role"] for row in table if row["reference"]} == {"arbiter"}
+    measured = numbers(tmp_path / "v", "reader reader-1", "read twice")
+    assert measured["same grade", "all"][0] == 1 and measured["same grade", "all"][3] == 4
+    assert numbers(tmp_path / "v", "readers reader-1 and reader-2", "between readers")["same grade", "all"][0] == 0
+    assert numbers(tmp_path / "v", "all readers, disagreements arbitrated", "most probable grade")
+    assert main(["review", str(archived), "--arbitrate", labels[0], "--out", str(tmp_path / "none")]) == 2
+
+
+def test_links_to_the_sites_viewer_stay_in_the_private_folder(
+    archived: Path, tmp_path: Path, browser: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = "https://pacs.example/?study={StudyInstanceUID}&patient={PatientID}"
+    command = ["review", str(archived), "--sample", "8", "--by", "level", "--viewer-url"]
+    assert main([*command, url, "--out", str(tmp_path / "out")]) == 2 and not (tmp_path / "out").exists()
+    for wrong in ("https://pacs.example/", "javascript:alert({PatientID})", "https://x/{Name}", "https://x/{"):
+        assert main([*command, wrong]) == 2
+        assert "--viewer-url" in capsys.readouterr().err
+    assert main([*command, url]) == 0
+    (path,) = (archived / "private" / "reading").glob("*/reader-1.html")
+    page, trouble = opened(browser, path)
+    number = json.loads(page.inner_text("#cases-data") or page.text_content("#cases-data"))["items"][0]["key"]
+    patient = f"patient-{[study_of(n) for n in range(4)].index(number)}"
+    assert page.get_attribute("#viewer", "href").endswith(f"&patient={patient}") and trouble == []
+    page.close()
+    shutil.rmtree(archived / "private" / "reading")
+
+
+def test_what_may_be_sent_names_nobody(archived: Path, tmp_path: Path) -> None:
+    drawn = review(archived, tmp_path / "out", sample=8, by=["level"], readers=1)
+    whole = b"".join(path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file())
+    links = pq.read_table(archived / "private" / "links.parquet", partitioning=None).to_pylist()
+    for link in links:
+        for name in ("PatientID", "StudyInstanceUID", "SeriesInstanceUID"):
+            assert link[name].encode() not in whole
+    assert str(archived).encode() not in whole and drawn.sample_id.encode() in whole
+
+
+def test_next_discs_are_read_and_weighted_with_the_first(archived: Path, tmp_path: Path, browser: Any) -> None:
+    """The page's CSV says which discs were chosen, not why; the table of validation says why."""
+    shutil.rmtree(archived / "validation" / "samples")
+    assert main(["review", str(archived), "--sample", "6", "--by", "level", "--out", str(tmp_path / "a")]) == 0
+    assert (
+        main(["review", str(archived), "--next", "8", "--by", "level", "--out", str(tmp_path / "b")]) == 2
+    )  # 5 strata
+    assert main(["review", str(archived), "--next", "8", "--out", str(tmp_path / "c")]) == 0
+    first = read_page(browser, tmp_path / "a" / "reader-1.html", ["0"] * 6, tmp_path / "a.csv")
+    then = read_page(browser, tmp_path / "c" / "reader-1.html", ["0"] * 8, tmp_path / "c.csv")
+    assert {row["drawn"] for row in first} == {"random"}
+    assert Counter(row["drawn"] for row in then) == {"random": 4, "chosen": 4}
+    validate(archived, [tmp_path / "a.csv", tmp_path / "c.csv"], tmp_path / "v")
+    table = pq.read_table(tmp_path / "v" / "readings.parquet", partitioning=None).to_pylist()
+    assert Counter(row["drawn"] for row in table) == {"random": 10, "uncertain": 1, "rare": 1, "unlike": 2}
+    assert sum(row["weight"] for row in table) == pytest.approx(sum(len(graded_levels(n)) for n in range(4)))
+    assert "4 readings of discs that were chosen" in (tmp_path / "v" / "validation.md").read_text(encoding="utf-8")
+    validate(archived, [tmp_path / "c.csv"], tmp_path / "w")
+    assert "no reading of sample" in (tmp_path / "w" / "validation.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("mc_upper", "4", "mc_upper is '4'; give 0, 1, 2, 3"),
+        ("udby_lower", "D", "udby_lower is 'D'; give A, B, C"),
+        ("seconds", "soon", "seconds is 'soon'"),
+        ("role", "chief", "role is 'chief'; give reader, arbiter"),
+    ],
+)
+def test_columns_of_readings_are_checked(column: str, value: str, message: str, cohort: Path, tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "a.csv", [{"study_key": key("s", 1), "level": "L4/L5", "mc": 1, column: value}])
+    with pytest.raises(UsageError, match=re.escape(message)):
+        read_readings(cohort, [path])
+
+
+def test_spellings_of_an_endplate(cohort: Path, tmp_path: Path) -> None:
+    for value, kind in (("1/2", "1/2"), ("mixed", "1/2"), ("2.0", "2"), ("", None)):
+        path = write_csv(tmp_path / "a.csv", [{"study_key": key("s", 1), "level": "L4/L5", "mc": 1, "mc_lower": value}])
+        assert read_readings(cohort, [path]).rows[0].endplates["mc_lower"] == kind
