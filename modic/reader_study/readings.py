@@ -166,7 +166,8 @@ def _reading(row: Row, level: str, default: str, cohort: "_CohortDiscs", where: 
     return Reading(
         study_key, level, reader, truth, row.get("verdict", ""), blind, sample_id,
         sample.weights[disc] if sample else 1.0, sample.unit if sample else "", model,
-        drawn=sample.drawn[disc] if sample else "", endplates=_endplates(row, where), mixed=row.get("mixed", "").lower() in YES, note=row.get("note", ""),
+        drawn=sample.drawn[disc] if sample else "", endplates=_endplates(row, where), note=row.get("note", ""),
+        mixed=row.get("mixed", "").lower() in YES,
         seconds=_seconds(row.get("seconds", ""), where), repeat=row.get("repeat", "").lower() in YES,
         role=_one_of(row.get("role", "").lower() or Role.READER, {str(role): role for role in Role}, f"{where}: role"),
     )  # fmt: skip
