@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from modic.models.card import Width, parse_architecture
+from modic.models.quick_import import import_torchvision
 
 if TYPE_CHECKING:
     from torch import nn
@@ -43,6 +44,7 @@ def build_detector(architecture: dict[str, Any]) -> "nn.Module":
     Takes a list of float (3, H, W) images in 0..1 that are already at the card's image size, and returns boxes in
     their pixels. Batch normalization is trained (not frozen), since the shipped weights start from scratch.
     """
+    import_torchvision()
     from torchvision.models.detection import FasterRCNN
     from torchvision.models.detection.anchor_utils import AnchorGenerator
     from torchvision.models.detection.backbone_utils import BackboneWithFPN

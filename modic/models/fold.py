@@ -5,7 +5,7 @@ the bias of the convolution before it can do as well. The output is the same but
 """
 
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import nn
@@ -51,7 +51,12 @@ def _fold_sequence(sequence: "nn.Sequential") -> None:
                 setattr(sequence, name, nn.Identity())
 
 
-def _fused(convolution: "nn.Module", normalization: "nn.Module") -> "nn.Module":
-    from torch.nn.utils.fusion import fuse_conv_bn_eval
+def _fused(convolution: Any, bn: Any) -> Any:
+    """The convolution itself with the weights of both (torch's `fuse_conv_bn_eval` copies it first: 0.7 s a worker)."""
+    from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-    return fuse_conv_bn_eval(convolution, normalization)  # type: ignore[type-var, arg-type]
+    weight, bias = fuse_conv_bn_weights(
+        convolution.weight, convolution.bias, bn.running_mean, bn.running_var, bn.eps, bn.weight, bn.bias
+    )
+    convolution.weight, convolution.bias = weight, bias
+    return convolution
