@@ -17,6 +17,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from flows import clusters, prefect_logs, tasks
 from flows.progress import Progress, counting, shown, working
 from flows.tasks import quoted
+from modic.archive.sources import short_name
 from modic.archive.walk import on_disk
 from modic.run import prepare, selection
 from modic.run.publish import Summary
@@ -34,8 +35,8 @@ SHARDS_IN_FLIGHT = 256  # threads that wait for Dask; more than the workers of a
 
 
 def run_name() -> str:
-    """`<archive's folder name> <date>`."""
-    return f"{printable(Path(flow_run.parameters['archive']).resolve().name)} {date.today():%Y-%m-%d}"
+    """`<archive's folder name, or host> <date>`."""
+    return f"{printable(short_name(flow_run.parameters['archive']))} {date.today():%Y-%m-%d}"
 
 
 @flow(name="grade-cohort", flow_run_name=run_name, task_runner=ThreadPoolTaskRunner(max_workers=SHARDS_IN_FLIGHT))  # type: ignore[arg-type]
@@ -54,7 +55,8 @@ def grade_cohort(
     """Grade every study of `archive` that `cohort` does not hold yet, and publish the tables.
 
     Args:
-        archive: folder of DICOM files, of any depth, in the text of modic.archive.walk.as_text.
+        archive: folder of DICOM files, of any depth, in the text of modic.archive.walk.as_text; a zip or tar file; or
+            an address (modic/archive/sources.py).
         cohort: folder of the cohort; made if it does not exist.
         config: path of a cohort.toml; empty for the defaults.
         cluster: path of a cluster file (flows.clusters); empty for this machine.
@@ -68,6 +70,8 @@ def grade_cohort(
     with run.cohort.lock(run.run_id), prefect_logs.shown(run.cohort.log(run.run_id)) as log:
         with working("reading the archive", say):
             survey = tasks.find_studies(run, on_progress=counting(say))
+            if survey.unread:
+                say(survey.unread)
             plan = tasks.cut_shards(run, quoted(survey), workers=spec.workers)
         say(str(plan))
         if plan.shards:

@@ -4,7 +4,8 @@ COHORT/
   current/   what analysts read; replaced in one atomic step (modic/tables/store.py)
   runs/<run_id>/shards/<shard_id>.parquet     finished shards, immutable; also manifest, report, methods,
                                               and cases/<study_key>/, the pictures of what this run graded
-  private/   mode 0700: key, header index, links, lock, shard inputs, logs, Prefect's database when there is no server
+  private/   mode 0700: key, header index, links, lock, shard inputs, logs, cache of unpacked and fetched
+             images, Prefect's database when there is no server
 """
 
 import json
@@ -51,6 +52,11 @@ class Cohort:
     def links(self) -> Path:
         """The way back from keys to the archive (modic/run/memory.py)."""
         return self.private / "links.parquet"
+
+    @property
+    def cache(self) -> Path:
+        """The folder of unpacked and fetched images (modic/archive/cache.py), unless the options name another."""
+        return self.private / "cache"
 
     def run(self, run_id: str) -> Path:
         """The folder of one run."""
@@ -181,13 +187,13 @@ def remove(path: Path) -> None:
             path.unlink()
 
 
-def create_cohort(root: Path, *, archive: Path) -> Cohort:
-    """The cohort at `root`, made if it does not exist.
+def create_cohort(root: Path, *, archive: Path | None) -> Cohort:
+    """The cohort at `root`, made if it does not exist; `archive` None: it is no folder of this machine.
 
     Raises UsageError if `root` is a file, a directory with other things in it, inside the archive or around it.
     """
-    here, images = root.resolve(), archive.resolve()
-    if here.is_relative_to(images) or images.is_relative_to(here):
+    here, images = root.resolve(), archive.resolve() if archive else None
+    if images and (here.is_relative_to(images) or images.is_relative_to(here)):
         raise UsageError(f"the cohort {root} and the archive {archive} must not lie inside each other")
     if not is_cohort(root):
         if root.exists() and not root.is_dir():

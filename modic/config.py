@@ -133,6 +133,16 @@ class GradingOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class ArchiveOptions:
+    """Where images are read from (modic/archive/README.md). None of this changes a grade."""
+
+    cache: str = _option(
+        "", "folder for unpacked tar.gz files and what servers sent; empty: private/cache of the cohort"
+    )
+    cache_gb: float = _option(20.0, "size that it may reach, GB", 0.001, 1e6)
+
+
+@dataclass(frozen=True, slots=True)
 class RunOptions:
     """How a run is cut up. None of this changes a grade."""
 
@@ -165,6 +175,7 @@ class Config:
     levels: LevelOptions = LevelOptions()
     registration: RegistrationOptions = RegistrationOptions()
     grading: GradingOptions = GradingOptions()
+    archive: ArchiveOptions = ArchiveOptions()
     run: RunOptions = RunOptions()
     detector: str = _option("detector", "shipped weights, or a path to NAME.safetensors with NAME.json beside it")
     classifier: str = _option("classifier", "as above")

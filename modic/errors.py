@@ -27,6 +27,10 @@ class Reason(StrEnum):
     FILE_SIZE_MISMATCH = "file.size_mismatch"
     FILE_DUPLICATE = "file.duplicate"
     FILE_VANISHED = "file.vanished"
+    FILE_CONTAINER_DAMAGED = "file.container_damaged"
+    FILE_CONTAINER_OVER_LIMIT = "file.container_over_limit"
+    FILE_CONTAINER_UNSUPPORTED = "file.container_unsupported"
+    FILE_ENCRYPTED = "file.encrypted"
     # series (identify, geometry)
     SERIES_NOT_SAGITTAL = "series.not_sagittal"
     SERIES_NOT_T1_OR_T2 = "series.not_t1_or_t2"
@@ -67,6 +71,16 @@ class Reason(StrEnum):
     LEVEL_OUTSIDE_CONTRAST = "level.outside_contrast"
     LEVEL_TOO_SMALL = "level.too_small"
 
+
+CURES = {
+    Reason.FILE_CONTAINER_DAMAGED: "damaged or cut off: copy it again from where it came from",
+    Reason.FILE_CONTAINER_OVER_LIMIT: (
+        "more inside than is unpacked unseen (modic/archive/README.md): if you trust it, unpack it into a folder"
+    ),
+    Reason.FILE_CONTAINER_UNSUPPORTED: "packed in a way that modic cannot read: unpack it into a folder",
+    Reason.FILE_ENCRYPTED: "encrypted: unpack it with its password into a folder",
+}
+"""What to do about a container, or a member of one, that is not read."""
 
 FAILED = frozenset(
     {

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from modic.archive.sources import Opener
 from modic.cases.images import write_case
 from modic.config import Config
 from modic.errors import Reason, Rejected, WeightsError, where
@@ -170,10 +171,11 @@ def load_volumes(pair: Pair, config: Config, *, wanted: tuple[str, ...] = ("t1",
     Raises WeightsError if the pair does not hold a contrast (modic.series.pair gives what it is asked for).
     """
     volumes: Volumes = {}
+    source = Opener(config.archive)
     for name in dict.fromkeys(("t1", "t2", *wanted)):
         if name not in pair.contrasts:
             raise WeightsError(f"the classifier asks for contrast {name}; the pair holds {', '.join(pair.contrasts)}")
-        volume = load_volume(pair.contrasts[name], options=config.identify)
+        volume = load_volume(pair.contrasts[name], options=config.identify, source=source)
         if isinstance(volume, Rejected):
             return replace(volume, detail=f"{contrast_label(name)}: {volume.detail}".rstrip(": "))
         volumes[name] = volume

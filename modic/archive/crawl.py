@@ -3,7 +3,8 @@
     files_seen = files_read + files_unchanged + the sum of `rejected` by reason
 
 The index (a Parquet file in the cohort's private folder) remembers path, size, modification time and the outcome of
-every file, refused ones included. A source (modic/archive/source.py) lists the files and reads their headers.
+every file, refused ones included. A source (modic/archive/source.py) lists the files and reads their headers. A file
+in a container counts as a file; the container itself counts only if it is refused, and is opened only if it changed.
 """
 
 import warnings
@@ -23,10 +24,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from modic.archive.folder import FolderSource
 from modic.archive.headers import COLUMNS, TEXT, WHOLE
-from modic.archive.source import UNKNOWN_TIME, File, Row, Source
-from modic.errors import Reason, UsageError
+from modic.archive.source import UNKNOWN_TIME, File, Row, Source, Unopened
+from modic.archive.sources import check_archive, source_of
+from modic.errors import CURES, Reason, UsageError
 from modic.files import write_table
 
 __all__ = ["COLUMNS", "Crawl", "crawl"]
@@ -35,7 +36,8 @@ REPEATED = pa.dictionary(pa.int32(), TEXT)  # text that many files share is held
 STORED = {name: REPEATED if kind is TEXT and name != "SOPInstanceUID" else kind for name, kind in COLUMNS.items()}
 FILE = {"path": TEXT, "size": pa.int64(), "mtime_ns": pa.int64()}
 MEMBER = pa.field("member", TEXT)  # of a container that `path` names; null for a plain file
-ORDER = [(name, "ascending") for name in ("rank", "path", "member", "frame")]  # of an index: refused files last
+CONTAINER = "container"  # stands for a reason in the row of a container whose members the index holds
+ORDER = [(name, "ascending") for name in ("rank", "path", "member", "frame")]  # of an index: refused files, containers
 VERSION = {"modic_index": "6"}  # raised if what is read from headers changes: all headers are then read again
 INDEX = pa.schema([*FILE.items(), MEMBER, ("reason", TEXT), ("frame", WHOLE), *STORED.items()], metadata=VERSION)
 BATCH = 2_000  # files read at a time: their rows are Python objects until then, and a process's piece of work
@@ -70,36 +72,38 @@ def crawl(
     """Read the headers of every file of `archive` that `index` does not know unchanged; rewrites `index`.
 
     Args:
-        archive: folder of files of any kind and depth, or another source of files.
+        archive: folder of files of any kind and depth, or a zip or tar file, or another source of files.
         index: Parquet file to remember in; None reads everything and remembers nothing.
         on_progress: called now and then with the number of files dealt with so far.
         processes: number of processes that read headers, if there are many to read.
 
     Raises UsageError if the archive is missing, is no folder, cannot be listed, or holds no DICOM file.
     """
-    source: Source = FolderSource(archive) if isinstance(archive, Path) else archive
+    source = archive if not isinstance(archive, Path) else source_of(check_archive(str(archive)) or archive)
     files = source.files()
     known = _Known(_read_index(index))
     tables: list[pa.Table] = []
-    new, opened = 0, 0
-    for batch, table in _read_all(source, (file for file in files if not known.has(file)), processes):
+    new, opened, changed = 0, 0, False
+    for batch, table in _read_all(source, _new_files(source, files, known), processes):
         _add(table, tables)
-        new, opened = new + len(batch), opened + sum(file.refused is None for file in batch)
+        new, opened = new + sum(not file.container for file in batch), opened + sum(not file.refused for file in batch)
+        changed = True
         if on_progress:
             on_progress(known.files_kept + new)
     kept, dropped, gone = known.files_kept, known.dropped(), known.files_gone
-    refused_now = sum(len(table) - table["reason"].null_count for table in tables)
+    refused_now = sum(len(table) - sum(_accepted(table)) for table in tables)
     parts = [known.table, *tables]
     del known, tables  # of a million files each copy takes most of a gigabyte
-    table = _arranged(parts, dropped) if new or len(dropped) else parts.pop()
-    refused = len(table) - table["reason"].null_count
+    table = _arranged(parts, dropped) if changed or len(dropped) else parts.pop()
+    accepted, containers = _accepted(table)
+    refused = len(table) - accepted - containers
     if not _any_dicom(table):
         raise UsageError(
             f"the archive {source.name} holds no DICOM file ({kept + new} files seen{_packed(source, table)})"
         )
-    if index is not None and (new or len(dropped)):
+    if index is not None and (changed or len(dropped)):
         write_table(table.replace_schema_metadata(INDEX.metadata), index)
-    headers, rejected = table.slice(0, len(table) - refused), table.slice(len(table) - refused)
+    headers, rejected = table.slice(0, accepted), table.slice(accepted, refused)
     counts = {
         "files_seen": kept + new,
         "files_read": new - refused_now,
@@ -109,6 +113,37 @@ def crawl(
         "files_gone": gone,
     }
     return Crawl(headers.drop_columns(["reason"]), rejected.select([*FILE, "member", "reason"]), counts)
+
+
+def _new_files(source: Source, files: Iterable[File], known: "_Known") -> Iterator[File]:
+    """The files that the index does not know as they are now, those inside containers included, and new containers."""
+    for file in files:
+        if not file.container:
+            if not known.has(file):
+                yield file
+        elif not known.has_container(file):
+            yield from _new_members(source, file, known)
+
+
+def _new_members(source: Source, container: File, known: "_Known") -> Iterator[File]:
+    """The members of a container that the index does not know, and the container, unless it is a plain file."""
+    outcome = container
+    try:
+        for file in source.members(container):
+            if file.member is None:
+                outcome = file
+            elif not known.has(file):
+                yield file
+    except Unopened as refused:
+        outcome = container._replace(refused=refused.reason, container=False)
+    except OSError as error:
+        outcome = container._replace(mtime_ns=UNKNOWN_TIME, refused=_reason_of(error), container=False)
+    yield outcome
+
+
+def _accepted(table: pa.Table) -> tuple[int, int]:
+    """How many rows are of accepted files, and how many of containers."""
+    return table["reason"].null_count, pc.sum(pc.equal(table["reason"], CONTAINER), min_count=0).as_py()
 
 
 def _add(table: pa.Table, tables: list[pa.Table]) -> None:
@@ -138,12 +173,18 @@ def _arranged(parts: list[pa.Table], dropped: pa.Array) -> pa.Table:
 
 def _order(parts: list[pa.Table], dropped: pa.Array) -> pa.Array:
     """The numbers of the rows that stay, as `_arranged` wants them."""
-    ranks = [pc.is_valid(part["reason"]).cast(pa.int8()) for part in parts]
+    ranks = [_ranks(part["reason"]) for part in parts]
     stale = pc.is_in(_keys(parts[0]), dropped)
-    ranks[0] = pc.if_else(stale, pa.scalar(2, pa.int8()), ranks[0])  # they come last, to be cut off
+    ranks[0] = pc.if_else(stale, pa.scalar(3, pa.int8()), ranks[0])  # they come last, to be cut off
     keys = pa.concat_tables([part.select(["path", "member", "frame"]) for part in parts])
     keys = keys.append_column("rank", pa.chunked_array([chunk for rank in ranks for chunk in rank.chunks], pa.int8()))
     return pc.sort_indices(keys, sort_keys=ORDER)[: len(keys) - pc.sum(stale, min_count=0).as_py()]
+
+
+def _ranks(reasons: pa.ChunkedArray) -> pa.ChunkedArray:
+    """0 for an accepted file, 1 for a refused one, 2 for a container."""
+    containers = pc.fill_null(pc.equal(reasons, CONTAINER), False).cast(pa.int8())
+    return pc.add(pc.is_valid(reasons).cast(pa.int8()), containers)
 
 
 def _keys(table: pa.Table) -> pa.ChunkedArray:
@@ -214,9 +255,10 @@ def _read_batch(source: Source, files: list[File]) -> pa.Table:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pydicom's warnings quote values
         for file in files:
-            mtime_ns, outcome = (file.mtime_ns, file.refused) if file.refused else _read(source, file)
+            refused = CONTAINER if file.container else file.refused
+            mtime_ns, outcome = (file.mtime_ns, refused) if refused else _read(source, file)
             known = {"path": file.path, "size": file.size, "mtime_ns": mtime_ns, "member": file.member, "reason": None}
-            if isinstance(outcome, Reason):
+            if isinstance(outcome, str):
                 rows.append({**known, "reason": str(outcome)})
             else:
                 rows.extend({**known, **row} for row in outcome)
@@ -228,7 +270,11 @@ def _read(source: Source, file: File) -> tuple[int, list[Row] | Reason]:
     try:
         return file.mtime_ns, source.read_rows(file.path, file.member)
     except OSError as error:
-        return UNKNOWN_TIME, Reason.FILE_VANISHED if isinstance(error, FileNotFoundError) else Reason.FILE_UNREADABLE
+        return UNKNOWN_TIME, _reason_of(error)
+
+
+def _reason_of(error: OSError) -> Reason:
+    return Reason.FILE_VANISHED if isinstance(error, FileNotFoundError) else Reason.FILE_UNREADABLE
 
 
 class _Known:
@@ -240,10 +286,14 @@ class _Known:
         # hash of a file's key → the first of its rows: the keys are 0.3 GB for a million files, of which two have the
         # same (64-bit, salted) hash in one of 30 million runs
         self._row: dict[int, int] = {}
+        self._members: dict[int, list[int]] = {}  # hash of a container's path → hashes of its members' keys
         self._keys = _keys(table)
+        self._reasons = table["reason"]
+        self._is_container = pc.fill_null(pc.equal(table["reason"], CONTAINER), False).to_numpy()
         for start in range(0, len(table), BATCH):
             for row, key in enumerate(self._keys.slice(start, BATCH).to_pylist(), start):
-                self._row.setdefault(hash(key), row)
+                if self._row.setdefault(hash(key), row) == row and "\0" in key:
+                    self._members.setdefault(hash(key.partition("\0")[0]), []).append(hash(key))
         self._changed: list[int] = []
         self.files_kept = 0
 
@@ -258,10 +308,24 @@ class _Known:
         self._changed.append(row)
         return False
 
+    def has_container(self, file: File) -> bool:
+        """Whether the index knows this container as it is now; its members are then known too."""
+        row = self._row.get(hash(file.key))
+        if row is not None and self._reasons[row].as_py() == Reason.FILE_NOT_DICOM:  # by a version that opened none
+            row = self._row.pop(hash(file.key))
+            self._changed.append(row)
+            return False
+        if not self.has(file):
+            return False
+        self.files_kept -= bool(self._is_container[row])
+        members = self._members.pop(hash(file.path), [])
+        self.files_kept += sum(self._row.pop(key, None) is not None for key in members)
+        return True
+
     @property
     def files_gone(self) -> int:
         """Number of files that `has` was never asked for."""
-        return len(self._row)
+        return len(self._row) - int(self._is_container[list(self._row.values())].sum())
 
     def dropped(self) -> pa.Array:
         """Keys of the files whose rows no longer hold, once `has` was asked for every file: changed or gone."""
@@ -281,30 +345,39 @@ def _read_index(index: Path | None) -> pa.Table:
 
 
 PACKED = {
-    b"PK\x03\x04": "zip",
-    b"\x1f\x8b": "gzip",
     b"7z\xbc\xaf": "7z",
     b"Rar!": "rar",
     b"BZh": "bzip2",
     b"\xfd7zXZ": "xz",
     b"(\xb5/\xfd": "zstd",
+    b"PK\x03\x04": "zip",
+    b"\x1f\x8b": "gzip",
 }
+READ = {"zip": ".zip", "gzip": ".gz or .tar.gz", "tar": ".tar"}  # if their names end so (modic/archive/containers.py)
 TAR = b"ustar"  # from byte 257
 MAX_ASKED = 200  # files whose first bytes are read
 
 
 def _packed(source: Source, table: pa.Table) -> str:
-    """What to do if files are packed: `; 3 zip, 1 tar: unpack them into folders`; empty if none is."""
+    """What to do if files are packed: `; 3 7z among the first 200: …`; empty if none is."""
     kinds: Counter[str] = Counter()
-    for path, member in zip(*(table[name].to_pylist()[:MAX_ASKED] for name in ("path", "member")), strict=True):
+    refused = {reason for reason in table["reason"].to_pylist() if reason in CURES}
+    asked = table.filter(pc.equal(table["reason"], Reason.FILE_NOT_DICOM)).slice(0, MAX_ASKED)
+    for path, member in zip(*(asked[name].to_pylist() for name in ("path", "member")), strict=True):
         with suppress(OSError), source.open(path, member) as file:
             head = file.read(262)
             kind = next((name for mark, name in PACKED.items() if head.startswith(mark)), "")
             kinds[kind or ("tar" if head[257:] == TAR else "")] += 1
     del kinds[""]
     counts = ", ".join(f"{n} {name}" for name, n in kinds.most_common())
-    return f"; {counts} among the first {MAX_ASKED}: unpack them into folders and grade these" if counts else ""
+    cures = [f"let the names of {kind} files end in {READ[kind]}, to have them read" for kind in kinds if kind in READ]
+    cures += ["unpack them into folders and grade these"] if kinds.keys() - READ.keys() else []
+    said = [f"{counts} among the first {MAX_ASKED}: {'; '.join(cures)}"] if counts else []
+    return "".join(f"; {text}" for text in (*said, *sorted(f"{reason}: {CURES[Reason(reason)]}" for reason in refused)))
+
+
+NO_IMAGE = (Reason.FILE_NOT_DICOM, CONTAINER, *CURES)
 
 
 def _any_dicom(table: pa.Table) -> bool:
-    return any(reason != Reason.FILE_NOT_DICOM for reason in pc.unique(table["reason"]).to_pylist())
+    return any(reason not in NO_IMAGE for reason in pc.unique(table["reason"]).to_pylist())

@@ -9,13 +9,16 @@ from typing import BinaryIO
 
 from modic.archive.headers import read_rows
 from modic.archive.source import File, Row, mtime_of
-from modic.archive.walk import on_disk, open_deep, walk
+from modic.archive.walk import as_text, on_disk, open_deep, walk
 from modic.errors import Reason, UsageError
 
 
 @dataclass(frozen=True, slots=True)
 class FolderSource:
-    """The files under `root`. Paths of files are absolute, so `root` is needed for nothing but the list of files."""
+    """The files under `root`, or the file `root` alone.
+
+    Paths of files are absolute, so `root` is needed for nothing but the list of files.
+    """
 
     root: Path = Path("/")
 
@@ -25,11 +28,18 @@ class FolderSource:
         return str(self.root)
 
     def files(self) -> Iterator[File]:
-        """Every file under the root, in sorted order. Raises UsageError if the root is no folder or not listable."""
+        """Every file under the root, in sorted order. Raises UsageError if there is no root or it is not listable."""
+        if self.root.is_file():
+            path = as_text(str(self.root.resolve()))
+            return iter([File(path, *self.state(path))])
         if not self.root.is_dir():
-            trouble = "is not a folder" if self.root.exists() else "does not exist"
+            trouble = "is neither a folder nor a file" if self.root.exists() else "does not exist"
             raise UsageError(f"the archive {self.root} {trouble}")
         return walk(self.root)
+
+    def members(self, container: File) -> Iterator[File]:
+        """No file holds others here (modic/archive/containers.py)."""
+        yield container
 
     def read_rows(self, path: str, member: str | None = None) -> list[Row] | Reason:
         """Header rows of the file at `path`, or the reason why it has none. Raises OSError if it cannot be opened."""

@@ -1,7 +1,7 @@
-"""Where images come from. A folder is one source (modic/archive/folder.py); a zip file or a server would be another.
+"""Where images come from: the protocol of every source. modic/archive/README.md says how to add one.
 
-Whoever adds a source writes one class with the five members of `Source`. The crawl lists the source and reads its
-headers; modic.imaging.load opens its images for their pixels.
+The crawl lists a source and reads its headers; modic.imaging.load opens its images for their pixels, in other processes
+and on other machines, from the path and the member that the crawl remembered (modic/archive/sources.py).
 """
 
 import os
@@ -27,9 +27,10 @@ class File(NamedTuple):
 
     path: str
     size: int  # bytes
-    mtime_ns: int
+    mtime_ns: int  # size and this are the fingerprint: if both are as before, the file is not opened again
     refused: Reason | None = None  # why it cannot be opened
     member: str | None = None  # name within a container such as a zip file; None for a plain file
+    container: bool = False  # holds files (`Source.members`), which are listed only if its fingerprint is new
 
     @property
     def key(self) -> str:
@@ -37,8 +38,19 @@ class File(NamedTuple):
         return self.path if self.member is None else f"{self.path}\0{self.member}"
 
 
+class Unopened(Exception):
+    """Why a container cannot be read, or not to its end. It stays so until the container changes."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
+
+
 class Source(Protocol):
-    """A place that holds DICOM files. Instances are pickled, because several processes read headers."""
+    """A place that holds DICOM files. Instances are pickled, because several processes read headers.
+
+    `path` and `member` are those of a `File` that the source listed.
+    """
 
     @property
     def name(self) -> str:
@@ -46,7 +58,17 @@ class Source(Protocol):
         ...
 
     def files(self) -> Iterator[File]:
-        """Every file once, always in the same order, without opening it. Raises UsageError if it cannot be listed."""
+        """Every file and container once, always in the same order, without opening it.
+
+        Raises UsageError if the source cannot be listed.
+        """
+        ...
+
+    def members(self, container: File) -> Iterator[File]:
+        """The files of a container, or the container itself as a `File` without a member if it is a plain file.
+
+        Raises `Unopened` or OSError if it cannot be listed to its end; the members so far count.
+        """
         ...
 
     def read_rows(self, path: str, member: str | None) -> list[Row] | Reason:

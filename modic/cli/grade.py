@@ -28,7 +28,8 @@ read, or every image was refused, 2 wrong usage or another configuration than th
     grade.add_argument(
         "archive",
         metavar="ARCHIVE",
-        help="folder of DICOM files with any names and subfolders; its files are only read",
+        help="folder of DICOM files with any names and subfolders, zip, tar and gz files among them; a single zip or"
+        " tar file; or dicomweb+https://HOST/PATH of a server. It is only read",
     )
     grade.add_argument(
         "--out",

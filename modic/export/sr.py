@@ -21,8 +21,10 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 from pydicom.uid import generate_uid
 
-from modic.archive.walk import on_disk
+from modic.archive.containers import place_of
+from modic.archive.sources import Opener
 from modic.cohort import STUDY_KEY, Cohort, formed, is_cohort
+from modic.config import ArchiveOptions
 from modic.errors import UsageError
 from modic.grades import GRADES, P
 from modic.records import LEVELS
@@ -59,12 +61,13 @@ def write_sr(cohort: Path, out: Path) -> list[str]:
     links = Cohort(cohort).links
     if not is_cohort(cohort) or not links.is_file():
         raise UsageError(f"{cohort} has no private/links.parquet, and without it there is no way back to the images")
+    opener = Opener(ArchiveOptions(cache=str(Cohort(cohort).cache)))
     files = dict(zip(*pq.read_table(links, columns=["series_key", "files"]).to_pydict().values(), strict=True))
     with connect(cohort) as connection:
         studies = rows_of(connection, statements("sr")["studies"])
     left_out: Counter[str] = Counter()
     for study in studies:
-        report, why = make_report(study, files.get(study["t2_series_key"], []))
+        report, why = make_report(study, files.get(study["t2_series_key"], []), opener)
         if report is None:
             left_out[why] += 1
         else:
@@ -76,12 +79,13 @@ def write_sr(cohort: Path, out: Path) -> list[str]:
     ]
 
 
-def make_report(study: dict[str, Any], files: list[str]) -> tuple[Dataset | None, str]:
+def make_report(study: dict[str, Any], files: list[str], opener: Opener | None = None) -> tuple[Dataset | None, str]:
     """The report of one study; or None, and why there is none.
 
     Args:
         study: a row of sql/sr/studies.sql.
-        files: paths of its T2 images in the order of the slices.
+        files: names of its T2 images (modic.archive.containers.full_name) in the order of the slices.
+        opener: opens them.
     """
     slices: dict[int, Dataset] = {}
     for level in study["levels"]:
@@ -90,7 +94,8 @@ def make_report(study: dict[str, Any], files: list[str]) -> tuple[Dataset | None
             if index >= len(files):
                 return None, "the slice of a box is not in private/links.parquet"
             try:
-                slices[index] = pydicom.dcmread(on_disk(files[index]), stop_before_pixels=True)
+                with (opener or Opener()).open(*place_of(files[index])) as file:
+                    slices[index] = pydicom.dcmread(file, stop_before_pixels=True)
             except (OSError, pydicom.errors.InvalidDicomError):
                 return None, "a T2 file is gone or cannot be read"
             slices[index].decode()

@@ -23,10 +23,10 @@ from pydicom.pixels.utils import pixel_array
 from pydicom.uid import UID
 
 from modic.archive.enhanced_mr import rescale_of
-from modic.archive.folder import FolderSource
 from modic.archive.headers import with_sound_vrs
 from modic.archive.numerals import values_in
 from modic.archive.source import Source
+from modic.archive.sources import Opener
 from modic.config import IdentifyOptions
 from modic.errors import Reason, Rejected
 from modic.imaging.volume import CanonicalVolume, Volume, affine_of
@@ -50,7 +50,7 @@ class _Refused(Exception):
 
 
 def load_volume(
-    series: Series, *, options: IdentifyOptions, source: Source | None = None
+    series: Series, *, options: IdentifyOptions, source: Source | Opener | None = None
 ) -> CanonicalVolume | Rejected:
     """The voxels of a series that identify accepted, on canonical axes; native slices are in the order of its images.
 
@@ -72,7 +72,7 @@ def load_volume(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pydicom's warnings quote values
             warnings.filterwarnings("error", "The decoded RLE segment contains")  # more than Rows × Columns
-            voxels = _voxels(series, source or FolderSource())
+            voxels = _voxels(series, source or Opener())
     except _Refused as refused:
         return refused.rejected
     first, last = (np.array(series.positions_mm[index]) for index in (0, -1))
@@ -81,7 +81,7 @@ def load_volume(
     return Volume(voxels, affine).canonical()
 
 
-def _voxels(series: Series, source: Source) -> np.ndarray:
+def _voxels(series: Series, source: Source | Opener) -> np.ndarray:
     """(slices, rows, columns), float32."""
     reader = _Reader(series, source)
     voxels = np.empty((series.n_slices, series.header["Rows"], series.header["Columns"]), np.float32)
@@ -115,7 +115,7 @@ class _Reader:
     `index` is the slice's in the series, for messages.
     """
 
-    def __init__(self, series: Series, source: Source) -> None:
+    def __init__(self, series: Series, source: Source | Opener) -> None:
         self._series, self._source = series, source
         self._opened: tuple[str, str | None] | None = None  # path and member
         self._dataset = pydicom.Dataset()

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from modic.archive.containers import full_name
 from modic.archive.patient_identity import study_date
 from modic.run import rows
 from modic.run.survey import Survey
@@ -49,7 +50,7 @@ def _of_archive(survey: Survey) -> pa.Table:
                 "StudyInstanceUID": series.study_uid,
                 "SeriesInstanceUID": series.series_uid,
                 "stack": series.stack,
-                "files": [image.path for image in series.images],
+                "files": [full_name(image.path, image.member) for image in series.images],
                 "study_date": study_date(series.header),
             }
             for series in survey.series

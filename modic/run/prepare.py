@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from modic import versions
+from modic.archive.sources import check_archive
 from modic.cohort import Cohort, create_cohort
 from modic.config import Config, GradingOptions, load_config
 from modic.errors import ModicError, UsageError, where
@@ -37,7 +38,7 @@ R = TypeVar("R")
 class Run:
     """Everything that a run needs to know, checked (`prepare`)."""
 
-    archive: Path
+    archive: str  # a folder, or what modic.archive.sources knows
     cohort: Cohort
     config: Config
     device: str
@@ -109,9 +110,7 @@ def prepare(
     for given in (cohort, config):
         if not is_utf8(given):
             raise UsageError(f"{printable(given)}: the path holds bytes that are not UTF-8; rename it")
-    folder = Path(archive)
-    if not folder.is_dir():
-        raise UsageError(f"the archive {archive} " + ("is not a folder" if folder.exists() else "does not exist"))
+    folder = check_archive(archive)
     options = load_config(Path(config) if config else None)
     options = replace(options, detector=_absolute(options.detector), classifier=_absolute(options.classifier))
     networks = (("detector", options.detector), ("classifier", options.classifier), ("segmenter", SEGMENTER))
@@ -121,12 +120,14 @@ def prepare(
     calibration = cards[1].get("calibration", {})
     options = with_alpha(options, calibration)
     home = create_cohort(Path(cohort), archive=folder)
+    cached = replace(options.archive, cache=options.archive.cache or str(home.cache))
+    options = replace(options, archive=cached)
     check_whole(home)
     try_file_system(home)
     check_configuration(home, options, {"detector": detector_id, "classifier": classifier_id}, regrade=regrade)
     now, grader = datetime.now(UTC), _grader(options, cards)
     return Run(
-        folder, home, options, device, home.new_run_id(), now, detector_id, classifier_id, grader,
+        archive, home, options, device, home.new_run_id(), now, detector_id, classifier_id, grader,
         options.grading.alpha or calibration.get("alpha"), tuple(published_thresholds(cards[1])), selection,
     )  # fmt: skip
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from modic.archive.crawl import crawl
 from modic.archive.patient_identity import study_date
+from modic.archive.sources import cache_of, source_of
 from modic.deidentify.pseudonyms import Pseudonyms
 from modic.errors import UsageError
 from modic.models.card import contrasts, read_card
@@ -18,6 +19,7 @@ from modic.resources import cores
 from modic.run.prepare import Run, discreet
 from modic.run.shards import Work
 from modic.run.unclear_contrast import find_unclear_contrasts
+from modic.run.unread import note_unread
 from modic.series.identify import identify, with_unreadable_files
 from modic.series.pair import STIR, pair
 from modic.tables.published import restore_current
@@ -35,6 +37,7 @@ class Survey:
     keys: Pseudonyms
     work: list[Work]  # one a study with a pair
     seconds: float  # that it took
+    unread: str = ""  # how many packed files were not read, and where their names are
     ended: float = field(default_factory=time.monotonic)
     left_out: frozenset[str] = frozenset()  # keys of studies of the archive that the run is not asked for
 
@@ -66,7 +69,8 @@ def find_studies(run: Run, *, on_progress: Callable[[int], None] | None = None) 
     restore_current(run.cohort.root)
     began = time.monotonic()
     # the workers that will grade have nothing to do yet
-    crawled = crawl(run.archive, index=run.cohort.header_index, on_progress=on_progress, processes=cores())
+    source = source_of(run.archive, cache_of(run.config.archive))
+    crawled = crawl(source, index=run.cohort.header_index, on_progress=on_progress, processes=cores())
     LOG.info("files: %s", json.dumps(crawled.counts))
     wanted = _contrasts(run)
     accepted = tuple(dict.fromkeys((*wanted, STIR)))
@@ -76,7 +80,15 @@ def find_studies(run: Run, *, on_progress: Callable[[int], None] | None = None) 
     keys = Pseudonyms.open(run.cohort.private)
     work = [_work(run, outcome, keys) for outcome in outcomes if isinstance(outcome, Pair)]
     LOG.info("%d studies found, %d of them with a pair to grade", len(outcomes), len(work))
-    survey = Survey(crawled.counts, series, outcomes, keys, work, time.monotonic() - began)
+    survey = Survey(
+        crawled.counts,
+        series,
+        outcomes,
+        keys,
+        work,
+        time.monotonic() - began,
+        note_unread(run.cohort, crawled.rejected),
+    )
     return survey.without(_not_selected(run, survey))
 
 

@@ -15,6 +15,7 @@ from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from modic.archive.sources import Opener
 from modic.config import Config, LevelOptions
 from modic.errors import Rejected, where
 from modic.files import write_json
@@ -157,7 +158,8 @@ def _read_or_trouble(series: Series, detector: Model, config: Config) -> Reading
 
 def read_contrast(series: Series, *, detector: Model, config: Config) -> ContrastFinding:
     """The contrast that the pixels of a series show: load → find discs → measure the tissues between them."""
-    volume = load_volume(replace(series, rejected=None), options=config.identify)
+    source = Opener(config.archive)
+    volume = load_volume(replace(series, rejected=None), options=config.identify, source=source)
     if isinstance(volume, Rejected):
         return ContrastFinding("unknown", f"pixels: {volume.reason} {volume.detail}".rstrip())
     return contrast_of_volume(volume, detector=detector, options=config.levels)

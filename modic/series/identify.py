@@ -33,11 +33,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from modic.archive.containers import full_name
 from modic.archive.headers import COLUMNS
 from modic.archive.patient_identity import IDENTITY, identity_value, identity_values
 from modic.archive.source import Row
 from modic.config import IdentifyOptions
-from modic.errors import Reason, Rejected
+from modic.errors import CURES, Reason, Rejected
 from modic.records import ImageReference, Plane, Series, SeriesWarning, WarningKind
 from modic.series.acquisition import reconstruction
 from modic.series.contrast import (
@@ -57,7 +58,9 @@ KEYS = ["StudyInstanceUID", "SeriesInstanceUID"]
 SAME_SERIES = ("ImageOrientationPatient", "PixelSpacing", "Rows", "Columns", "RepetitionTime", "EchoTime")
 MAX_SERIES_COMPARED = 64  # series of one kind that are compared with each other (I15)
 MIN_ECHOES = 3  # two are a proton density and a T2, as ever
-UNREADABLE = (Reason.FILE_UNREADABLE, Reason.FILE_FOLDER_UNREADABLE, Reason.FILE_TRUNCATED, Reason.FILE_VANISHED)
+UNREADABLE = (
+    Reason.FILE_UNREADABLE, Reason.FILE_FOLDER_UNREADABLE, Reason.FILE_TRUNCATED, Reason.FILE_VANISHED, *CURES,
+)  # fmt: skip
 T1_AND_T2 = ("t1", "t2")
 
 
@@ -158,17 +161,24 @@ def with_unreadable_files(stacks: list[Series], rejected: pa.Table) -> list[Seri
     `rejected`: modic.archive.crawl.Crawl.rejected.
     """
     reasons = pa.array([str(reason) for reason in UNREADABLE], pa.string())
-    paths = rejected.filter(pc.is_in(rejected["reason"].cast(pa.string()), reasons))["path"].to_pylist()
-    if not paths:
+    files = rejected.filter(pc.is_in(rejected["reason"].cast(pa.string()), reasons)).select(["path", "member"])
+    if not len(files):
         return stacks
-    folders = Counter(path.rpartition("/")[0] for path in paths)
+    folders = Counter(folder for file in files.to_pylist() for folder in _folders(file["path"], file["member"]))
     result = []
     for stack in stacks:
-        beside = {image.path.rpartition("/")[0] for image in stack.images}
+        beside = {folder for image in stack.images for folder in _folders(image.path, image.member)[:1]}
+        beside |= {f"{image.path}!" for image in stack.images if image.member is not None}
         count = sum(folders[folder] for folder in beside)
         warning = SeriesWarning(WarningKind.FILES_UNREADABLE, str(count))
         result.append(replace(stack, warnings=(*stack.warnings, warning)) if count else stack)
     return result
+
+
+def _folders(path: str, member: str | None) -> list[str]:
+    """The folder of a file, also in a container; for one that may itself be a container, what is inside it too."""
+    folder = full_name(path, member).rpartition("/")[0]
+    return [folder, f"{path}!"] if member is None else [folder]
 
 
 def _rows_and_normal(stack: Series) -> tuple[list[Row], np.ndarray | None]:

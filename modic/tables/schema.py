@@ -402,7 +402,11 @@ RUNS = [
     *MODELS,
     *GRADER,
     _column("device", TEXT, "where the networks ran: cpu, cuda or auto", null=False),
-    _count("files_seen", "files in the archive = files_read + files_unchanged + files_rejected", "file"),
+    _count(
+        "files_seen",
+        "files in the archive, inside zip and tar files too, = files_read + files_unchanged + files_rejected",
+        "file",
+    ),
     _count("files_read", "files whose header was read in this run", "file"),
     _count("files_unchanged", "files known from an earlier run and not opened again", "file"),
     _count("files_rejected", "files that are no usable MR images, found in this or an earlier run", "file"),

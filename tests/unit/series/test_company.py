@@ -94,12 +94,17 @@ def _assert_said(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content, kind",
-    [(b"PK\x03\x04", "1 zip"), (b"\x1f\x8b\x08", "1 gzip"), (b"\0" * 257 + b"ustar", "1 tar"), (b"7z\xbc\xaf", "1 7z")],
+    "content, kind, cure",
+    [
+        (b"PK\x03\x04", "zip", "let the names of zip files end in .zip"),
+        (b"\x1f\x8b\x08", "gzip", "let the names of gzip files end in .gz or .tar.gz"),
+        (b"\0" * 257 + b"ustar", "tar", "let the names of tar files end in .tar"),
+        (b"7z\xbc\xaf", "7z", "unpack them into folders"),
+    ],
 )
-def test_an_archive_of_packed_files_is_named(content: bytes, kind: str, tmp_path: Path) -> None:
+def test_an_archive_of_packed_files_is_named(content: bytes, kind: str, cure: str, tmp_path: Path) -> None:
     (tmp_path / "study").write_bytes(content + bytes(500))
-    with pytest.raises(UsageError, match=f"holds no DICOM file .1 files seen; {kind} among .* unpack them"):
+    with pytest.raises(UsageError, match=f"holds no DICOM file .1 files seen; 1 {kind} among .*{cure}"):
         crawl(tmp_path, index=None)
 
 
