@@ -27,16 +27,20 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
+from math import prod
 from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pydicom
+from pydicom import dcmwrite
 from pydicom.charset import convert_encodings, decode_bytes
+from pydicom.config import disable_value_validation
 from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.dataelem import RawDataElement
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_dataset
 from pydicom.tag import Tag
+from pydicom.uid import ExplicitVRLittleEndian
 
 from modic.archive.enhanced_mr import frame_rows
 from modic.archive.fast_headers import (
@@ -143,6 +147,41 @@ def read_rows(file: BinaryIO) -> list[Row] | Reason:
         return Reason.FILE_NOT_DICOM
     except Exception:  # noqa: BLE001  (what pydicom meets in broken files: RecursionError, struct.error, KeyError, …)
         return Reason.FILE_UNREADABLE
+
+
+def read_metadata(dataset: pydicom.Dataset) -> list[Row] | Reason:
+    """As `read_rows`, of a header whose pixels lie elsewhere, and are taken to be as many as it says.
+
+    A server may say by AvailableTransferSyntaxUID (DICOM PS3.18) how it stores them.
+    """
+    try:
+        stored = str(dataset.get("AvailableTransferSyntaxUID") or ExplicitVRLittleEndian)
+        rows = read_rows(_Header(dataset))
+    except Exception:  # noqa: BLE001  (what pydicom meets in values that are none)
+        return Reason.FILE_UNREADABLE
+    return rows if isinstance(rows, Reason) else [{**row, "TransferSyntaxUID": stored} for row in rows]
+
+
+class _Header(io.BytesIO):
+    """A file that breaks off where its pixels begin, and says that it is as long as if it held them."""
+
+    def __init__(self, dataset: pydicom.Dataset) -> None:
+        sizes = [int(dataset.get(keyword) or 0) for keyword in ("Rows", "Columns", "BitsAllocated")]
+        counts = [int(dataset.get(keyword) or 1) for keyword in ("NumberOfFrames", "SamplesPerPixel")]
+        self._pixels = min(prod((*sizes, *counts)) // 8, UNDEFINED - 1)
+        elements = pydicom.Dataset({tag: element for tag, element in dataset.items() if 0x2FFFF < tag < PIXEL_DATA})
+        elements.SpecificCharacterSet = "ISO_IR 192"
+        with disable_value_validation():
+            dcmwrite(self, elements, implicit_vr=False, little_endian=True)
+        content = self.getvalue()
+        meta = b"\x02\x00\x10\x00UI\x14\x00" + f"{ExplicitVRLittleEndian}\0".encode()
+        head = bytes(128) + b"DICM" + b"\x02\x00\x00\x00UL\x04\x00" + struct.pack("<I", len(meta)) + meta
+        pixels = struct.pack("<HH2sHI", 0x7FE0, 0x0010, b"OW", 0, self._pixels) if self._pixels else b""
+        super().__init__(head + content + pixels)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """As io.BytesIO; the end lies behind the pixels."""
+        return super().seek(offset, whence) + (self._pixels if whence == io.SEEK_END else 0)
 
 
 def _rows(file: BinaryIO) -> list[Row] | Reason:
