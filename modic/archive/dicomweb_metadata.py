@@ -1,6 +1,5 @@
 """The metadata of a series from a DICOMweb server (DICOM JSON, PS3.18 F.2), kept in the cache."""
 
-import hashlib
 import json
 import logging
 import zlib
@@ -14,7 +13,7 @@ from dicomweb_client.web import DICOMwebClient
 
 from modic.archive.cache import Cache
 from modic.archive.http_session import Session
-from modic.archive.source import UNKNOWN_TIME
+from modic.archive.source import UNKNOWN_TIME, fingerprint
 
 SOP_UID = "00080018"
 SIZES = ("00280010", "00280011", "00280100", "00280008")  # Rows, Columns, BitsAllocated, NumberOfFrames
@@ -84,5 +83,5 @@ def state_of(image: Json) -> tuple[int, int]:
 
 
 def hash_of(value: Any) -> int:
-    """56 bits of the SHA-256 of what JSON can hold."""
-    return int.from_bytes(hashlib.sha256(json.dumps(value, sort_keys=True).encode()).digest()[:7])
+    """The fingerprint of what JSON can hold."""
+    return fingerprint(json.dumps(value, sort_keys=True))

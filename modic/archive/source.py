@@ -4,6 +4,7 @@ The crawl lists a source and reads its headers; modic.imaging.load opens its ima
 and on other machines, from the path and the member that the crawl remembered (modic/archive/sources.py).
 """
 
+import hashlib
 import os
 from collections.abc import Iterator
 from typing import Any, BinaryIO, NamedTuple, Protocol
@@ -20,6 +21,11 @@ def mtime_of(status: os.stat_result) -> int:
     """Modification time, ns, in 64 bits: a time before 1678 or after 2262 becomes another number, as good as its own
     for telling that the file has not changed."""
     return (status.st_mtime_ns + 2**63) % 2**64 - 2**63
+
+
+def fingerprint(text: str) -> int:
+    """56 bits of the SHA-256 of a text, in place of a modification time."""
+    return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:7])
 
 
 class File(NamedTuple):

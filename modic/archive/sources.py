@@ -28,14 +28,17 @@ Make = Callable[[str, Cache], Source]
 
 
 def _dicomweb(url: str, cache: Cache) -> Source:
-    from modic.archive.dicomweb import DicomWebSource
-
+    try:
+        from modic.archive.dicomweb import DicomWebSource
+    except ModuleNotFoundError as error:
+        raise UsageError(f"DICOMweb needs {error.name}: pip install 'modic[dicomweb]'") from error
     return DicomWebSource.of(url, cache)
 
 
 def _object_store(url: str, cache: Cache) -> Source:
-    from modic.archive.object_store import ObjectStore
+    from modic.archive.object_store import ObjectStore, check_store
 
+    check_store(url)
     return Containers(ObjectStore(url), cache)
 
 
