@@ -229,7 +229,7 @@ class TarFolder(Folder):
 
     def _list(self, tar: tarfile.TarFile, time_ns: int) -> None:
         while (info := tar.next()) is not None:
-            tar.members.clear()  # it would keep all
+            tar.members = []  # type: ignore[attr-defined]  (it would keep all)
             if len(self.entries) >= MAX_MEMBERS:
                 self.trouble = Reason.FILE_CONTAINER_OVER_LIMIT
                 return
@@ -300,8 +300,8 @@ def _folder_of(file: BinaryIO, cache: Cache, key: str, time_ns: int) -> Folder:
 def _unpack(packed: BinaryIO, tar: BinaryIO, most: int) -> None:
     size = packed.seek(0, io.SEEK_END)
     packed.seek(0)
-    with gzip.GzipFile(fileobj=packed) as file:
-        _copy(file, tar, most, size)
+    with gzip.open(packed) as file:
+        _copy(cast(IO[bytes], file), tar, most, size)
 
 
 def _copy_member(folder: Folder, name: str, target: BinaryIO, most: int) -> None:
@@ -361,7 +361,7 @@ def _unzipped(file: BinaryIO, name: str) -> BinaryIO:
     if size > MAX_BYTES or _is_bomb(size, packed):
         file.close()
         raise Unopened(Reason.FILE_CONTAINER_OVER_LIMIT if size <= MAX_BYTES else Reason.FILE_CONTAINER_DAMAGED)
-    return Unpacked(gzip.GzipFile(fileobj=file), size, file).as_binary()
+    return Unpacked(cast(IO[bytes], gzip.GzipFile(fileobj=file)), size, file).as_binary()
 
 
 class _Seekable(io.RawIOBase):

@@ -113,9 +113,11 @@ class DicomWebSource:
         _, state = self.state(path, member)
 
         def fetch(file: BinaryIO) -> None:
-            uids = (path.rpartition("/")[2], *(member or "").split("/"))
+            study, (series, _, sop) = path.rpartition("/")[2], (member or "").partition("/")
             with asking():
-                client_of(self.base).retrieve_instance(*uids, media_types=(("application/dicom", "*"),)).save_as(file)
+                client_of(self.base).retrieve_instance(
+                    study, series, sop, media_types=(("application/dicom", "*"),)
+                ).save_as(file)
 
         return self.cache.open(f"{path}/{member}/{state}", fetch)
 

@@ -1,4 +1,4 @@
-"""A run over a container: twice, with nothing opened the second time, and nothing of it in the tables."""
+"""Runs over every kind of source: twice, with nothing opened the second time, and nothing of it in the tables."""
 
 from pathlib import Path
 
@@ -6,6 +6,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import dicoms
+from dicomweb_server import BASIC, PASSWORD, USER, serve
+from modic.archive import http_session
 from modic.archive.folder import FolderSource
 from modic.run.unread import NAME
 from modic.tables.query import run_checks
@@ -55,3 +57,71 @@ def test_two_runs_over_containers(archive: Path, tmp_path: Path, monkeypatch: py
     assert (again.graded_now, again.row["files_unchanged"]) == (0, 44)
     assert all(read_table(cohort, name).equals(table) for name, table in tables.items())
     assert not (cohort / "private" / NAME).exists()
+
+
+def test_two_runs_over_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also with the query that chooses studies; the password is nowhere, in `private/` neither."""
+    images = [i for patient in ("ann", "bob") for i in dicoms.study(patient=patient, study=patient, columns=16)]
+    monkeypatch.setenv(http_session.USER, USER)
+    monkeypatch.setenv(http_session.PASSWORD, PASSWORD)
+    cohort = tmp_path / "cohort"
+    with serve(images, auth=BASIC) as server:
+        archive = f"{server.url}?StudyDate=20200101-20201231"
+        assert plain_run(archive, cohort).graded_now == 2
+        asked = dict(server.asked)
+        assert (asked["metadata"], asked["instance"]) == (4, 44)
+        tables = {name: read_table(cohort, name) for name in ("studies", "series", "levels")}
+        again = plain_run(archive, cohort)
+        assert (again.graded_now, again.row["files_unchanged"]) == (0, 44)
+        assert all(server.asked[kind] == asked[kind] for kind in ("series", "metadata", "instance"))
+    assert all(read_table(cohort, name).equals(table) for name, table in tables.items())
+    assert not [name for name, rows in run_checks(cohort).items() if rows]
+    public = text_of(cohort)
+    uids = {str(image[keyword].value) for image in images for keyword in ("SOPInstanceUID", "StudyInstanceUID")}
+    assert not [word for word in (*uids, "127.0.0.1", "dicomweb", USER) if word.encode() in public]
+    everything = b"".join(path.read_bytes() for path in cohort.rglob("*") if path.is_file())
+    assert PASSWORD.encode() not in everything
+
+
+TOY = """
+import io, pathlib
+from modic.archive.headers import read_rows
+from modic.archive.source import File
+
+class Toy:
+    # The files of a folder, each backwards.
+
+    def __init__(self, url, cache):
+        self.name = url
+
+    def files(self):
+        for path in sorted(pathlib.Path(self.name.partition("://")[2]).iterdir()):
+            yield File(f"toy-store://{path}", *self.state(f"toy-store://{path}", None))
+
+    def members(self, container):
+        yield container
+
+    def read_rows(self, path, member):
+        return read_rows(self.open(path, member))
+
+    def state(self, path, member):
+        status = pathlib.Path(path.partition("://")[2]).stat()
+        return status.st_size, status.st_mtime_ns
+
+    def open(self, path, member):
+        return io.BytesIO(pathlib.Path(path.partition("://")[2]).read_bytes()[::-1])
+"""
+
+
+def test_a_source_of_somebody_else_is_an_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "package"
+    (package / "toy-1.dist-info").mkdir(parents=True)
+    (package / "toy_store.py").write_text(TOY)
+    (package / "toy-1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: toy\nVersion: 1\n")
+    (package / "toy-1.dist-info" / "entry_points.txt").write_text("[modic.sources]\ntoy-store = toy_store:Toy\n")
+    monkeypatch.syspath_prepend(str(package))
+    for path in dicoms.write(dicoms.study(rows=16, columns=16), tmp_path / "archive"):
+        path.write_bytes(path.read_bytes()[::-1])
+    assert plain_run(f"toy-store://{tmp_path / 'archive'}", tmp_path / "cohort").graded_now == 1
+    again = plain_run(f"toy-store://{tmp_path / 'archive'}", tmp_path / "cohort")
+    assert (again.graded_now, again.row["files_unchanged"]) == (0, 22)

@@ -11,7 +11,7 @@ from modic.run.selection import EVERYTHING, Selection
 
 
 def plain_run(
-    archive: Path,
+    archive: Path | str,
     cohort: Path,
     *,
     config: str = "",

@@ -37,6 +37,9 @@ class MemorySource:
         for (path, member), content in sorted(self.contents.items()):
             yield File(path, len(content), 7, None, member)
 
+    def members(self, container: File) -> Iterator[File]:
+        yield container
+
     def read_rows(self, path: str, member: str | None) -> list[Row] | Reason:
         return read_rows(self.open(path, member))
 
