@@ -4,8 +4,8 @@ COHORT/
   current/   what analysts read; replaced in one atomic step (modic/tables/store.py)
   runs/<run_id>/shards/<shard_id>.parquet     finished shards, immutable; also manifest, report, methods,
                                               and cases/<study_key>/, the pictures of what this run graded
-  private/   mode 0700: key, header index, links, lock, shard inputs, logs, cache of unpacked and fetched
-             images, Prefect's database when there is no server
+  private/   mode 0700: key, header index, links, lock, shard inputs, logs, what the classifier's network gave for every
+             level (features/), cache of unpacked and fetched images, Prefect's database when there is no server
 """
 
 import json
@@ -82,6 +82,19 @@ class Cohort:
         """What a run said while it worked (flows/prefect_logs.py): keys and counts, but also paths."""
         return self.private / "logs" / f"{formed(RUN_ID, run_id)}.log"
 
+    def features(self, run_id: str, shard_id: str = "") -> Path:
+        """The kept features of one shard (modic/tables/features.py), or the folder of those of a run."""
+        folder = self.private / "features" / formed(RUN_ID, run_id)
+        return folder / f"{formed(SHARD_ID, shard_id)}.parquet" if shard_id else folder
+
+    def pictures(self, run_id: str, study_key: str) -> Path:
+        """The pictures of a study in a row of run `run_id`, which an earlier run drew if this one needed no image."""
+        own = self.case(run_id, study_key)
+        if own.is_dir():
+            return own
+        earlier = (run / "cases" / study_key for run in reversed(self.runs()) if run.name < run_id)
+        return next((path for path in earlier if path.is_dir()), own)
+
     def runs(self) -> list[Path]:
         """The folders of all runs, oldest first. Other folders beside them are not ours."""
         return sorted(path for path in (self.root / "runs").glob("*") if _is_run(path.name) and path.is_dir())
@@ -123,7 +136,7 @@ class Cohort:
         Nothing that a run on another machine may still be writing, and no name that modic does not give.
         """
         now = time_there(self.private)
-        places = [self.private, self.root, *(run / "shards" for run in self.runs())]
+        places = [self.private, self.root, *(run / "shards" for run in self.runs()), *self.private.glob("features/*")]
         unfinished = [path for place in places for path in place.glob(".*.tmp") if UNFINISHED.fullmatch(path.name)]
         inputs = [path for path in self.private.glob("shards/*") if RUN_ID.fullmatch(path.name)]
         for path in unfinished + inputs:
@@ -247,7 +260,7 @@ def is_cohort(root: Path) -> bool:
 
 def refuse_links(root: Path) -> None:
     """Raise UsageError if a part of a cohort is a link: writing and clearing there would be done somewhere else."""
-    names = (".tables", "runs", "private", "private/shards", "private/lock", "validation")
+    names = (".tables", "runs", "private", "private/shards", "private/features", "private/lock", "validation")
     parts = [root / name for name in names]
     for path in [*parts, *root.glob("runs/*")]:
         if _is_link(path):

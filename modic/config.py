@@ -164,6 +164,10 @@ class RunOptions:
         7.0, "published tables stay readable for so long after newer ones (modic.open(…, run=RUN_ID))", 1, 36_500
     )
     pictures: bool = _option(True, "keep pictures of every graded study for the report, at most 150 kB each")
+    features: bool = _option(
+        True, "keep what the classifier's network gave for every level, 5 kB each, so that another calibration, "
+        "also a site's own (`modic adapt`), or another alpha needs no image"
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +189,14 @@ class Config:
 
         Version 1 is left out: hashes of cohorts that were graded before there were versions stay valid.
         """
-        sections = {name: _hashed(getattr(self, name)) for name in GRADING_SECTIONS}
+        return self._hash(GRADING_SECTIONS)
+
+    def encoding_hash(self) -> str:
+        """The same of the options that change what is kept of a level, which `[grading]` does not."""
+        return self._hash(tuple(name for name in GRADING_SECTIONS if name != "grading"))
+
+    def _hash(self, names: tuple[str, ...]) -> str:
+        sections = {name: _hashed(getattr(self, name)) for name in names}
         values: dict[str, Any] = {name: options for name, options in sections.items() if options}
         if versions.GRADING_VERSION > 1:
             values["grading_version"] = versions.GRADING_VERSION

@@ -32,10 +32,11 @@ from modic.cases.images import write_case
 from modic.config import Config
 from modic.errors import Reason, Rejected, WeightsError, where
 from modic.grading.agreement import agreed
-from modic.grading.classify import encode_regions, grade_regions
+from modic.grading.classify import encode_regions, grade_output
 from modic.grading.endplate_types import endplate_columns
 from modic.grading.marrow import MarrowMeasurements, band_ratios, measure_marrow
 from modic.grading.marrow_features import marrow_features
+from modic.grading.network_output import NetworkOutput, network_output
 from modic.grading.saliency import explain
 from modic.imaging.endplates import find_endplates
 from modic.imaging.load import load_volume
@@ -49,7 +50,18 @@ from modic.levels.orientation import check_orientation
 from modic.levels.plausibility import check_lumbar
 from modic.models.card import contrasts
 from modic.models.weights import Model, Models
-from modic.records import LEVELS, Grade, LevelBox, LevelResult, LevelSet, Pair, Region, StudyResult, StudyWarning
+from modic.records import (
+    LEVELS,
+    Grade,
+    LevelBox,
+    LevelFeatures,
+    LevelResult,
+    LevelSet,
+    Pair,
+    Region,
+    StudyResult,
+    StudyWarning,
+)
 from modic.series.contrast import ContrastFinding
 from modic.series.contrast_from_pixels import contrast_of_pixels
 
@@ -94,9 +106,9 @@ def grade_study(pair: Pair, *, models: Models, config: Config, pictures: Path | 
             marrow, features, stir = measure(volumes, levels, models.segmenter, beside)
     with _timed(seconds, "grade"):
         encoding = encode_regions(regions, classifier=classifier)
-        grades = grade_regions(
-            regions, classifier=classifier, encoding=encoding, alpha=config.grading.alpha, features=features
-        )
+        names, alpha = [region.level for region in regions], config.grading.alpha
+        output = network_output(encoding, classifier) if regions else None
+        grades = grade_output(names, output, card=classifier.card, alpha=alpha, features=features) if output else []
         grades = [agreed(grade, marrow[grade.level]) if grade.level in marrow else grade for grade in grades]
     trouble: tuple[str, ...] = ()
     if pictures is not None:
@@ -116,7 +128,22 @@ def grade_study(pair: Pair, *, models: Models, config: Config, pictures: Path | 
             *trouble,
         ),
         seconds=seconds,
+        kept=_kept(names, output, marrow, features) if output else {},
     )
+
+
+def _kept(
+    names: list[str], output: NetworkOutput, marrow: dict[str, MarrowMeasurements], features: dict[str, np.ndarray]
+) -> dict[str, LevelFeatures]:
+    """What is kept of each level, so that another card needs no image."""
+    parts = zip(names, output.logits, output.slice_logits, output.features, strict=True)
+    nothing = np.array([])
+    return {
+        level: LevelFeatures(
+            *network, features.get(level, nothing), marrow[level].numbers() if level in marrow else nothing
+        )
+        for level, *network in parts
+    }
 
 
 StirRatios = dict[str, dict[str, float | None]]

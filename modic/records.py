@@ -285,6 +285,17 @@ class LevelResult:
     endplates: Mapping[str, str | None] = field(default_factory=dict)  # ENDPLATE_COLUMNS
 
 
+@dataclass(frozen=True, eq=False)
+class LevelFeatures:
+    """What is known of a level before the classifier's card makes a grade of it (modic/tables/features.py)."""
+
+    logits: np.ndarray  # float32 (classes,), this and the next two as in modic.grading.network_output
+    slice_logits: np.ndarray  # float32 (slices, classes)
+    features: np.ndarray  # float16 (k,)
+    marrow: np.ndarray  # float64, of modic.grading.marrow_features; empty if nothing was measured
+    endplates: np.ndarray  # float64, of modic.grading.marrow.MarrowMeasurements.numbers; empty if not measured
+
+
 class StudyWarning(StrEnum):
     """What went wrong with a study that was graded all the same. Its value begins the text in `studies.warnings`."""
 
@@ -313,6 +324,7 @@ class StudyResult:
     warnings: tuple[str, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)  # by stage
     choice: int = 0  # index in Pair.choices of the pair that this is about
+    kept: Mapping[str, LevelFeatures] = field(default_factory=dict, compare=False)  # by graded level
 
 
 class EndplateTrouble(StrEnum):

@@ -93,7 +93,7 @@ def gather_cases(cohort_root: Path, studies: Iterable[Row], levels: Iterable[Row
         levels_of.setdefault(level["study_key"], []).append(level)
     ranked = []
     for study in studies:
-        case = read_case(Cohort(cohort_root).case(study["run_id"], study["study_key"]))
+        case = read_case(Cohort(cohort_root).pictures(study["run_id"], study["study_key"]))
         own = levels_of.get(study["study_key"], [])
         flags = flags_of(study, own, case)
         ranked.append((rank(flags, study), study_for_page(study, own, case, flags)))

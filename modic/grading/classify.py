@@ -23,6 +23,8 @@ import numpy as np
 from modic.errors import WeightsError
 from modic.grades import AbstainedReason
 from modic.grading.measured import measured_of
+from modic.grading.network_output import NetworkOutput, network_output
+from modic.grading.site_correction import site_correction_of
 from modic.grading.thresholds import quantiles_at
 from modic.models.card import contrasts
 from modic.models.weights import Model
@@ -56,21 +58,37 @@ def grade_regions(
     modic.grading.marrow_features, if the card decides by the marrow too; a level without them is graded by its images
     alone. Raises WeightsError if the card's calibration is missing or malformed.
     """
-    temperature, quantiles = _calibration(classifier.card, alpha)
+    _calibration(classifier.card, alpha)
     if not regions:
         return []
     if encoding is None:
         encoding = encode_regions(regions, classifier=classifier)
-    together, each = _logits(encoding, classifier)
-    if (marrow := _marrow(regions, classifier.card, features or {})) is not None:
-        together, each = together + marrow, each + marrow[:, None]
-    levels = [region.level for region in regions]
+    levels, output = [region.level for region in regions], network_output(encoding, classifier)
+    return grade_output(levels, output, card=classifier.card, alpha=alpha, features=features)
+
+
+def grade_output(
+    levels: list[str], output: NetworkOutput, *, card: dict[str, Any], alpha: float = 0.0,
+    features: Mapping[str, np.ndarray] | None = None,
+) -> list[Grade]:  # fmt: skip
+    """As `grade_regions`, of what the network gave for these levels, in their order."""
+    temperature, quantiles = _calibration(card, alpha)
+    together, each = output.logits.astype(np.float64), output.slice_logits.astype(np.float64)
+    for added in (_marrow(levels, card, features or {}), _site(output, card)):
+        if added is not None:
+            together, each = together + added, each + added[:, None]
     p, slice_p = softmax(together / temperature), softmax(each / temperature)
     return [_grade(*level, quantiles) for level in zip(levels, p, slice_p, strict=True)]
 
 
-def _marrow(regions: list[Region], card: dict[str, Any], features: Mapping[str, np.ndarray]) -> np.ndarray | None:
-    """float64 (regions, classes): what the measured marrow adds to the logits, of the level and of each of its slices.
+def _site(output: NetworkOutput, card: dict[str, Any]) -> np.ndarray | None:
+    """float64 (n, classes): what the site's readings add to the logits; None if the card was not adapted to a site."""
+    correction = site_correction_of(card["calibration"])
+    return None if correction is None else correction.logits(output.features)
+
+
+def _marrow(levels: list[str], card: dict[str, Any], features: Mapping[str, np.ndarray]) -> np.ndarray | None:
+    """float64 (levels, classes): what the measured marrow adds to the logits, of the level and of each of its slices.
 
     None if the card decides by the network alone.
     """
@@ -78,16 +96,7 @@ def _marrow(regions: list[Region], card: dict[str, Any], features: Mapping[str, 
     if measured is None:
         return None
     nothing = np.full(len(measured.names), np.nan)
-    return measured.logits(np.stack([features.get(region.level, nothing) for region in regions]))
-
-
-def _logits(encoding: Any, classifier: "Model[Network]") -> tuple[np.ndarray, np.ndarray]:
-    """float64: of the regions (n, classes), and of each slice alone (n, slices, classes)."""
-    import torch
-
-    with torch.inference_mode():
-        together, alone = classifier.net.logits(encoding), classifier.net.slice_logits(encoding)
-    return together.double().cpu().numpy(), alone.double().cpu().numpy()
+    return measured.logits(np.stack([features.get(level, nothing) for level in levels]))
 
 
 def network_input(regions: list[Region], classifier: "Model[Network]") -> "torch.Tensor":

@@ -99,6 +99,25 @@ class MarrowMeasurements:
             values[f"depth_{side}_mm"] = marrow.depth_mm
         return values
 
+    def numbers(self) -> np.ndarray:
+        """float64 (16,): of both endplates what agreement and the endplates' types need; NaN for None."""
+        values = [value for side in (self.upper, self.lower) for value in _numbers_of(side)]
+        return np.array([np.nan if value is None else value for value in values])
+
+
+def _numbers_of(side: EndplateMarrow) -> tuple[float | None, ...]:
+    ratios = (part.get(name) for part in (side.ratio, side.patient_ratio) for name in ("t1", "t2"))
+    return (*ratios, side.extent, side.depth_mm, side.bright, side.height_mm)
+
+
+def from_numbers(level: str, numbers: np.ndarray) -> MarrowMeasurements:
+    """Undoes `MarrowMeasurements.numbers`, but for what only explains."""
+    sides = []
+    for half in np.split(numbers, 2):
+        t1, t2, patient_t1, patient_t2, *others = (None if np.isnan(value) else float(value) for value in half)
+        sides.append(EndplateMarrow({"t1": t1, "t2": t2}, {"t1": patient_t1, "t2": patient_t2}, {}, *others))
+    return MarrowMeasurements(level, *sides)
+
 
 @dataclass(frozen=True, eq=False)
 class MarrowProfiles:

@@ -145,12 +145,26 @@ def parse_architecture(cls: type[T], architecture: dict[str, Any]) -> T:
     return decode(cls, architecture, "architecture of the model card", error=WeightsError)
 
 
+def weights_path(name: str, kind: str) -> Path:
+    """The file of shipped weights (`detector`), of a path to NAME.safetensors, or of that kind in a folder."""
+    if not is_path(name):
+        return SHIPPED / f"{name}.safetensors"
+    return Path(name) / f"{kind}.safetensors" if Path(name).is_dir() else Path(name)
+
+
+def is_path(name: str) -> bool:
+    """Whether `name` is a file or folder of somebody's weights; else it names shipped ones."""
+    if Path(name).name != name or "." in name:
+        return True
+    return Path(name).is_dir() and not (SHIPPED / f"{name}.safetensors").is_file()
+
+
 def read_card(name: str, kind: str) -> tuple[dict[str, Any], Path]:
-    """The card of shipped weights (`detector`) or of a path to NAME.safetensors, checked against the file.
+    """The card of weights by name, path or folder (`weights_path`), checked against the file.
 
     Costs no torch import. Raises WeightsError naming what does not match: file missing, hash, kind, preprocessing.
     """
-    path = SHIPPED / f"{name}.safetensors" if Path(name).name == name and "." not in name else Path(name)
+    path = weights_path(name, kind)
     card_path = path.with_suffix(".json")
     for file in (path, card_path):
         if not file.is_file():

@@ -43,6 +43,14 @@ class Network(Protocol):
         """
 
 
+@runtime_checkable
+class FeatureNetwork(Network, Protocol):
+    """A network of whose regions something small can be kept, from which a site's own head is fitted (modic/adapt)."""
+
+    def level_features(self, encoding: Any) -> "torch.Tensor":
+        """Float (n, features), of about unit variance: what the last layer reads."""
+
+
 def gradient_times_activation(
     logits: "torch.Tensor", classes: "torch.Tensor", activations: "list[torch.Tensor]"
 ) -> "list[torch.Tensor]":

@@ -96,9 +96,12 @@ def build(architecture: dict[str, Any], contrasts: Sequence[str]) -> "nn.Module"
 
         def oedema_of(self, maps: torch.Tensor, depths: list[int]) -> torch.Tensor:
             """(n, 1): what all contrasts' maps, laid on each other, add to the logit of type 1."""
+            return self.oedema(self.dropout(self.joint_features(maps, depths)))
+
+        def joint_features(self, maps: torch.Tensor, depths: list[int]) -> torch.Tensor:
+            """(n, 2 * JOINT): mean and maximum of what all contrasts' maps show together."""
             joint = self.joint(maps.reshape(-1, n_contrasts * WIDTH, *maps.shape[2:]))
-            joint = torch.cat([joint.mean((2, 3)), joint.amax((2, 3))], dim=1)  # (m, 2 * JOINT)
-            return self.oedema(self.dropout(_over_slices(joint, depths)))
+            return _over_slices(torch.cat([joint.mean((2, 3)), joint.amax((2, 3))], dim=1), depths)
 
         def classify(self, maps: torch.Tensor, depths: list[int]) -> torch.Tensor:
             """Logits (n, classes) of n discs with so many slices each, from their `slice_maps`."""
@@ -114,6 +117,10 @@ def build(architecture: dict[str, Any], contrasts: Sequence[str]) -> "nn.Module"
         def slice_logits(self, encoding: SliceMaps) -> torch.Tensor:
             n, depth = encoding.regions, encoding.slices
             return self.classify(encoding.maps, [1] * (n * depth)).reshape(n, depth, -1)
+
+        def level_features(self, encoding: SliceMaps) -> torch.Tensor:
+            maps, depths = encoding.maps, [encoding.slices] * encoding.regions
+            return torch.cat([self.features(maps, depths), self.joint_features(maps, depths)], 1)
 
         def saliency(self, encoding: SliceMaps, classes: torch.Tensor) -> torch.Tensor:
             """Each slice by itself, since the head is linear in slices; on the grid of the trunk's maps."""

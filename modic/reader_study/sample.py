@@ -127,7 +127,7 @@ def graded_discs(cohort_root: Path) -> list[Disc]:
     studies = {row["study_key"]: row for row in _rows(folder / "studies.parquet")}
     levels = [row for row in _rows(folder / "levels.parquet") if row["status"] == "graded"]
     cases = {
-        (row["run_id"], row["study_key"]): read_case(Cohort(cohort_root).case(row["run_id"], row["study_key"]))
+        (row["run_id"], row["study_key"]): read_case(Cohort(cohort_root).pictures(row["run_id"], row["study_key"]))
         for row in levels
     }
     discs = [{**studies[row["study_key"]], **row, "case": cases[row["run_id"], row["study_key"]]} for row in levels]

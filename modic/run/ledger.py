@@ -12,7 +12,7 @@ from modic.cohort import Cohort
 from modic.errors import TRANSIENT
 from modic.files import make_folder, write_table
 from modic.grades import CLASSES, P
-from modic.records import ENDPLATE_COLUMNS, MARROW_COLUMNS, STIR_COLUMNS, LevelResult, StudyResult
+from modic.records import ENDPLATE_COLUMNS, MARROW_COLUMNS, STIR_COLUMNS, Grade, LevelResult, StudyResult
 from modic.run.shards import Grader, Work
 from modic.tables.schema import SCHEMAS
 
@@ -38,13 +38,7 @@ def level_row(level: LevelResult) -> dict[str, Any]:
         "level": level.level,
         "status": level.status,
         "reason": str(refused.reason) if refused else None,
-        "mc": grade.mc if grade else None,
-        **dict(zip(P, grade.p if grade else (None,) * CLASSES, strict=True)),
-        "confidence": grade.confidence if grade else None,
-        "prediction_set": list(grade.prediction_set) if grade else None,
-        "abstained": grade.abstained if grade else None,
-        "abstained_reason": str(grade.abstained_reason) if grade and grade.abstained_reason else None,
-        "slice_disagreement": grade.slice_disagreement if grade else None,
+        **grade_columns(grade),
         "level_score": found.score if found else None,
         **_numbers("t2", ("x0", "y0", "x1", "y1"), found.box if found else None),
         "t2_slice": found.slice_index if found else None,
@@ -54,6 +48,19 @@ def level_row(level: LevelResult) -> dict[str, Any]:
         **_numbers("mm", ("x1", "y1", "z1"), level.corner1_mm),
         **{name: level.marrow.get(name) for name in (*MARROW_COLUMNS, *STIR_COLUMNS)},
         **{name: level.endplates.get(name) for name in ENDPLATE_COLUMNS},
+    }
+
+
+def grade_columns(grade: Grade | None) -> dict[str, Any]:
+    """Those of them that the classifier's head decides; with ENDPLATE_COLUMNS, all that a new head changes."""
+    return {
+        "mc": grade.mc if grade else None,
+        **dict(zip(P, grade.p if grade else (None,) * CLASSES, strict=True)),
+        "confidence": grade.confidence if grade else None,
+        "prediction_set": list(grade.prediction_set) if grade else None,
+        "abstained": grade.abstained if grade else None,
+        "abstained_reason": str(grade.abstained_reason) if grade and grade.abstained_reason else None,
+        "slice_disagreement": grade.slice_disagreement if grade else None,
     }
 
 
@@ -84,6 +91,7 @@ SCHEMA = pa.schema(
         ("grader_id", pa.string()),
         ("configuration_hash", pa.string()),
         ("models_hash", pa.string()),
+        ("encoding", pa.string()),  # the fingerprint without calibration and `[grading]`; null in older rows
         ("levels", pa.list_(pa.struct(LEVEL_FIELDS))),
     ]
 )
@@ -102,6 +110,7 @@ def row(work: Work, result: StudyResult, grader: Grader, **models: str) -> dict[
     return {
         "study_key": work.study_key,
         "fingerprint": work.fingerprint if alone else work.with_others or work.fingerprint,
+        "encoding": (work.encoding if alone else work.encoding_with_others or work.encoding) or None,
         "cause": work.cause or None,
         "choice": result.choice,
         **study_columns(result),

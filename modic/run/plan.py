@@ -12,6 +12,7 @@ from modic.run.cause import Cause, causes, sentence, version_of
 from modic.run.configuration import changed_since
 from modic.run.estimate import estimate
 from modic.run.prepare import Run, discreet
+from modic.run.regrade import regrade
 from modic.run.shards import Shard, Work
 from modic.run.survey import Survey
 from modic.tables.store import read_table
@@ -64,8 +65,13 @@ def cut_shards(run: Run, survey: Survey, *, workers: int) -> Plan:
     run.cohort.remove_left_overs()
     ledger.set_damaged_aside(run.cohort)
     plan = plan_studies(run, survey)
-    plan = replace(plan, work=[], shards=_write(run, plan.work, workers))
-    if plan.shards:
+    written, work, line = 0, plan.work, plan.line
+    if {item.cause for item in work} & {Cause.MODELS, Cause.OPTIONS}:
+        written, work = regrade(run, work, ledger.read_ledger(run.cohort))
+        if len(work) < len(plan.work):
+            line += f"; {len(plan.work) - len(work)} of them from kept features, without their images"
+    plan = replace(plan, work=[], line=line, shards=_write(run, work, workers, first=written))
+    if plan.shards or written:
         shards.note_plan(run.cohort, run.run_id, plan.line)
     return plan
 
@@ -93,10 +99,10 @@ def _oldest_version(rows: pa.Table, study_keys: set[str]) -> int:
     return min((version_of(row) for key, row in last.items() if key in study_keys), default=1)
 
 
-def _write(run: Run, work: list[Work], workers: int) -> list[Shard]:
+def _write(run: Run, work: list[Work], workers: int, *, first: int = 0) -> list[Shard]:
     size = min(run.config.run.shard_size, math.ceil(len(work) / (SHARDS_PER_WORKER * workers)) or 1)
     pieces = [work[start : start + size] for start in range(0, len(work), size)]
     return [
         shards.write_input(run.job, Shard(f"{index:05d}", len(piece)), piece, run.config)
-        for index, piece in enumerate(pieces)
+        for index, piece in enumerate(pieces, first)
     ]

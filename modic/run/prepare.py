@@ -19,8 +19,9 @@ from modic.errors import ModicError, UsageError, where
 from modic.files import write_whole
 from modic.filesystem import try_file_system
 from modic.grading.measured import measured_of
+from modic.grading.site_correction import site_correction_of
 from modic.grading.thresholds import published_thresholds, quantiles_at
-from modic.models.card import SEGMENTER, model_id, parse_architecture, read_card
+from modic.models.card import SEGMENTER, is_path, model_id, parse_architecture, read_card
 from modic.models.detector import DetectorArchitecture
 from modic.models.endplate_net import check_segmenter
 from modic.models.weights import load_classifier, load_detector
@@ -47,6 +48,7 @@ class Run:
     detector_id: str
     classifier_id: str
     grader: Grader
+    encoder: str = ""  # hash of all in the networks that decides what is kept of a level (modic/run/regrade.py)
     alpha: float | None = None  # risk of the prediction sets; None: the card does not say
     thresholds: tuple[dict[str, Any], ...] = ()  # of the prediction sets by alpha (modic.grading.thresholds)
     selection: Selection = EVERYTHING
@@ -128,7 +130,8 @@ def prepare(
     now, grader = datetime.now(UTC), _grader(options, cards)
     return Run(
         archive, home, options, device, home.new_run_id(), now, detector_id, classifier_id, grader,
-        options.grading.alpha or calibration.get("alpha"), tuple(published_thresholds(cards[1])), selection,
+        _encoder(cards), options.grading.alpha or calibration.get("alpha"), tuple(published_thresholds(cards[1])),
+        selection,
     )  # fmt: skip
 
 
@@ -137,11 +140,12 @@ def check_networks(
 ) -> None:
     """Raises WeightsError for weights that do not fit their cards. Shipped ones do; others are loaded to know it."""
     measured_of(classifier["calibration"])
+    site_correction_of(classifier["calibration"])
     check_segmenter(segmenter)
     parse_architecture(DetectorArchitecture, detector["architecture"])
-    if _is_path(config.detector):
+    if is_path(config.detector):
         load_detector(config.detector)
-    if _is_path(config.classifier):
+    if is_path(config.classifier):
         load_classifier(config.classifier)
 
 
@@ -164,13 +168,14 @@ def _grader(config: Config, cards: list[dict[str, Any]]) -> Grader:
     return Grader(version, config.grading_hash(), _models_hash(cards), grader_id)
 
 
+def _encoder(cards: list[dict[str, Any]]) -> str:
+    """`_models_hash` without the classifier's calibration."""
+    return _models_hash([cards[0], {**cards[1], "calibration": None}, cards[2]])
+
+
 def _absolute(weights: str) -> str:
     """Workers may run in another folder; the name of shipped weights stays a name."""
-    return str(Path(weights).resolve()) if _is_path(weights) else weights
-
-
-def _is_path(weights: str) -> bool:
-    return Path(weights).name != weights or "." in weights
+    return str(Path(weights).resolve()) if is_path(weights) else weights
 
 
 def _models_hash(cards: list[dict[str, Any]]) -> str:

@@ -77,6 +77,8 @@ class Work:
     pair: Pair
     with_others: str = ""  # the fingerprint with the study's other pairs in it; empty if there are none
     cause: str = ""  # why it is graded (modic.run.cause.Cause)
+    encoding: str = ""  # the fingerprint without calibration and [grading] (modic/run/regrade.py)
+    encoding_with_others: str = ""
 
     @property
     def known_as(self) -> list[tuple[str, str]]:
@@ -145,6 +147,7 @@ def progress(cohort: Cohort, run_id: str) -> tuple[int, int]:
 
 def note_plan(cohort: Cohort, run_id: str, text: str) -> None:
     """Keep why this run grades what it grades; called when its shards are written."""
+    make_folder(cohort.shard_inputs(run_id))
     write_whole(_plan(cohort, run_id), text)
 
 

@@ -130,10 +130,15 @@ def _with_unclear_contrasts(run: Run, series: list[Series], wanted: tuple[str, .
 
 
 def _work(run: Run, pair: Pair, keys: Pseudonyms) -> Work:
-    with_others = _fingerprint(run, pair.choices, keys) if pair.others else ""
-    return Work(keys.study(pair.study_uid), _fingerprint(run, [pair], keys), pair, with_others)
+    graded, encoded = (run.models, run.config.grading_hash()), (run.encoder, run.config.encoding_hash())
+    others = pair.choices if pair.others else ()
+    return Work(
+        keys.study(pair.study_uid), _fingerprint(graded, [pair], keys), pair, _fingerprint(graded, others, keys),
+        encoding=_fingerprint(encoded, [pair], keys), encoding_with_others=_fingerprint(encoded, others, keys),
+    )  # fmt: skip
 
 
-def _fingerprint(run: Run, pairs: Iterable[Pair], keys: Pseudonyms) -> str:
+def _fingerprint(by: tuple[str, str], pairs: Iterable[Pair], keys: Pseudonyms) -> str:
+    """Of networks and options `by`, and of the images of pairs; empty without pairs."""
     used = [series for pair in pairs for series in pair.series]
-    return keys.fingerprint(run.models, run.config.grading_hash(), *(series.image_state for series in used))
+    return keys.fingerprint(*by, *(series.image_state for series in used)) if used else ""

@@ -14,6 +14,7 @@ from modic.records import Pair, StudyResult
 from modic.resources import is_out_of_memory, memory_limit
 from modic.run import ledger, shards
 from modic.run.shards import Job, Shard
+from modic.tables.features import write_features
 
 LOG = logging.getLogger(__name__)
 
@@ -42,17 +43,19 @@ def _grade_shard(job: Job, shard: Shard) -> Path:
     shards.note_position(job, shard, shards.LOADING)
     studies, config = shards.read_input(job, shard)
     models = load_models(config.detector, config.classifier, resolve_device(job.device))
-    rows = []
+    rows, kept = [], []
     for index, work in enumerate(studies):
         shards.note_position(job, shard, index)
         pictures = job.cohort.case(job.run_id, work.study_key) if config.run.pictures else None
         result = grade_or_fail(work.pair, models=models, config=config, pictures=pictures)
         rows.append(ledger.row(work, result, job.grader, **models.identity))
+        kept.append((work.study_key, result.kept if config.run.features else {}))
         _log(shard, work.study_key, result)
         if not models.usable():
             if len(studies) == 1:
                 ledger.write_output(path, rows)
             raise DeviceLost(f"shard {shard.id}, study {work.study_key}: the GPU no longer answers this process")
+    write_features(job.cohort.features(job.run_id, shard.id), kept)  # first: a finished shard is never computed again
     return ledger.write_output(path, rows)
 
 

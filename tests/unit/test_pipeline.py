@@ -42,7 +42,9 @@ def networks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline, "find_levels", lambda t2, **_: LevelSet(boxes, "uncertain", 0.5))
     monkeypatch.setattr(pipeline, "check_orientation", lambda *_, **__: None)
     monkeypatch.setattr(pipeline, "encode_regions", lambda *_, **__: None)
-    monkeypatch.setattr(pipeline, "grade_regions", lambda regions, **_: [sure(one) for one in regions])
+    output = NetworkOutput(np.zeros((2, 3), np.float32), np.zeros((2, 5, 3), np.float32), np.zeros((2, 7), np.float16))
+    monkeypatch.setattr(pipeline, "network_output", lambda *_: output)
+    monkeypatch.setattr(pipeline, "grade_output", lambda names, *_, **__: [sure(one) for one in names])
 
 
 def sure(region: Region) -> Grade:

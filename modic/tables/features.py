@@ -1,0 +1,73 @@
+"""What decides a grade besides the classifier's card, kept for every graded level.
+
+`private/features/<run_id>/<shard>.parquet`: one row is one level, with keys and `modic.records.LevelFeatures` as bytes
+(of half-precision features all high bytes before the low ones, which compress better). The ledger's row of the same run
+and study says which networks, options and images they are of (its column `encoding`).
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from modic.files import make_folder, write_table
+from modic.grades import CLASSES
+from modic.records import LevelFeatures
+
+TYPES = {"logits": "<f4", "slice_logits": "<f4", "features": "<f2", "marrow": "<f8", "endplates": "<f8"}
+"""Fields of `LevelFeatures` → their numbers as they are stored."""
+SCHEMA = pa.schema(
+    [pa.field(name, pa.string(), nullable=False) for name in ("study_key", "level")]
+    + [pa.field(name, pa.binary(), nullable=False) for name in TYPES]
+)
+
+
+def write_features(path: Path, studies: Iterable[tuple[str, Mapping[str, LevelFeatures]]]) -> bool:
+    """Write the features of studies (key, levels) to `path`, whole or not at all; whether there were any."""
+    rows = [
+        {"study_key": key, "level": level, **{name: _stored(name, getattr(kept, name)) for name in TYPES}}
+        for key, levels in studies
+        for level, kept in levels.items()
+    ]
+    if rows:
+        make_folder(path.parent)
+        write_table(pa.Table.from_pylist(rows, schema=SCHEMA), path)
+    return bool(rows)
+
+
+def read_features(path: Path, wanted: set[str] | None = None) -> Iterator[tuple[str, dict[str, LevelFeatures]]]:
+    """Studies in the order of the file with their levels; `wanted`: study keys, None for all.
+
+    Raises pyarrow.ArrowException or OSError for a file that cannot be read.
+    """
+    study, levels = "", dict[str, LevelFeatures]()
+    for batch in pq.ParquetFile(path, page_checksum_verification=True).iter_batches(2048):
+        for row in batch.to_pylist():
+            if wanted is not None and row["study_key"] not in wanted:
+                continue
+            if row["study_key"] != study and levels:
+                yield study, levels
+                levels = {}
+            study = row["study_key"]
+            levels[row["level"]] = _of_row(row)
+    if levels:
+        yield study, levels
+
+
+def _stored(name: str, values: np.ndarray) -> bytes:
+    plain = np.ascontiguousarray(values, TYPES[name])
+    return _turned(plain.tobytes(), 2) if name == "features" else plain.tobytes()
+
+
+def _of_row(row: dict[str, bytes]) -> LevelFeatures:
+    turned = row["features"]
+    values = row | {"features": _turned(turned, len(turned) // 2) if turned else b""}
+    arrays = {name: np.frombuffer(values[name], kind) for name, kind in TYPES.items()}
+    return LevelFeatures(**{**arrays, "slice_logits": arrays["slice_logits"].reshape(-1, CLASSES)})
+
+
+def _turned(values: bytes, width: int) -> bytes:
+    """Bytes as a matrix of so many columns, transposed."""
+    return np.frombuffer(values, np.uint8).reshape(-1, width).T.tobytes()
