@@ -33,6 +33,7 @@ COMMANDS = (
     "link",
     "review",
     "validate",
+    "adapt",
     "train",
     "evaluate",
     "study",

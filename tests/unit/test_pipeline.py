@@ -14,6 +14,7 @@ from modic import pipeline
 from modic.config import Config
 from modic.errors import Reason, Rejected
 from modic.grading.marrow import EndplateMarrow, MarrowMeasurements
+from modic.grading.network_output import NetworkOutput
 from modic.imaging.volume import Volume
 from modic.records import (
     ENDPLATE_COLUMNS,
@@ -23,7 +24,6 @@ from modic.records import (
     LevelBox,
     LevelSet,
     Pair,
-    Region,
     SeriesWarning,
     WarningKind,
 )
@@ -47,8 +47,8 @@ def networks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline, "grade_output", lambda names, *_, **__: [sure(one) for one in names])
 
 
-def sure(region: Region) -> Grade:
-    return Grade(region.level, (0.1, 0.8, 0.1), (1,), 1, False, ((0.1, 0.8, 0.1),) * 5)
+def sure(level: str) -> Grade:
+    return Grade(level, (0.1, 0.8, 0.1), (1,), 1, False, ((0.1, 0.8, 0.1),) * 5)
 
 
 @pytest.mark.usefixtures("networks")

@@ -1,0 +1,86 @@
+"""The adapted grader: update, temperature and thresholds from readings, as one function of discs."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from modic.adapt.choice import Choice, choose
+from modic.adapt.site_data import Group
+from modic.adapt.thresholds import DISCS, FEWEST, coverage_differs, site_quantiles
+from modic.adapt.update import SHIPPED, Update
+from modic.errors import UsageError
+from modic.grades import CLASSES
+from modic.grading.agreement import contradiction
+from modic.grading.classify import prediction_set
+from modic.grading.thresholds import quantiles_at
+
+
+@dataclass(frozen=True, eq=False)
+class Shipped:
+    """What adapting starts from, of a classifier's card."""
+
+    temperature: float
+    quantiles: np.ndarray  # (classes,)
+    alpha: float
+
+
+@dataclass(frozen=True, eq=False)
+class Adapted:
+    """A grader for a site. `refitted`: the types whose thresholds are the site's; none: all are the shipped ones."""
+
+    choice: Choice
+    quantiles: np.ndarray
+    refitted: tuple[int, ...]
+
+    @property
+    def update(self) -> Update:
+        """What is added to the network's logits, and the temperature."""
+        return self.choice.update
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether the shipped grader was left alone."""
+        return self.choice.kind == SHIPPED and not self.refitted
+
+
+def shipped_of(card: dict[str, Any]) -> Shipped:
+    """Of the card of a classifier. Raises UsageError for one without what adapting needs."""
+    calibration = card["calibration"]
+    if calibration.get("site") is not None:
+        raise UsageError(
+            "this classifier is already a site's own: adapt the one that it was made from, with --classifier"
+        )
+    if not calibration.get("alpha"):
+        raise UsageError("the classifier's card does not say the `alpha` of its thresholds; they cannot be fitted anew")
+    return Shipped(float(calibration["temperature"]), quantiles_at(calibration), float(calibration["alpha"]))
+
+
+def adapt(read: Group, shipped: Shipped, *, seed: int = 0) -> Adapted:
+    """Choose the update, and fit thresholds to its cross-fitted probabilities: no disc sets a threshold by a fit that
+    saw its patient."""
+    choice, discs = choose(read.discs, shipped.temperature, seed=seed), read.discs
+    if len(discs) < DISCS:
+        return Adapted(choice, shipped.quantiles, ())
+    if choice.kind == SHIPPED:
+        held = 1 - choice.p[np.arange(len(discs)), discs.labels] <= shipped.quantiles[discs.labels]
+        if not coverage_differs(held, discs.labels, discs.patients, discs.weights, shipped.alpha):
+            return Adapted(choice, shipped.quantiles, ())
+    q = site_quantiles(choice.p, discs.labels, discs.weights, shipped.alpha, shipped.quantiles)
+    return Adapted(choice, q, tuple(k for k in range(CLASSES) if (discs.labels == k).sum() >= FEWEST))
+
+
+def graded(group: Group, p: np.ndarray, quantiles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Grades (n,), -1 where abstained, also by the marrow; and whether each set holds the disc's label (bool, n).
+
+    `quantiles`: (classes,), or (n, classes) if they differ between discs.
+    """
+    of = np.broadcast_to(quantiles, p.shape)
+    grades, held = np.full(len(p), -1), np.zeros(len(p), bool)
+    for i, (row, q, marrow) in enumerate(zip(p, of, group.marrow, strict=True)):
+        classes = prediction_set(row, q)
+        held[i] = group.discs.labels[i] in classes
+        mc = int(row.argmax())
+        if len(classes) == 1 and (marrow is None or contradiction(mc, float(row.max()), marrow) is None):
+            grades[i] = mc
+    return grades, held

@@ -1,0 +1,203 @@
+"""`modic adapt`: readings → card, weights and page of a site's grader.
+
+OUT/
+  classifier.safetensors, classifier.json   for `classifier = "OUT"` in cohort.toml; not written if the shipped grader
+                                            is better left alone
+  classifier.md                             what was done, in words
+  report.html                               before and after, what was read, drift
+  comparison.parquet                        the numbers of the page
+"""
+
+import json
+import shutil
+from collections import Counter
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from modic.adapt import page
+from modic.adapt.choice import LEVEL, PATIENTS_FOR_LAST_LAYER, Tested
+from modic.adapt.drift import Drift, drift
+from modic.adapt.grader import Adapted, Shipped, adapt, shipped_of
+from modic.adapt.proof import Compared, Judged, compare, judge
+from modic.adapt.site_data import SiteData, site_data
+from modic.adapt.thresholds import DISCS, FEWEST, promise, site_quantiles
+from modic.adapt.update import SHIPPED, type_shares
+from modic.errors import UsageError
+from modic.files import make_folder, write_whole
+from modic.grades import CLASSES, GRADES
+from modic.grading.measured import measured_of
+from modic.models.card import model_id, read_card
+from modic.tables.described import Columns, write_rows
+
+OURS = {"classifier.safetensors", "classifier.json", "classifier.md", "report.html", "comparison.parquet"}
+COMPARISON: Columns = {
+    "what": ("string", "what was measured"),
+    "which": ("string", "of which type, level, scanner or field strength"),
+    "before": ("float64", "of the shipped grader, weighted to the cohort"),
+    "after": ("float64", "of the adapted grader, each disc by one that saw no disc of its patient"),
+    "difference": ("float64", "after - before"),
+    "low": ("float64", "lower end of the difference's 95 % interval, from draws of patients"),
+    "high": ("float64", "upper end"),
+    "n": ("int64", "readings that the number is about"),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Site:
+    """Everything that `modic adapt` found out, for its files and its page."""
+
+    data: SiteData
+    shipped: Shipped
+    adapted: Adapted
+    before: Judged
+    after: Judged
+    compared: list[Compared]
+    drift: list[Drift]
+    shares: np.ndarray  # of types in the cohort, by label shift
+    base_id: str
+
+
+def adapt_site(cohort: Path, files: list[Path], out: Path, *, classifier: str = "classifier") -> Site:
+    """Adapt, prove, and write `out`. Raises UsageError in one line for what cannot be adapted."""
+    _check_out(out)
+    card, weights = read_card(classifier, "classifier")
+    shipped = shipped_of(card)
+    data = site_data(cohort, files, classifier_id=model_id(card), measured=measured_of(card["calibration"]))
+    adapted = adapt(data.read, shipped)
+    before, after = judge(data.read, shipped)
+    everybody = data.cohort.discs
+    site = Site(
+        data, shipped, adapted, before, after, compare(data.read, before, after), drift(data.read, data.cohort),
+        type_shares(adapted.update.p(everybody.logits, everybody.features)), model_id(card),
+    )  # fmt: skip
+    make_folder(out)
+    for name in OURS:
+        (out / name).unlink(missing_ok=True)
+    rows = [{name: getattr(one, name) for name in COMPARISON} for one in site.compared]
+    write_rows(out / "comparison.parquet", rows, COMPARISON)
+    if not adapted.unchanged:
+        shutil.copyfile(weights, out / "classifier.safetensors")
+        write_whole(out / "classifier.json", json.dumps(site_card(card, site), indent=2, ensure_ascii=False) + "\n")
+    write_whole(out / "classifier.md", "\n".join(["# A site's grader", "", *facts(site), ""]))
+    write_whole(out / "report.html", page.render(site, facts(site)))
+    return site
+
+
+def _check_out(out: Path) -> None:
+    """Raise UsageError if `out` is neither new nor the folder of an earlier `modic adapt`."""
+    if out.exists() and (not out.is_dir() or {path.name for path in out.iterdir()} - OURS):
+        raise UsageError(f"{out} holds something else than a site's grader; name a new folder for --out")
+
+
+def site_card(card: dict[str, Any], site: Site) -> dict[str, Any]:
+    """The card of the adapted grader; its weights are those of `card`."""
+    adapted, update, discs = site.adapted, site.adapted.update, site.data.read.discs
+    calibration = {k: v for k, v in card["calibration"].items() if k not in ("thresholds", "shift")}
+    calibration |= {
+        "temperature": round(update.temperature, 6),
+        "conformal_q": [round(float(q), 6) for q in adapted.quantiles],
+        "thresholds": _threshold_table(card["calibration"].get("thresholds"), site),
+        "site": {
+            "shift": [round(float(value), 6) for value in update.shift],
+            "weights": [[float(f"{w:.6g}") for w in update.weights[:, k]] for k in range(CLASSES)]
+            if len(update.weights)
+            else [[]] * CLASSES,
+        },
+        "patients": len(np.unique(discs.patients)),
+        "discs": {f"mc{k}": int((discs.labels == k).sum()) for k in range(CLASSES)},
+        "sources": ["readings of a site"],
+    }
+    about = {
+        "from": site.base_id,
+        "written": f"{datetime.now(UTC):%Y-%m-%d}",
+        "update": adapted.choice.kind.name,
+        "thresholds_of_site": [GRADES[k] for k in adapted.refitted],
+        "readings": len(discs),
+        "readers": len(site.data.readers),
+        "type_shares_of_cohort": [round(float(share), 4) for share in site.shares],
+        "before_and_after": [
+            {"what": one.what, "which": one.which, "before": round(one.before, 4), "after": round(one.after, 4)}
+            for one in site.compared
+            if " by " not in one.what
+        ],
+    }
+    results = {"why": "of the grader that this one was made from", **card.get("results", {})}
+    limits = [*card.get("limits", []), "Adapted to the readings of one site; at another it is not the better grader."]
+    return {**card, "calibration": calibration, "adapted": about, "results": results, "limits": limits}
+
+
+def _threshold_table(shipped: dict[str, Any] | None, site: Site) -> dict[str, Any] | None:
+    """Thresholds for other risks: the site's as far as they are fitted."""
+    if shipped is None or not site.adapted.refitted:
+        return shipped
+    discs, p = site.data.read.discs, site.adapted.choice.p
+    rows = [
+        [round(float(v), 6) for v in site_quantiles(p, discs.labels, discs.weights, alpha, np.array(q))]
+        for alpha, q in zip(shipped["alpha"], shipped["q"], strict=True)
+    ]
+    return {"alpha": shipped["alpha"], "q": rows}
+
+
+def facts(site: Site) -> list[str]:
+    """What was read, what was decided and what that promises, as sentences."""
+    discs, data = site.data.read.discs, site.data
+    types = Counter(discs.labels.tolist())
+    read = ", ".join(f"{grade} {types[k]}" for k, grade in enumerate(GRADES))
+    patients = len(np.unique(discs.patients))
+    sentences = [f"{len(discs)} readings of {patients} patients by {len(data.readers)} readers: {read}."]
+    skipped = ", ".join(f"{n} {why}" for why, n in data.left_out.items() if n)
+    sentences += [f"Not or hardly usable: {skipped}."] if skipped else []
+    return [*sentences, decision(site), *_threshold_facts(site), *_stratum_facts(site)]
+
+
+def decision(site: Site) -> str:
+    """What the test decided, in one sentence."""
+    choice = site.adapted.choice
+    if choice.kind == SHIPPED:
+        best = min(choice.tested, key=lambda one: one.p_value)
+        return (
+            f"The shipped grader is better left alone: no update was shown to be better (the nearest, {best.kind.name},"
+            f" p = {best.p_value:.2f}; needed: {LEVEL:g})."
+        )
+    taken: Tested = next(one for one in choice.tested if one.kind == choice.kind)
+    larger = "" if any(one.kind.weight_sd for one in choice.tested) else (
+        f" A last layer of its own needs {PATIENTS_FOR_LAST_LAYER} patients or more."
+    )  # fmt: skip
+    return (
+        f"Updated: {choice.kind.name}. On patients that it did not see it saves {taken.gain:.3f} of log loss a disc"
+        f" (p = {taken.p_value:.4f}).{larger}"
+    )
+
+
+def _threshold_facts(site: Site) -> list[str]:
+    discs, alpha = site.data.read.discs, site.shipped.alpha
+    if len(discs) < DISCS:
+        return [f"The thresholds of the prediction sets are the shipped ones: {DISCS} readings are needed for others."]
+    if not site.adapted.refitted:
+        return ["The thresholds are the shipped ones: on these readings they hold what they promise."]
+    kept = [GRADES[k] for k in range(CLASSES) if k not in site.adapted.refitted]
+    said = [
+        f"Thresholds are the site's for {', '.join(GRADES[k] for k in site.adapted.refitted)}"
+        + (f"; {', '.join(kept)} has fewer than {FEWEST} readings and keeps the shipped one" if kept else "")
+        + "."
+    ]
+    for k in site.adapted.refitted:
+        of = promise(int((discs.labels == k).sum()), alpha)
+        said.append(
+            f"{GRADES[k]}: {of.readings:.0f} readings promise that sets hold {100 * (1 - alpha):.0f} % ±"
+            f" {100 * of.sd:.0f} points (SD; 95 of 100 sites {100 * of.low:.0f}–{100 * of.high:.0f} %)."
+        )
+    return said
+
+
+def _stratum_facts(site: Site) -> list[str]:
+    return [
+        f"{one.which}: {100 * one.share:.0f} % of the cohort's discs, {one.read} readings."
+        + (" Nothing is promised there; read some." if one.to_read else "")
+        for one in site.drift
+        if one.what == "field strength"
+    ]
