@@ -32,7 +32,7 @@ from modic.cases.images import write_case
 from modic.config import Config
 from modic.errors import Reason, Rejected, WeightsError, where
 from modic.grading.agreement import agreed
-from modic.grading.classify import encode_regions, grade_output
+from modic.grading.classify import calibration_of, encode_regions, grade_output
 from modic.grading.endplate_types import endplate_columns
 from modic.grading.marrow import MarrowMeasurements, band_ratios, measure_marrow
 from modic.grading.marrow_features import marrow_features
@@ -106,9 +106,9 @@ def grade_study(pair: Pair, *, models: Models, config: Config, pictures: Path | 
             marrow, features, stir = measure(volumes, levels, models.segmenter, beside)
     with _timed(seconds, "grade"):
         encoding = encode_regions(regions, classifier=classifier)
-        names, alpha = [region.level for region in regions], config.grading.alpha
-        output = network_output(encoding, classifier) if regions else None
-        grades = grade_output(names, output, card=classifier.card, alpha=alpha, features=features) if output else []
+        names, output = [region.level for region in regions], network_output(encoding, classifier) if regions else None
+        calibration = calibration_of(classifier.card, config.grading.alpha)
+        grades = grade_output(names, output, calibration=calibration, features=features) if output else []
         grades = [agreed(grade, marrow[grade.level]) if grade.level in marrow else grade for grade in grades]
     trouble: tuple[str, ...] = ()
     if pictures is not None:

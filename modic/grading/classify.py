@@ -16,15 +16,16 @@ or be no more than a vessel or an artefact.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from modic.errors import WeightsError
 from modic.grades import AbstainedReason
-from modic.grading.measured import measured_of
+from modic.grading.measured import Measured, measured_of
 from modic.grading.network_output import NetworkOutput, network_output
-from modic.grading.site_correction import site_correction_of
+from modic.grading.site_correction import SiteCorrection, site_correction_of
 from modic.grading.thresholds import quantiles_at
 from modic.models.card import contrasts
 from modic.models.weights import Model
@@ -58,45 +59,48 @@ def grade_regions(
     modic.grading.marrow_features, if the card decides by the marrow too; a level without them is graded by its images
     alone. Raises WeightsError if the card's calibration is missing or malformed.
     """
-    _calibration(classifier.card, alpha)
+    calibration = calibration_of(classifier.card, alpha)
     if not regions:
         return []
     if encoding is None:
         encoding = encode_regions(regions, classifier=classifier)
     levels, output = [region.level for region in regions], network_output(encoding, classifier)
-    return grade_output(levels, output, card=classifier.card, alpha=alpha, features=features)
+    return grade_output(levels, output, calibration=calibration, features=features)
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """What a card makes grades with. `quantiles` float (classes,), the q_k of its sets."""
+
+    temperature: float
+    quantiles: np.ndarray
+    measured: Measured | None
+    site: SiteCorrection | None
+
+
+def calibration_of(card: dict[str, Any], alpha: float = 0.0) -> Calibration:
+    """Of a classifier's card, its sets at risk `alpha` (0: as the card says). Raises WeightsError."""
+    temperature, quantiles = _calibration(card, alpha)
+    return Calibration(
+        temperature, quantiles, measured_of(card["calibration"]), site_correction_of(card["calibration"])
+    )
 
 
 def grade_output(
-    levels: list[str], output: NetworkOutput, *, card: dict[str, Any], alpha: float = 0.0,
+    levels: list[str], output: NetworkOutput, *, calibration: Calibration,
     features: Mapping[str, np.ndarray] | None = None,
 ) -> list[Grade]:  # fmt: skip
     """As `grade_regions`, of what the network gave for these levels, in their order."""
-    temperature, quantiles = _calibration(card, alpha)
     together, each = output.logits.astype(np.float64), output.slice_logits.astype(np.float64)
-    for added in (_marrow(levels, card, features or {}), _site(output, card)):
-        if added is not None:
-            together, each = together + added, each + added[:, None]
-    p, slice_p = softmax(together / temperature), softmax(each / temperature)
-    return [_grade(*level, quantiles) for level in zip(levels, p, slice_p, strict=True)]
-
-
-def _site(output: NetworkOutput, card: dict[str, Any]) -> np.ndarray | None:
-    """float64 (n, classes): what the site's readings add to the logits; None if the card was not adapted to a site."""
-    correction = site_correction_of(card["calibration"])
-    return None if correction is None else correction.logits(output.features)
-
-
-def _marrow(levels: list[str], card: dict[str, Any], features: Mapping[str, np.ndarray]) -> np.ndarray | None:
-    """float64 (levels, classes): what the measured marrow adds to the logits, of the level and of each of its slices.
-
-    None if the card decides by the network alone.
-    """
-    measured = measured_of(card["calibration"])
-    if measured is None:
-        return None
-    nothing = np.full(len(measured.names), np.nan)
-    return measured.logits(np.stack([features.get(level, nothing) for level in levels]))
+    added = np.zeros_like(together)
+    if (measured := calibration.measured) is not None:  # of a level without measurements 0
+        nothing = np.full(len(measured.names), np.nan)
+        added += measured.logits(np.stack([(features or {}).get(level, nothing) for level in levels]))
+    if calibration.site is not None:
+        added += calibration.site.logits(output.features)
+    p = softmax((together + added) / calibration.temperature)
+    slice_p = softmax((each + added[:, None]) / calibration.temperature)
+    return [_grade(*level, calibration.quantiles) for level in zip(levels, p, slice_p, strict=True)]
 
 
 def network_input(regions: list[Region], classifier: "Model[Network]") -> "torch.Tensor":

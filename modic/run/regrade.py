@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 
 from modic.cohort import Cohort
 from modic.grading.agreement import agreed
-from modic.grading.classify import grade_output
+from modic.grading.classify import Calibration, calibration_of, grade_output
 from modic.grading.endplate_types import endplate_columns
 from modic.grading.marrow import from_numbers
 from modic.grading.network_output import joined
@@ -113,7 +113,7 @@ def _place(item: Work, indices: list[int], rows: pa.Table, files: _Files) -> tup
 
 
 def _new_rows(run: Run, by_file: Mapping[Path | None, Mapping[str, tuple[Work, int]]], rows: pa.Table) -> Iterator[Row]:
-    card, _ = read_card(run.config.classifier, "classifier")
+    calibration = calibration_of(read_card(run.config.classifier, "classifier")[0], run.config.grading.alpha)
     for path, studies in by_file.items():
         old = dict(zip(studies, _rows(rows, [index for _, index in studies.values()]), strict=True))
         if path is None:
@@ -122,7 +122,7 @@ def _new_rows(run: Run, by_file: Mapping[Path | None, Mapping[str, tuple[Work, i
         try:
             for key, kept in read_features(path, set(studies)):
                 began = time.perf_counter()
-                levels = regraded(old[key]["levels"], kept, card, run.config.grading.alpha)
+                levels = regraded(old[key]["levels"], kept, calibration)
                 if levels is not None:
                     yield _of_now(run, studies[key][0], old[key], levels, time.perf_counter() - began)
         except (pa.ArrowException, OSError):
@@ -134,10 +134,8 @@ def _rows(rows: pa.Table, indices: list[int]) -> list[Row]:
     return found
 
 
-def regraded(
-    levels: list[Row], kept: Mapping[str, LevelFeatures], card: dict[str, Any], alpha: float
-) -> list[Row] | None:
-    """The levels of a study's row with the grades of a classifier's card; None if the features of one are missing."""
+def regraded(levels: list[Row], kept: Mapping[str, LevelFeatures], calibration: Calibration) -> list[Row] | None:
+    """The levels of a study's row with the grades of another calibration; None if the features of one are missing."""
     graded = {row["level"] for row in levels if row["status"] == "graded"}
     order = [name for name in kept if name in graded]  # the order in which they were graded first
     if not order or len(order) < len(graded):
@@ -146,7 +144,7 @@ def regraded(
     features = {name: kept[name].marrow for name in order if len(kept[name].marrow)}
     output = joined([kept[name] for name in order])
     new = {}
-    for grade in grade_output(order, output, card=card, alpha=alpha, features=features):
+    for grade in grade_output(order, output, calibration=calibration, features=features):
         final = agreed(grade, marrow[grade.level]) if grade.level in marrow else grade
         new[grade.level] = ledger.grade_columns(final) | endplate_columns(final.mc, marrow.get(grade.level))
     return [row | new.get(row["level"], {}) for row in levels]

@@ -10,7 +10,7 @@ import numpy as np
 from made_cohort import RUN, as_tables, key, run, series, study
 from modic.cohort import create_cohort
 from modic.errors import Reason
-from modic.grading.classify import grade_output
+from modic.grading.classify import calibration_of, grade_output
 from modic.grading.network_output import joined
 from modic.models.card import model_id, read_card
 from modic.records import LEVELS, Grade, LevelBox, LevelFeatures, LevelResult, Rejected, StudyResult
@@ -70,7 +70,7 @@ def made_site(
         types = dict(zip(GRADED, labels.tolist(), strict=True))
         of = {level: made_features(rng, k, np.array(shift), informative) for level, k in types.items()}
         truth |= {(study_key, level): k for level, k in types.items()}
-        grades = grade_output(list(GRADED), joined(list(of.values())), card=card)
+        grades = grade_output(list(GRADED), joined(list(of.values())), calibration=calibration_of(card))
         results = (LevelResult(LEVELS[0], "not_found", Rejected(Reason.LEVEL_NOT_DETECTED)), *map(result, grades))
         kept.append((study_key, of))
         work: Any = Work(study_key, f"f{number}", None, encoding=f"e{number}")  # type: ignore[arg-type]

@@ -43,6 +43,7 @@ def networks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline, "check_orientation", lambda *_, **__: None)
     monkeypatch.setattr(pipeline, "encode_regions", lambda *_, **__: None)
     output = NetworkOutput(np.zeros((2, 3), np.float32), np.zeros((2, 5, 3), np.float32), np.zeros((2, 7), np.float16))
+    monkeypatch.setattr(pipeline, "calibration_of", lambda *_: None)
     monkeypatch.setattr(pipeline, "network_output", lambda *_: output)
     monkeypatch.setattr(pipeline, "grade_output", lambda names, *_, **__: [sure(one) for one in names])
 

@@ -12,7 +12,7 @@ from made_site import MadeSite, made_site
 from modic.adapt.site import adapt_site
 from modic.cli.main import main
 from modic.errors import UsageError
-from modic.grading.classify import grade_output
+from modic.grading.classify import calibration_of, grade_output
 from modic.grading.network_output import joined
 from modic.grading.site_correction import site_correction_of
 from modic.models.card import read_card
@@ -55,7 +55,7 @@ def test_coverage_by_type_comes_back_on_discs_that_nobody_read(adapted: Path, sh
         card, held = read_card(name, "classifier")[0], dict[int, list[bool]]()
         (path,) = (shifted.root / "private" / "features").glob("*/*.parquet")
         for key, levels in read_features(path):
-            for grade in grade_output(list(levels), joined(list(levels.values())), card=card):
+            for grade in grade_output(list(levels), joined(list(levels.values())), calibration=calibration_of(card)):
                 k = shifted.truth[key, grade.level]
                 if (key, grade.level) not in read:
                     held.setdefault(k, []).append(k in grade.prediction_set)

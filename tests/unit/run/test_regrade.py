@@ -16,7 +16,7 @@ from modic.cohort import open_cohort
 from modic.config import Config
 from modic.errors import Reason, Rejected
 from modic.grading.agreement import agreed
-from modic.grading.classify import grade_output
+from modic.grading.classify import calibration_of, grade_output
 from modic.grading.endplate_types import endplate_columns
 from modic.grading.marrow import EndplateMarrow, MarrowMeasurements, from_numbers
 from modic.grading.marrow_features import FEATURES
@@ -57,7 +57,7 @@ def grade_study(pair: Pair, *, models: Models, config: Config, **_: Any) -> Stud
     given = {level: one.marrow for level, one in features.items()}
     rows = [LevelResult(LEVELS[0], "not_found", Rejected(Reason.LEVEL_NOT_DETECTED))]
     for grade in grade_output(
-        list(GRADED), output, card=models.classifier.card, alpha=config.grading.alpha, features=given
+        list(GRADED), output, calibration=calibration_of(models.classifier.card, config.grading.alpha), features=given
     ):
         final = agreed(grade, marrow[grade.level])
         box = LevelBox(grade.level, (1.0, 2.0, 5.0, 6.0), 5, 0.9)
