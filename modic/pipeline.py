@@ -138,12 +138,11 @@ def _kept(
     """What is kept of each level, so that another card needs no image."""
     parts = zip(names, output.logits, output.slice_logits, output.features, strict=True)
     nothing = np.array([])
-    return {
-        level: LevelFeatures(
-            *network, features.get(level, nothing), marrow[level].numbers() if level in marrow else nothing
-        )
-        for level, *network in parts
-    }
+    kept = {}
+    for level, logits, slice_logits, read in parts:
+        measured = marrow[level].numbers() if level in marrow else nothing
+        kept[level] = LevelFeatures(logits, slice_logits, read, features.get(level, nothing), measured)
+    return kept
 
 
 StirRatios = dict[str, dict[str, float | None]]

@@ -45,8 +45,10 @@ class Group:
     def some(self, rows: np.ndarray) -> "Group":
         """Those of a mask or of indices."""
         index = np.arange(len(self))[rows]
-        parts = (part[index] for part in (self.levels, self.scanners, self.fields, self.years))
-        return Group(self.discs.some(index), *parts, tuple(self.marrow[i] for i in index))
+        return Group(
+            self.discs.some(index), self.levels[index], self.scanners[index], self.fields[index], self.years[index],
+            tuple(self.marrow[i] for i in index),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)

@@ -112,11 +112,16 @@ def _numbers_of(side: EndplateMarrow) -> tuple[float | None, ...]:
 
 def from_numbers(level: str, numbers: np.ndarray) -> MarrowMeasurements:
     """Undoes `MarrowMeasurements.numbers`, but for what only explains."""
-    sides = []
-    for half in np.split(numbers, 2):
-        t1, t2, patient_t1, patient_t2, *others = (None if np.isnan(value) else float(value) for value in half)
-        sides.append(EndplateMarrow({"t1": t1, "t2": t2}, {"t1": patient_t1, "t2": patient_t2}, {}, *others))
-    return MarrowMeasurements(level, *sides)
+    upper, lower = (_side_of(half) for half in np.split(numbers, 2))
+    return MarrowMeasurements(level, upper, lower)
+
+
+def _side_of(numbers: np.ndarray) -> EndplateMarrow:
+    t1, t2, patient_t1, patient_t2, extent, depth_mm, bright, height_mm = (
+        None if np.isnan(value) else float(value) for value in numbers
+    )
+    ratio, patient = {"t1": t1, "t2": t2}, {"t1": patient_t1, "t2": patient_t2}
+    return EndplateMarrow(ratio, patient, {}, extent, depth_mm, bright, height_mm)
 
 
 @dataclass(frozen=True, eq=False)

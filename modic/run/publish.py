@@ -13,6 +13,7 @@ All steps of a run, in order; flows/nightly.py calls them as Prefect tasks, test
 | cut_shards            | run/plan.py              | what the ledger does not hold yet, in shards                  |
 |   read_ledger         | run/ledger.py            | all finished shards: what was graded, by what                 |
 |   causes              | run/cause.py             | why each of these studies is graded                           |
+|   regrade             | run/regrade.py           | of which only the card is new: graded without images          |
 |   write_input         | run/shards.py            | the files that tell a worker what to grade                    |
 | grade_shard           | run/worker.py            | in a Dask worker, once a shard                                |
 |   grade_study         | pipeline.py              | one pair → six grades                                         |
