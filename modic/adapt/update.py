@@ -26,6 +26,8 @@ from modic.grades import CLASSES
 SHIFT_SD, LOG_TEMPERATURE_SD = 1.0, 0.5
 WEIGHT_SDS = (0.25, 0.5, 1.0)
 """Standard deviations by which weights may change a disc's calibrated logits, tried in turn."""
+FEWEST_MOVED = 5
+"""Readings of a type from which on it is moved against the others."""
 FEWEST_OF_TYPE = 10
 """Readings from which on a type counts as much as another; fewer count in proportion."""
 
@@ -97,31 +99,40 @@ def fit(kind: Kind, discs: Discs, temperature: float) -> Update:
     if kind == SHIPPED:
         return Update(kind.name, temperature)
     v = balanced(discs.labels, discs.weights)
-    truth = np.eye(CLASSES)[discs.labels]
+    truth, moved = np.eye(CLASSES)[discs.labels], _moved(discs.labels)
     basis, back = _basis(discs.features) if kind.weight_sd else (np.zeros((len(discs), 0)), np.zeros((0, 0)))
     width = basis.shape[1]
 
     def loss(x: np.ndarray) -> tuple[float, np.ndarray]:
-        shift, log_t, w = x[:CLASSES], x[CLASSES], x[CLASSES + 1 :].reshape(width, CLASSES)
+        shift, log_t, w = moved @ x[:CLASSES], x[CLASSES], x[CLASSES + 1 :].reshape(width, CLASSES) @ moved
         scale = np.exp(-log_t) / temperature
         changed = discs.logits + shift
         logs = log_softmax(changed * scale + basis @ w, axis=-1)  # the prior of w holds at any temperature
         error = v[:, None] * (np.exp(logs) - truth)
         value = -(v * (logs * truth).sum(1)).sum()
         value += (shift**2).sum() / 2 / SHIFT_SD**2 + log_t**2 / 2 / LOG_TEMPERATURE_SD**2
-        slope_shift = scale * error.sum(0) + shift / SHIFT_SD**2
+        slope_shift = moved @ (scale * error.sum(0) + shift / SHIFT_SD**2)
         slope_t = -(error * changed).sum() * scale + log_t / LOG_TEMPERATURE_SD**2
         slope_w = basis.T @ error
         if width:
             value += (w**2).sum() / 2 / kind.weight_sd**2
-            slope_w = slope_w + w / kind.weight_sd**2
+            slope_w = (slope_w + w / kind.weight_sd**2) @ moved
         return value, np.concatenate([slope_shift, [slope_t if kind.temperature else 0.0], slope_w.ravel()])
 
     fitted = minimize(loss, np.zeros(CLASSES + 1 + width * CLASSES), jac=True, method="L-BFGS-B")
     x = fitted.x
     new = float(temperature * np.exp(x[CLASSES]))
-    weights = new * (back @ x[CLASSES + 1 :].reshape(width, CLASSES)) if width else np.zeros((0, CLASSES))
-    return Update(kind.name, new, x[:CLASSES] - x[:CLASSES].mean(), weights)
+    weights = new * (back @ x[CLASSES + 1 :].reshape(width, CLASSES) @ moved) if width else np.zeros((0, CLASSES))
+    return Update(kind.name, new, moved @ x[:CLASSES], weights)
+
+
+def _moved(labels: np.ndarray) -> np.ndarray:
+    """(classes, classes) projection on what readings can tell: types read `FEWEST_MOVED` times, against each other.
+
+    Whether a type that was not read is over-graded or only rare nobody knows: it stays where it is.
+    """
+    read = np.bincount(labels, minlength=CLASSES) >= FEWEST_MOVED
+    return np.diag(read.astype(float)) - np.outer(read, read) / max(read.sum(), 1)
 
 
 def _basis(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
