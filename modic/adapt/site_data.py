@@ -65,7 +65,7 @@ class SiteData:
 def site_data(root: Path, files: list[Path], *, classifier_id: str, measured: Measured | None) -> SiteData:
     """Read and check everything. Raises UsageError in one line that says what is missing and the cure."""
     cohort, readings = open_cohort(root), read_readings(root, files)
-    rows = [reading for reading in readings.rows if reading.truth is not None]
+    rows = [reading for reading in readings.rows if reading.truth is not None and reading.reference]
     _suffice([(reading.model["patient_key"], reading.truth) for reading in rows])
     studies = _studies(root)
     graded = [key for key, row in studies.items() if row["status"] == "graded"]
@@ -84,7 +84,7 @@ def site_data(root: Path, files: list[Path], *, classifier_id: str, measured: Me
     read = made.group(
         [(one.study_key, one.level) for one in rows],
         labels=[one.truth or 0 for one in rows],
-        weights=[one.weight / readers[one.study_key, one.level] for one in rows],
+        weights=[max(one.weight, 1.0) / readers[one.study_key, one.level] for one in rows],
     )
     others = [(key, level) for key in sorted(sampled) for level in kept.get(key, {})]
     everybody = made.group(others, labels=[0] * len(others), weights=[1.0] * len(others))
@@ -110,6 +110,7 @@ def _suffice(rows: list[tuple[str, int | None]]) -> None:
 def _left_out(readings: Readings) -> dict[str, int]:
     return {
         "no grade of 0-2": sum(one.truth is None for one in readings.rows),
+        "read again, or overruled by an arbiter": sum(not one.reference for one in readings.rows),
         "disc not graded by the model": readings.not_graded,
         "level outside T12/L1 to L5/S1": readings.other_levels,
         "model's grade in sight (counted)": sum(one.truth is not None and not one.blind for one in readings.rows),

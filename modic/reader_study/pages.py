@@ -103,7 +103,7 @@ def _write_study(cohort_root: Path, out: Path, archive: Archive, discs: list[Dis
     if stacks is not None:
         images = [stacks[name].write(out / f"{key}.{name}.webp") | {"file": f"{key}.{name}.webp"} for name in CONTRASTS]
         return {"images": images, "whole": True}, [place(stacks, disc) for disc in discs]
-    data = (Cohort(cohort_root).case(discs[0]["run_id"], key) / "regions.webp").read_bytes()
+    data = (Cohort(cohort_root).pictures(discs[0]["run_id"], key) / "regions.webp").read_bytes()
     write_whole(out / f"{key}.webp", data)
     n, side = discs[0]["case"]["slices"], _width(data) // (2 * discs[0]["case"]["slices"])
     image = {"file": f"{key}.webp", "across": 2 * n, "size": [side, side], "n": n, "spacing": [1, 1]}

@@ -60,8 +60,8 @@ class Run:
 
     @property
     def weights(self) -> dict[str, str]:
-        """Id of the weights of each network that the configuration names."""
-        return {"detector": self.detector_id, "classifier": self.classifier_id}
+        """Id of each network that the configuration names, of the classifier also its card: a site's own is another."""
+        return _named_weights(self.detector_id, self.classifier_id, self.grader)
 
     @property
     def job(self) -> Job:
@@ -126,13 +126,17 @@ def prepare(
     options = replace(options, archive=cached)
     check_whole(home)
     try_file_system(home)
-    check_configuration(home, options, {"detector": detector_id, "classifier": classifier_id}, regrade=regrade)
     now, grader = datetime.now(UTC), _grader(options, cards)
+    check_configuration(home, options, _named_weights(detector_id, classifier_id, grader), regrade=regrade)
     return Run(
         archive, home, options, device, home.new_run_id(), now, detector_id, classifier_id, grader,
         _encoder(cards), options.grading.alpha or calibration.get("alpha"), tuple(published_thresholds(cards[1])),
         selection,
     )  # fmt: skip
+
+
+def _named_weights(detector_id: str, classifier_id: str, grader: Grader) -> dict[str, str]:
+    return {"detector": detector_id, "classifier": f"{classifier_id} {grader.models[:12]}"}
 
 
 def check_networks(

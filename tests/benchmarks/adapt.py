@@ -5,8 +5,8 @@
 A disc's logits are those of a calibrated grader with noise that discs of a patient share in part. A quarter of the
 sites are as in training; the others mistake types for each other (shift, normal with SD 0.8), are sharper or blurred
 (temperature), and half of these have features that tell more than the logits do. Readers err in 3 %. The readings
-(50, 100, 200 or 400, in turn) are drawn evenly over the shipped grader's answers, as `modic review --by grade` does, and
-weighted. Every site is judged on 6,000 further discs: log loss and coverage with the types counted alike.
+(50, 100, 200 or 400, in turn) are drawn evenly over the shipped grader's answers, as `modic review --by grade` does,
+and weighted. Every site is judged on 6,000 further discs: log loss and coverage with the types counted alike.
 """
 
 import sys
@@ -106,7 +106,8 @@ def show(rows: list[tuple[bool, int, str, tuple, tuple, np.ndarray]]) -> None:
         + (f", at most by {max(worse):.3f}" if worse else "")
     )
     print(
-        f"coverage of the worst type farther from 80 % than shipped, by over 4 points, in {sum(f > 0.04 for f in farther)}"
+        "coverage of the worst type farther from 80 % than shipped, by over 4 points, in"
+        f" {sum(f > 0.04 for f in farther)}"
     )
     for as_trained in (True, False):
         print("sites as in training" if as_trained else "shifted sites")
@@ -122,7 +123,8 @@ def show(rows: list[tuple[bool, int, str, tuple, tuple, np.ndarray]]) -> None:
                 was, now = (np.array([row[i][1][k] for row in enough]) for i in (3, 4))
                 if len(enough):
                     parts.append(
-                        f"MC{k} {100 * was.mean():.0f}→{100 * now.mean():.1f} (SD {100 * was.std():.0f}→{100 * now.std():.0f})"
+                        f"MC{k} {100 * was.mean():.0f}→{100 * now.mean():.1f}"
+                        f" (SD {100 * was.std():.0f}→{100 * now.std():.0f})"
                     )
             print(
                 f"  {n} readings, {len(some)} sites: {taken}; log loss saved {saved:.3f}; coverage {'; '.join(parts)}"

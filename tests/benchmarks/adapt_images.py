@@ -75,7 +75,8 @@ def _keep(path: Path, discs_of: object, model: object) -> None:
             logits.append(net.logits(encoding).numpy())
     marrow = [np.full(28, np.nan) if disc.marrow is None else disc.marrow for disc in discs]
     np.savez(
-        path, features=np.concatenate(read) if read else np.zeros((0, 0)), logits=np.concatenate(logits) if logits else np.zeros((0, 3)),
+        path, features=np.concatenate(read) if read else np.zeros((0, 0)),
+        logits=np.concatenate(logits) if logits else np.zeros((0, 3)),
         labels=[d.label for d in discs], patients=[d.patient for d in discs], levels=[d.level for d in discs],
         scanners=[d.scanner for d in discs], marrow=np.array(marrow).reshape(len(discs), -1),
     )  # fmt: skip
@@ -208,9 +209,7 @@ def spider(cache: Path) -> None:
         shipped = Shipped(temperature, np.array(conformal_quantiles(p, data["labels"][own], alpha=ALPHA)), ALPHA)
         score = regression(own).decision_function(x)
         logits = np.stack([-score / 2, np.full(len(score), -8.0), score / 2], 1) + shift
-        counts = np.bincount(data["labels"][theirs], minlength=3)
-        print(f"## {home} ({len(own)} discs of {len(np.unique(data['patients'][own]))} patients) → {away}"
-              f" ({len(theirs)} discs of {len(np.unique(data['patients'][theirs]))} patients, by type {counts})")  # fmt: skip
+        print(f"## {home} ({_size(data, own)}) → {away} ({_size(data, theirs)})")
         many(data, logits, theirs, shipped, (50, 100, 200))
         adapted = adapt(group(data, logits, theirs), shipped)
         last = group(data, logits, held)
@@ -220,6 +219,11 @@ def spider(cache: Path) -> None:
               f" {len(theirs)} read): {_named(adapted)}")  # fmt: skip
         for name in old:
             print(f"   {name}: {old[name]:.3f} → {new[name]:.3f}")
+
+
+def _size(data: dict[str, np.ndarray], rows: np.ndarray) -> str:
+    types = np.bincount(data["labels"][rows], minlength=3)
+    return f"{len(rows)} discs of {len(np.unique(data['patients'][rows]))} patients, by type {types}"
 
 
 def phantom(cache: Path) -> None:

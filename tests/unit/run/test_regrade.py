@@ -14,7 +14,7 @@ from dicoms import study, write
 from modic import pipeline
 from modic.cohort import open_cohort
 from modic.config import Config
-from modic.errors import Reason, Rejected
+from modic.errors import Reason, Rejected, UsageError
 from modic.grading.agreement import agreed
 from modic.grading.classify import calibration_of, grade_output
 from modic.grading.endplate_types import endplate_columns
@@ -173,6 +173,17 @@ def test_another_network_or_other_images_are_no_new_card(archive: Path, tmp_path
     next(path for path in sorted((archive / "ann").rglob("*")) if path.is_file()).touch()
     plain_run(archive, tmp_path / "cohort", config=new_card(tmp_path / "site", dropout=0.3))
     assert has_kept(tmp_path / "cohort", -1) == 1  # the study with the touched file, and no other
+
+
+def test_a_night_that_forgets_the_sites_card_is_refused(archive: Path, tmp_path: Path) -> None:
+    plain_run(archive, tmp_path / "cohort")
+    site = new_card(tmp_path / "site")
+    with pytest.raises(UsageError, match="--regrade"):
+        plain_run(archive, tmp_path / "cohort", config=site, regrade=False)
+    plain_run(archive, tmp_path / "cohort", config=site)
+    assert plain_run(archive, tmp_path / "cohort", config=site, regrade=False).graded_now == 0
+    with pytest.raises(UsageError, match="--regrade"):
+        plain_run(archive, tmp_path / "cohort", regrade=False)
 
 
 def has_kept(cohort: Path, run: int) -> int:
