@@ -13,8 +13,9 @@ def add(commands: Any, wanted: bool) -> None:
   modic adapt lumbar-2026 --labels readings.csv --out site
 
 Then `classifier = "site"` in cohort.toml: `modic grade … --config cohort.toml --regrade` grades all studies again from
-what it kept of them, in minutes. site/report.html shows the shipped grader and the site's on patients that neither was fitted to, says what so
-many readings can promise, and whether the shipped grader is better left alone (then there is no site/classifier.json).
+what it kept of them, in minutes. site/report.html shows the shipped grader and the site's on patients that neither was
+fitted to, says what so many readings can promise, and whether the shipped grader is better left alone (then there is
+no site/classifier.json).
 """
     adapt = add_command(commands, "adapt", run, "fit the grader to the readings of a site", examples)
     adapt.add_argument("cohort", **COHORT)
