@@ -24,7 +24,7 @@ from modic.adapt.drift import Drift, drift
 from modic.adapt.grader import Adapted, Shipped, adapt, shipped_of
 from modic.adapt.proof import Compared, Judged, compare, judge
 from modic.adapt.site_data import SiteData, site_data
-from modic.adapt.thresholds import DISCS, FEWEST, promise, site_quantiles
+from modic.adapt.thresholds import DISCS, FEWEST, effective, promise, site_quantiles
 from modic.adapt.update import SHIPPED, type_shares
 from modic.errors import UsageError
 from modic.files import make_folder, write_whole
@@ -186,10 +186,11 @@ def _threshold_facts(site: Site) -> list[str]:
         + "."
     ]
     for k in site.adapted.refitted:
-        of = promise(int((discs.labels == k).sum()), alpha)
+        of = promise(effective(discs.weights[discs.labels == k]), alpha)
         said.append(
-            f"{GRADES[k]}: {of.readings:.0f} readings promise that sets hold {100 * (1 - alpha):.0f} % ±"
-            f" {100 * of.sd:.0f} points (SD; 95 of 100 sites {100 * of.low:.0f}–{100 * of.high:.0f} %)."
+            f"{GRADES[k]}: readings worth {of.readings:.0f} even ones promise that sets hold"
+            f" {100 * (1 - alpha):.0f} % ± {100 * of.sd:.0f} points (SD; 95 of 100 sites {100 * of.low:.0f}–"
+            f"{100 * of.high:.0f} %)."
         )
     return said
 

@@ -44,6 +44,7 @@ from modic.errors import Reason
 from modic.files import write_table
 from modic.records import Pair
 from modic.run import ledger, rows
+from modic.run.cause import Cause
 from modic.run.configuration import remember_configuration
 from modic.run.manifest import run_row, write_manifest
 from modic.run.memory import links, with_days
@@ -51,6 +52,7 @@ from modic.run.prepare import Run, discreet
 from modic.run.status import failure, latest_report, read_manifest
 from modic.run.survey import Survey
 from modic.run.wholeness import remember_publication
+from modic.tables.features import remove_superseded
 from modic.tables.schema import SCHEMAS
 from modic.tables.store import enforce, read_table
 from modic.tables.store import publish as publish_tables
@@ -118,6 +120,8 @@ def publish(run: Run, survey: Survey) -> Summary:
     remember_publication(run.cohort, run.run_id, survey.keys)
     remember_configuration(run.cohort, run.config, run.weights)
     run.cohort.forget_shard_inputs(run.run_id)
+    if set(ours["cause"].drop_null().to_pylist()) - {Cause.NEW, Cause.FAILED}:  # some were graded again
+        remove_superseded(run.cohort.private / "features")
     rows_failed = tables["studies"].filter(pc.equal(tables["studies"]["status"], "failed"))
     failed = [failure(row["study_key"], row["reason"], row["detail"]) for row in rows_failed.to_pylist()]
     return Summary(run.run_id, row, failed, len(ours), attention, len(survey.left_out), news)

@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from modic.cohort import Cohort
 from modic.grading.agreement import agreed
@@ -35,7 +34,7 @@ from modic.records import LevelFeatures
 from modic.run import ledger
 from modic.run.prepare import Run
 from modic.run.shards import Work
-from modic.tables.features import read_features
+from modic.tables.features import read_features, studies_in
 
 LOG = logging.getLogger(__name__)
 STUDIES = 2000  # in a finished shard
@@ -94,7 +93,7 @@ class _Files:
 
 def _study_keys(path: Path) -> set[str]:
     try:
-        return set(pq.read_table(path, columns=["study_key"], partitioning=None)["study_key"].to_pylist())
+        return studies_in(path)
     except (pa.ArrowException, OSError):
         LOG.warning("kept features in %s cannot be read; their studies are graded from images", path.name)
         return set()

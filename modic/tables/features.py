@@ -6,6 +6,7 @@ and study says which networks, options and images they are of (its column `encod
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,31 @@ def read_features(path: Path, wanted: set[str] | None = None) -> Iterator[tuple[
             levels[row["level"]] = _of_row(row)
     if levels:
         yield study, levels
+
+
+def studies_in(path: Path) -> set[str]:
+    """The study keys of a file. Raises as `read_features`."""
+    return set(pq.read_table(path, columns=["study_key"], partitioning=None)["study_key"].to_pylist())
+
+
+def remove_superseded(folder: Path) -> list[Path]:
+    """Remove the files of `folder`/<run_id>/ whose studies all have features of a later run; returns them."""
+    later, gone = set[str](), []
+    for run in sorted(folder.glob("*"), reverse=True):
+        of_run = set[str]()
+        for path in sorted(run.glob("[!.]*.parquet")):
+            try:
+                studies = studies_in(path)
+            except (pa.ArrowException, OSError):
+                studies = set()  # damaged: of no use
+            of_run |= studies
+            if studies <= later:
+                path.unlink()
+                gone.append(path)
+        later |= of_run
+        with suppress(OSError):  # others are left in it
+            run.rmdir()
+    return gone
 
 
 def _stored(name: str, values: np.ndarray) -> bytes:

@@ -62,11 +62,10 @@ def _keep(path: Path, discs_of: object, model: object) -> None:
     from modic.models.network import FeatureNetwork
     from modic.train.augment.regions import Example
     from modic.train.inference import measuring_batches
-    from modic.train.options import ClassifierTraining
 
     discs = discs_of()
     net: FeatureNetwork = model.net
-    options = ClassifierTraining(**model.card["preprocessing"] | {"device": "cpu"})
+    options = _options(model.card["preprocessing"])
     read, logits = [], []
     for batch in measuring_batches([Example(disc) for disc in discs], options, seed=1):
         with torch.inference_mode():
@@ -81,6 +80,12 @@ def _keep(path: Path, discs_of: object, model: object) -> None:
         scanners=[d.scanner for d in discs], marrow=np.array(marrow).reshape(len(discs), -1),
     )  # fmt: skip
     print(path.name, len(discs), f"{time.process_time():.0f} s", flush=True)
+
+
+def _options(preprocessing: dict) -> object:
+    from modic.train.options import ClassifierTraining
+
+    return ClassifierTraining(data=(), out=Path(), device="cpu", **preprocessing)
 
 
 def _at_low_field(seed: int, preprocessing: dict) -> list[Disc]:

@@ -173,6 +173,7 @@ def test_another_network_or_other_images_are_no_new_card(archive: Path, tmp_path
     next(path for path in sorted((archive / "ann").rglob("*")) if path.is_file()).touch()
     plain_run(archive, tmp_path / "cohort", config=new_card(tmp_path / "site", dropout=0.3))
     assert has_kept(tmp_path / "cohort", -1) == 1  # the study with the touched file, and no other
+    assert [has_kept(tmp_path / "cohort", run) for run in (0, 1)] == [0, 1]  # what nobody needs any more is removed
 
 
 def test_a_night_that_forgets_the_sites_card_is_refused(archive: Path, tmp_path: Path) -> None:
