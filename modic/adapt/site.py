@@ -148,7 +148,8 @@ def facts(site: Site) -> list[str]:
     types = Counter(discs.labels.tolist())
     read = ", ".join(f"{grade} {types[k]}" for k, grade in enumerate(GRADES))
     patients = len(np.unique(discs.patients))
-    sentences = [f"{len(discs)} readings of {patients} patients by {len(data.readers)} readers: {read}."]
+    readers = f"{len(data.readers)} reader" + ("" if len(data.readers) == 1 else "s")
+    sentences = [f"{len(discs)} readings of {patients} patients by {readers}: {read}."]
     skipped = ", ".join(f"{n} {why}" for why, n in data.left_out.items() if n)
     sentences += [f"Not or hardly usable: {skipped}."] if skipped else []
     return [*sentences, decision(site), *_threshold_facts(site), *_stratum_facts(site)]
