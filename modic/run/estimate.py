@@ -5,10 +5,11 @@ from itertools import islice
 from pathlib import Path
 
 from modic.cohort import Cohort
+from modic.run.regrade import REGRADE
 from modic.run.status import duration, read_manifest
 
 PICTURES_BYTES = 150_000  # of one study at most (modic/cases/images.py)
-ROW_BYTES = 20_000  # of one study in a shard, with room
+ROW_BYTES = 50_000  # of one study in a shard, and of what is kept of its levels, with room
 SAMPLED = 50  # studies whose pictures are measured
 
 
@@ -30,6 +31,8 @@ def estimate(cohort: Cohort, studies: int, *, pictures: bool) -> str:
 def _per_hour(run: Path) -> float:
     """Studies an hour that a run graded; 0 if it graded none or left no word of it."""
     manifest = read_manifest(run / "manifest.json")
+    if REGRADE in manifest.seconds_by_stage:  # from kept features, which says nothing about images
+        return 0.0
     worked_on, seconds = manifest.studies_worked_on or 0, manifest.seconds.get("grade", 0.0)
     return 3600 * worked_on / seconds if seconds else 0.0
 
@@ -42,7 +45,8 @@ def _bytes_a_study(run: Path | None, pictures: bool) -> int:
     worked_on = read_manifest(run / "manifest.json").studies_worked_on or 1
     cases = list(islice((run / "cases").glob("*"), SAMPLED))
     images = sum(path.stat().st_size for case in cases for path in case.rglob("*") if path.is_file())
-    return shards // worked_on + (images // len(cases) if cases and pictures else 0)
+    kept = sum(path.stat().st_size for path in Cohort(run.parent.parent).features(run.name).glob("[!.]*.parquet"))
+    return (shards + kept) // worked_on + (images // len(cases) if cases and pictures else 0)
 
 
 def megabytes(n: float) -> str:

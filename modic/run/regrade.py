@@ -38,6 +38,8 @@ from modic.tables.features import read_features, studies_in
 
 LOG = logging.getLogger(__name__)
 STUDIES = 2000  # in a finished shard
+REGRADE = "regrade"
+"""The stage of such a row in the ledger's `seconds`."""
 Row = dict[str, Any]
 
 
@@ -154,7 +156,7 @@ def _of_now(run: Run, item: Work, row: Row, levels: list[Row], seconds: float) -
     return row | {
         "fingerprint": item.fingerprint if alone else item.with_others,
         "cause": item.cause or None,
-        "seconds": [("regrade", seconds)],
+        "seconds": [(REGRADE, seconds)],
         "classifier_id": row["classifier_id"] and run.classifier_id,
         "grading_version": run.grader.version,
         "grader_id": run.grader.id,
