@@ -51,6 +51,7 @@ def grade_cohort(
     until: str = "",
     limit: int = 0,
     regrade: bool = False,
+    models: str = "",
 ) -> State[dict[str, Any]]:
     """Grade every study of `archive` that `cohort` does not hold yet, and publish the tables.
 
@@ -63,9 +64,12 @@ def grade_cohort(
         device: auto, cpu or cuda.
         only, since, until, limit: the studies that the run is asked for (modic.run.selection); empty for all.
         regrade: the configuration may differ from that with which the cohort was graded.
+        models: folder of weights in place of those of the configuration.
     """
     asked = selection.selection(only, since, until, limit)
-    run = prepare.prepare(on_disk(archive), cohort, config=config, device=device, selection=asked, regrade=regrade)
+    run = prepare.prepare(
+        on_disk(archive), cohort, config=config, models=models, device=device, selection=asked, regrade=regrade
+    )
     spec = clusters.read_cluster(Path(cluster) if cluster else None, device)
     with run.cohort.lock(run.run_id), prefect_logs.shown(run.cohort.log(run.run_id)) as log:
         with working("reading the archive", say):

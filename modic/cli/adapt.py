@@ -11,11 +11,11 @@ def add(commands: Any, wanted: bool) -> None:
     examples = """\
   modic review lumbar-2026 --sample 200 --by level,grade --out reading   # read, export readings.csv
   modic adapt lumbar-2026 --labels readings.csv --out site
+  modic grade /archive/lumbar --out lumbar-2026 --models site --regrade
 
-Then `classifier = "site"` in cohort.toml: `modic grade … --config cohort.toml --regrade` grades all studies again from
-what it kept of them, in minutes. site/report.html shows the shipped grader and the site's on patients that neither was
-fitted to, says what so many readings can promise, and whether the shipped grader is better left alone (then there is
-no site/classifier.json).
+The last one grades all studies again from what was kept of them, in minutes. site/report.html shows the shipped grader
+and the site's on patients that neither was fitted to, says what so many readings can promise, and whether the shipped
+grader is better left alone (then there is no site/classifier.json).
 """
     adapt = add_command(commands, "adapt", run, "fit the grader to the readings of a site", examples)
     adapt.add_argument("cohort", **COHORT)
@@ -45,7 +45,8 @@ def run(options: argparse.Namespace) -> int:
     site = adapt_site(options.cohort, options.labels, options.out, classifier=options.classifier)
     show("\n".join(facts(site)))
     if site.adapted.unchanged:
-        show(f"\nwritten: {options.out}/report.html; nothing to change in cohort.toml")
+        show(f"\nwritten: {options.out}/report.html; nothing to change")
     else:
-        show(f'\nwritten: {options.out}/report.html, classifier.json. In cohort.toml: classifier = "{options.out}"')
+        show(f"\nwritten: {options.out}/report.html, classifier.json")
+        show(f"to grade with it: modic grade … --models {options.out} --regrade")
     return OK

@@ -44,6 +44,12 @@ read, or every image was refused, 2 wrong usage or another configuration than th
         help="TOML file of options; deployments/cohort.toml lists all of them with their defaults",
     )
     grade.add_argument(
+        "--models",
+        default="",
+        metavar="DIR",
+        help="folder of weights to grade with in place of those of --config: what `modic adapt` wrote, or a training",
+    )
+    grade.add_argument(
         "--plan",
         action="store_true",
         help="say how many studies would be graded and why, how long it takes and what the disk needs; grades nothing"
@@ -77,13 +83,13 @@ read, or every image was refused, 2 wrong usage or another configuration than th
 def run(options: argparse.Namespace) -> int:
     """`modic grade`."""
     asked = {"only": options.only, "since": options.since, "until": options.until, "limit": options.limit}
-    given = {"config": options.config, "device": options.device}
+    given = {"config": options.config, "models": options.models, "device": options.device}
     if options.plan:
         return plan(options.archive, options.out, **given, **asked)
     return grade(options.archive, options.out, cluster=options.cluster, regrade=options.regrade, **given, **asked)
 
 
-def plan(archive: str, cohort: str, *, config: str = "", device: str = "auto", **asked: Any) -> int:
+def plan(archive: str, cohort: str, *, config: str = "", models: str = "", device: str = "auto", **asked: Any) -> int:
     """Print what a run would grade, and why; returns the exit code."""
     from modic.errors import UsageError
     from modic.run.plan import plan_studies
@@ -92,7 +98,8 @@ def plan(archive: str, cohort: str, *, config: str = "", device: str = "auto", *
     from modic.run.survey import find_studies
 
     def prepared(regrade: bool) -> "Run":
-        return prepare(archive, cohort, config=config, device=device, selection=selection(**asked), regrade=regrade)
+        chosen = selection(**asked)
+        return prepare(archive, cohort, config=config, models=models, device=device, selection=chosen, regrade=regrade)
 
     run = prepared(True)
     with run.cohort.lock():
@@ -112,6 +119,7 @@ def grade(
     cohort: str,
     *,
     config: str = "",
+    models: str = "",
     cluster: str = "",
     device: str = "auto",
     regrade: bool = False,
@@ -129,7 +137,7 @@ def grade(
     read_cluster(Path(cluster) if cluster else None, device)  # before a folder is made
     chosen = selection(**asked)
     # reports wrong options before a server is started
-    run = prepare(archive, cohort, config=config, device=device, selection=chosen, regrade=regrade)
+    run = prepare(archive, cohort, config=config, models=models, device=device, selection=chosen, regrade=regrade)
     with run.cohort.lock():
         pass
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -143,7 +151,14 @@ def grade(
         ready()
         try:
             outcome = grade_cohort(
-                as_text(archive), cohort, config=config, cluster=cluster, device=device, regrade=regrade, **asked
+                as_text(archive),
+                cohort,
+                config=config,
+                models=models,
+                cluster=cluster,
+                device=device,
+                regrade=regrade,
+                **asked,
             )
             failed, attention = outcome["failed"], outcome["attention"]
         except HTTPError:

@@ -70,6 +70,7 @@ def cut_shards(run: Run, survey: Survey, *, workers: int) -> Plan:
         written, work = regrade(run, work, ledger.read_ledger(run.cohort))
         if len(work) < len(plan.work):
             line += f"; {len(plan.work) - len(work)} of them from kept features, without their images"
+            plan = replace(plan, estimate=estimate(run.cohort, len(work), pictures=run.config.run.pictures))
     plan = replace(plan, work=[], line=line, shards=_write(run, work, workers, first=written))
     if plan.shards or written:
         shards.note_plan(run.cohort, run.run_id, plan.line)

@@ -96,24 +96,27 @@ def prepare(
     cohort: str,
     *,
     config: str = "",
+    models: str = "",
     device: str = "auto",
     selection: Selection = EVERYTHING,
     regrade: bool = False,
 ) -> Run:
     """Check what the user gave, and open the cohort, which is made if it is new. Raises UsageError.
 
-    `regrade`: the configuration may differ from that with which the cohort was graded.
+    `regrade`: the configuration may differ from that with which the cohort was graded. `models`: a folder with weights
+    of detector, classifier or both, in place of those of the configuration.
     """
     if not (archive and cohort):
         which = "cohort" if archive else "archive"
         raise UsageError(
             f"no {which} is given; a deployment takes them from MODIC_ARCHIVE and MODIC_COHORT when it is deployed"
         )
-    for given in (cohort, config):
+    for given in (cohort, config, models):
         if not is_utf8(given):
             raise UsageError(f"{printable(given)}: the path holds bytes that are not UTF-8; rename it")
     folder = check_archive(archive)
     options = load_config(Path(config) if config else None)
+    options = replace(options, **_in_folder(models)) if models else options
     options = replace(options, detector=_absolute(options.detector), classifier=_absolute(options.classifier))
     networks = (("detector", options.detector), ("classifier", options.classifier), ("segmenter", SEGMENTER))
     cards = [read_card(name, kind)[0] for kind, name in networks]
@@ -133,6 +136,17 @@ def prepare(
         _encoder(cards), options.grading.alpha or calibration.get("alpha"), tuple(published_thresholds(cards[1])),
         selection,
     )  # fmt: skip
+
+
+def _in_folder(models: str) -> dict[str, str]:
+    """Network → the folder, for each that it holds a card of. Raises UsageError for a folder without any."""
+    found = {kind: models for kind in ("detector", "classifier") if (Path(models) / f"{kind}.json").is_file()}
+    if not found:
+        raise UsageError(
+            f"--models {models}: there is no classifier.json or detector.json; `modic adapt` writes none if the shipped"
+            " grader is better left alone"
+        )
+    return {kind: str(Path(models).resolve()) for kind in found}
 
 
 def _named_weights(detector_id: str, classifier_id: str, grader: Grader) -> dict[str, str]:

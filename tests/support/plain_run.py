@@ -15,12 +15,15 @@ def plain_run(
     cohort: Path,
     *,
     config: str = "",
+    models: str = "",
     meanwhile: Callable[[prepare.Run], None] | None = None,
     asked: Selection = EVERYTHING,
     regrade: bool = True,
 ) -> publish.Summary:
     """One run; `meanwhile` is called once the shards are cut and before they are graded."""
-    run = prepare.prepare(str(archive), str(cohort), config=config, device="cpu", selection=asked, regrade=regrade)
+    run = prepare.prepare(
+        str(archive), str(cohort), config=config, models=models, device="cpu", selection=asked, regrade=regrade
+    )
     with run.cohort.lock(run.run_id):
         studies = survey.find_studies(run)
         shards = plan.cut_shards(run, studies, workers=2).shards

@@ -181,8 +181,10 @@ def test_a_night_that_forgets_the_sites_card_is_refused(archive: Path, tmp_path:
     site = new_card(tmp_path / "site")
     with pytest.raises(UsageError, match="--regrade"):
         plain_run(archive, tmp_path / "cohort", config=site, regrade=False)
-    plain_run(archive, tmp_path / "cohort", config=site)
-    assert plain_run(archive, tmp_path / "cohort", config=site, regrade=False).graded_now == 0
+    plain_run(archive, tmp_path / "cohort", models=str(tmp_path / "site"))
+    assert plain_run(archive, tmp_path / "cohort", config=site, regrade=False).graded_now == 0  # the same, said so
+    with pytest.raises(UsageError, match=r"no classifier\.json"):
+        plain_run(archive, tmp_path / "cohort", models=str(tmp_path))
     with pytest.raises(UsageError, match="--regrade"):
         plain_run(archive, tmp_path / "cohort", regrade=False)
 
