@@ -126,11 +126,11 @@
     grid.style.gridTemplateColumns = `repeat(${study.slices}, minmax(0, 1fr))`;
     ["T1", "T2"].forEach((name, contrast) => {
       for (let slice = 0; slice < study.slices; slice++) {
-        const alone = level.alone && contrast ? `, alone MC${level.shown} ${percent(level.alone[slice])}` : "";
+        const alone = level.alone && contrast ? ` alone MC${level.shown}: ${percent(level.alone[slice])}` : "";
         const image = tile(study, i, contrast, slice, 224);
         windows.drag(image, contrast, () => { state.large = true; state.slice = slice; draw(); });
         grid.append(make("figure", { class: level.slice === slice ? "on" : null }, image,
-          make("figcaption", {}, `${name} slice ${slice + 1}${alone}`)));
+          make("figcaption", { title: `${name} slice ${slice + 1}${alone}` }, `${name} ${slice + 1}${alone}`)));
       }
     });
     return grid;

@@ -177,7 +177,9 @@ def draw(units: list[Unit], sample: int, by: list[str], seed: int) -> list[Disc]
     """
     strata = strata_of(units, by)
     if len(strata) > sample:
-        raise UsageError(f"--sample {sample}: there are {len(strata)} strata; draw as many or more")
+        raise UsageError(
+            f"{sample} cannot be drawn from {len(strata)} strata: draw as many at random, or name fewer columns in --by"
+        )
     counts = allocate({name: len(members) for name, members in strata.items()}, sample)
     drawn = []
     for name, n in sorted(counts.items()):

@@ -338,3 +338,49 @@ def test_a_list_and_the_head_of_the_page_lead_to_the_cases(page: Any) -> None:
 def test_the_oldest_are_shown_as_90_or_older() -> None:
     assert study_for_page(study(age_years=90), [], None, [])["about"].startswith("90 y or older, ")
     assert study_for_page(study(age_years=89), [], None, [])["about"].startswith("89 y, ")
+
+
+IN_VIEW = """() => [...document.querySelectorAll('.verdict button, #note, .top figure, tr.level')].every((node) => {
+    const box = node.getBoundingClientRect();
+    return box.top >= 0 && box.bottom <= innerHeight + 1 && box.right <= innerWidth + 1;
+})"""
+
+
+def test_a_case_is_in_one_view_and_keys_scroll_nothing(page: Any) -> None:
+    for width, height in ((1440, 900), (1280, 720)):
+        page.set_viewport_size({"width": width, "height": height})
+        page.locator("#cases").evaluate("(node) => node.scrollIntoView()")
+        page.focus("#cases")
+        before = page.evaluate("scrollY")
+        for key_ in ("ArrowDown", "m", "z", "z", "]", "0", "ArrowUp"):
+            page.keyboard.press(key_)
+            assert page.evaluate(IN_VIEW), (width, key_)
+            assert (
+                page.evaluate("scrollY") == before and page.evaluate("document.querySelector('.view').scrollTop") == 0
+            )
+
+
+def test_the_window_is_set_while_looking_and_a_tile_shown_at_full_height(page: Any) -> None:
+    page.locator("#cases").evaluate("(node) => node.scrollIntoView()")
+    page.focus("#cases")
+    slope = "() => ['0', '1'].map((n) => Number(document.querySelector(`#window-${n} feFuncR`).getAttribute('slope')))"
+    assert page.evaluate(slope) == [1, 1]  # as wide as the signal
+    page.keyboard.press("]")
+    assert page.evaluate(slope) == pytest.approx([1.2, 1.2])
+    box = page.locator(".tiles .tile").nth(7).bounding_box()  # T2, slice 3
+    page.mouse.move(box["x"] + 20, box["y"] + 20)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 90, box["y"] + 20, steps=5)
+    page.mouse.up()
+    t1, t2 = page.evaluate(slope)
+    assert t1 == pytest.approx(1.2) and t2 < 1.1 and page.locator(".large").count() == 0
+    page.keyboard.press("r")
+    assert page.evaluate(slope) == [1, 1]
+    page.locator(".tiles .tile").nth(1).click()
+    assert page.locator(".large .tile").count() == 2 and "slice 2 of 5" in page.inner_text(".large")
+    assert page.locator(".large .tile").nth(0).bounding_box()["height"] > 500
+    page.locator(".large").hover()
+    page.mouse.wheel(0, 100)
+    page.locator(".large figcaption", has_text="T2 slice 3 of 5").wait_for()
+    page.keyboard.press("Escape")
+    assert page.locator(".tiles .tile").count() == 10

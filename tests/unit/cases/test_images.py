@@ -257,6 +257,19 @@ def test_the_sheets_hold_each_level_in_its_row(case: tuple[Path, dict[str, Any]]
     assert cv2.imread(str(case[0] / "maps.webp"), -1).shape == (6 * MAP_TILE, 10 * MAP_TILE, 4)
 
 
+def test_tiles_are_not_clipped() -> None:
+    """Marrow as bright as MC2 on T1 beside dark discs; fluid is the brightest thing on T2."""
+    rng = np.random.default_rng(0)
+    smooth = cv2.GaussianBlur(rng.normal(0, 1, (6 * 64, 64)), (0, 0), 3).reshape(6, 64, 64)
+    marrow = (400 + 900 * smooth / smooth.std() / 4).astype(np.float32)
+    marrow[:, :, -8:] = 2500  # fat or fluid behind the vertebra, an eighth of the tile
+    stacks = [np.repeat(plane[None], 5, 0) for plane in marrow]
+    regions = [Region(level, {"t1": x, "t2": x}) for level, x in zip(LEVELS, stacks, strict=True)]
+    tiles = regions_sheet(regions).reshape(6, TILE, 10, TILE).transpose(0, 2, 1, 3)
+    inside = tiles[..., : TILE - TILE // 8 - 2]
+    assert inside.max() < 250 and inside.min() < 10
+
+
 def test_a_failing_picture_costs_no_grade_and_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: Any, **__: Any) -> None:
         raise MemoryError("Doe^John")
