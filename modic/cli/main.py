@@ -31,12 +31,14 @@ COMMANDS = (
     "dictionary",
     "export",
     "link",
+    "compare",
     "review",
     "validate",
     "adapt",
     "train",
     "evaluate",
     "study",
+    "cite",
 )
 """The commands in the order of `--help`; each is a module of modic.cli."""
 

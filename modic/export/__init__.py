@@ -1,6 +1,7 @@
 """The tables of a cohort in other formats than Parquet: CSV, Stata, SPSS, OMOP CDM, and DICOM SR for the PACS.
 
-Each format is a function (cohort, out) → lines that say what was written and what was left out.
+The data dictionary goes with every format. Each format is a function (cohort, out) → lines that say what was written
+and what was left out.
 """
 
 from collections.abc import Callable
@@ -19,7 +20,9 @@ def export(cohort: Path, out: Path, *, format: str, write: Writer | None = None)
     cohort or is not empty, or if the format is unknown or needs a package that is not installed. `write`: a writer of
     a layer above, in place of that of the format.
     """
-    from modic.tables.query import published
+    from modic.export.flat import flat_queries, whole_dictionary
+    from modic.tables.dictionary import MARKDOWN
+    from modic.tables.query import connect, published
 
     published(cohort)
     here, there = cohort.resolve(), out.resolve()
@@ -32,7 +35,11 @@ def export(cohort: Path, out: Path, *, format: str, write: Writer | None = None)
         out.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         raise UsageError(f"cannot make {out}: {error.strerror}") from error
-    return write(cohort, out)
+    lines = write(cohort, out)
+    with connect(cohort) as connection:
+        columns = {name: connection.sql(query).columns for name, query in flat_queries().items()}
+    (out / MARKDOWN).write_text(whole_dictionary(columns), encoding="utf-8")
+    return lines
 
 
 def _writer(format: str) -> Writer:

@@ -1,14 +1,15 @@
-"""The four tables as CSV. A spreadsheet that opens it computes nothing of what a scanner wrote into a header.
+"""The four tables as CSV, and two flat ones (modic/export/flat.py).
 
-Text that begins like a formula (= + - @, tab or return, also in full width) gets an apostrophe in front, as OWASP
-advises. Null is an empty field and empty text is `""`; lists are JSON (`[0,1]`); times are UTC.
+A spreadsheet that opens it computes nothing of what a scanner wrote into a header. Text that begins like a formula
+(= + - @, tab or return, also in full width) gets an apostrophe in front, as OWASP advises. Null is an empty field and
+empty text is `""`; lists are JSON (`[0,1]`); times are UTC.
 """
 
 from pathlib import Path
 
 import duckdb
 
-from modic.tables.dictionary import MARKDOWN, dictionary
+from modic.export.flat import flat_queries
 from modic.tables.query import connect
 from modic.tables.schema import SCHEMAS
 
@@ -16,15 +17,11 @@ FORMULA = r"^[=+\-@\t\r\n＝＋－＠]"
 
 
 def write_csv(cohort: Path, out: Path) -> list[str]:
-    """Write `<table>.csv` of every table, and the data dictionary; returns lines that say what was written."""
+    """Write `<table>.csv` of every table and of every flat one; returns lines that say what was written."""
+    queries = {**{table: f"FROM {table}" for table in SCHEMAS}, **flat_queries()}
     with connect(cohort) as connection:
-        rows = {path: copy_csv(connection, f"FROM {path.stem}", path) for path in _files(out)}
-    (out / MARKDOWN).write_text(dictionary(), encoding="utf-8")
-    return [f"{path}: {n:,} rows" for path, n in rows.items()]
-
-
-def _files(out: Path) -> list[Path]:
-    return [out / f"{table}.csv" for table in SCHEMAS]
+        rows = {name: copy_csv(connection, query, out / f"{name}.csv") for name, query in queries.items()}
+    return [f"{out / name}.csv: {n:,} rows" for name, n in rows.items()]
 
 
 def copy_csv(connection: duckdb.DuckDBPyConnection, query: str, path: Path) -> int:

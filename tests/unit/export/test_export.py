@@ -41,7 +41,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_csv_holds_every_value_and_tells_null_from_nothing(cohort: Path, tmp_path: Path) -> None:
     lines = export(cohort, tmp_path / "out", format="csv")
-    assert len(lines) == 4 and "120 rows" in lines[2]
+    assert len(lines) == 6 and "120 rows" in lines[2]
     opened = modic.open(cohort)
     for name in SCHEMAS:
         written = pd.read_csv(tmp_path / "out" / f"{name}.csv", keep_default_na=False, na_values=[""])

@@ -38,3 +38,23 @@ def test_levels_and_patients_with_their_labels(tmp_path: Path, format: str) -> N
         assert pd.isna(value) == pd.isna(own[key]) and (pd.isna(value) or value == own[key])
     assert about.variable_value_labels["any_mc"] == {0.0: "no", 1.0: "yes"}
     assert (tmp_path / "out" / "dictionary.md").is_file()
+
+
+@pytest.mark.parametrize("format", ["csv", "omop", "stata", "spss"])
+def test_every_export_explains_itself(tmp_path: Path, format: str) -> None:
+    export(make_cohort(tmp_path / "cohort"), tmp_path / "out", format=format)
+    text = (tmp_path / "out" / "dictionary.md").read_text()
+    for name in ("`mc_l5_s1` | Modic type at L5/S1", "## graded_levels (flat)", "`any_mc` | Modic change at one"):
+        assert name in text
+
+
+def test_csv_has_a_row_a_graded_level_and_a_wide_row_a_patient(tmp_path: Path) -> None:
+    cohort = make_cohort(tmp_path / "cohort", 20)
+    export(cohort, tmp_path / "out", format="csv")
+    graded = modic.open(cohort).graded(visits="all")
+    assert len(pd.read_csv(tmp_path / "out" / "graded_levels.csv")) == len(graded)
+    patients = pd.read_csv(tmp_path / "out" / "patients.csv").set_index("patient_key")
+    assert len(patients) == graded["patient_key"].nunique() and patients["mc_t12_l1"].isna().all()
+    own = modic.open(cohort).graded().astype({"level": "string"})
+    own = own[own["level"] == "L4/L5"].set_index("patient_key")["mc"].dropna()
+    assert (patients.loc[own.index, "mc_l4_l5"] == own.astype(float)).all()

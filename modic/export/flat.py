@@ -1,0 +1,59 @@
+"""Two flat tables for people who want one file: a row a graded level, and a row a patient.
+
+| table           | one row is                                                                               |
+|-----------------|------------------------------------------------------------------------------------------|
+| `graded_levels` | a graded level with its study and its patient (sql/flat/graded_levels.sql)               |
+| `patients`      | a patient with a graded study: counts, and the grades of the first one (patients.sql)    |
+"""
+
+from modic.records import LEVELS
+from modic.tables.dictionary import dictionary, note
+from modic.tables.query import first_comment, statements
+from modic.tables.schema import SCHEMAS
+
+
+def wide_column(level: str) -> str:
+    """The column of `patients` that holds the grade of a level: mc_l5_s1."""
+    return f"mc_{level.lower().replace('/', '_')}"
+
+
+OWN = {
+    "any_mc": "Modic change at one level or more; missing if nothing was found and a level was undecided",
+    "any_mc1": "type 1 at one level or more; missing as any_mc",
+    "any_mc2": "type 2 at one level or more; missing as any_mc",
+    "n_studies": "studies of the patient",
+    "n_studies_graded": "graded studies of the patient",
+    "first_graded_study_key": "study_key of the first graded study, which all columns but the counts are about",
+    "n_levels_decided": "levels of the first graded study with a grade",
+    "n_levels_abstained": "levels of the first graded study on which the grader abstained",
+    "n_levels_mc1": "levels of the first graded study with type 1",
+    "n_levels_mc2": "levels of the first graded study with type 2",
+    **{wide_column(level): f"Modic type at {level}, first graded study; missing if undecided" for level in LEVELS},
+}
+"""Columns of the flat tables that the four tables do not have → what they mean."""
+
+
+def flat_queries() -> dict[str, str]:
+    """Name of each flat table → its query."""
+    return statements("flat")
+
+
+def meaning(column: str) -> str:
+    """What a column of a flat table means, from the data dictionary."""
+    if column in OWN:
+        return OWN[column]
+    for table in ("levels", "studies"):
+        if column in SCHEMAS[table].names:
+            return note(SCHEMAS[table].field(column), "description")
+    return column.replace("_", " ")
+
+
+def whole_dictionary(columns: dict[str, list[str]] | None = None) -> str:
+    """The data dictionary of the four tables and of flat tables; `columns`: flat table → its columns."""
+    text = dictionary()
+    for table, names in (columns or {}).items():
+        row = first_comment(flat_queries()[table])
+        lines = [f"## {table} (flat)", "", row, "", "| column | meaning |", "|---|---|"]
+        lines += [f"| `{name}` | {meaning(name)} |" for name in names]
+        text += "\n" + "\n".join([*lines, ""])
+    return text

@@ -1,0 +1,148 @@
+"""Two runs of one cohort: what another grader changed. `modic compare COHORT RUN RUN`.
+
+A run's grades are, for each study, those of its last grading up to that run, from the finished shards of the ledger.
+Only studies that both graded are compared.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.compute as pc
+
+from modic.cohort import open_cohort
+from modic.errors import UsageError
+from modic.grades import GRADES, PARTS
+from modic.records import LEVELS
+from modic.run.ledger import read_ledger
+from modic.statistics.intervals import clustered_share
+from modic.statistics.metric_tables import Table, cell, with_intervals
+from modic.statistics.metrics import Numbers, kappas
+from modic.tables.store import read_table
+
+ANSWERS = (*GRADES, "abstained", "not graded")
+"""What may become of a level of a graded study."""
+WHO = ("grading_version", "grader_id", "detector_id", "classifier_id", "configuration_hash")
+Row = dict[str, Any]
+SHOWN = 20  # levels that moved which are printed
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """`levels`: one row a level that both runs graded: study_key, patient_key, level, before, after (answers), and the
+    confidences. `only`: studies that one of the two graded alone. `graders`: one row a grader of each run's rows."""
+
+    runs: tuple[str, str]
+    levels: pd.DataFrame
+    only: tuple[int, int]
+    graders: pd.DataFrame
+
+    @property
+    def moved(self) -> pd.DataFrame:
+        """The levels with another answer, in the order of the tables."""
+        return self.levels[self.levels["before"] != self.levels["after"]]
+
+    def tables(self) -> list[Table]:
+        """What is printed."""
+        return [self._graders(), self._cross(), self._agreement(), self._prevalence(), self._moved()]
+
+    def _graders(self) -> Table:
+        columns = ("run", "studies", *WHO)
+        rows = [tuple(str(row[name]) for name in columns) for row in self.graders.to_dict("records")]
+        only = f"graded by {self.runs[0]} alone: {self.only[0]}, by {self.runs[1]} alone: {self.only[1]}"
+        return Table(f"graders ({self.levels['study_key'].nunique()} studies graded by both; {only})", columns, rows)
+
+    def _cross(self) -> Table:
+        counts = pd.crosstab(self.levels["before"], self.levels["after"]).reindex(
+            index=list(ANSWERS), columns=list(ANSWERS), fill_value=0
+        )
+        rows = [(name, *(str(n) for n in counts.loc[name])) for name in ANSWERS if counts.loc[name].any()]
+        return Table(f"levels: {self.runs[0]} (rows) and {self.runs[1]} (columns)", ("", *ANSWERS), rows)
+
+    def _agreement(self) -> Table:
+        both = self.levels[self.levels["before"].isin(GRADES) & self.levels["after"].isin(GRADES)]
+        if both.empty:
+            return Table("agreement: no level has a grade in both", ("number", "value"), [])
+        a, b = (both[name].map(GRADES.index).to_numpy(int) for name in ("before", "after"))
+
+        def numbers(rows: np.ndarray) -> Numbers:
+            return kappas(a[rows], b[rows]) | {("same grade", "all"): float((a[rows] == b[rows]).mean())}
+
+        found = with_intervals(numbers, both["patient_key"].tolist(), lambda key: np.ones(len(a), bool))
+        body = [(f"{r['metric']}, {r['which']}", cell(found, r["metric"], r["which"])) for r in found]
+        return Table(f"agreement, {len(both)} levels with a grade in both", ("number", "value (95 % interval)"), body)
+
+    def _prevalence(self) -> Table:
+        rows = []
+        for name, types in PARTS.items():
+            shares = [self._share(side, {GRADES[k] for k in types}) for side in ("before", "after")]
+            rows.append((name, *shares))
+        abstained = [(self.levels[side] == "abstained").mean() for side in ("before", "after")]
+        rows.append(("abstained", *(f"{100 * share:.1f}" for share in abstained)))
+        return Table("% of levels with a grade, as graded (of all levels: abstained)", ("", *self.runs), rows)
+
+    def _share(self, side: str, names: set[str]) -> str:
+        decided = self.levels[self.levels[side].isin(GRADES)]
+        if decided.empty:
+            return "-"
+        found = clustered_share(decided[side].isin(names).to_numpy(), decided["patient_key"].to_numpy())
+        return f"{100 * found.value:.1f} ({100 * found.low:.1f}-{100 * found.high:.1f})"
+
+    def _moved(self) -> Table:
+        columns = ("study_key", "level", "before", "after", "confidence_before", "confidence_after")
+        rows = [
+            tuple("" if pd.isna(v) else f"{v:.2f}" if isinstance(v, float) else str(v) for v in row)
+            for row in self.moved[list(columns)].head(SHOWN).itertuples(index=False)
+        ]
+        return Table(f"levels that moved: {len(self.moved)} (the first {len(rows)}; --out writes all)", columns, rows)
+
+
+def compare(cohort_root: Path, first: str, second: str) -> Comparison:
+    """The grades of two runs of a cohort beside each other.
+
+    Raises UsageError if `cohort_root` is no cohort, a run is not in it, or no study was graded by both.
+    """
+    cohort = open_cohort(cohort_root)
+    known = [path.name for path in cohort.runs()]
+    for run in (first, second):
+        if run not in known:
+            raise UsageError(f"{cohort_root} has no run {run}; it has {', '.join(known) or 'none'}")
+    ledger = read_ledger(cohort)
+    sides = [_as_of(ledger.filter(pc.less_equal(ledger["run_id"], run)).to_pylist()) for run in (first, second)]
+    both = sides[0].keys() & sides[1].keys()
+    if not both:
+        raise UsageError(f"no study was graded by both {first} and {second}")
+    studies = read_table(cohort_root, "studies")
+    patients = dict(zip(*(studies[name].to_pylist() for name in ("study_key", "patient_key")), strict=True))
+    rows = []
+    for key in sorted(both):
+        levels = [{level["level"]: level for level in side[key]["levels"]} for side in sides]
+        for name in LEVELS:
+            before, after = (of.get(name, {}) for of in levels)
+            row = {"study_key": key, "patient_key": patients.get(key, key), "level": name}
+            row |= {"before": _answer(before), "after": _answer(after)}
+            row |= {"confidence_before": before.get("confidence"), "confidence_after": after.get("confidence")}
+            rows.append(row)
+    frame = pd.DataFrame(rows).astype({"confidence_before": float, "confidence_after": float})
+    only = (len(sides[0].keys() - both), len(sides[1].keys() - both))
+    return Comparison((first, second), frame, only, _graders_of((first, second), sides, both))
+
+
+def _as_of(rows: list[Row]) -> dict[str, Row]:
+    """Study key → the last row of the ledger about it, of graded studies."""
+    last = {row["study_key"]: row for row in rows}
+    return {key: row for key, row in last.items() if row["status"] == "graded"}
+
+
+def _answer(level: Row) -> str:
+    if level.get("status") != "graded":
+        return "not graded"
+    return "abstained" if level["mc"] is None else GRADES[level["mc"]]
+
+
+def _graders_of(runs: tuple[str, str], sides: list[dict[str, Row]], both: set[str]) -> pd.DataFrame:
+    pairs = [(run, side[key]) for run, side in zip(runs, sides, strict=True) for key in both]
+    rows = [{"run": run, **{name: row[name] for name in WHO}} for run, row in pairs]
+    return pd.DataFrame(rows).fillna("unknown").groupby(["run", *WHO], sort=True).size().rename("studies").reset_index()
