@@ -4,6 +4,7 @@ Files, studies or levels that leave stand to the right; those that remain go dow
 view `strobe_flow`, so the diagram adds up if the tables do.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,22 +65,34 @@ def steps(flow: list[dict[str, Any]], patients: int) -> list[Step]:
         return sum(row["n"] for row in flow if row["unit"] == unit and row["outcome"] in outcomes)
 
     def out(head: str, unit: str, *outcomes: str) -> Box:
-        rows = [row for row in flow if row["unit"] == unit and row["outcome"] in outcomes]
-        lines = sorted(
-            ((row["reason"] or row["outcome"], row["n"]) for row in rows), key=lambda line: (-line[1], line[0])
-        )
+        numbers: Counter[str] = Counter()
+        for row in flow:
+            if row["unit"] == unit and row["outcome"] in outcomes:
+                numbers[row["reason"] or row["outcome"]] += row["n"]
+        lines = sorted(numbers.items(), key=lambda line: (-line[1], line[0]))
         return Box(head, count(unit, *outcomes), tuple(lines))
 
+    def by_archive(unit: str) -> tuple[tuple[str, int], ...]:
+        return tuple((f"archive {name}", n) for name, n in archives(flow, unit).items()) if several else ()
+
+    several = len(archives(flow, "studies")) > 1
     grades = [f"mc{k}" for k in range(CLASSES)]
     files = (
         ("header read in this run", count("files", "read")),
         ("unchanged since an earlier run", count("files", "unchanged")),
     )
     remaining = [
-        Step(Box("Files in the archive", count("files", "all")), (out("Files rejected", "files", "rejected"),)),
+        Step(
+            Box(
+                "Files in the archives" if several else "Files in the archive",
+                count("files", "all"),
+                by_archive("files"),
+            ),
+            (out("Files rejected", "files", "rejected"),),
+        ),
         Step(Box("MR image files", count("files", "read", "unchanged"), files)),
         Step(
-            Box("MR studies", count("studies", "all"), (("patients", patients),)),
+            Box("MR studies", count("studies", "all"), (("patients", patients), *by_archive("studies"))),
             (out("Studies excluded", "studies", "excluded"), out("Studies failed", "studies", "failed")),
         ),
         Step(Box("Studies graded", count("studies", "graded"))),
@@ -94,6 +107,14 @@ def steps(flow: list[dict[str, Any]], patients: int) -> list[Step]:
     ]
     decided = tuple((name, count("levels", grade)) for name, grade in zip(GRADES, grades, strict=True))
     return [*remaining, Step(Box("Levels with a grade", count("levels", *grades), decided))]
+
+
+def archives(flow: list[dict[str, Any]], unit: str) -> dict[str, int]:
+    """Number of each archive (`unknown`: of before they were numbered) → its files, studies or levels."""
+    numbers = {row["archive"]: row["n"] for row in flow if row["unit"] == unit and row["outcome"] == "all" and row["n"]}
+    return {
+        str(name or "unknown"): numbers[name] for name in sorted(numbers, key=lambda name: (name is None, name or 0))
+    }
 
 
 def lay_out(flow: list[Step]) -> Chart:

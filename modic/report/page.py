@@ -14,8 +14,9 @@ from modic.cohort import Cohort
 from modic.errors import UsageError
 from modic.files import make_folder, write_whole
 from modic.grades import CLASSES
-from modic.report.flow_diagram import lay_out, steps
+from modic.report.flow_diagram import archives, lay_out, steps
 from modic.report.front_page import answers
+from modic.report.local_validation import local_validation
 from modic.statistics.intervals import wilson
 from modic.tables.query import connect, rows_of, statements
 from modic.templates.render import template
@@ -85,6 +86,7 @@ def gather(cohort_root: Path) -> Row:
             "patients": patients["n_patients"],
             "patients_graded": patients["n_patients_graded"],
             "models": models,
+            "local": local_validation(cohort_root),
             "normalizations": sorted({model["normalization"] or "none" for model in models}) or ["none"],
             "versions": versions(),
             **_tables(connection, patients["n_patients"]),
@@ -95,8 +97,12 @@ def gather(cohort_root: Path) -> Row:
 
 def _tables(connection: duckdb.DuckDBPyConnection, patients: int) -> Row:
     """The parts of the page that each show one view."""
+    flow = rows_of(connection, "FROM strobe_flow")
     return {
-        "chart": lay_out(steps(rows_of(connection, "FROM strobe_flow"), patients)),
+        "chart": lay_out(steps(flow, patients)),
+        "archives": archives(flow, "studies"),
+        "files": sum(row["n"] for row in flow if (row["unit"], row["outcome"]) == ("files", "all")),
+        "files_rejected": sum(row["n"] for row in flow if (row["unit"], row["outcome"]) == ("files", "rejected")),
         "reasons": rows_of(connection, "FROM reasons"),
         "abstentions": rows_of(connection, statements("report")["abstentions"]),
         "risks": rows_of(connection, "FROM yield_by_alpha WHERE expected_wrong IS NOT NULL"),

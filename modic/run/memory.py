@@ -5,6 +5,8 @@ holds are those of this run; rows of studies that are gone stay as they were. So
 and a patient's first date is the first of all archives, whatever order they came in.
 """
 
+import json
+import re
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -14,6 +16,9 @@ import pyarrow.parquet as pq
 
 from modic.archive.containers import full_name
 from modic.archive.patient_identity import study_date
+from modic.cohort import Cohort
+from modic.errors import UsageError
+from modic.files import write_json
 from modic.run import rows
 from modic.run.survey import Survey
 
@@ -22,6 +27,32 @@ LINKS = pa.schema(
     + [(name, pa.string()) for name in ("PatientID", "StudyInstanceUID", "SeriesInstanceUID")]
     + [("stack", pa.int32()), ("files", pa.list_(pa.string())), ("study_date", pa.date32())]
 )
+
+
+def archive_number(cohort: Cohort, archive: str) -> int:
+    """The number of an archive by its folder or address, 1 for the first that fed the cohort.
+
+    A new one is noted in `private/archives.json`, without user and password. Raises UsageError if that is damaged.
+    """
+    path = cohort.private / "archives.json"
+    place = re.sub(r"//[^/@]*@", "//", archive) if "://" in archive else str(Path(archive).resolve())
+    try:
+        known = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        known = []
+    if not (isinstance(known, list) and all(isinstance(one, str) for one in known)):
+        raise UsageError(f"{path} is damaged; restore it from a backup: a list of the archives' paths, oldest first")
+    if place not in known:
+        known.append(place)
+        write_json(path, known)
+    return known.index(place) + 1
+
+
+def with_archive(studies: pa.Table, number: int) -> pa.Table:
+    """The table `studies` of this run, all of archive `number`."""
+    position = studies.column_names.index("archive")
+    column = pa.array([number] * len(studies), pa.int16())
+    return studies.set_column(position, studies.schema.field(position), column)
 
 
 COUNTED = ("study_key", "patient_key", "days_since_first_study")

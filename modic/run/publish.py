@@ -47,7 +47,7 @@ from modic.run import ledger, rows
 from modic.run.cause import Cause
 from modic.run.configuration import remember_configuration
 from modic.run.manifest import run_row, write_manifest
-from modic.run.memory import links, with_days
+from modic.run.memory import archive_number, links, with_archive, with_days
 from modic.run.prepare import Run, discreet
 from modic.run.status import failure, latest_report, read_manifest
 from modic.run.survey import Survey
@@ -95,16 +95,16 @@ def publish(run: Run, survey: Survey) -> Summary:
     indices = [next(latest[name] for name in work.known_as if name in latest) for work in survey.work]
     graded = finished.take(pa.array(indices, pa.int64()))
     old = {name: read_table(run.cohort.root, name) for name in SCHEMAS}
-    tables, remembered = (
-        rows.with_gone(_tables(run, survey, graded, old), old, survey.left_out),
-        links(survey, run.cohort.links),
-    )
+    archive, new = archive_number(run.cohort, run.archive), _tables(run, survey, graded, old)
+    new["studies"] = with_archive(new["studies"], archive)
+    tables, remembered = rows.with_gone(new, old, survey.left_out), links(survey, run.cohort.links)
     tables["studies"] = with_days(tables["studies"], remembered, old["studies"])
     tables["studies"] = rows.keep_run_ids("studies", tables["studies"], old["studies"])
     ours = graded.filter(pc.equal(graded["run_id"], run.run_id))
     seconds = {"find_studies": survey.seconds, "grade": time.monotonic() - survey.ended}
     tables |= {name: enforce(name, table) for name, table in tables.items()}
-    row = run_row(run, survey, tables["studies"], sorted(set(ours["device"].drop_null().to_pylist())))
+    devices = sorted(set(ours["device"].drop_null().to_pylist()))
+    row = run_row(run, survey, tables["studies"], devices) | {"archive": archive}
     tables["runs"] = pa.concat_tables([old["runs"], rows.table("runs", [row])])
     run.cohort.confirm(run.run_id)
     write_table(remembered, run.cohort.links)

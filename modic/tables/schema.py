@@ -199,6 +199,13 @@ UNLISTED = "`unlisted_` and a keyed hash if the text is not the name of a known 
 OLDEST = 90
 """Years from which ages are all alike: so few people are as old that an age could point at one (45 CFR 164.514)."""
 
+ARCHIVE = _column(
+    "archive",
+    pa.int16(),
+    "number of the archive that held it last (of a run: that it read): 1 for the first folder that fed the cohort, 2"
+    " for the next; which is which stands in private/archives.json; null in rows that an earlier version published",
+    span=(1, None),
+)
 STUDIES = [
     STUDY,
     PATIENT,
@@ -232,6 +239,7 @@ STUDIES = [
         "true if the archive held the study at the last run; false if it has left, its row and levels stay; null in"
         " rows that an earlier version published",
     ),
+    ARCHIVE,
     _column("t1_series_key", TEXT, "the T1 series that was graded (series.series_key)"),
     _column("t2_series_key", TEXT, "the T2 series that was graded (series.series_key)"),
     _column(
@@ -402,6 +410,7 @@ RUNS = [
     *MODELS,
     *GRADER,
     _column("device", TEXT, "where the networks ran: cpu, cuda or auto", null=False),
+    ARCHIVE,
     _count(
         "files_seen",
         "files in the archive, inside zip and tar files too, = files_read + files_unchanged + files_rejected",

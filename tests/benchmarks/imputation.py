@@ -40,14 +40,17 @@ SHOWN = {("MC0", "MC2"): "MC0 to MC2", ("MC1", "MC2"): "MC1 to MC2"}
 M = 10
 
 
-def simulate(rng: np.random.Generator, patients: int, visits: int = 1) -> pd.DataFrame:
-    """One row a level of each visit: true grade, what the grader says, and what is known of the patient."""
+def simulate(rng: np.random.Generator, patients: int, visits: int = 1, *, base: float = -2.1) -> pd.DataFrame:
+    """One row a level of each visit: true grade, what the grader says, and what is known of the patient.
+
+    `base`: of the logit of MC2; -2.1 makes a fifth of the levels MC2.
+    """
     n = 6 * patients
     of, level = np.repeat(np.arange(patients), 6), np.tile(np.arange(6), patients)
     age, trait, idle = rng.uniform(20, 85, patients), rng.random(patients) < 0.4, rng.random(patients) < 0.5
     scanner = rng.random(patients) < 0.4
     own = rng.normal(0, 0.9, patients)
-    logit2 = -2.1 + HEIGHT[level] + (0.046 * (age - 52) + 0.8 * trait + own)[of]
+    logit2 = base + HEIGHT[level] + (0.046 * (age - 52) + 0.8 * trait + own)[of]
     logit1 = -3.6 + 0.6 * HEIGHT[level] + (0.01 * (age - 52) + 0.5 * own)[of]
     weights = np.exp(np.column_stack([np.zeros(n), logit1, logit2]))
     truth = (rng.random((n, 1)) > (weights / weights.sum(1, keepdims=True)).cumsum(1)).sum(1).clip(0, 2)

@@ -46,6 +46,9 @@ def test_visits_of_two_archives_are_dated_from_the_first_of_both(tmp_path: Path,
     assert days(cohort) == {2019: 0, 2020: DAYS_APART}
     here = {row["study_year"]: row["in_archive"] for row in read_table(cohort, "studies").to_pylist()}
     assert here == {int(order[0][:4]): False, int(order[1][:4]): True}
+    archives = {row["study_year"]: row["archive"] for row in read_table(cohort, "studies").to_pylist()}
+    assert archives == {int(order[0][:4]): 1, int(order[1][:4]): 2}
+    assert read_table(cohort, "runs")["archive"].to_pylist() == [1, 2]
     links = pq.read_table(open_cohort(cohort).links).to_pylist()
     assert {row["study_date"].year for row in links} == {2019, 2020} and all(row["files"] for row in links)
 
