@@ -54,7 +54,7 @@ def publish_it(root: Path, frame: pd.DataFrame) -> CohortData:
         study_year=2015 + one["days_since_first_study"] // 365, status="graded", n_levels_graded=6, level_numbering="ok",
         level_numbering_probability=0.98, numbering_basis="sacrum", transitional_suspected=False, in_archive=True,
         t1_series_key="r_0" + number.str[1:], t2_series_key="r_1" + number.str[1:], overlap_fraction=1.0, run_id=RUN,
-        transitional_probability=0.05,
+        transitional_probability=0.05, reason=None,
     )  # fmt: skip
     p = frame[["p_mc0", "p_mc1", "p_mc2"]].to_numpy()
     mc, likely = frame["mc"].astype("Int8"), p.argmax(1)

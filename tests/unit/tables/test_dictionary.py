@@ -17,7 +17,11 @@ UNITS = {"ms": "ms", "mm": "mm", "years": "year", "t": "T", "fraction": "1", "ye
 """Ending of a column's name → its unit."""
 
 QUANTITIES = ("int", "float", "double")
-NO_QUANTITY = {("levels", "mc"), ("levels", "grading_version"), ("runs", "grading_version")}
+NO_QUANTITY = {
+    *((table, "grading_version") for table in ("levels", "runs")),
+    *((table, "archive") for table in ("studies", "runs")),
+    ("levels", "mc"),
+}
 
 
 def test_no_column_is_without_meaning_and_no_quantity_without_unit() -> None:
