@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from modic.archive.containers import full_name
 from modic.archive.patient_identity import study_date
+from modic.archive.sources import scheme_of
 from modic.cohort import Cohort
 from modic.errors import UsageError
 from modic.files import write_json
@@ -35,7 +36,7 @@ def archive_number(cohort: Cohort, archive: str) -> int:
     A new one is noted in `private/archives.json`, without user and password. Raises UsageError if that is damaged.
     """
     path = cohort.private / "archives.json"
-    place = re.sub(r"//[^/@]*@", "//", archive) if "://" in archive else str(Path(archive).resolve())
+    place = re.sub(r"//[^/@]*@", "//", archive) if scheme_of(archive) else str(Path(archive).resolve())
     try:
         known = json.loads(path.read_bytes())
     except FileNotFoundError:
