@@ -75,7 +75,7 @@ def grade_cohort(
         with working("reading the archive", say):
             survey = tasks.find_studies(run, on_progress=counting(say))
             if survey.unread:
-                say(survey.unread)
+                say(f"{survey.unread} (`modic files {run.cohort.root} --rejected` names them)")
             plan = tasks.cut_shards(run, quoted(survey), workers=spec.workers)
         say(str(plan))
         if plan.shards:

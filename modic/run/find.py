@@ -11,8 +11,10 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
+from modic.archive.containers import full_name, place_of
+from modic.archive.crawl import CONTAINER
 from modic.cohort import Cohort
-from modic.errors import UsageError
+from modic.errors import CURES, UsageError
 from modic.tables.store import read_table
 
 NAMES = ("study_key", "series_key", "patient_key", "PatientID", "StudyInstanceUID", "SeriesInstanceUID")
@@ -34,10 +36,12 @@ def find(cohort: Cohort, name: str, *, files: bool = False) -> list[str]:
     if not len(found) and (series := _series_of_image(cohort, name)):
         found = links.filter(pc.is_in(links["SeriesInstanceUID"], pa.array(series, pa.string())))
     if not len(found):
-        rejected = _outcomes(cohort, pc.field("path") == name)
+        path, member = place_of(name)
+        inside = True if member is None else pc.field("member") == member
+        rejected = _outcomes(cohort, (pc.field("path") == path) & inside)
         if not rejected:
             raise UsageError(f"{cohort.root} knows no key, patient id, UID or file {name}")
-        return [f"file      {path} {outcome}" for outcome, path, _ in rejected]
+        return [f"file      {full_name(path, member or None)} {outcome}" for outcome, path, member in rejected]
     studies = {row["study_key"]: row for row in read_table(cohort.root, "studies").to_pylist()}
     series = {row["series_key"]: row for row in read_table(cohort.root, "series").to_pylist()}
     lines: list[str] = []
@@ -113,7 +117,7 @@ def file_outcomes(cohort: Cohort, *, rejected: bool, reason: str = "") -> list[O
     """
     if not cohort.header_index.is_file():
         raise UsageError(f"no run has read an archive in {cohort.root} yet")
-    wanted = pc.field("reason") == reason if reason else pc.is_valid(pc.field("reason")) if rejected else None
+    wanted = pc.field("reason") == reason if reason else pc.is_valid(pc.field("reason")) if rejected else True
     return _outcomes(cohort, wanted)
 
 
@@ -121,7 +125,8 @@ def _outcomes(cohort: Cohort, wanted: Any) -> list[Outcome]:
     if not cohort.header_index.is_file():
         return []
     index = ds.dataset(cohort.header_index, format="parquet", partitioning=None)
-    table = index.to_table(["reason", "path", "member"], filter=wanted)
+    is_file = pc.is_null(pc.field("reason")) | (pc.field("reason") != CONTAINER)
+    table = index.to_table(["reason", "path", "member"], filter=is_file & wanted)
     table = table.group_by(["reason", "path", "member"]).aggregate([])  # a file of many frames has many rows
     table = table.sort_by([("path", "ascending"), ("member", "ascending")])
     return [
@@ -131,7 +136,8 @@ def _outcomes(cohort: Cohort, wanted: Any) -> list[Outcome]:
 
 
 def count_by_outcome(outcomes: list[Outcome]) -> str:
-    """`7 files: file.truncated 5, read 2`."""
+    """`7 files: file.truncated 5, read 2`, and what to do about containers that were not read."""
     names = pa.array([outcome for outcome, _, _ in outcomes], pa.string()).value_counts().to_pylist()
     counts = ", ".join(f"{row['values']} {row['counts']}" for row in sorted(names, key=lambda row: -row["counts"]))
-    return f"{len(outcomes)} files" + (f": {counts}" if counts else "")
+    cures = [f"\n{reason}: {cure}" for reason, cure in CURES.items() if any(row["values"] == reason for row in names)]
+    return f"{len(outcomes)} files" + (f": {counts}" if counts else "") + "".join(cures)

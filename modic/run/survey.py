@@ -12,14 +12,13 @@ from modic.archive.crawl import crawl
 from modic.archive.patient_identity import study_date
 from modic.archive.sources import cache_of, source_of
 from modic.deidentify.pseudonyms import Pseudonyms
-from modic.errors import UsageError
+from modic.errors import CURES, Reason, UsageError
 from modic.models.card import contrasts, read_card
 from modic.records import Excluded, Pair, Series
 from modic.resources import cores
 from modic.run.prepare import Run, discreet
 from modic.run.shards import Work
 from modic.run.unclear_contrast import find_unclear_contrasts
-from modic.run.unread import note_unread
 from modic.series.identify import identify, with_unreadable_files
 from modic.series.pair import STIR, pair
 from modic.tables.published import restore_current
@@ -37,9 +36,16 @@ class Survey:
     keys: Pseudonyms
     work: list[Work]  # one a study with a pair
     seconds: float  # that it took
-    unread: str = ""  # how many packed files were not read, and where their names are
     ended: float = field(default_factory=time.monotonic)
     left_out: frozenset[str] = frozenset()  # keys of studies of the archive that the run is not asked for
+
+    @property
+    def unread(self) -> str:
+        """How many packed files were not read and what to do about them; empty if all were."""
+        counts = {reason: n for reason, n in self.files["rejected"].items() if reason in CURES}
+        return "; ".join(
+            f"{n} packed files not read, {reason}: {CURES[Reason(reason)]}" for reason, n in counts.items()
+        )
 
     @property
     def pairs(self) -> list[Pair]:
@@ -80,15 +86,7 @@ def find_studies(run: Run, *, on_progress: Callable[[int], None] | None = None) 
     keys = Pseudonyms.open(run.cohort.private)
     work = [_work(run, outcome, keys) for outcome in outcomes if isinstance(outcome, Pair)]
     LOG.info("%d studies found, %d of them with a pair to grade", len(outcomes), len(work))
-    survey = Survey(
-        crawled.counts,
-        series,
-        outcomes,
-        keys,
-        work,
-        time.monotonic() - began,
-        note_unread(run.cohort, crawled.rejected),
-    )
+    survey = Survey(crawled.counts, series, outcomes, keys, work, time.monotonic() - began)
     return survey.without(_not_selected(run, survey))
 
 

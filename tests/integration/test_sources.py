@@ -9,7 +9,9 @@ import dicoms
 from dicomweb_server import BASIC, PASSWORD, USER, serve
 from modic.archive import http_session
 from modic.archive.folder import FolderSource
-from modic.run.unread import NAME
+from modic.cohort import open_cohort
+from modic.errors import Reason
+from modic.run.find import count_by_outcome, file_outcomes
 from modic.tables.query import run_checks
 from modic.tables.store import read_table
 from packed import named, tarred, zipped
@@ -45,8 +47,12 @@ def test_two_runs_over_containers(archive: Path, tmp_path: Path, monkeypatch: py
         name for names in pq.read_table(cohort / "private" / "links.parquet")["files"].to_pylist() for name in names
     }
     assert f"{archive}/ann.zip!/SECRET-NAME/000" in files and len(files) == 44
-    note = (cohort / "private" / NAME).read_text()
-    assert note.startswith(f"{archive}/cut.zip: file.container_damaged, ") and "copy it again" in note
+    (outcome,) = file_outcomes(open_cohort(cohort), rejected=True)
+    assert outcome == (Reason.FILE_CONTAINER_DAMAGED, f"{archive}/cut.zip", "")
+    said = count_by_outcome(file_outcomes(open_cohort(cohort), rejected=False))
+    assert said.startswith(
+        "45 files: read 44, file.container_damaged 1\nfile.container_damaged: damaged or cut off: copy"
+    )
     public = text_of(cohort)
     assert not [word for word in (b"SECRET-NAME", b"ann.zip", b"bob.tar", b"cut.zip", b"cache") if word in public]
     assert (cohort / "private" / "cache").stat().st_mode & 0o777 == 0o700
@@ -56,7 +62,6 @@ def test_two_runs_over_containers(archive: Path, tmp_path: Path, monkeypatch: py
     again = plain_run(archive, cohort)
     assert (again.graded_now, again.row["files_unchanged"]) == (0, 44)
     assert all(read_table(cohort, name).equals(table) for name, table in tables.items())
-    assert not (cohort / "private" / NAME).exists()
 
 
 def test_two_runs_over_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
