@@ -35,6 +35,7 @@ from modic.archive.headers import MAX_BYTES, read_rows
 from modic.archive.source import File, Row, Source, Unopened
 from modic.archive.walk import as_text
 from modic.errors import Reason
+from modic.resources import memory_limit
 
 INSIDE = "!/"
 LISTED = (".zip", ".tar", ".tar.gz", ".tgz")
@@ -44,7 +45,8 @@ SMALL, MAX_RATIO = 2**30, 200  # MR images pack to a half or a third; blank ones
 MAX_MEMBERS, MAX_DIRECTORY = 1_000_000, 10**8  # bytes of a zip's directory
 CHUNK, BLOCK = 2**16, 512
 ZIP, GZIP = b"PK", b"\x1f\x8b"
-METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # zipfile unpacks 4 KiB of others to gigabytes at a time
+LIST_MIB = 2048  # of memory for listing one container
 DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, gzip.BadGzipFile, struct.error, ValueError)
 
 
@@ -270,16 +272,23 @@ def _names(member: str) -> list[str]:
 def _opened(containers: Containers, path: str, outer: str, state: tuple[int, int]) -> Folder:
     """The container at `path`, of this state, or the one named `outer` within it. Raises `Unopened` or OSError."""
     try:
-        if not outer:
-            return _folder_of(containers.base.open(path, None), containers.cache, f"{path}\0{state}", state[1])
-        folder, name = _folder(containers, path, outer, state)
-        key = f"{path}\0{outer}\0{folder.entry(name).state}"
-        file = containers.cache.open(key, lambda copy: _copy_member(folder, name, copy, containers.cache.most_bytes))
-        return _folder_of(file, containers.cache, f"{key}\0unpacked", state[1])
+        with memory_limit(LIST_MIB):
+            return _open_folder(containers, path, outer, state)
+    except MemoryError as error:
+        raise Unopened(Reason.FILE_CONTAINER_OVER_LIMIT) from error
     except DAMAGE as error:
         raise Unopened(Reason.FILE_CONTAINER_DAMAGED) from error
     except NotImplementedError as error:
         raise Unopened(Reason.FILE_CONTAINER_UNSUPPORTED) from error
+
+
+def _open_folder(containers: Containers, path: str, outer: str, state: tuple[int, int]) -> Folder:
+    if not outer:
+        return _folder_of(containers.base.open(path, None), containers.cache, f"{path}\0{state}", state[1])
+    folder, name = _folder(containers, path, outer, state)
+    key = f"{path}\0{outer}\0{folder.entry(name).state}"
+    file = containers.cache.open(key, lambda copy: _copy_member(folder, name, copy, containers.cache.most_bytes))
+    return _folder_of(file, containers.cache, f"{key}\0unpacked", state[1])
 
 
 def _folder_of(file: BinaryIO, cache: Cache, key: str, time_ns: int) -> Folder:

@@ -302,7 +302,8 @@ class _Known:
         row = self._row.pop(hash(file.key), None)
         if row is None:
             return False
-        if file.refused is None and self._size[row] == file.size and self._mtime[row] == file.mtime_ns:
+        known = (file.size, file.mtime_ns) == (self._size[row], self._mtime[row]) and file.mtime_ns != UNKNOWN_TIME
+        if known and file.refused is None:
             self.files_kept += 1
             return True
         self._changed.append(row)

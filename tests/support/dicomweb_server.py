@@ -31,6 +31,7 @@ class Server:
     down: bool = False
     garbage: bool = False
     knows_no_pages: bool = False
+    counts_nothing: bool = False
     slow_s: float = 0.0
     agents: set[str] = field(default_factory=set)
     url: str = ""
@@ -61,7 +62,7 @@ class Server:
             {
                 "0020000D": {"vr": "UI", "Value": [uid]},
                 "00201206": {"vr": "IS", "Value": [len({i.SeriesInstanceUID for i in self._of(uid)})]},
-                "00201208": {"vr": "IS", "Value": [len(self._of(uid))]},
+                **({} if self.counts_nothing else {"00201208": {"vr": "IS", "Value": [len(self._of(uid))]}}),
             }
             for uid in uids
         ]

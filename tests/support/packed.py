@@ -55,8 +55,6 @@ def _each_gzipped(files: Files, folder: Path) -> None:
 KINDS: dict[str, Callable[[Files, Path], None]] = {
     "zip stored": _one("a.zip", lambda files: zipped(files, zipfile.ZIP_STORED)),
     "zip deflated": _one("a.ZIP", zipped),
-    "zip bzip2": _one("a.zip", lambda files: zipped(files, zipfile.ZIP_BZIP2)),
-    "zip lzma": _one("a.zip", lambda files: zipped(files, zipfile.ZIP_LZMA)),
     "tar": _one("a.tar", tarred),
     "tar.gz": _one("a.tar.gz", lambda files: tarred(files, "w:gz")),
     "tgz": _one("a.TGZ", lambda files: tarred(files, "w:gz")),

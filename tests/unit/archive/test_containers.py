@@ -218,12 +218,13 @@ def test_what_is_whole_in_a_tar_that_was_cut_off_is_read_with_a_warning(archive:
 def test_encrypted_members_and_unknown_methods_are_named(archive: Path) -> None:
     (archive / "locked.zip").write_bytes(encrypted(OTHER))
     (archive / "deflate64.zip").write_bytes(with_method(OTHER, 9))
+    (archive / "bzip2.zip").write_bytes(zipped(OTHER, zipfile.ZIP_BZIP2))
     (archive / "whole.zip").write_bytes(zipped(SLICES))
     found = crawl(archive, index=None)
-    assert found.counts["rejected"] == {Reason.FILE_ENCRYPTED: 3, Reason.FILE_CONTAINER_UNSUPPORTED: 3}
+    assert found.counts["rejected"] == {Reason.FILE_ENCRYPTED: 3, Reason.FILE_CONTAINER_UNSUPPORTED: 6}
     assert reasons(found)["locked.zip!/s/000"] == Reason.FILE_ENCRYPTED
     assert set(CURES) >= {Reason.FILE_ENCRYPTED, Reason.FILE_CONTAINER_UNSUPPORTED}
-    for name in ("deflate64.zip", "whole.zip"):
+    for name in ("deflate64.zip", "bzip2.zip", "whole.zip"):
         (archive / name).unlink()
     with pytest.raises(UsageError, match=r"file\.encrypted: encrypted: unpack it with its password"):
         crawl(archive, index=None)
@@ -296,6 +297,16 @@ class TestBombs:
         monkeypatch.setattr(containers, "MAX_DIRECTORY", 2000)
         (archive / "a.zip").write_bytes(zipped({f"{number:050}": b"" for number in range(29)}))
         assert self.said(archive) == {"a.zip": "file.container_over_limit"}
+
+    def test_a_list_that_would_fill_the_memory(self, archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The extended header of a tar may claim any length, and tarfile reads it whole."""
+        monkeypatch.setattr(containers, "LIST_MIB", 64)
+        monkeypatch.setattr(containers, "SMALL", 2**30)
+        header = tarfile.TarInfo("x")
+        header.type, header.size = tarfile.XHDTYPE, 2**28
+        content = header.tobuf(tarfile.USTAR_FORMAT) + bytes(2**28) + tarred(OTHER)
+        (archive / "a.tar.gz").write_bytes(gzip.compress(content, 1))
+        assert self.said(archive) == {"a.tar.gz": "file.container_over_limit"}
 
     def test_containers_in_containers(self, archive: Path) -> None:
         (archive / "a.zip").write_bytes(zipped({"b.zip": zipped({"c.zip": zipped(OTHER), **OTHER})}))

@@ -97,6 +97,15 @@ def test_a_changed_study_is_asked_for_again_and_what_left_is_gone(tmp_path: Path
         assert server.asked["metadata"] == 6 + 3, "of the one study"
 
 
+def test_studies_whose_images_the_server_does_not_count_are_listed_each_time(tmp_path: Path) -> None:
+    with serve(PATIENTS, counts_nothing=True) as server:
+        images = source(server.url, tmp_path)
+        crawl(images, index=tmp_path / "index")
+        server.images = PATIENTS[:60]
+        found = crawl(images, index=tmp_path / "index")
+        assert [found.counts[f"files_{what}"] for what in ("seen", "unchanged", "gone")] == [60, 60, 6]
+
+
 def test_the_query_chooses_studies_and_series(tmp_path: Path) -> None:
     old, lumbar = dicoms.series(patient="old"), dicoms.series(patient="lumbar", study="l")
     for image in old:
