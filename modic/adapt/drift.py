@@ -9,7 +9,7 @@ grades; it says where to read next.
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import norm
+from scipy.stats import t as student
 
 from modic.adapt.site_data import Group
 from modic.statistics.intervals import clustered_mean
@@ -76,5 +76,5 @@ def _distance(
     mean, covariance = clustered_mean(values, patients)
     apart = np.abs(mean - center)
     error = np.sqrt(np.diag(covariance) + variance)
-    sure = apart - norm.ppf(1 - 0.025 / len(apart)) * error
+    sure = apart - student.ppf(1 - 0.025 / len(apart), len(np.unique(patients)) - 1) * error
     return float(apart.max()), bool((sure[apart >= FAR] > 0).any())

@@ -25,7 +25,7 @@ from modic.statistics.calibration import conformal_quantiles, fit_scaling
 from modic.statistics.metrics import auc, fat_share
 from modic.train.data.discs import Disc
 
-ALPHA, DRAWS, CHUNK = 0.2, 40, 12
+ALPHA, DRAWS, CHUNK = 0.2, 20, 12
 
 
 def features(cache: Path, spider: Path | None, phantom: int) -> None:

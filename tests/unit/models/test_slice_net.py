@@ -6,6 +6,7 @@ import torch
 from modic.errors import WeightsError
 from modic.models.classifier import build_classifier
 from modic.models.detector import build_detector
+from modic.models.network import FeatureNetwork
 
 
 @pytest.fixture(scope="module")
@@ -62,3 +63,15 @@ def test_batch_statistics_of_the_trunk_are_not_trained(net: torch.nn.Module) -> 
 def test_an_unknown_backbone_is_named(build) -> None:
     with pytest.raises(WeightsError, match="vgg"):
         build({"backbone": "vgg"})
+
+
+def test_what_the_last_layer_reads_is_what_the_level_features_hold(net: torch.nn.Module) -> None:
+    torch.nn.init.normal_(net.oedema.weight)
+    with torch.inference_mode():
+        encoding = net.encode(torch.rand(3, 2, 5, 64, 64))
+        features, logits = net.level_features(encoding), net.logits(encoding)
+        pooled, joint = features.split([net.head.in_features, net.oedema.in_features], 1)
+        again = net.head(pooled)
+        again[:, 1:2] += net.oedema(joint)
+    assert isinstance(net, FeatureNetwork)
+    torch.testing.assert_close(again, logits, rtol=1e-4, atol=1e-4)
