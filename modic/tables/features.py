@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from modic.files import make_folder, write_table
@@ -44,10 +45,10 @@ def read_features(path: Path, wanted: set[str] | None = None) -> Iterator[tuple[
     Raises pyarrow.ArrowException or OSError for a file that cannot be read.
     """
     study, levels = "", dict[str, LevelFeatures]()
+    keys = None if wanted is None else pa.array(sorted(wanted), pa.string())
     for batch in pq.ParquetFile(path, page_checksum_verification=True).iter_batches(2048):
-        for row in batch.to_pylist():
-            if wanted is not None and row["study_key"] not in wanted:
-                continue
+        chosen = batch if keys is None else batch.filter(pc.is_in(batch["study_key"], keys))
+        for row in chosen.to_pylist():
             if row["study_key"] != study and levels:
                 yield study, levels
                 levels = {}
