@@ -41,9 +41,19 @@ from modic.grading.saliency import explain
 from modic.imaging.endplates import find_endplates
 from modic.imaging.load import load_volume
 from modic.imaging.normalize import normalize
-from modic.imaging.regions import Volumes, box_on, contrast_label, corners_mm, cut_regions, move_box, slices_beyond
+from modic.imaging.regions import (
+    Volumes,
+    box_on,
+    contrast_label,
+    corners_mm,
+    cut_regions,
+    move_box,
+    reference_of,
+    slices_beyond,
+)
 from modic.imaging.registration import Placement, moved, register
 from modic.imaging.volume import CanonicalVolume
+from modic.levels.discs_apart import discs_apart
 from modic.levels.find import find_levels
 from modic.levels.midline import slices_around
 from modic.levels.orientation import check_orientation
@@ -63,7 +73,7 @@ from modic.records import (
     StudyWarning,
 )
 from modic.series.contrast import ContrastFinding
-from modic.series.contrast_from_pixels import contrast_of_pixels
+from modic.series.contrast_from_pixels import SUPPRESSED, contrast_of_pixels
 
 CHECKED_SLICES = 5  # around the midline, whose pixels must not show another contrast than the header
 
@@ -83,10 +93,10 @@ def grade_study(pair: Pair, *, models: Models, config: Config, pictures: Path | 
     if isinstance(volumes, Rejected):
         return StudyResult(rejected=volumes, seconds=seconds)
     with _timed(seconds, "levels"):
-        levels = find_levels(volumes["t2"], detector=models.detector, options=config.levels)
+        levels = find_levels(_reference(volumes), detector=models.detector, options=config.levels)
     if not levels.boxes:
         return StudyResult(rejected=Rejected(Reason.STUDY_NO_LEVELS), seconds=seconds)
-    doubts = check_lumbar(levels, volumes["t2"], options=config.levels)
+    doubts = check_lumbar(levels, _reference(volumes), options=config.levels)
     if isinstance(doubts, Rejected):
         return StudyResult(rejected=doubts, seconds=seconds)
     if against := _against_header(volumes, levels, models, config):
@@ -156,11 +166,12 @@ def measure(
 
     The STIR is measured apart from T1 and T2, so that it cannot change a grade.
     """
-    contrasts = {name: volumes[name] for name in ("t1", "t2")}
-    endplates = find_endplates(volumes["t2"], volumes["t1"], levels, segmenter=segmenter)
+    contrasts = {name: volumes[name] for name in ("t1", "t2") if name in volumes}
+    endplates = find_endplates(_reference(volumes), volumes["t1"], levels, segmenter=segmenter)
+    features = marrow_features(contrasts, endplates) if "t2" in contrasts else {}
     ratios = band_ratios(stir, endplates) if stir is not None else {}
     columns = {level: {f"stir_ratio_{side}": ratio for side, ratio in sides.items()} for level, sides in ratios.items()}
-    return measure_marrow(contrasts, endplates), marrow_features(contrasts, endplates), columns
+    return measure_marrow(contrasts, endplates), features, columns
 
 
 def stir_beside(
@@ -171,8 +182,8 @@ def stir_beside(
     It does not fit if it cannot be read, if its place is in doubt (modic/imaging/registration.py: refused, or neither
     kept nor moved clearly), or if its pixels show a T1 or T2.
     """
-    if pair.stir is None:
-        return None, ()
+    if pair.stir is None or "t2" not in volumes:
+        return volumes.get("stir"), ()
     graded = "stir" in volumes  # its warnings are then told with those of T1 and T2
     stir = volumes["stir"] if graded else load_volume(pair.stir, options=config.identify)
     if isinstance(stir, Rejected):
@@ -192,27 +203,39 @@ def stir_beside(
 
 
 def load_volumes(pair: Pair, config: Config, *, wanted: tuple[str, ...] = ("t1", "t2")) -> Volumes | Rejected:
-    """The volumes of a pair by contrast: T1 and T2, which every row tells of, and what else is `wanted`.
+    """The volumes of a pair by contrast: T1, that on which discs are found (T2), and what else is `wanted`.
 
     Raises WeightsError if the pair does not hold a contrast (modic.series.pair gives what it is asked for).
     """
     volumes: Volumes = {}
     source = Opener(config.archive)
-    for name in dict.fromkeys(("t1", "t2", *wanted)):
+    for name in dict.fromkeys(("t1", reference_of(pair.contrasts), *wanted)):
         if name not in pair.contrasts:
             raise WeightsError(f"the classifier asks for contrast {name}; the pair holds {', '.join(pair.contrasts)}")
         volume = load_volume(pair.contrasts[name], options=config.identify, source=source)
         if isinstance(volume, Rejected):
             return replace(volume, detail=f"{contrast_label(name)}: {volume.detail}".rstrip(": "))
         volumes[name] = volume
+    if "t2" not in volumes:
+        return volumes  # `_against_header` asks the discs
     return _register(volumes, config) if pair.check_images else placed(volumes, config)
 
 
+def _reference(volumes: Volumes) -> CanonicalVolume:
+    """The volume on which discs are found."""
+    return volumes[reference_of(volumes)]
+
+
 def _against_header(volumes: Volumes, levels: LevelSet, models: Models, config: Config) -> Rejected | None:
-    """Why the pixels contradict the header: they lie the other way round, or show another contrast."""
-    score_min = config.levels.score_min
-    turned = check_orientation(levels, volumes["t2"], detector=models.detector, score_min=score_min)
-    return turned or shows_another_contrast(volumes, levels)
+    """Why the pixels contradict the header: they lie the other way round, elsewhere, or show another contrast."""
+    detector, score_min = models.detector, config.levels.score_min
+    turned = check_orientation(levels, _reference(volumes), detector=detector, score_min=score_min)
+    if turned or "t2" in volumes:
+        return turned or shows_another_contrast(volumes, levels)
+    apart = discs_apart(levels, volumes["stir"], volumes["t1"], detector=detector, options=config.levels)
+    if not apart.agrees:
+        return Rejected(Reason.STUDY_FRAMES_DIFFER, f"one FrameOfReferenceUID, but of T1 and STIR {apart}")
+    return shows_another_contrast(volumes, levels)
 
 
 def shows_another_contrast(volumes: Volumes, levels: LevelSet) -> Rejected | None:
@@ -220,9 +243,11 @@ def shows_another_contrast(volumes: Volumes, levels: LevelSet) -> Rejected | Non
 
     Whatever the header says: fat suppression that it does not name, or a series under a wrong name.
     """
-    for name, reason in (("t1", Reason.STUDY_NO_SAGITTAL_T1), ("t2", Reason.STUDY_NO_SAGITTAL_T2)):
-        found = _contrast_at(volumes[name], volumes["t2"], levels)
-        if found.contrast not in (name, "unknown"):
+    reference = reference_of(volumes)
+    for name, reason in (("t1", Reason.STUDY_NO_SAGITTAL_T1), (reference, Reason.STUDY_NO_SAGITTAL_T2)):
+        found = _contrast_at(volumes[name], volumes[reference], levels)
+        alike = SUPPRESSED if name == "stir" else frozenset((name,))
+        if found.contrast != "unknown" and found.contrast not in alike:
             return Rejected(reason, f"the {contrast_label(name)} shows {found.contrast}; {found.evidence}")
     return None
 
@@ -265,6 +290,8 @@ def draw_case(
     grades: list[Grade], classifier: Model[Any], encoding: Any,
 ) -> tuple[str, ...]:  # fmt: skip
     """Write the study's pictures; what goes wrong comes back as a warning of the study."""
+    if "t2" not in volumes:
+        return (StudyWarning.NO_IMAGES.text("they show T1 and T2, and there is no T2"),)
     try:
         saliency = explain(regions, grades, classifier=classifier, encoding=encoding)
         scale = classifier.card["preprocessing"]["region_scale"]
@@ -282,14 +309,13 @@ def _six_rows(
     results: dict[str, LevelResult] = {part.level: part for part in cut if isinstance(part, LevelResult)}
     boxes = {box.level: box for box in levels.boxes}
     for grade in grades:
-        row = _graded(volumes["t1"], volumes["t2"], boxes[grade.level], grade)
+        row = _graded(volumes["t1"], _reference(volumes), boxes[grade.level], grade)
         results[grade.level] = replace(row, endplates=endplate_columns(grade.mc, marrow.get(grade.level)))
     missing = Rejected(Reason.LEVEL_NOT_DETECTED)
     rows = (results.get(level, LevelResult(level, "not_found", missing)) for level in LEVELS)
-    return tuple(
-        replace(row, marrow={**marrow[row.level].columns(), **stir.get(row.level, {})}) if row.level in marrow else row
-        for row in rows
-    )
+    measured = {level: {**one.columns(), **stir.get(level, {})} for level, one in marrow.items()}
+    on_t2 = "t2" in volumes
+    return tuple(replace(row, marrow=measured.get(row.level, {}), on_t2=on_t2) for row in rows)
 
 
 def _graded(t1: CanonicalVolume, t2: CanonicalVolume, box: LevelBox, grade: Grade) -> LevelResult:
@@ -309,9 +335,12 @@ def _warnings(pair: Pair, volumes: Volumes) -> tuple[str, ...]:
 
 def _beyond(volumes: Volumes, levels: LevelSet, slices: int) -> tuple[str, ...]:
     """A warning if the stack ends beside the midline, as half a stack does."""
-    beyond = slices_beyond(volumes["t2"], levels, slices)
+    beyond = slices_beyond(_reference(volumes), levels, slices)
+    name = contrast_label(reference_of(volumes))
     return (
-        (f"T2: {beyond} of {slices} graded slices lie beyond the stack; its last slice is repeated",) if beyond else ()
+        (f"{name}: {beyond} of {slices} graded slices lie beyond the stack; its last slice is repeated",)
+        if beyond
+        else ()
     )
 
 

@@ -127,7 +127,7 @@ class Pair:
     """The sagittal series of one study that will be graded together, one for each contrast.
 
     `contrasts` maps the name of a contrast ("t1", "t2", and what else the classifier asks for, such as "stir") to the
-    series that shows it; it always holds "t1" and "t2".
+    series that shows it; it always holds "t1" and "t2", or "t1" and "stir" in the place of T2 (P13).
     """
 
     study_uid: str
@@ -148,8 +148,8 @@ class Pair:
 
     @property
     def t2(self) -> Series:
-        """The T2-weighted series."""
-        return self.contrasts["t2"]
+        """The T2-weighted series, on which discs are found; the STIR in its place if there is none (P13)."""
+        return self.contrasts["t2" if "t2" in self.contrasts else "stir"]
 
     @property
     def series(self) -> tuple[Series, ...]:
@@ -281,6 +281,7 @@ class LevelResult:
     corner0_mm: tuple[float, float, float] | None = None  # corner (x0, y0) of the T2 box on its slice, LPS
     corner1_mm: tuple[float, float, float] | None = None  # corner (x1, y1) of the same
     grade: Grade | None = None
+    on_t2: bool = True  # `found` is in pixels of the T2; else of the STIR in its place
     marrow: Mapping[str, float | None] = field(default_factory=dict)  # MARROW_COLUMNS and STIR_COLUMNS, as far as known
     endplates: Mapping[str, str | None] = field(default_factory=dict)  # ENDPLATE_COLUMNS
 

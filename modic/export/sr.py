@@ -87,6 +87,8 @@ def make_report(study: dict[str, Any], files: list[str], opener: Opener | None =
         files: names of its T2 images (modic.archive.containers.full_name) in the order of the slices.
         opener: opens them.
     """
+    if study["t2_series_key"] is None:
+        return None, "graded on STIR, in the place of T2 (not supported)"
     slices: dict[int, Dataset] = {}
     for level in study["levels"]:
         index = level["t2_slice"]

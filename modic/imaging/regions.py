@@ -14,6 +14,7 @@ there, so T1 may have another matrix, field of view, slice position or angulatio
 | 4    | otherwise                                                            | a Region                           |
 """
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,12 @@ MAX_OVERSAMPLE = 4  # points along each side of a pixel whose mean it is
 Box = tuple[float, float, float, float]
 Point = tuple[float, float, float]
 Volumes = dict[str, CanonicalVolume]
-"""The volumes of one study by contrast, in one frame of reference; always with "t1" and "t2"."""
+"""The volumes of one study by contrast, in one frame of reference: "t1", "t2" or in its place "stir", and others."""
+
+
+def reference_of(contrasts: Collection[str]) -> str:
+    """The contrast on which discs are found, whose pixels their boxes are in: T2, or the STIR in its place."""
+    return "t2" if "t2" in contrasts else "stir"
 
 
 def cut_regions(
@@ -39,11 +45,11 @@ def cut_regions(
 
     Args:
         volumes: of the study; a region has the same contrasts in the same order.
-        levels: boxes in native T2 pixels.
+        levels: boxes in native pixels of the T2, or of the STIR in its place; so below.
         preprocessing: of the classifier's card: `region_scale` (side / box width), `region_size` (px), `slices`.
         options: how wide a box must be.
     """
-    t2 = volumes["t2"]
+    t2 = volumes[reference_of(volumes)]
     parts: list[Region | LevelResult] = []
     for disc in levels.boxes:
         box = move_box(t2.native, t2.grid, disc)
@@ -116,14 +122,15 @@ def _sample(volume: Volume, t2: Volume, disc: LevelBox, preprocessing: dict[str,
 
 def _trouble(volumes: Volumes, disc: LevelBox, slices: int, options: LevelOptions) -> Rejected | None:
     """The first row of the table that refuses a box in canonical T2 pixels, of which so many slices are cut."""
-    t2 = volumes["t2"]
+    reference = reference_of(volumes)
+    t2 = volumes[reference]
     width_px, width_mm = box_width(t2.grid, disc)
     if not (width_px >= options.width_reject_px and width_mm >= options.width_reject_mm):
         return Rejected(Reason.LEVEL_TOO_SMALL, f"box {width_px:.1f} px, {width_mm:.1f} mm wide")
     corners = t2.to_mm(_corners(disc))
     points = np.vstack([corners, t2.to_mm(_centres(t2, disc, slices))])
     for name, volume in volumes.items():
-        if name != "t2" and (beyond := _beyond(volume, points)):
+        if name != reference and (beyond := _beyond(volume, points)):
             reason = Reason.LEVEL_OUTSIDE_T1 if name == "t1" else Reason.LEVEL_OUTSIDE_CONTRAST
             return Rejected(reason, f"past {contrast_label(name)}'s edge by {beyond}")
     return None

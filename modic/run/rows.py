@@ -89,7 +89,7 @@ def _study_row(
     return row | {
         **{field.name: entry[field.name] for field in STUDY_FIELDS},
         "t1_series_key": series_key(outcome.t1, keys),
-        "t2_series_key": series_key(outcome.t2, keys),
+        "t2_series_key": series_key(outcome.t2, keys) if "t2" in outcome.contrasts else None,
         "stir_series_key": series_key(outcome.stir, keys) if outcome.stir else None,
         "overlap_fraction": outcome.overlap_fraction,
         "n_levels_graded": levels.count("graded"),

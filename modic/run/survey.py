@@ -79,7 +79,7 @@ def find_studies(run: Run, *, on_progress: Callable[[int], None] | None = None) 
     crawled = crawl(source, index=run.cohort.header_index, on_progress=on_progress, processes=cores())
     LOG.info("files: %s", json.dumps(crawled.counts))
     wanted = _contrasts(run)
-    accepted = tuple(dict.fromkeys((*wanted, STIR)))
+    accepted = tuple(dict.fromkeys(("t1", "t2", *wanted, STIR)))
     series = identify(crawled.headers, contrasts=accepted, options=run.config.identify)
     series = with_unreadable_files(_with_unclear_contrasts(run, series, accepted), crawled.rejected)
     outcomes = pair(series, contrasts=wanted, options=run.config.pair)
@@ -115,9 +115,9 @@ def _not_selected(run: Run, survey: Survey) -> frozenset[str]:
 
 
 def _contrasts(run: Run) -> tuple[str, ...]:
-    """T1 and T2, and what else the classifier's card asks for."""
+    """What the classifier's card asks for."""
     card, _ = read_card(run.config.classifier, "classifier")
-    return tuple(dict.fromkeys(("t1", "t2", *contrasts(card))))
+    return contrasts(card)
 
 
 def _with_unclear_contrasts(run: Run, series: list[Series], wanted: tuple[str, ...]) -> list[Series]:

@@ -36,6 +36,9 @@ Rows are tried in order:
 | P12 | a pair, and a usable STIR in the T2's frame of reference (if none | the same pair; the STIR is kept     |
 |     | is, of its orientation) that covers T2 as P6 asks                 | beside it: measured, not graded     |
 
+| P13 | no usable T2, and the classifier reads T1 and STIR, but no T2     | STIR is the T2 of rows P4 to P8;     |
+|     |                                                                   | P9 holds for none                    |
+
 P11 is tried after P6, on the combinations that P7 to P9 choose from. Of several series of a further contrast, or of
 several STIR, the first by the order of P8 is taken. A STIR with or after a contrast agent is not usable: what took up
 the agent has a short T1, as fat has, and is dark. A STIR that fits no T2 is said in a warning.
@@ -86,6 +89,7 @@ SAME_TIMES = 0.02  # largest relative difference of TR and TE of series that are
 USUAL_TE_MS = 100.0  # of a T2, to choose among the echoes of one acquisition
 ANOTHER_STUDY = "another study of the patient and day has a {}; give the series of one examination one StudyInstanceUID"
 STIR_UNFIT = "STIR: {} in the study; none is in the frame of reference or orientation of T2 and covers it"
+NO_T2 = "no T2: discs were found and graded on STIR"
 STIR_THERE = "a STIR is there, which this classifier does not grade in the place of T2"
 UNLIKE = "T1 and T2 are of different reconstructions (distortion correction or normalization)"
 MAX_OTHERS = 5  # pairs of a study that are tried after the first
@@ -113,15 +117,17 @@ def pair(
 
     Args:
         series: what modic.series.identify returns for the same `contrasts`.
-        contrasts: what the classifier's card asks for; T1 and T2 are always paired.
+        contrasts: what the classifier's card asks for; T1 and T2 (or the STIR in its place) are always paired.
         options: limits of the overlap.
     """
     further = [name for name in dict.fromkeys(contrasts) if name not in ("t1", "t2")]
+    stir_for_t2 = STIR in contrasts and "t2" not in contrasts
     ordered = sorted(series, key=lambda stack: (stack.study_uid, stack.series_uid, stack.stack, _files(stack)))
     studies = [list(stacks) for _, stacks in groupby(ordered, key=lambda stack: stack.study_uid)]
     with_agent = _with_agent_by_patient(series)
     outcomes = [
-        _pair_study(_Study(stacks, with_agent.get(stacks[0].patient_id, [])), further, options) for stacks in studies
+        _pair_study(_Study(stacks, with_agent.get(stacks[0].patient_id, [])), further, options, stir_for_t2=stir_for_t2)
+        for stacks in studies
     ]
     outcomes = _with_company(outcomes, studies)
     shared = _shared_ids(series)
@@ -182,16 +188,19 @@ def _with_agent_by_patient(series: list[Series]) -> dict[str, list[Series]]:
     return found
 
 
-def _pair_study(study: _Study, further: Sequence[str], options: PairOptions) -> Pair | Excluded:
-    """P1 to P4."""
+def _pair_study(study: _Study, further: Sequence[str], options: PairOptions, *, stir_for_t2: bool) -> Pair | Excluded:
+    """P1 to P4, P12 and P13."""
     series = study.series
     if conflict := _patient_conflict(series):
         return _excluded(series, "P1", Reason.STUDY_PATIENT_CONFLICT, conflict)
-    t1s, t2s = _usable(study, "t1"), _usable(study, "t2")
+    t1s, t2s = _usable(study, "t1"), _usable(study, "t2") or (_usable(study, STIR) if stir_for_t2 else [])
     if not t1s or not t2s:
         rule = "P4" if t1s else "P3" if t2s else "P2"
         return _excluded(series, rule, *_missing(study, t1s, t2s))
-    found = _choose(series, t1s, t2s, {name: _usable(study, name) for name in further}, options)
+    wanted = [name for name in further if name != t2s[0].contrast]
+    found = _choose(series, t1s, t2s, {name: _usable(study, name) for name in wanted}, options)
+    if t2s[0].contrast == STIR:
+        return _on_stir(found)
     return found if isinstance(found, Excluded) else _with_stir(found, _usable(study, STIR), options)
 
 
@@ -203,16 +212,17 @@ def _choose(
     options: PairOptions,
 ) -> Pair | Excluded:
     """P5 to P11: the best of all combinations of T1 and T2. `candidates`: usable series of each further contrast."""
+    reference = t2s[0].contrast.upper()  # T2, or STIR (P13)
     every = [_combination(t1, t2) for t1, t2 in product(t1s, t2s)]
     in_frame = [combination for combination in every if _same_frame(combination.t1, combination.t2)]
     near = [combination for combination in in_frame if combination.covers(options)]
     if in_frame and not near:
         best = max(min(combination.middle) for combination in in_frame)
-        detail = f"T1 covers {best:.2f} of one of the middle slices of T2, {options.height_reject:g} needed"
+        detail = f"T1 covers {best:.2f} of one of the middle slices of {reference}, {options.height_reject:g} needed"
         return _excluded(series, "P6", Reason.STUDY_LITTLE_OVERLAP, detail)
-    possible = near or [combination for combination in every if _same_geometry(combination, options)]
+    possible = near or [one for one in every if one.t2.contrast != STIR and _same_geometry(one, options)]
     if not possible:
-        return _excluded(series, "P5", Reason.STUDY_FRAMES_DIFFER, f"{len(t1s)} T1, {len(t2s)} T2")
+        return _excluded(series, "P5", Reason.STUDY_FRAMES_DIFFER, f"{len(t1s)} T1, {len(t2s)} {reference}")
     wordier = {id(stack) for stack in (*t1s, *t2s) if _is_wordier(stack, series)}
     ordered = sorted(possible, key=lambda combination: _preference(combination, wordier, options))
     pairs = [_pair(combination, candidates, options) for combination in ordered]
@@ -225,6 +235,15 @@ def _choose(
     whole = (whole_spine.WARNING,) if any(map(whole_spine.shows_whole_spine, series)) else ()
     others = [replace(other, rule=f"{rule}, P10") for other in others]
     return replace(first, rule=rule, others=tuple(others), warnings=(*whole, *_unlike(first)))
+
+
+def _on_stir(outcome: Pair | Excluded) -> Pair | Excluded:
+    """P13: says of an outcome that STIR stands in the place of T2."""
+    outcome = replace(outcome, rule=f"{outcome.rule}, P13")
+    if isinstance(outcome, Excluded):
+        return outcome
+    others = tuple(replace(other, rule=f"{other.rule}, P13", stir=other.t2) for other in outcome.others)
+    return replace(outcome, others=others, stir=outcome.t2, warnings=(*outcome.warnings, NO_T2))
 
 
 def _with_stir(pair: Pair, stirs: list[Series], options: PairOptions) -> Pair:
@@ -253,7 +272,7 @@ def _excluded(series: list[Series], rule: str, reason: Reason, detail: str) -> E
 def _pair(combination: Combination, candidates: dict[str, list[Series]], options: PairOptions) -> Pair:
     """The pair of a combination, with the best candidate of each further contrast that has a suitable one."""
     t2 = combination.t2
-    contrasts = {"t1": combination.t1, "t2": t2}
+    contrasts = {"t1": combination.t1, t2.contrast: t2}
     for name, stacks in candidates.items():
         in_frame = [_combination(stack, t2) for stack in stacks if _same_frame(stack, t2)]
         near = [candidate for candidate in in_frame if candidate.covers(options)]

@@ -67,18 +67,18 @@ def _schema(table: str, columns: list[pa.Field]) -> pa.Schema:
     return pa.schema(columns, metadata={"schema_version": str(SCHEMA_VERSION), "row": ROWS[table]})
 
 
-def _box(prefix: str, pixels: str, slices: str) -> list[pa.Field]:
+def _box(prefix: str, pixels: str, slices: str, null: str = "") -> list[pa.Field]:
     sides = {"x0": "smaller column", "y0": "smaller row", "x1": "larger column", "y1": "larger row"}
     corners = [
         _column(
             f"{prefix}_{corner}",
             REAL,
-            f"box of the disc, {side}, in pixels of the {pixels}; 0 is the first pixel's centre",
+            f"box of the disc, {side}, in pixels of the {pixels}; 0 is the first pixel's centre{null}",
             unit="pixel",
         )
         for corner, side in sides.items()
     ]
-    about = f"slice of the box in the {pixels}, from 0, {slices}"
+    about = f"slice of the box in the {pixels}, from 0, {slices}{null}"
     return [*corners, _column(f"{prefix}_slice", pa.int32(), about, unit="slice", span=(0, None))]
 
 
@@ -165,7 +165,7 @@ def _stir() -> list[pa.Field]:
             f"stir_ratio_{side}",
             REAL,
             f"STIR signal of the marrow beside the {endplate} over the same vertebra's own marrow, evidence of oedema"
-            " (type 1) by which nothing is graded; null if the study has no STIR that fits, or if not measured",
+            " (type 1) that the grader of T1 and T2 does not see; null if no STIR fits, or if not measured",
             unit="1",
             span=(0, None),
         )
@@ -241,18 +241,22 @@ STUDIES = [
     ),
     ARCHIVE,
     _column("t1_series_key", TEXT, "the T1 series that was graded (series.series_key)"),
-    _column("t2_series_key", TEXT, "the T2 series that was graded (series.series_key)"),
+    _column(
+        "t2_series_key",
+        TEXT,
+        "the T2 series that was graded (series.series_key); null in a study of T1 and STIR (pairing_rule P13)",
+    ),
     _column(
         "stir_series_key",
         TEXT,
-        "the STIR series that was measured beside T1 and T2 (series.series_key); no grade asks for it; null if there is"
-        " none that fits, or if graded by an earlier version",
+        "the STIR series that was measured beside T1 and T2 (series.series_key), or, if t2_series_key is null, graded"
+        " in the place of T2; null if there is none that fits, or if graded by an earlier version",
     ),
     _share("overlap_fraction", "share of the T2 stack's extent that the T1 stack also covers, 0-1"),
     _column(
         "pairing_rule",
         TEXT,
-        "row of the decision table for pairing (P1-P12) by which the study was paired or excluded",
+        "row of the decision table for pairing (P1-P13) by which the study was paired or excluded",
     ),
     _column(
         "n_levels_graded",
@@ -380,7 +384,7 @@ LEVEL_COLUMNS = [
         "level_score",
         "the detector's score of the box under the level's name, 0-1; if names were counted from below, its best score",
     ),
-    *_box("t2", "T2 series", "in order of position towards the patient's left"),
+    *_box("t2", "T2 series", "in order of position towards the patient's left", "; null in a study of T1 and STIR"),
     *_box("t1", "T1 series", "in order of position towards the patient's left"),
     *_mm_box(),
     *_marrow(),

@@ -112,11 +112,12 @@ def train_frozen(
     text = json.dumps(settings, sort_keys=True, default=str)
     heads = options.out / "heads" / hashlib.sha256(text.encode()).hexdigest()[:12]
     held, logits = [], []
+    phantoms_alone = all(e.source == "phantom" for e in parts["train"])
     for fold in range(options.folds):
         print(f"fold {fold + 1} of {options.folds}", flush=True)
         inside = np.array([fold_of(e.disc.patient, options.folds) == fold for e in parts["train"]])
         measured = fit_heads(net, everything.only(~inside), options, heads / f"fold{fold}.safetensors")
-        rows = [int(i) for i in np.flatnonzero(inside) if parts["train"][i].source != "phantom"]
+        rows = [int(i) for i in np.flatnonzero(inside) if phantoms_alone or parts["train"][i].source != "phantom"]
         held += [parts["train"][i] for i in rows]
         logits.append(with_marrow(everything.logits(net, rows), [parts["train"][i] for i in rows], measured))
     measured = fit_heads(net, everything, options, heads / "all.safetensors")
@@ -199,7 +200,7 @@ def _discs_of(source: str, options: ClassifierTraining) -> list[Disc]:
     from modic.train.data.load import classifier_discs
 
     kind, _, value = source.partition("=")
-    if kind in KINDS and value:
+    if kind in KINDS and value and not options.stir:
         return classifier_discs(
             kind,
             value,
@@ -211,7 +212,10 @@ def _discs_of(source: str, options: ClassifierTraining) -> list[Disc]:
         )
     if not (kind == "spider" and value) and not (kind == "phantom" and value.isdigit()):
         raise UsageError(f"--data {source}: give {KNOWN}")
+    if options.stir and kind != "phantom":
+        raise UsageError(f"--data {source}: only phantom=N has a STIR")
     variant = value if kind == "phantom" else "boxed" if options.detector else "slices"
+    variant += "-stir" if options.stir else ""
     variant += "-marrow" if kind == "spider" and options.segmenter else ""
     cache = options.out / "cache" / f"{kind}-{variant}-{options.region_scale}-{options.region_size}.npz"
     if not cache.is_file():

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modic.grades import TYPES
+from modic.imaging.regions import contrast_label
 from modic.models.weights import save_weights
 from modic.train.augment.regions import Example
 from modic.train.classifier_audit import audit_markdown, sections_markdown
@@ -30,7 +31,12 @@ LIMITS = (
     "Probabilities assume the three types equally frequent, as in training; multiply by a cohort's own prevalence and "
     "rescale, or correct the counts (Rogan-Gladen), before reading them as risks.",
 )
-GROUPS = ("real", "real_mc0_mc2", "real_mc0_mc2_and_painted_mc1", "phantom")
+PHANTOMS_ALONE = (
+    "Trained, calibrated and measured on phantoms alone: no patient was seen. Every number here is one about a model "
+    "of spin-echo physics and drawn lesions, and says nothing about patients.",
+    "Real STIR differs from the phantom's: fat that is nulled unevenly, pulsation, vessels, other causes of oedema.",
+)
+GROUPS = ("real", "real_mc0_mc2", "real_mc0_mc2_and_painted_mc1", "phantom", "cross_validation_of_phantoms")
 
 
 def write_classifier(
@@ -88,6 +94,8 @@ def _limits(parts: dict[str, list[Example]]) -> list[str]:
     real1 = any(e.real and e.label == 1 for e in examples)
     tests = sum(e.real and e.label == 1 for e in parts["test"])
     limits = list(LIMITS)
+    if not any(e.real for e in examples):
+        return [limits[0], *PHANTOMS_ALONE, *limits[3:]]
     if own:
         limits[2] = "Learnt and measured on the data named here only; data from elsewhere were not measured."
     if real1:
@@ -121,8 +129,9 @@ def markdown(card: dict[str, Any]) -> str:
     pre, arch = card["preprocessing"], card["architecture"]
     lines = [
         "# Classifier card", "",
-        f"{_network(arch)}; Modic type 0, 1 or 2 of one disc level. Regions of {pre['slices']} slices, "
-        f"{pre['region_size']} px, {pre['region_scale']} × the disc box; normalization `{pre['normalization']}`.", "",
+        f"{_network(arch, pre['contrasts'])}; Modic type 0, 1 or 2 of one disc level. Regions of {pre['slices']} "
+        f"slices, {pre['region_size']} px, {pre['region_scale']} × the disc box; normalization "
+        f"`{pre['normalization']}`.", "",
         "## Limits", *(f"- {limit}" for limit in card["limits"]), "",
         "## Results", card["results"]["split"] + ".", "",
         "| patients | n | discs | sensitivity | balanced accuracy | AUC MC0/MC2 | abstained | right where not |",
@@ -136,8 +145,10 @@ def markdown(card: dict[str, Any]) -> str:
         "| part | source | patients | MC0 | MC1 | MC2 |", "|---|---|---|---|---|---|",
         *(f"| {part} | {source} | {n['patients']} | {n['mc0']} | {n['mc1']} | {n['mc2']} |"
           for part, sources in card["data"]["parts"].items() for source, n in sources.items()), "",
-        "Type 1 in real patients: painted into healthy discs (modic.train.augment.lesions). Real slices without "
-        "boxes are boxed by the detector if it is sure of all six levels and both contrasts agree.", "",
+        *((
+            "Type 1 in real patients: painted into healthy discs (modic.train.augment.lesions). Real slices without "
+            "boxes are boxed by the detector if it is sure of all six levels and both contrasts agree.", "",
+        ) if any(source != "phantom" for source in card["data"]["sources"]) else ()),
         "## Calibration",
         f"Temperature {card['calibration']['temperature']}, class-conditional conformal sets at alpha "
         f"{card['calibration']['alpha']}, fitted on {card['calibration']['patients']} patients "
@@ -149,11 +160,12 @@ def markdown(card: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _network(arch: dict[str, Any]) -> str:
+def _network(arch: dict[str, Any], contrasts: list[str]) -> str:
+    names = " and ".join(map(contrast_label, contrasts))
     if arch.get("backbone", "resnet3d") == "resnet3d":
-        return f"Two identical 3D ResNets (depth {arch['depth']}, widths {arch['widths']}), T1 and T2, features joined"
+        return f"Two identical 3D ResNets (depth {arch['depth']}, widths {arch['widths']}), {names}, features joined"
     return (
-        "Each slice of T1 and T2 through three layers of one EfficientNet-Lite0, features joined and averaged over "
+        f"Each slice of {names} through three layers of one EfficientNet-Lite0, features joined and averaged over "
         "slices, and a layer that reads both contrasts at one place and speaks for type 1 only (modic.models.slice_net)"
     )
 

@@ -8,7 +8,8 @@
 3. Type 0 against 2: a logistic regression on pooled maps (modic/train/refit_head.py), and another one on the measured
    marrow (modic/grading/marrow_features.py); their logits are added. Discs weigh by `overlap_weights`.
 
-Steps 2 and 3 are done for each fold on the other folds' patients, then on all.
+Steps 2 and 3 are done for each fold on the other folds' patients, then on all. Phantoms alone (`--stir`) count as
+patients do.
 """
 
 import hashlib
@@ -135,7 +136,7 @@ def fit_heads(net: "torch.nn.Module", views: Views, options: "ClassifierTraining
         _fit_type1(net, views, options)
         _fit_types_0_and_2(net, views, _fit_norm(net, views), weights)
         _keep(net, kept)
-    some = np.flatnonzero((weights > 0) & np.array([e.real for e in views.examples]))
+    some = np.flatnonzero((weights > 0) & trusted(views.examples))
     fat = np.array([views.examples[i].label == 2 for i in some])
     return fit_marrow([views.examples[i] for i in some], fat, weights[some])
 
@@ -220,7 +221,7 @@ def _fit_norm(net: Any, views: Views) -> np.ndarray:
 def _weights(examples: list[Example], options: "ClassifierTraining") -> np.ndarray:
     """Of each example (n,) in telling type 0 from 2; 0 for painted ones. Raises UsageError for too few real discs."""
     used = np.array([e.label in (0, 2) and not e.painted and not e.healed for e in examples])
-    fat, real = (np.array(flags) for flags in zip(*[(e.label == 2, e.real) for e in examples], strict=True))
+    fat, real = np.array([e.label == 2 for e in examples]), trusted(examples)
     if min((used & fat & real).sum(), (used & ~fat & real).sum()) < FEWEST:
         raise UsageError(f"too few real discs: of types 0 and 2 at least {FEWEST} each are needed with --views")
     weights = np.zeros(len(used))
@@ -228,6 +229,12 @@ def _weights(examples: list[Example], options: "ClassifierTraining") -> np.ndarr
     some = np.flatnonzero(used & real)
     weights[some] *= overlap_weights([examples[i] for i in some], options.overlap)
     return weights
+
+
+def trusted(examples: list[Example]) -> np.ndarray:
+    """Which examples (n,) speak for patients: real ones, or all phantoms if there is nothing else."""
+    real = np.array([e.real for e in examples])
+    return real if real.any() else np.array([e.source == "phantom" for e in examples])
 
 
 def _fit_types_0_and_2(net: Any, views: Views, features: np.ndarray, weights: np.ndarray) -> None:

@@ -10,6 +10,7 @@ from modic.imaging.normalize import METHODS, Method
 from modic.models.card import DEFAULT_CONTRASTS
 from modic.train.command_line import Option, add_options
 
+T1_AND_STIR = ("t1", "stir")
 PERCENTILES = (1.0, 99.5)  # grey values of a slice that the detector sees as 0 and 1
 AVERAGE = 0.01  # share of each batch in the running average of the weights: about the last hundred batches count
 SOURCES = ("data", "labels", "detector")  # options that say where labelled patients come from
@@ -130,6 +131,7 @@ class ClassifierTraining(Training):
         int, Option("with --freeze-trunk: keep what the trunk sees of so many views of a disc, then train the rest")
     ] = 0
     overlap: Annotated[float, Option("with --views, 0-1: weigh discs so that type goes less with degeneration")] = 0.0
+    stir: Annotated[bool, Option("phantom=N alone: read T1 and STIR, for studies without T2")] = False
     depth: Annotated[
         int, Option("of each 3D ResNet", choices=(10, 18, 34, 50), only_if=("backbone", "resnet3d"))
     ] = 10  # fmt: skip
@@ -151,7 +153,6 @@ class ClassifierTraining(Training):
 
     # no options of the command
     slices: int = 5
-    contrasts: tuple[str, ...] = DEFAULT_CONTRASTS  # in the order of the network's input
     vary_intensities: bool = True  # in training, as scanners do; the paper varied place and angle only
     average: float = AVERAGE  # the averaged weights are measured and kept; 0: the weights as they are
     classes: tuple[int, ...] = TYPES  # Modic types that the data must hold
@@ -162,6 +163,11 @@ class ClassifierTraining(Training):
         """The card's `architecture` (modic.models.classifier)."""
         common = {"backbone": self.backbone, "dropout": self.dropout}
         return common | ({"depth": self.depth, "widths": list(self.widths)} if self.backbone == "resnet3d" else {})
+
+    @property
+    def contrasts(self) -> tuple[str, ...]:
+        """In the order of the network's input."""
+        return T1_AND_STIR if self.stir else DEFAULT_CONTRASTS
 
     @property
     def repeats(self) -> int:

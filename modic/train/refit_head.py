@@ -71,7 +71,7 @@ def replace_difference(net: "torch.nn.Module", weights: np.ndarray, bias: float)
 def source_weights(fat: np.ndarray, real: np.ndarray) -> np.ndarray:
     """Weight of each disc (n,): both types count alike among real and among synthetic discs, the latter `PHANTOM`.
 
-    The weights of the real discs sum up to their number.
+    The weights of the real discs sum up to their number. `real`: all if there are synthetic discs alone.
     """
     weights = np.zeros(len(fat))
     for source, total in ((real, real.sum()), (~real, real.sum() * PHANTOM / (1 - PHANTOM))):

@@ -1,11 +1,19 @@
--- One row is one graded level without its box on T2, on T1 or in millimetres, or with one turned inside out.
-SELECT study_key, level, t2_x0, t2_y0, t2_x1, t2_y1, t2_slice, t1_x0, t1_y0, t1_x1, t1_y1, t1_slice
+-- One row is one graded level without its box on T2 (of a study with a T2), on T1 or in mm, or with one turned inside out.
+SELECT
+    levels.study_key, levels.level, levels.t2_x0, levels.t2_y0, levels.t2_x1, levels.t2_y1, levels.t2_slice,
+    levels.t1_x0, levels.t1_y0, levels.t1_x1, levels.t1_y1, levels.t1_slice
 FROM levels
+LEFT JOIN studies ON levels.study_key = studies.study_key
 WHERE
-    status = 'graded'
+    levels.status = 'graded'
     AND NOT coalesce(
-        t2_x0 < t2_x1 AND t2_y0 < t2_y1 AND t2_slice >= 0
-        AND t1_x0 < t1_x1 AND t1_y0 < t1_y1 AND t1_slice >= 0
-        AND isfinite(mm_x0 + mm_y0 + mm_z0 + mm_x1 + mm_y1 + mm_z1),
+        (studies.t2_series_key IS NULL AND studies.stir_series_key IS NOT NULL)
+        OR (levels.t2_x0 < levels.t2_x1 AND levels.t2_y0 < levels.t2_y1 AND levels.t2_slice >= 0),
+        FALSE
+    )
+    OR levels.status = 'graded'
+    AND NOT coalesce(
+        levels.t1_x0 < levels.t1_x1 AND levels.t1_y0 < levels.t1_y1 AND levels.t1_slice >= 0
+        AND isfinite(levels.mm_x0 + levels.mm_y0 + levels.mm_z0 + levels.mm_x1 + levels.mm_y1 + levels.mm_z1),
         FALSE
     );

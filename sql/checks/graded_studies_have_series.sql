@@ -2,7 +2,11 @@
 WITH wanted AS (
     SELECT study_key, 't1' AS role, t1_series_key AS series_key FROM studies WHERE status = 'graded'
     UNION ALL
-    SELECT study_key, 't2' AS role, t2_series_key AS series_key FROM studies WHERE status = 'graded'
+    SELECT
+        study_key,
+        CASE WHEN t2_series_key IS NULL THEN 'stir' ELSE 't2' END AS role,
+        coalesce(t2_series_key, stir_series_key) AS series_key
+    FROM studies WHERE status = 'graded'
 )
 
 SELECT wanted.study_key, wanted.role, wanted.series_key, series.role AS role_of_series, series.status

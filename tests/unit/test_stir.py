@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,14 +11,16 @@ import pytest
 
 from modic import pipeline
 from modic.config import Config
+from modic.errors import Reason
 from modic.imaging.volume import CanonicalVolume, Grid
 from modic.models.endplate_net import Segmenter
-from modic.models.weights import load_segmenter
+from modic.models.weights import Models, load_models, load_segmenter
 from modic.phantom.anatomy import VERTEBRAE, Lesion, Patient, make_patient
 from modic.phantom.physics import Sequence, stir_null_ti
 from modic.phantom.render import Grid as Stack
 from modic.phantom.render import disc_boxes, render_many
 from modic.records import LevelBox, LevelSet
+from modic.run.ledger import level_row
 
 PLACE = {"ap": (-0.5, 0.5), "lateral": (-0.4, 0.4), "depth_mm": 9.0, "strength": 0.9}
 TYPE_1 = (Lesion("mc1", VERTEBRAE.index("L4"), False, **PLACE), Lesion("mc1", VERTEBRAE.index("S1"), True, **PLACE))  # type: ignore[arg-type]
@@ -130,3 +133,48 @@ def test_a_stir_that_does_not_fit_is_not_measured(visits: Any, changed: Any, che
     stir, (said,) = beside({**volumes, "stir": changed(volumes)}, levels, checked=checked)
     assert stir is None
     assert said.startswith("STIR not measured: ") and words in said
+
+
+@pytest.fixture(scope="module")
+def stir_models() -> Models:
+    return load_models("detector", "t1_stir", "cpu")
+
+
+def on_stir(
+    volumes: dict[str, CanonicalVolume], models: Models, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Any:
+    """The result of a study of T1 and STIR without T2."""
+    monkeypatch.setattr(pipeline, "load_volumes", lambda *_, **__: {name: volumes[name] for name in ("t1", "stir")})
+    series = SimpleNamespace(warnings=())
+    pair: Any = SimpleNamespace(contrasts={"t1": series, "stir": series}, stir=series, check_stir=False)
+    return pipeline.grade_study(pair, models=models, config=Config(), pictures=tmp_path / "case")
+
+
+def test_without_t2_the_shipped_grader_of_t1_and_stir_grades_a_phantom_on_stir(
+    visits: Any, stir_models: Models, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    result = on_stir(visits[0][0], stir_models, monkeypatch, tmp_path)
+    assert result.rejected is None and result.numbering == "ok"
+    rows = {row["level"]: row for row in map(level_row, result.levels)}
+    shown = {level: max((row["p_mc0"], 0), (row["p_mc1"], 1), (row["p_mc2"], 2))[1] for level, row in rows.items()}
+    assert (shown["L4/L5"], shown["L5/S1"], shown["L2/L3"]) == (1, 1, 2)
+    row = rows["L4/L5"]
+    assert {row[name] for name in ("t2_x0", "t2_y0", "t2_x1", "t2_y1", "t2_slice", "t2_ratio_upper")} == {None}
+    assert None not in {row[name] for name in ("t1_x0", "t1_slice", "mm_x0", "mm_z1", "t1_ratio_upper", "level_score")}
+    assert row["stir_ratio_upper"] > 1.5
+    assert result.warnings == ("no pictures: they show T1 and T2, and there is no T2",)
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        (lambda volumes: {"t1": shifted(volumes["t1"], 8.0)}, Reason.STUDY_FRAMES_DIFFER),
+        (lambda volumes: {"stir": volumes["t2"]}, Reason.STUDY_NO_SAGITTAL_T2),
+    ],
+)
+def test_without_t2_what_does_not_fit_is_refused(
+    visits: Any, changed: Any, reason: Reason, stir_models: Models, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    volumes = visits[0][0]
+    result = on_stir({**volumes, **changed(volumes)}, stir_models, monkeypatch, tmp_path)
+    assert result.rejected is not None and result.rejected.reason is reason

@@ -16,7 +16,6 @@ from modic.models.card import DEFAULT_CONTRASTS
 from modic.records import LEVELS, LevelBox, LevelSet, Region
 from modic.train.data.disc_geometry import DiscGeometry, disc_geometry
 
-CONTRASTS = DEFAULT_CONTRASTS  # of the discs, in the order of a network's input
 MARGIN = 1.5  # side of a cached region / side of the region that the network reads
 ONE_SLICE = frozenset({"spider", "slices"})  # sources with one slice a contrast
 
@@ -25,7 +24,7 @@ ONE_SLICE = frozenset({"spider", "slices"})  # sources with one slice a contrast
 class Disc:
     """One labelled disc."""
 
-    contrasts: dict[str, np.ndarray]  # of each of `CONTRASTS`: float32 (slices, n, n), n = region_size * MARGIN
+    contrasts: dict[str, np.ndarray]  # in the order of a network's input: float32 (slices, n, n), n = size * MARGIN
     label: int  # Modic type 0, 1, 2
     level: str
     patient: str  # SPIDER's number, `phantom-<seed>`, or the name in a user's labels
@@ -73,8 +72,8 @@ def cut_discs(
     """Cut the labelled discs of one patient; those that cannot be cut are left out.
 
     Args:
-        volumes: of each of `CONTRASTS`, in one frame of reference.
-        boxes: in native pixels of the T2.
+        volumes: of each contrast, in the order of the network's input and one frame of reference.
+        boxes: in native pixels of the T2, or of the STIR if there is no T2.
         labels: level → (Modic type, Pfirrmann grade or 0).
         preprocessing: of the classifier, without the margin.
     """
@@ -92,24 +91,27 @@ def cut_discs(
 
 def save_discs(path: Path, discs: list[Disc]) -> None:
     """Write a cache of discs: images in half precision, each contrast scaled to 0..1 of its region first."""
-    images = np.stack([np.stack([_unit(d.contrasts[name]) for name in CONTRASTS]).astype(np.float16) for d in discs])
+    names = list(discs[0].contrasts)
+    images = np.stack([np.stack([_unit(d.contrasts[name]) for name in names]).astype(np.float16) for d in discs])
     rows = [(d.label, d.level, d.patient, d.source, d.degeneration, d.scanner) for d in discs]
     shapes = np.array([(d.geometry.width, d.geometry.thickness, d.geometry.tilt) for d in discs])
     nothing = np.full(max((len(d.marrow) for d in discs if d.marrow is not None), default=0), np.nan)
     marrow = np.array([nothing if d.marrow is None else d.marrow for d in discs])
     path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(path, images=images, rows=np.array(json.dumps(rows)), shapes=shapes, marrow=marrow)
+    texts = {"rows": np.array(json.dumps(rows)), "contrasts": np.array(names)}
+    np.savez(path, images=images, shapes=shapes, marrow=marrow, **texts)
 
 
 def load_discs(path: Path) -> list[Disc]:
     """The discs that `save_discs` wrote."""
     with np.load(path) as file:
         images, rows, shapes = file["images"], json.loads(str(file["rows"])), file["shapes"]
+        names = file["contrasts"].tolist() if "contrasts" in file else list(DEFAULT_CONTRASTS)
         marrow = file["marrow"] if "marrow" in file else np.zeros((len(rows), 0))
     discs = []
     for both, row, shape, measured in zip(images, rows, shapes, marrow, strict=True):
         label, level, patient, source, degeneration, scanner = row
-        contrasts = {name: image.astype(np.float32) for name, image in zip(CONTRASTS, both, strict=True)}
+        contrasts = {name: image.astype(np.float32) for name, image in zip(names, both, strict=True)}
         geometry = DiscGeometry(*map(float, shape))
         numbers = measured if len(measured) else None
         discs.append(Disc(contrasts, label, level, patient, source, geometry, degeneration, scanner, numbers))

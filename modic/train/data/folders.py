@@ -11,7 +11,7 @@ from modic.imaging.volume import CanonicalVolume
 from modic.labels.level_names import shown
 from modic.labels.table import Label, by_patient
 from modic.labels.tally import Tally
-from modic.train.data.discs import CONTRASTS
+from modic.models.card import DEFAULT_CONTRASTS
 from modic.train.data.images import PICTURES, VOLUMES, Unusable, read_picture, read_sagittal, simple_itk, stem_of
 from modic.train.data.samples import slice_volume
 from modic.train.data.studies import Study, study_of
@@ -62,7 +62,7 @@ def _studies(
     files, of_patient = _files(folder, suffixes, tally), by_patient(path, labels)
     for patient, rows in of_patient.items():
         paths, lines = files.pop(patient, {}), [row.where for row in rows]
-        missing = [name.upper() for name in CONTRASTS if name not in paths]
+        missing = [name.upper() for name in DEFAULT_CONTRASTS if name not in paths]
         if missing:
             what = "labels without images" if not paths else f"labels of patients without {missing[0]}"
             tally.skip(f"{what}; check the spelling, leading zeros too", *lines)
@@ -83,7 +83,7 @@ def _files(folder: Path, suffixes: tuple[str, ...], tally: Tally) -> Files:
     files: Files = defaultdict(dict)
     for path in sorted(path for path in folder.iterdir() if not path.name.lower().endswith(PIXELS)):
         patient, _, contrast = (stem_of(path, suffixes) or "").rpartition("_")
-        if not patient or contrast.lower() not in CONTRASTS:
+        if not patient or contrast.lower() not in DEFAULT_CONTRASTS:
             tally.skip("files of other names", shown(path.name))
         elif earlier := files[patient].get(contrast.lower()):
             names = f"{shown(earlier.name)} and {shown(path.name)}"
@@ -91,6 +91,6 @@ def _files(folder: Path, suffixes: tuple[str, ...], tally: Tally) -> Files:
         else:
             files[patient][contrast.lower()] = path
     if not files:
-        wanted = " and ".join(f"<patient_id>_{name}{suffixes[0]}" for name in CONTRASTS)
+        wanted = " and ".join(f"<patient_id>_{name}{suffixes[0]}" for name in DEFAULT_CONTRASTS)
         raise UsageError(f"{folder} holds no images named {wanted} ({', '.join(suffixes)})")
     return files

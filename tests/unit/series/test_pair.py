@@ -170,14 +170,15 @@ def test_of_two_t1_the_one_before_the_contrast_agent_is_chosen(tmp_path: Path) -
     assert found.t1.series_uid == dicoms.uid("patient-1", "study", "t1")
 
 
+TWO, THREE, T1_AND_STIR = ("t1", "t2"), ("t1", "t2", "stir"), ("t1", "stir")
+
+
 def pair_for(contrasts: Sequence[str], slices: list[Dataset], folder: Path) -> list[Pair | Excluded]:
     """The study's pair for a classifier that asks for `contrasts`."""
     dicoms.write(slices, folder / "archive")
-    series = identify(crawl(folder / "archive", index=None).headers, contrasts=contrasts, options=IdentifyOptions())
+    headers = crawl(folder / "archive", index=None).headers
+    series = identify(headers, contrasts={*TWO, *contrasts}, options=IdentifyOptions())
     return pair(series, contrasts=contrasts, options=PairOptions())
-
-
-THREE = ("t1", "t2", "stir")
 
 
 def test_a_classifier_that_asks_for_stir_gets_the_best_stir_in_the_frame_of_the_t2(tmp_path: Path) -> None:
@@ -198,9 +199,6 @@ def test_a_study_without_the_contrast_asked_for_is_excluded_by_name(stirs: int, 
     assert isinstance(found, Excluded)
     assert (found.rejected.reason, found.rule) == (Reason.STUDY_NO_OTHER_CONTRAST, "P11")
     assert found.rejected.detail == f"stir: {usable} usable"
-
-
-TWO = ("t1", "t2")
 
 
 def with_stir_for(slices: list[Dataset], folder: Path) -> Pair | Excluded:
@@ -256,6 +254,41 @@ def test_a_study_of_t1_and_stir_without_t2_says_that_there_is_a_stir(tmp_path: P
     found = with_stir_for(dicoms.series(T1, name="t1") + cut, tmp_path / "cut")
     assert isinstance(found, Excluded)
     assert found.rejected.detail == "stir refused series.missing_slice 1, t1 1"
+
+
+def test_a_classifier_of_t1_and_stir_takes_stir_for_a_missing_t2(tmp_path: Path) -> None:
+    slices = dicoms.series(T1, name="t1") + dicoms.series(STIR, name="stir") + dicoms.series(STIR, name="few", n=9)
+    (found,) = pair_for(T1_AND_STIR, slices, tmp_path)
+    assert isinstance(found, Pair)
+    assert list(found.contrasts) == ["t1", "stir"]
+    assert found.t2 == found.contrasts["stir"] == found.stir
+    assert found.t2.series_uid == dicoms.uid("patient-1", "study", "stir")
+    assert (found.rule, found.warnings) == ("P8, P13", ("no T2: discs were found and graded on STIR",))
+    assert [(one.rule, one.t2.n_slices) for one in found.others] == [("P8, P10, P13", 9)]
+
+
+def test_where_there_is_a_t2_discs_are_found_on_it_whatever_is_graded(tmp_path: Path) -> None:
+    (found,) = pair_for(T1_AND_STIR, dicoms.study() + dicoms.series(STIR, name="stir"), tmp_path)
+    assert isinstance(found, Pair)
+    assert (list(found.contrasts), found.rule, found.t2.contrast) == (["t1", "t2", "stir"], "P7", "t2")
+
+
+@pytest.mark.parametrize(
+    ("contrasts", "frame", "reason", "rule"),
+    [
+        (T1_AND_STIR, None, Reason.STUDY_FRAMES_DIFFER, "P5, P13"),  # mutual information is no judge of T1 and STIR
+        (THREE, "", Reason.STUDY_NO_SAGITTAL_T2, "P4"),
+        (TWO, "", Reason.STUDY_NO_SAGITTAL_T2, "P4"),
+    ],
+)
+def test_t1_and_stir_are_not_always_enough(
+    contrasts: Sequence[str], frame: str | None, reason: Reason, rule: str, tmp_path: Path
+) -> None:
+    stir = dicoms.series(STIR, name="stir")
+    changes = {} if frame == "" else {"FrameOfReferenceUID": frame}
+    (found,) = pair_for(contrasts, dicoms.series(T1, name="t1") + changed(stir, **changes), tmp_path)
+    assert isinstance(found, Excluded)
+    assert (found.rejected.reason, found.rule) == (reason, rule)
 
 
 @pytest.mark.parametrize(("third", "graded"), [("t2", True), ("stir", False), ("unknown", False)])

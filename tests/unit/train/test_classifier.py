@@ -1,6 +1,7 @@
 """Training of the grader on made-up discs: data, lesions, calibration, and weights that the service loads."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -221,6 +222,36 @@ def test_trained_weights_are_loaded_and_grade(tmp_path: Path) -> None:
     region = Region("L5/S1", {name: image[:, 8:-8, 8:-8] for name, image in made_up(2)[0].contrasts.items()})
     (grade,) = grade_regions([normalize(region, method="standardize")], classifier=model)
     assert sum(grade.p) == pytest.approx(1)
+
+
+def test_heads_of_t1_and_stir_are_fitted_on_phantoms_alone_and_their_card_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(classifier, "find", lambda *_, **__: Start())  # a random trunk
+    discs = [
+        replace(disc, contrasts=dict(zip(("t1", "stir"), disc.contrasts.values(), strict=True)), source="phantom")
+        for disc in made_up(100)
+    ]
+    save_discs(tmp_path / "cache" / "phantom-100-stir-1.35-32.npz", discs)
+    options = ClassifierTraining(
+        data=("phantom=100",), stir=True, out=tmp_path, region_size=32, backbone="efficientnet_lite0",
+        freeze_trunk=True, views=1, folds=2, init="imagenet", device="cpu",
+    )  # fmt: skip
+    path = classifier.train_classifier(options)
+    card = load_classifier(str(path)).card
+    assert card["preprocessing"]["contrasts"] == ["t1", "stir"]
+    assert "--stir" in card["recipe"]["command"]
+    assert "no patient was seen" in card["limits"][1]
+    assert not [name for name in card["results"] if "real" in name or name == "cross_validation"]
+    held = {disc.patient for disc in discs if part_of(disc.patient) != "test"}
+    assert card["results"]["cross_validation_of_phantoms"]["patients"] == card["calibration"]["patients"] == len(held)
+    text = path.with_suffix(".md").read_text(encoding="utf-8")
+    assert "Each slice of T1 and STIR" in text and "Type 1 in real patients" not in text
+
+
+def test_only_the_phantom_has_a_stir_to_train_on(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="only phantom=N has a STIR"):
+        classifier.train_classifier(ClassifierTraining(data=("spider=x",), stir=True, out=tmp_path))
 
 
 @pytest.mark.parametrize("data", ["spider", "phantom=many", "hospital=x"])
