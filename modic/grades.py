@@ -33,6 +33,7 @@ class AbstainedReason(StrEnum):
     T1_BRIGHT = "marrow.t1_bright"  # the most likely type is 1, but the marrow is bright on T1
     LIKE_TYPE_1 = "marrow.like_type_1"  # the most likely type is 0, but marrow is dark on T1 and bright on T2
     NOT_MEASURED = "marrow.not_measured"  # the most likely type is 1 or 2, but neither endplate could be measured
+    STIR_NOT_BRIGHT = "marrow.stir_not_bright"  # a grader that reads STIR says type 1, but no marrow is bright on it
     NO_BAND = "marrow.no_band"  # the most likely type is 1 or 2, not by far, and the marrow is like its vertebra's
 
 

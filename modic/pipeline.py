@@ -31,7 +31,7 @@ from modic.archive.sources import Opener
 from modic.cases.images import write_case
 from modic.config import Config
 from modic.errors import Reason, Rejected, WeightsError, where
-from modic.grading.agreement import agreed
+from modic.grading.agreement import agreed, agreed_with_stir
 from modic.grading.classify import calibration_of, encode_regions, grade_output
 from modic.grading.endplate_types import endplate_columns
 from modic.grading.marrow import MarrowMeasurements, band_ratios, measure_marrow
@@ -69,6 +69,7 @@ from modic.records import (
     LevelSet,
     Pair,
     Region,
+    Series,
     StudyResult,
     StudyWarning,
 )
@@ -120,6 +121,8 @@ def grade_study(pair: Pair, *, models: Models, config: Config, pictures: Path | 
         calibration = calibration_of(classifier.card, config.grading.alpha)
         grades = grade_output(names, output, calibration=calibration, features=features) if output else []
         grades = [agreed(grade, marrow[grade.level]) if grade.level in marrow else grade for grade in grades]
+        if models.segmenter is not None and "stir" in contrasts(classifier.card):
+            grades = [agreed_with_stir(grade, stir.get(grade.level, {}).values()) for grade in grades]
     trouble: tuple[str, ...] = ()
     if pictures is not None:
         with _timed(seconds, "pictures"):
@@ -185,7 +188,7 @@ def stir_beside(
     if pair.stir is None or "t2" not in volumes:
         return volumes.get("stir"), ()
     graded = "stir" in volumes  # its warnings are then told with those of T1 and T2
-    stir = volumes["stir"] if graded else load_volume(pair.stir, options=config.identify)
+    stir = volumes["stir"] if graded else _read(pair.stir, config)
     if isinstance(stir, Rejected):
         return None, (f"STIR not measured: {stir.reason} {stir.detail}".rstrip(),)
     t2, said = volumes["t2"], [] if graded else list(map(str, (*pair.stir.warnings, *stir.warnings)))
@@ -208,17 +211,20 @@ def load_volumes(pair: Pair, config: Config, *, wanted: tuple[str, ...] = ("t1",
     Raises WeightsError if the pair does not hold a contrast (modic.series.pair gives what it is asked for).
     """
     volumes: Volumes = {}
-    source = Opener(config.archive)
     for name in dict.fromkeys(("t1", reference_of(pair.contrasts), *wanted)):
         if name not in pair.contrasts:
             raise WeightsError(f"the classifier asks for contrast {name}; the pair holds {', '.join(pair.contrasts)}")
-        volume = load_volume(pair.contrasts[name], options=config.identify, source=source)
+        volume = _read(pair.contrasts[name], config)
         if isinstance(volume, Rejected):
             return replace(volume, detail=f"{contrast_label(name)}: {volume.detail}".rstrip(": "))
         volumes[name] = volume
     if "t2" not in volumes:
         return volumes  # `_against_header` asks the discs
     return _register(volumes, config) if pair.check_images else placed(volumes, config)
+
+
+def _read(series: Series, config: Config) -> CanonicalVolume | Rejected:
+    return load_volume(series, options=config.identify, source=Opener(config.archive))
 
 
 def _reference(volumes: Volumes) -> CanonicalVolume:

@@ -14,6 +14,13 @@ above; the first that applies decides.
 | 1, 2  | no band, and the type's probability is under `without_band`           | abstains, `marrow.no_band`        |
 | any   | otherwise                                                             | the grade stands                  |
 
+If the classifier reads STIR, a type 1 that stands is asked once more (`agreed_with_stir`):
+
+| grade | STIR beside the endplates                                             | outcome                           |
+|-------|-----------------------------------------------------------------------|-----------------------------------|
+| 1     | not measured                                                          | abstains, `marrow.not_measured`   |
+| 1     | bright at no endplate, over the same vertebra's own marrow            | abstains, `marrow.stir_not_bright`|
+
 *Dark* and *bright*: the signal of the marrow over the same vertebra's own marrow, or over the patient's, is at most
 `dark` or at least `bright`; one of the two references is enough, since a change may fill a vertebra. *No band*: the
 measured extent is 0 at all endplates that are measured. The limits, exp(±0.2), are slightly nearer to 1 than
@@ -22,6 +29,7 @@ measured extent is 0 at all endplates that are measured. The limits, exp(±0.2),
 patients had escaped the others: its endplates were not measured. Without a segmenter no rule applies.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from modic.grades import AbstainedReason
@@ -47,6 +55,20 @@ def agreed(grade: Grade, marrow: MarrowMeasurements, *, options: AgreementOption
     """The grade, or an abstention if it is sure and contradicts the marrow (`contradiction`)."""
     reason = None if grade.mc is None else contradiction(grade.mc, grade.confidence, marrow, options=options)
     return grade if reason is None else replace(grade, mc=None, abstained=True, abstained_reason=reason)
+
+
+def agreed_with_stir(grade: Grade, ratios: Iterable[float | None], *, options: AgreementOptions = DEFAULT) -> Grade:
+    """The grade of a classifier that reads STIR, or an abstention: type 1 is oedema, which is bright on STIR.
+
+    `ratios`: `stir_ratio_*` of the level, as far as they are known.
+    """
+    if grade.mc != 1:
+        return grade
+    known = [ratio for ratio in ratios if ratio is not None]
+    if known and max(known) >= options.bright:
+        return grade
+    reason = AbstainedReason.STIR_NOT_BRIGHT if known else AbstainedReason.NOT_MEASURED
+    return replace(grade, mc=None, abstained=True, abstained_reason=reason)
 
 
 def contradiction(

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from modic.grades import AbstainedReason
-from modic.grading.agreement import contradiction
+from modic.grading.agreement import agreed_with_stir, contradiction
 from modic.grading.marrow import EndplateMarrow, MarrowMeasurements
+from modic.records import Grade
 
 ONE = {"t1": 1.0, "t2": 1.0}
 BAND = EndplateMarrow(ONE, ONE, extent=0.4, depth_mm=6.0)
@@ -58,3 +59,22 @@ def test_a_very_likely_type_stands_without_a_band_but_not_against_the_signal(mc:
     assert contradiction(mc, 0.74, MarrowMeasurements("L4/L5", PLAIN, PLAIN)) == "marrow.no_band"
     assert contradiction(mc, 0.76, MarrowMeasurements("L4/L5", PLAIN, PLAIN)) is None
     assert contradiction(mc, 0.99, MarrowMeasurements("L4/L5", plain(other), PLAIN)) is not None
+
+
+@pytest.mark.parametrize(
+    ("mc", "ratios", "reason"),
+    [
+        (1, (0.95, 1.4), None),
+        (1, (0.95, 1.1), "marrow.stir_not_bright"),
+        (1, (None, 1.1), "marrow.stir_not_bright"),
+        (1, (None, None), "marrow.not_measured"),
+        (1, (), "marrow.not_measured"),
+        (0, (0.95, 1.1), None),
+        (2, (None, None), None),
+    ],
+)
+def test_type_1_of_a_grader_that_reads_stir_must_be_bright_on_it(mc: int, ratios: Any, reason: str | None) -> None:
+    p = tuple(0.8 if k == mc else 0.1 for k in range(3))
+    grade = agreed_with_stir(Grade("L4/L5", p, (mc,), mc, False, (p,)), ratios)
+    assert grade.abstained_reason == (reason and AbstainedReason(reason))
+    assert (grade.mc, grade.abstained) == ((mc, False) if reason is None else (None, True))
