@@ -169,7 +169,7 @@ def measure(
 
     The STIR is measured apart from T1 and T2, so that it cannot change a grade.
     """
-    contrasts = {name: volumes[name] for name in ("t1", "t2") if name in volumes}
+    contrasts: Volumes = {name: volumes[name] for name in ("t1", "t2") if name in volumes}
     endplates = find_endplates(_reference(volumes), volumes["t1"], levels, segmenter=segmenter)
     features = marrow_features(contrasts, endplates) if "t2" in contrasts else {}
     ratios = band_ratios(stir, endplates) if stir is not None else {}

@@ -87,11 +87,11 @@ def make_report(study: dict[str, Any], files: list[str], opener: Opener | None =
         files: names of its T2 images (modic.archive.containers.full_name) in the order of the slices.
         opener: opens them.
     """
-    if study["t2_series_key"] is None:
-        return None, "graded on STIR, in the place of T2 (not supported)"
     slices: dict[int, Dataset] = {}
     for level in study["levels"]:
         index = level["t2_slice"]
+        if index is None:
+            return None, "graded on STIR, in the place of T2 (not supported)"
         if index not in slices:
             if index >= len(files):
                 return None, "the slice of a box is not in private/links.parquet"
