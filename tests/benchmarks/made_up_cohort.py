@@ -1,8 +1,8 @@
 """What a paper prints first, from a made-up cohort whose truth is known: `python tests/benchmarks/made_up_cohort.py`
 
-5,000 studies of 3,530 patients (tests/benchmarks/imputation.py simulates them), published as a run publishes tables, and
-asked through `modic.open`: as graded, with readings of 600 levels drawn by the grader's answer, and with readings of 150
-whole patients at all visits. Prints the table of modic/analysis/README.md.
+5,000 studies of 3,530 patients (tests/benchmarks/imputation.py simulates them), published as a run publishes tables,
+and asked through `modic.open`: as graded, with readings of 600 levels drawn by the grader's answer, and with readings
+of 150 whole patients at all visits. Prints the table of modic/analysis/README.md.
 """
 
 import sys
@@ -50,11 +50,12 @@ def publish_it(root: Path, frame: pd.DataFrame) -> CohortData:
             for i, role in enumerate(("t1", "t2"))
         ]
     ).assign(role_evidence="SE", plane="sagittal", n_slices=15, status="used", run_id=RUN)
-    studies = one[["study_key", "patient_key", "age_years", "sex", "field_strength_t", "days_since_first_study"]].assign(
-        study_year=2015 + one["days_since_first_study"] // 365, status="graded", n_levels_graded=6, level_numbering="ok",
-        level_numbering_probability=0.98, numbering_basis="sacrum", transitional_suspected=False, in_archive=True,
+    own = ["study_key", "patient_key", "age_years", "sex", "field_strength_t", "days_since_first_study"]
+    studies = one[own].assign(
+        study_year=2015 + one["days_since_first_study"] // 365, status="graded", n_levels_graded=6, reason=None,
+        level_numbering="ok", level_numbering_probability=0.98, numbering_basis="sacrum", in_archive=True,
         t1_series_key="r_0" + number.str[1:], t2_series_key="r_1" + number.str[1:], overlap_fraction=1.0, run_id=RUN,
-        transitional_probability=0.05, reason=None,
+        transitional_suspected=False, transitional_probability=0.05,
     )  # fmt: skip
     p = frame[["p_mc0", "p_mc1", "p_mc2"]].to_numpy()
     mc, likely = frame["mc"].astype("Int8"), p.argmax(1)
