@@ -54,9 +54,10 @@ def _joined(frame: pd.DataFrame, data: pd.DataFrame | None) -> tuple[pd.DataFram
 
 NAIVE = "grades as they are, not corrected for the grader's errors: odds ratios are pulled towards 1, or made"
 SIMULATED = (
-    "simulated: 400 to 600 readings without error of 800 patients, a grader that errs as its card says, differently by"
-    " level and scanner, true odds ratios 1, 1.04 a year, 2 and 8 (tests/benchmarks/imputation.py; coverage in"
-    " modic/analysis/README.md). Not simulated: readers who err, fewer readings"
+    "simulated: imputed grades from 400 levels that readers read without error, of 800 patients, by a grader that errs"
+    " differently by level and scanner, with true odds ratios 1, 1.04 a year, 2 and 7 (coverage and bias:"
+    " modic/analysis/README.md). Not simulated: readers who err, fewer readings. Changes, differences and"
+    ' method="readings": tests/benchmarks/imputation.py measures them, in few cohorts so far'
 )
 
 
