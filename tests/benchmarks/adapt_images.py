@@ -211,7 +211,9 @@ def spider(cache: Path) -> None:
         both = np.stack([-out / 2, np.full(len(out), -8.0), out / 2], 1)
         temperature, shift = fit_scaling(both, data["labels"][own])
         p = Update("home", temperature, shift).p(both, np.zeros((len(out), 0)))
-        shipped = Shipped(temperature, np.array(conformal_quantiles(p, data["labels"][own], alpha=ALPHA)), ALPHA)
+        quantiles = np.array(conformal_quantiles(p, data["labels"][own], alpha=ALPHA))
+        quantiles[1] = 0  # there is no type 1 to ask for
+        shipped = Shipped(temperature, quantiles, ALPHA)
         score = regression(own).decision_function(x)
         logits = np.stack([-score / 2, np.full(len(score), -8.0), score / 2], 1) + shift
         print(f"## {home} ({_size(data, own)}) → {away} ({_size(data, theirs)})")
