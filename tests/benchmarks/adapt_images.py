@@ -14,6 +14,7 @@ scanner with other echo and repetition times; the shipped grader as it is, witho
 
 import argparse
 import time
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -85,7 +86,8 @@ def _keep(path: Path, discs_of: object, model: object) -> None:
 def _options(preprocessing: dict) -> object:
     from modic.train.options import ClassifierTraining
 
-    return ClassifierTraining(data=(), out=Path(), device="cpu", **preprocessing)
+    named = {field.name for field in fields(ClassifierTraining)} & preprocessing.keys()
+    return ClassifierTraining(data=(), out=Path(), device="cpu", **{name: preprocessing[name] for name in named})
 
 
 def _at_low_field(seed: int, preprocessing: dict) -> list[Disc]:
