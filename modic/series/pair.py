@@ -272,7 +272,7 @@ def _excluded(series: list[Series], rule: str, reason: Reason, detail: str) -> E
 def _pair(combination: Combination, candidates: dict[str, list[Series]], options: PairOptions) -> Pair:
     """The pair of a combination, with the best candidate of each further contrast that has a suitable one."""
     t2 = combination.t2
-    contrasts = {"t1": combination.t1, t2.contrast: t2}
+    contrasts: dict[str, Series] = {"t1": combination.t1, t2.contrast: t2}
     for name, stacks in candidates.items():
         in_frame = [_combination(stack, t2) for stack in stacks if _same_frame(stack, t2)]
         near = [candidate for candidate in in_frame if candidate.covers(options)]

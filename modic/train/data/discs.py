@@ -98,8 +98,8 @@ def save_discs(path: Path, discs: list[Disc]) -> None:
     nothing = np.full(max((len(d.marrow) for d in discs if d.marrow is not None), default=0), np.nan)
     marrow = np.array([nothing if d.marrow is None else d.marrow for d in discs])
     path.parent.mkdir(parents=True, exist_ok=True)
-    texts = {"rows": np.array(json.dumps(rows)), "contrasts": np.array(names)}
-    np.savez(path, images=images, shapes=shapes, marrow=marrow, **texts)
+    contrasts = np.array(names)
+    np.savez(path, images=images, rows=np.array(json.dumps(rows)), shapes=shapes, marrow=marrow, contrasts=contrasts)
 
 
 def load_discs(path: Path) -> list[Disc]:
