@@ -93,8 +93,11 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def shown(root: Path, name: str) -> Path | None:
-    """The file below `root` that is shown under `name`; None if there is none, or it is not for looking at."""
-    path = root / name
-    if not SHOWN.fullmatch(name) or not path.is_file():
+    """The file below `root` that is shown under `name`; None if there is none, or it is not for looking at.
+
+    A link must not lead to anything else either.
+    """
+    path = (root / name).resolve() if SHOWN.fullmatch(name) else root
+    if not path.is_relative_to(root) or not SHOWN.fullmatch(path.relative_to(root).as_posix()):
         return None
-    return path if path.resolve().is_relative_to(root) else None
+    return path if path.is_file() else None
