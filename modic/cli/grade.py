@@ -104,7 +104,7 @@ def plan(archive: str, cohort: str, *, config: str = "", models: str = "", devic
     run = prepared(True)
     with run.cohort.lock():
         survey = find_studies(run)
-        show(f"{len(survey.outcomes)} studies in the archive, {len(survey.work)} of them with a pair to grade"
+        show(f"{survey.n_studies} studies in the archive, {survey.n_pairs} of them with a pair to grade"
              + (f"; {len(survey.left_out)} are not asked for" if survey.left_out else ""))  # fmt: skip
         show(plan_studies(run, survey))
     try:

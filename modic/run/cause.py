@@ -42,7 +42,7 @@ def causes(run: Run, work: Iterable[Work], ledger: pa.Table, configurations: Map
     Args:
         run: its models, options and grading version.
         work: the studies.
-        ledger: what modic.run.ledger.read_ledger returns.
+        ledger: what modic.run.ledger.read_keys returns.
         configurations: run id → hash of its options, for rows from before the ledger held it.
     """
     rows = ledger.select(COLUMNS).to_pylist()

@@ -1,11 +1,13 @@
 """The ledger: the finished shards of all runs, which together hold every study that was graded."""
 
+import zlib
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from modic.cohort import Cohort
@@ -132,20 +134,74 @@ def write_output(path: Path, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
-def set_damaged_aside(cohort: Cohort) -> list[Path]:
-    """Rename finished shards whose bytes are not what was written (`….parquet.damaged`); returns the new names.
+KEY_COLUMNS = ("study_key", "fingerprint", "reason", "grading_version", "models_hash", "configuration_hash",
+               "detector_id", "classifier_id")  # fmt: skip
+KEYS = pa.schema(
+    [("shard", pa.string()), ("crc", pa.uint32()), *map(SCHEMA.field, KEY_COLUMNS), ("run_id", pa.string())]
+)
+"""What is remembered of each row of the ledger; `shard`: `<run_id>/<shard_id>.parquet`, `crc`: of the file's bytes."""
 
-    Their studies are graded again. Every page of a shard carries a checksum.
+
+def read_keys(cohort: Cohort, *, set_aside: bool = False) -> pa.Table:
+    """`KEYS` of every row of every finished shard, oldest run first.
+
+    They are remembered in `private/ledger.parquet`. A shard whose bytes are not those that were remembered is read
+    again. Every page of a shard carries a checksum: if it is damaged it is no part of the ledger, so that its studies
+    are graded again.
+
+    `set_aside`: rename damaged shards (`….parquet.damaged`). Callers hold the lock of the cohort.
     """
-    damaged = []
-    for path in cohort.finished_shards():
-        try:
-            pq.read_table(path, partitioning=None, page_checksum_verification=True)
-        except (pa.ArrowException, OSError) as error:
-            if getattr(error, "errno", None) is not None:  # the system cannot read the file now: its bytes may be sound
-                raise
-            damaged.append(path.rename(path.with_name(f"{path.name}.damaged")))
-    return damaged
+    path = cohort.private / "ledger.parquet"
+    known = _known_keys(path)
+    crcs = dict(zip(known["shard"].to_pylist(), known["crc"].to_pylist(), strict=True))
+    kept, tables = list[str](), list[pa.Table]()
+    for shard in cohort.finished_shards():
+        name, content = f"{shard.parent.parent.name}/{shard.name}", shard.read_bytes()
+        crc = zlib.crc32(content)
+        if crcs.get(name) == crc:
+            kept.append(name)
+        elif (table := _keys_of(content, name, crc)) is not None:
+            tables.append(table)
+        elif set_aside:
+            shard.rename(shard.with_name(f"{shard.name}.damaged"))
+    if not tables and len(kept) == len(crcs):
+        return known
+    old = known.filter(pc.is_in(known["shard"], pa.array(kept, pa.string())))
+    keys = pa.concat_tables([old, *tables])
+    keys = keys.take(pc.sort_indices(keys, [("shard", "ascending")])).combine_chunks()  # keeps the order within a shard
+    write_table(keys, path)
+    return keys
+
+
+def _known_keys(path: Path) -> pa.Table:
+    try:
+        return pq.read_table(path, partitioning=None).select(KEYS.names).cast(KEYS)
+    except (OSError, KeyError, ValueError, pa.ArrowException):
+        return KEYS.empty_table()
+
+
+def _keys_of(content: bytes, shard: str, crc: int) -> pa.Table | None:
+    """The keys of a shard; None if it is damaged."""
+    try:
+        table = pq.read_table(pa.BufferReader(content), partitioning=None, page_checksum_verification=True)
+    except (pa.ArrowException, OSError):
+        return None
+    table, n = _as_now(table), len(table)
+    texts = {"shard": shard, "run_id": shard.partition("/")[0]}
+    columns = {name: pa.array([text] * n, pa.string()) for name, text in texts.items()}
+    columns |= {"crc": pa.array([crc] * n, pa.uint32()), **{name: table[name] for name in KEY_COLUMNS}}
+    return pa.table([columns[name] for name in KEYS.names], schema=KEYS)
+
+
+def read_rows(cohort: Cohort, keys: pa.Table) -> pa.Table:
+    """The whole rows of the ledger, with `run_id`, for rows of `read_keys`, in their order; reads their shards."""
+    shards = sorted(set(keys["shard"].to_pylist()))
+    rows = _rows_of(
+        [cohort.root / "runs" / name.partition("/")[0] / "shards" / name.partition("/")[2] for name in shards]
+    )
+    index = latest(rows, "run_id")
+    wanted = zip(*(keys[name].to_pylist() for name in ("study_key", "fingerprint", "run_id")), strict=True)
+    return rows.take(pa.array([index[key] for key in wanted], pa.int64()))
 
 
 def read_ledger(cohort: Cohort) -> pa.Table:
@@ -153,8 +209,12 @@ def read_ledger(cohort: Cohort) -> pa.Table:
 
     Columns that the version which graded them did not know are null.
     """
+    return _rows_of(cohort.finished_shards())
+
+
+def _rows_of(shards: Iterable[Path]) -> pa.Table:
     tables = [SCHEMA.empty_table().append_column("run_id", pa.array([], pa.string()))]
-    for path in cohort.finished_shards():
+    for path in shards:
         table = _as_now(pq.read_table(path, partitioning=None))
         run_id = pa.array([path.parent.parent.name] * len(table), pa.string())
         tables.append(table.append_column("run_id", run_id))
@@ -169,13 +229,14 @@ def _as_now(table: pa.Table) -> pa.Table:
     return table.select(SCHEMA.names).cast(SCHEMA)
 
 
-def latest(ledger: pa.Table) -> dict[tuple[str, str], int]:
-    """(study_key, fingerprint) → the last row of `ledger` about it."""
-    keys = zip(ledger["study_key"].to_pylist(), ledger["fingerprint"].to_pylist(), strict=True)
+def latest(ledger: pa.Table, *more: str) -> dict[tuple[str, ...], int]:
+    """(study_key, fingerprint) → the last row of `ledger` about it. `more`: further columns of the key."""
+    names = ("study_key", "fingerprint", *more)
+    keys = zip(*(ledger[name].to_pylist() for name in names), strict=True)
     return {key: index for index, key in enumerate(keys)}
 
 
-def finished(ledger: pa.Table) -> set[tuple[str, str]]:
+def finished(ledger: pa.Table) -> set[tuple[str, ...]]:
     """(study_key, fingerprint) of the studies that need no work: their last row is no failure to be tried again."""
     reasons = ledger["reason"].to_pylist()
     return {key for key, index in latest(ledger).items() if reasons[index] not in TRANSIENT}

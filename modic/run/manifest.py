@@ -50,12 +50,19 @@ def code_version() -> str:
 
 
 def write_manifest(
-    run: Run, row: dict[str, Any], ours: pa.Table, seconds: dict[str, float], attention: str = "", left_out: int = 0
+    run: Run,
+    row: dict[str, Any],
+    ours: pa.Table,
+    seconds: dict[str, float],
+    attention: str = "",
+    left_out: int = 0,
+    news: bool = True,
 ) -> None:
     """Write `runs/<run_id>/manifest.json`: the run's row, its options, why it graded what it graded, and the seconds
     that passed and that its workers spent on each stage.
 
-    `ours`: the rows of the ledger that this run added; `left_out`: number of studies that it was not asked for.
+    `ours`: the rows of the ledger that this run added; `left_out`: number of studies that it was not asked for;
+    `news`: whether a report is to be written.
     """
     work: Counter[str] = Counter()
     for stages in ours["seconds"].to_pylist():
@@ -64,6 +71,7 @@ def write_manifest(
     dates = {name: row[name].isoformat() for name in ("started", "finished")}
     counts = {"studies_worked_on": len(ours), "studies_by_cause": Counter(ours["cause"].drop_null().to_pylist())}
     manifest = {**row, **dates, "options": options, **counts, "to_grade": read_plan(run.cohort, run.run_id)}
+    manifest |= {"news": news}
     manifest |= {"attention": attention} if attention else {}
     manifest |= {"asked_for": str(run.selection), "left_out": left_out} if str(run.selection) else {}
     path = make_folder(run.cohort.run(run.run_id)) / "manifest.json"

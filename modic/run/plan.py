@@ -40,7 +40,7 @@ class Plan:
 @discreet
 def plan_studies(run: Run, survey: Survey) -> Plan:
     """What this run has to grade, and why. Writes nothing."""
-    rows = ledger.read_ledger(run.cohort)
+    rows = ledger.read_keys(run.cohort)
     done = ledger.finished(rows)
     work = [item for item in survey.work if done.isdisjoint(item.known_as)]
     waiting = 0
@@ -53,7 +53,7 @@ def plan_studies(run: Run, survey: Survey) -> Plan:
     keys = {item.study_key for item in work}
     line = sentence(counts, _oldest_version(rows, keys), _changed_options(run, work, rows))
     line += f"; {waiting} more wait (--limit)" if waiting else ""
-    LOG.info("%s; graded before: %d", line, len(survey.work) - len(work) - waiting)
+    LOG.info("%s; graded before: %d", line, survey.n_pairs - len(work) - waiting)
     causes = {str(cause): n for cause, n in counts.items()}
     return Plan(work, causes, line, estimate(run.cohort, len(work), pictures=run.config.run.pictures), [])
 
@@ -63,7 +63,7 @@ def cut_shards(run: Run, survey: Survey, *, workers: int) -> Plan:
     """Write the inputs of the shards that this run has to grade; there are none if everything has its grades."""
     run.cohort.confirm(run.run_id)
     run.cohort.remove_left_overs()
-    ledger.set_damaged_aside(run.cohort)
+    ledger.read_keys(run.cohort, set_aside=True)
     plan = plan_studies(run, survey)
     written, work, line = 0, plan.work, plan.line
     if {item.cause for item in work} & {Cause.MODELS, Cause.OPTIONS}:

@@ -7,11 +7,12 @@ All steps of a run, in order; flows/nightly.py calls them as Prefect tasks, test
 | prepare               | run/prepare.py           | check everything that the user gave, before it costs time     |
 | find_studies          | run/survey.py            | what the archive holds: a list of T1 and T2 pairs             |
 |   crawl               | archive/crawl.py         | every file accounted for, headers read                        |
+|   part                | run/unchanged.py         | what is as the last run found it is left as it is             |
 |   identify            | series/identify.py       | headers → series with contrast, plane and geometry            |
 |   unclear contrast    | run/unclear_contrast.py  | series whose header does not tell it: from their pixels       |
 |   pair                | series/pair.py           | series → one pair a study, or the reason why there is none    |
 | cut_shards            | run/plan.py              | what the ledger does not hold yet, in shards                  |
-|   read_ledger         | run/ledger.py            | all finished shards: what was graded, by what                 |
+|   read_keys           | run/ledger.py            | all finished shards: what was graded, by what                 |
 |   causes              | run/cause.py             | why each of these studies is graded                           |
 |   regrade             | run/regrade.py           | of which only the card is new: graded without images          |
 |   write_input         | run/shards.py            | the files that tell a worker what to grade                    |
@@ -34,6 +35,7 @@ move), all networks, the options that can change a grade, and the grading versio
 """
 
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,9 +53,9 @@ from modic.run.memory import archive_number, links, with_archive, with_days
 from modic.run.prepare import Run, discreet
 from modic.run.status import failure, latest_report, read_manifest
 from modic.run.survey import Survey
+from modic.run.unchanged import remember
 from modic.run.wholeness import remember_publication
 from modic.tables.features import remove_superseded
-from modic.tables.schema import SCHEMAS
 from modic.tables.store import enforce, read_table
 from modic.tables.store import publish as publish_tables
 
@@ -88,53 +90,106 @@ class Summary:
 @discreet
 def publish(run: Run, survey: Survey) -> Summary:
     """Build the four tables from the ledger and the archive and make them current in one atomic step."""
-    finished = ledger.read_ledger(run.cohort)
-    latest = ledger.latest(finished)
-    if run.selection.limit:
-        survey = survey.without({work.study_key for work in survey.work if latest.keys().isdisjoint(work.known_as)})
-    indices = [next(latest[name] for name in work.known_as if name in latest) for work in survey.work]
-    graded = finished.take(pa.array(indices, pa.int64()))
-    old = {name: read_table(run.cohort.root, name) for name in SCHEMAS}
-    archive, new = archive_number(run.cohort, run.archive), _tables(run, survey, graded, old)
-    new["studies"] = with_archive(new["studies"], archive)
-    tables, remembered = rows.with_gone(new, old, survey.left_out), links(survey, run.cohort.links)
-    tables["studies"] = with_days(tables["studies"], remembered, old["studies"])
-    tables["studies"] = rows.keep_run_ids("studies", tables["studies"], old["studies"])
+    survey, graded = _with_grades(run, survey)
+    old = {name: read_table(run.cohort.root, name) for name in ("studies", "runs")}
+    archive = archive_number(run.cohort, run.archive)
+    tables, remembered, same = _next_tables(run, survey, graded, old, archive)
     ours = graded.filter(pc.equal(graded["run_id"], run.run_id))
     seconds = {"find_studies": survey.seconds, "grade": time.monotonic() - survey.ended}
-    tables |= {name: enforce(name, table) for name, table in tables.items()}
     devices = sorted(set(ours["device"].drop_null().to_pylist()))
     row = run_row(run, survey, tables["studies"], devices) | {"archive": archive}
     tables["runs"] = pa.concat_tables([old["runs"], rows.table("runs", [row])])
     run.cohort.confirm(run.run_id)
-    write_table(remembered, run.cohort.links)
+    _remember_state(run, survey)
+    if remembered is not None:
+        write_table(remembered, run.cohort.links)
     troubles = (
         few_known(run, tables["studies"], old["studies"]),
         all_refused(survey.files),
         closed_folders(run, survey),
     )
     attention = "; ".join(filter(None, troubles))
-    news = has_news(run, row, attention, tables, old)
-    write_manifest(run, row, ours, seconds, attention, left_out=len(survey.left_out))
-    publish_tables(run.cohort.root, tables, run.run_id, keep_days=run.config.run.keep_tables_days)
+    news = has_news(run, row, attention, same)
+    write_manifest(run, row, ours, seconds, attention, left_out=len(survey.left_out), news=news)
+    publish_tables(run.cohort.root, tables, run.run_id, keep_days=run.config.run.keep_tables_days, same=same)
     remember_publication(run.cohort, run.run_id, survey.keys)
     remember_configuration(run.cohort, run.config, run.weights)
     run.cohort.forget_shard_inputs(run.run_id)
     if set(ours["cause"].drop_null().to_pylist()) - {Cause.NEW, Cause.FAILED}:  # some were graded again
         remove_superseded(run.cohort.private / "features")
-    rows_failed = tables["studies"].filter(pc.equal(tables["studies"]["status"], "failed"))
-    failed = [failure(row["study_key"], row["reason"], row["detail"]) for row in rows_failed.to_pylist()]
-    return Summary(run.run_id, row, failed, len(ours), attention, len(survey.left_out), news)
+    return Summary(run.run_id, row, _failures(tables["studies"]), len(ours), attention, len(survey.left_out), news)
 
 
-def has_news(
-    run: Run, row: dict[str, Any], attention: str, tables: dict[str, pa.Table], old: dict[str, pa.Table]
-) -> bool:
-    """Whether a report of this run would differ from the newest one by more than its date."""
+def _with_grades(run: Run, survey: Survey) -> tuple[Survey, pa.Table]:
+    """The survey, without studies that wait for a later run (`--limit`), and the ledger's row of each of its pairs."""
+    keys = ledger.read_keys(run.cohort)
+    latest = ledger.latest(keys)
+    if run.selection.limit:
+        survey = survey.without({work.study_key for work in survey.work if latest.keys().isdisjoint(work.known_as)})
+    indices = [next(latest[name] for name in work.known_as if name in latest) for work in survey.work]
+    return survey, ledger.read_rows(run.cohort, keys.take(pa.array(indices, pa.int64())))
+
+
+def _remember_state(run: Run, survey: Survey) -> None:
+    if survey.parted:
+        prints = {work.study_key: (work.fingerprint, work.with_others) for work in survey.work}
+        remember(run, survey.parted, survey.outcomes, survey.series, prints, survey.keys)
+
+
+def _failures(studies: pa.Table) -> list[str]:
+    failed = studies.filter(pc.equal(studies["status"], "failed"))
+    return [failure(row["study_key"], row["reason"], row["detail"]) for row in failed.to_pylist()]
+
+
+def _next_tables(
+    run: Run, survey: Survey, graded: pa.Table, old: dict[str, pa.Table], archive: int
+) -> tuple[dict[str, pa.Table], pa.Table | None, set[str]]:
+    """The tables but `runs`, the links if they changed, and the names of the tables that did not change.
+
+    Of these only `studies` is given; the others are not even read. `old`: `studies` and `runs` of the run before;
+    `archive`: number of the archive.
+    """
+    if len(old["runs"]) and _nothing_new(survey, old["studies"]):
+        return {"studies": old["studies"]}, None, {"studies", "series", "levels"}
+    before = {"studies": old["studies"], **{name: read_table(run.cohort.root, name) for name in ("series", "levels")}}
+    tables, remembered = _new_tables(run, survey, graded, before, archive)
+    return tables, remembered, {name for name in before if tables[name].equals(before[name])}
+
+
+def _nothing_new(survey: Survey, old_studies: pa.Table) -> bool:
+    """Whether every study that the tables hold as one of the archive is as before, and there is no other."""
+    here = pc.sum(old_studies["in_archive"], min_count=0).as_py()
+    return not (survey.outcomes or survey.left_out) and here == len(survey.as_before)
+
+
+def _new_tables(
+    run: Run, survey: Survey, graded: pa.Table, old: dict[str, pa.Table], archive: int
+) -> tuple[dict[str, pa.Table], pa.Table]:
+    """The tables, and the links of all studies that this cohort has ever held. `graded`: the ledger's row of each
+    pair of the survey."""
+    stay = survey.left_out.union(survey.as_before["study_key"].to_pylist())
+    new = _tables(run, survey, graded, old)
+    new["studies"] = with_archive(new["studies"], archive)
+    tables = rows.with_gone(new, old, stay)
+    remembered = links(survey, run.cohort.links)
+    tables["studies"] = with_days(tables["studies"], remembered, old["studies"])
+    tables["studies"] = rows.keep_run_ids("studies", tables["studies"], old["studies"])
+    return {name: enforce(name, table) for name, table in tables.items()}, remembered
+
+
+def has_news(run: Run, row: dict[str, Any], attention: str, unchanged: Collection[str]) -> bool:
+    """Whether a report of this run would differ from the newest one by more than its date.
+
+    `unchanged`: names of the tables that are those of the run before.
+    """
     report = latest_report(run.cohort)
-    if report is None or any(not tables[name].equals(old[name]) for name in tables if name != "runs"):
+    if report is None or not {"studies", "series", "levels"} <= set(unchanged):
         return True
-    before = old["runs"].filter(pc.equal(old["runs"]["run_id"], report.parent.name)).to_pylist()
+    runs = read_table(run.cohort.root, "runs")
+    last = max(runs["run_id"].to_pylist(), default="")
+    if last not in ("", report.parent.name) and read_manifest(run.cohort.run(last) / "manifest.json").news:
+        return True  # it was killed before it wrote its report
+    before = runs.filter(pc.equal(runs["run_id"], report.parent.name)).to_pylist()
     same = ("code_version", "grader_id", "configuration_hash", "files_rejected_by_reason")
     then = read_manifest(report.with_name("manifest.json")).attention
     return not before or then != attention or any(before[0][name] != row[name] for name in same)

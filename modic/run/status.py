@@ -46,6 +46,7 @@ class Manifest:
     attention: str = ""  # what needs the user's attention
     asked_for: str = ""  # modic.run.selection.Selection in words; empty: everything
     left_out: int = 0  # studies of the archive that the run was not asked for
+    news: bool = False  # whether the run had to write a report
     seconds: dict[str, Seconds] = field(default_factory=dict)
     seconds_by_stage: dict[str, Seconds] = field(default_factory=dict)
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any
 
+import pyarrow as pa
+
 from modic.archive.crawl import crawl
 from modic.archive.patient_identity import study_date
 from modic.archive.sources import cache_of, source_of
@@ -16,8 +18,10 @@ from modic.errors import CURES, Reason, UsageError
 from modic.models.card import contrasts, read_card
 from modic.records import Excluded, Pair, Series
 from modic.resources import cores
+from modic.run import ledger
 from modic.run.prepare import Run, discreet
 from modic.run.shards import Work
+from modic.run.unchanged import STATE, Parted, part
 from modic.run.unclear_contrast import find_unclear_contrasts
 from modic.series.identify import identify, with_unreadable_files
 from modic.series.pair import STIR, pair
@@ -38,6 +42,7 @@ class Survey:
     seconds: float  # that it took
     ended: float = field(default_factory=time.monotonic)
     left_out: frozenset[str] = frozenset()  # keys of studies of the archive that the run is not asked for
+    parted: Parted | None = None  # what is as the last run found it, which is in none of the lists above
 
     @property
     def unread(self) -> str:
@@ -51,6 +56,21 @@ class Survey:
     def pairs(self) -> list[Pair]:
         """The studies that can be graded."""
         return [item.pair for item in self.work]
+
+    @property
+    def as_before(self) -> pa.Table:
+        """Studies whose rows stay as the last run published them (modic.run.unchanged.STATE)."""
+        return self.parted.as_before if self.parted else STATE.empty_table()
+
+    @property
+    def n_studies(self) -> int:
+        """Studies of the archive that the run is asked for."""
+        return len(self.outcomes) + len(self.as_before)
+
+    @property
+    def n_pairs(self) -> int:
+        """Those of them that can be graded."""
+        return len(self.work) + len(self.as_before) - self.as_before["fingerprint"].null_count
 
     def without(self, studies: Collection[str]) -> "Survey":
         """This survey with some studies, by key, left out."""
@@ -78,15 +98,22 @@ def find_studies(run: Run, *, on_progress: Callable[[int], None] | None = None) 
     source = source_of(run.archive, cache_of(run.config.archive))
     crawled = crawl(source, index=run.cohort.header_index, on_progress=on_progress, processes=cores())
     LOG.info("files: %s", json.dumps(crawled.counts))
-    wanted = _contrasts(run)
+    wanted, keys = _contrasts(run), Pseudonyms.open(run.cohort.private)
+    finished = ledger.finished(ledger.read_keys(run.cohort))
+    parted = part(run, crawled.headers, crawled.rejected, keys, wanted, finished)
+    counts, rejected = crawled.counts, crawled.rejected
+    del crawled  # the headers of what is as before are needed no more
     accepted = tuple(dict.fromkeys(("t1", "t2", *wanted, STIR)))
-    series = identify(crawled.headers, contrasts=accepted, options=run.config.identify)
-    series = with_unreadable_files(_with_unclear_contrasts(run, series, accepted), crawled.rejected)
+    series = identify(parted.headers, contrasts=accepted, options=run.config.identify)
+    parted = replace(parted, headers=parted.headers.schema.empty_table())
+    series = with_unreadable_files(_with_unclear_contrasts(run, series, accepted), rejected)
     outcomes = pair(series, contrasts=wanted, options=run.config.pair)
-    keys = Pseudonyms.open(run.cohort.private)
     work = [_work(run, outcome, keys) for outcome in outcomes if isinstance(outcome, Pair)]
-    LOG.info("%d studies found, %d of them with a pair to grade", len(outcomes), len(work))
-    survey = Survey(crawled.counts, series, outcomes, keys, work, time.monotonic() - began)
+    survey = Survey(counts, series, outcomes, keys, work, time.monotonic() - began, parted=parted)
+    LOG.info(
+        "%d studies found, %d of them with a pair to grade; %d are as the last run found them",
+        survey.n_studies, survey.n_pairs, len(survey.as_before),
+    )  # fmt: skip
     return survey.without(_not_selected(run, survey))
 
 

@@ -63,7 +63,7 @@ def find_unclear_contrasts(
     known = _remembered(memory)
     reader = PixelReader(config, device)
     try:
-        readings = {key: known.get(key) or reader.read(series[index]) for index, key in keys.items()}
+        readings = known | {key: known.get(key) or reader.read(series[index]) for index, key in keys.items()}
     finally:
         reader.stop()
     if readings != known:

@@ -1,6 +1,6 @@
 """Write and read the four tables of a cohort: rows obey `modic.tables.schema`, and all tables are published at once."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,6 +13,8 @@ from modic.records import LEVELS
 from modic.tables.dictionary import MARKDOWN, PACKAGE, datapackage, dictionary
 from modic.tables.published import current_tables, new_folder, point_current, remove_superseded
 from modic.tables.schema import CLOSED, KEYS, SCHEMAS
+
+CHECKED_ROWS = 20_000  # of a table's file, at a time
 
 
 def enforce(name: str, table: pa.Table) -> pa.Table:
@@ -60,26 +62,63 @@ def check_together(tables: Mapping[str, pa.Table]) -> None:
         raise ValueError(f"levels: not six rows for each graded study and none for others: {', '.join(wrong[:5])}")
 
 
-def publish(cohort_root: Path, tables: Mapping[str, pa.Table], run_id: str, *, keep_days: float = 7.0) -> Path:
+def publish(
+    cohort_root: Path,
+    tables: Mapping[str, pa.Table],
+    run_id: str,
+    *,
+    keep_days: float = 7.0,
+    same: Collection[str] = (),
+) -> Path:
     """Make `tables` (all four of `SCHEMAS`) the cohort's current ones in one step; returns their folder.
 
     Their data dictionary goes with them, for people (dictionary.md) and programs (datapackage.json). Earlier folders
     stay for readers for `keep_days` (modic/tables/published.py). Callers hold the lock (modic.cohort.Cohort.lock).
-    Raises ValueError if the tables break a rule of `enforce` or `check_together`; nothing is changed then.
+
+    `same`: names of tables that stay as they are; their files are checked and copied, and they need not be given.
+    Raises ValueError if the tables break a rule of `enforce` or `check_together`, and ModicError if a file that is to
+    be copied is damaged; nothing is changed then.
     """
-    if tables.keys() != SCHEMAS.keys():
+    before = current_tables(cohort_root)
+    copied = {name: before / f"{name}.parquet" for name in same if before and name in SCHEMAS}
+    if tables.keys() | copied.keys() != SCHEMAS.keys():
         raise ValueError(f"publish needs exactly {', '.join(SCHEMAS)}")
-    ready = {name: enforce(name, tables[name]) for name in SCHEMAS}
-    check_together(ready)
+    for name in [name for name, path in copied.items() if not _is_as_written_now(path, name)]:
+        tables, copied = {**tables, name: read_table(cohort_root, name)}, {k: v for k, v in copied.items() if k != name}
+    ready = {name: enforce(name, table) for name, table in tables.items() if name not in copied}
+    if ready.keys() & {"studies", "levels"}:
+        check_together({n: ready[n] if n in ready else read_table(cohort_root, n) for n in ("studies", "levels")})
+    counts = {name: _checked_rows(path) for name, path in copied.items()}
+    counts |= {name: len(table) for name, table in ready.items()}
     folder = new_folder(cohort_root, run_id)
     write_whole(folder / MARKDOWN, dictionary())
-    write_json(folder / PACKAGE, datapackage(run_id, {name: len(table) for name, table in ready.items()}))
+    write_json(folder / PACKAGE, datapackage(run_id, {name: counts[name] for name in SCHEMAS}))
     for name, table in ready.items():
         write_table(table, folder / f"{name}.parquet")
+    for name, path in copied.items():
+        write_whole(folder / f"{name}.parquet", path.read_bytes())
     sync_directory(folder.parent)
     point_current(cohort_root, folder)
     remove_superseded(cohort_root, folder, days=keep_days)
     return folder
+
+
+def _is_as_written_now(path: Path, name: str) -> bool:
+    """Whether a table's file is as this version writes it: an earlier one knew fewer columns, or other descriptions."""
+    try:
+        there, here = pq.read_schema(path), SCHEMAS[name]
+    except pa.ArrowException as error:
+        raise _damaged(path) from error
+    return bool(there.equals(here)) and all(a.metadata == b.metadata for a, b in zip(there, here, strict=True))
+
+
+def _checked_rows(path: Path) -> int:
+    """The number of rows of a table's file, each page of which is compared with its checksum."""
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            return sum(len(batch) for batch in file.iter_batches(CHECKED_ROWS))
+    except (pa.ArrowException, OSError) as error:
+        raise _damaged(path) from error
 
 
 def read_table(cohort_root: Path, name: str) -> pa.Table:
@@ -98,13 +137,17 @@ def read_file(folder: Path, name: str) -> pa.Table:
     """The table `name` in a folder of published tables; columns and errors as `read_table`."""
     path = folder / f"{name}.parquet"
     try:
-        table = pq.read_table(path, partitioning=None)
+        table = pq.read_table(path, partitioning=None, page_checksum_verification=True)
     except pa.ArrowException as error:
-        raise ModicError(
-            f"{path} is damaged; restore it from a backup, or delete `current`: the next run goes on from the newest"
-            " whole tables in .tables, or says what else can be done"
-        ) from error
+        raise _damaged(path) from error
     for field in SCHEMAS[name]:
         if field.name not in table.column_names and field.nullable:
             table = table.append_column(field, pa.nulls(len(table), field.type))
     return table.select(SCHEMAS[name].names)
+
+
+def _damaged(path: Path) -> ModicError:
+    return ModicError(
+        f"{path} is damaged; restore it from a backup, or delete `current`: the next run goes on from the newest"
+        " whole tables in .tables, or says what else can be done"
+    )

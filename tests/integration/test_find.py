@@ -79,7 +79,7 @@ def test_files_and_what_became_of_them(cohort: Path, capsys: pytest.CaptureFixtu
 
 
 def test_a_folder_that_cannot_be_read_is_told_of_and_named_to_the_owner(
-    cohort: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    cohort: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     listed = walk._listed
     closed = str(cohort.parent / "archive" / "bob")
@@ -89,22 +89,22 @@ def test_a_folder_that_cannot_be_read_is_told_of_and_named_to_the_owner(
             raise PermissionError(13, "Permission denied", path)
         return listed(path, stack)
 
-    monkeypatch.setattr(walk, "_listed", refuse)
-    summary = plain_run(cohort.parent / "archive", cohort)
-    assert "; 1 folder of the archive cannot be read, and what lies below is missing" in summary.line()
-    assert summary.as_dict()["attention"], "so that the exit code is 3"
-    assert "bob" not in summary.line()
-    (line,) = [line for line in status.lines(open_cohort(cohort)) if line.startswith("attention")]
-    assert f"`modic files {cohort} --reason file.folder_unreadable`" in line
-    assert ask(capsys, "files", str(cohort), "--reason", "file.folder_unreadable") == [
-        f"file.folder_unreadable\t{closed}"
-    ]
-    assert ask(capsys, "find", str(cohort), "bob")[2].endswith(", not in the archive any more")
-    assert not any(run_checks(cohort).values())
-    config = cohort.parent / "cohort.toml"
-    config.write_text("[run]\nfolders_may_be_closed = true\n")
-    assert not plain_run(cohort.parent / "archive", cohort, config=str(config)).attention
-    monkeypatch.undo()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(walk, "_listed", refuse)
+        summary = plain_run(cohort.parent / "archive", cohort)
+        assert "; 1 folder of the archive cannot be read, and what lies below is missing" in summary.line()
+        assert summary.as_dict()["attention"], "so that the exit code is 3"
+        assert "bob" not in summary.line()
+        (line,) = [line for line in status.lines(open_cohort(cohort)) if line.startswith("attention")]
+        assert f"`modic files {cohort} --reason file.folder_unreadable`" in line
+        assert ask(capsys, "files", str(cohort), "--reason", "file.folder_unreadable") == [
+            f"file.folder_unreadable\t{closed}"
+        ]
+        assert ask(capsys, "find", str(cohort), "bob")[2].endswith(", not in the archive any more")
+        assert not any(run_checks(cohort).values())
+        config = cohort.parent / "cohort.toml"
+        config.write_text("[run]\nfolders_may_be_closed = true\n")
+        assert not plain_run(cohort.parent / "archive", cohort, config=str(config)).attention
     assert not plain_run(cohort.parent / "archive", cohort).attention, "it is tried again each night"
 
 

@@ -49,6 +49,11 @@ def test_a_night_without_news_writes_no_report_and_the_address_stays(archive: Pa
     assert night(archive, cohort).news, "another count of files, which the flow diagram shows"
     shutil.rmtree(archive / "ann")
     assert night(archive, cohort).news
+    assert not night(archive, cohort).news
+    write(study(patient="dan"), archive / "dan")
+    assert plain_run(archive, cohort).news, "and is killed before it writes its report"
+    assert night(archive, cohort).news
+    assert not night(archive, cohort).news
     for path in cohort.glob("runs/*/report.html"):
         path.unlink()
     assert night(archive, cohort).news, "there is no report"

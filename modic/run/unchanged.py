@@ -1,0 +1,213 @@
+"""Which studies are as the last run found them, so that nothing of them needs to be identified, paired or published.
+
+`private/surveyed.parquet` holds a digest of the files of every study that the last run published. A study is *as
+before* if its digest is the same, its grades are in the ledger, and nothing is new about the others that its rows
+depend on: studies of the same patient, or with a series of the same UID (modic/series/identify.py and pair.py).
+The file counts only if it is of the run that published the current tables, by the same code, options and weights.
+"""
+
+import hashlib
+import json
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+import duckdb
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from modic.archive.patient_identity import identity_value
+from modic.deidentify.pseudonyms import Pseudonyms
+from modic.files import write_table
+from modic.records import Excluded, Pair, Series
+from modic.run.prepare import Run
+from modic.series.identify import UNREADABLE, is_unclear
+from modic.tables.store import read_table
+
+STATE = pa.schema(
+    [
+        ("study_uid", pa.string()),
+        ("images", pa.int64()),  # number of header rows
+        ("digest", pa.uint64()),  # of their paths, members, frames, sizes and times
+        ("study_key", pa.string()),
+        ("fingerprint", pa.string()),  # of modic.run.shards.Work; null for a study without a pair
+        ("with_others", pa.string()),
+        ("again", pa.bool_()),  # to be identified in each run: pixels unclear, or unreadable files beside its images
+    ]
+)
+DIGEST = """
+SELECT StudyInstanceUID::VARCHAR AS study_uid, count(*)::BIGINT AS images,
+  bit_xor(hash(path, member, frame, size, mtime_ns)) AS digest
+FROM headers GROUP BY 1
+"""
+LINKED = """
+SELECT DISTINCT StudyInstanceUID::VARCHAR AS study_uid, unnest([PatientID::VARCHAR, SeriesInstanceUID::VARCHAR]) AS name
+FROM headers
+"""
+FOLDER = r"/[^/]*$"
+CODE = ("archive", "series", "deidentify", "run", "tables")
+"""Packages whose code decides what a row holds."""
+
+
+@dataclass(frozen=True, eq=False)
+class Parted:
+    """The archive, parted into what is as before and what is to be identified."""
+
+    headers: pa.Table  # of the studies to be identified
+    as_before: pa.Table  # of STATE
+    digests: pa.Table  # study_uid, images, digest of every study
+    decided_by: str = ""  # empty: this run must not be remembered
+    beside_unreadable: frozenset[str] = field(default_factory=frozenset)  # UIDs of studies
+
+
+def part(
+    run: Run, headers: pa.Table, rejected: pa.Table, keys: Pseudonyms, contrasts: Collection[str],
+    finished: Collection[tuple[str, str]],
+) -> Parted:  # fmt: skip
+    """Part `headers` (modic.archive.crawl.Crawl.headers).
+
+    Args:
+        run: if it is asked for a part of the archive, all of it is to be identified.
+        headers, rejected: of the crawl.
+        keys: pseudonyms of the cohort.
+        contrasts: that the classifier's card asks for.
+        finished: what modic.run.ledger.finished returns.
+    """
+    nothing = STATE.empty_table()
+    if not run.selection.is_everything:
+        return Parted(headers, nothing, nothing.select(["study_uid", "images", "digest"]))
+    decided_by = _decided_by(run, keys, contrasts)
+    digests = _ask(headers, DIGEST, ("StudyInstanceUID", "path", "member", "frame", "size", "mtime_ns"))
+    beside = _beside_unreadable(headers, rejected)
+    state = _remembered(run, decided_by)
+    if state is None:
+        return Parted(headers, nothing, digests, decided_by, beside)
+    changed = _changed(state, digests, finished) | beside
+    if not changed:
+        return Parted(headers.schema.empty_table(), state, digests, decided_by, beside)
+    changed = _with_linked(changed, _ask(headers, LINKED, ("StudyInstanceUID", "PatientID", "SeriesInstanceUID")), run)
+    wanted = pa.array(sorted(changed), pa.string())
+    as_before = state.filter(pc.invert(pc.is_in(state["study_uid"], wanted)))
+    return Parted(headers.filter(_is_in(headers["StudyInstanceUID"], wanted)), as_before, digests, decided_by, beside)
+
+
+def remember(
+    run: Run, parted: Parted, outcomes: Iterable[Pair | Excluded], series: Iterable[Series],
+    prints: dict[str, tuple[str, str]], keys: Pseudonyms,
+) -> None:  # fmt: skip
+    """Write the state of the archive, for `part` of the next run; to be called before the tables are published.
+
+    `prints`: study key → fingerprint and that with the other pairs, of each outcome that is a pair.
+    """
+    if not parted.decided_by:
+        return
+    again = parted.beside_unreadable | {stack.study_uid for stack in series if is_unclear(stack)}
+    now = []
+    for outcome in outcomes:
+        key = keys.study(outcome.study_uid)
+        fingerprint, with_others = prints.get(key, (None, None))
+        now.append({"study_uid": outcome.study_uid, "study_key": key, "fingerprint": fingerprint,
+                    "with_others": with_others or None, "again": outcome.study_uid in again})  # fmt: skip
+    found = pa.Table.from_pylist(now, pa.schema([f for f in STATE if f.name not in ("images", "digest")]))
+    found = found.join(parted.digests, "study_uid", join_type="inner").select(STATE.names).cast(STATE)
+    table = pa.concat_tables([parted.as_before.replace_schema_metadata(), found]).combine_chunks()
+    write_table(table.replace_schema_metadata({"run": run.run_id, "decided_by": parted.decided_by}), _path(run))
+
+
+def _path(run: Run) -> Path:
+    return run.cohort.private / "surveyed.parquet"
+
+
+def _remembered(run: Run, decided_by: str) -> pa.Table | None:
+    """The state of the archive that the current tables show; None if it is not known."""
+    try:
+        table = pq.read_table(_path(run), partitioning=None)
+    except (OSError, pa.ArrowException):
+        return None
+    marks = {name.decode(): value.decode() for name, value in (table.schema.metadata or {}).items()}
+    published = read_table(run.cohort.root, "runs")["run_id"].to_pylist()
+    if marks.get("decided_by") != decided_by or marks.get("run") != max(published, default=None):
+        return None
+    return table.select(STATE.names).cast(STATE) if set(STATE.names) <= set(table.column_names) else None
+
+
+def _decided_by(run: Run, keys: Pseudonyms, contrasts: Collection[str]) -> str:
+    """Hash of everything but the images that decides what the rows of a study hold."""
+    parts = [str(run.archive), run.config.grading_hash(), run.models, run.weights, *contrasts, keys.check, duckdb.__version__, _code()]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+@cache
+def _code() -> str:
+    here, text = Path(__file__).resolve().parents[1], hashlib.sha256()
+    for path in sorted([*here.glob("*.py"), *(path for name in CODE for path in (here / name).glob("*.py"))]):
+        text.update(path.read_bytes())
+    return text.hexdigest()
+
+
+def _ask(headers: pa.Table, sql: str, columns: tuple[str, ...]) -> pa.Table:
+    with duckdb.connect(":memory:") as connection:
+        connection.register("headers", headers.select(columns))
+        return connection.sql(sql).to_arrow_table()
+
+
+def _changed(state: pa.Table, digests: pa.Table, finished: Collection[tuple[str, str]]) -> set[str]:
+    """UIDs of studies that are new, changed or gone, whose grades are not in the ledger, or that say so themselves."""
+    at = pc.index_in(digests["study_uid"], state["study_uid"])
+    same = pc.is_valid(at)
+    for name in ("images", "digest"):
+        same = pc.and_(same, pc.fill_null(pc.equal(digests[name], state[name].take(at)), False))
+    new = digests.filter(pc.invert(same))["study_uid"].to_pylist()
+    gone = state.filter(pc.invert(pc.is_in(state["study_uid"], digests["study_uid"])))["study_uid"].to_pylist()
+    again = state.filter(state["again"])["study_uid"].to_pylist()
+    pairs = state.filter(pc.is_valid(state["fingerprint"]))
+    columns = (pairs[name].to_pylist() for name in ("study_uid", "study_key", "fingerprint", "with_others"))
+    left = [uid for uid, key, print_, others in zip(*columns, strict=True)
+            if (key, print_) not in finished and (key, others) not in finished]  # fmt: skip
+    return {*new, *gone, *again, *left}
+
+
+def _with_linked(changed: set[str], links: pa.Table, run: Run) -> set[str]:
+    """`changed`, and every study that shares a patient or a series UID with one of them, or did in the last run."""
+    names = pc.unique(links["name"]).to_pylist()
+    nobody = {name for name in names if identity_value({"PatientID": name}, "PatientID") is None}
+    edges = links.to_pandas()
+    edges = edges[~edges["name"].isin(nobody)]
+    edges["name"] = edges["name"].str.strip()
+    before = pq.read_table(
+        run.cohort.links, columns=["StudyInstanceUID", "PatientID", "SeriesInstanceUID"], partitioning=None
+    ).to_pandas()
+    old = before.melt("StudyInstanceUID", value_name="name").rename(columns={"StudyInstanceUID": "study_uid"})
+    edges = pd.concat([edges, old[["study_uid", "name"]]]).drop_duplicates()
+    while True:
+        shared = edges.loc[edges["study_uid"].isin(changed), "name"]
+        more = set(edges.loc[edges["name"].isin(set(shared)), "study_uid"])
+        if more <= changed:
+            return changed
+        changed = changed | more
+
+
+def _beside_unreadable(headers: pa.Table, rejected: pa.Table) -> frozenset[str]:
+    """UIDs of the studies in whose folders lie files that cannot be read."""
+    reasons = pa.array([str(reason) for reason in UNREADABLE], pa.string())
+    paths = rejected.filter(pc.is_in(rejected["reason"].cast(pa.string()), reasons))["path"].cast(pa.string())
+    if not len(paths):
+        return frozenset()
+    folders = pc.unique(pc.replace_substring_regex(paths, FOLDER, ""))
+    of_image = pc.replace_substring_regex(headers["path"].cast(pa.string()), FOLDER, "")
+    beside = headers["StudyInstanceUID"].filter(pc.is_in(of_image, folders))
+    return frozenset(pc.unique(beside.cast(pa.string())).to_pylist())
+
+
+def _is_in(column: pa.ChunkedArray, wanted: pa.Array) -> pa.ChunkedArray:
+    """`pc.is_in` for a column of which each text is held once."""
+    chunks = []
+    for chunk in column.chunks:
+        if pa.types.is_dictionary(chunk.type):
+            chunks.append(pc.is_in(chunk.dictionary, wanted).take(chunk.indices))
+        else:
+            chunks.append(pc.is_in(chunk, wanted))
+    return pa.chunked_array(chunks, pa.bool_())
