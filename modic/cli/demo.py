@@ -87,9 +87,8 @@ def show(folder: Path) -> None:
         for name, place in places.items():
             connection.execute(f"SET VARIABLE {name} = ?", [place])
         rows = connection.execute(statements("demo")["agreement"]).fetchall()
-        (run,) = connection.execute("SELECT run_id FROM latest_run").fetchone() or ("",)
     print("\nlevel    graded  sure  right  wrong   (of the sure ones; synthetic spines say nothing about patients)")
     for level, *counts in rows:
         print("{:8} {:6} {:5} {:6} {:6}".format(level, *counts))
-    print(f"\narchive  {archive}\ntables   {cohort / 'current'}\nreport   {cohort / 'runs' / run / 'report.html'}")
+    print(f"\narchive  {archive}\ntables   {cohort / 'current'}\nreport   {cohort / 'report.html'}")
     print(f'query    modic query {cohort} "FROM levels"')

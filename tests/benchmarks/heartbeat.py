@@ -63,9 +63,8 @@ def set_up(home: Path) -> tuple[dict[str, str], Path]:
     begin(home, environment, "server", "start", "--host", "127.0.0.1", "--port", str(port))
     wait(lambda: ask(environment, "health"), "the server to answer")
     prefect(environment, "work-pool", "create", "modic", "--type", "process")
-    prefect(environment, "--no-prompt", "deploy", "--all", "--prefect-file", "deployments/prefect.yaml")
-    made = [sys.executable, "-m", "flows.notify", "deployments/heartbeat.yaml"]
-    subprocess.run(made, cwd=ROOT, env=environment, check=True)
+    for command in (["flows.deploy", "deployments/prefect.yaml"], ["flows.notify", "deployments/heartbeat.yaml"]):
+        subprocess.run([sys.executable, "-P", "-m", *command], cwd=ROOT, env=environment, check=True)
     return environment, home / "archive" / "sleep-600"
 
 

@@ -316,3 +316,30 @@ def test_prefect_plans_the_nights_that_the_schedule_asks_for() -> None:
     at = sorted(run.expected_start_time.astimezone(there) for run in planned if run.expected_start_time)
     assert len(at) >= 3 and {(night.hour, night.minute) for night in at} == {(1, 0)}
     assert {(later - night).days for night, later in pairwise(at)} == {1}
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_deploy_takes_the_installed_package_wherever_it_is_run(tmp_path: Path, prefect_server: str) -> None:
+    """Prefect itself would import, and so run, a package of that name in the working folder, now and each night."""
+    import subprocess
+    import sys
+
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.actions import WorkPoolCreate
+
+    (tmp_path / "flows").mkdir()
+    for name in ("__init__", "nightly"):
+        (tmp_path / "flows" / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    given = {"PREFECT_API_URL": prefect_server, "MODIC_ARCHIVE": "/archive", "MODIC_COHORT": "/data/cohort"}
+    environment = os.environ | given | {"PYTHONPATH": str(DEPLOYMENTS.parent), "PREFECT_HOME": str(tmp_path / "home")}
+    command = [sys.executable, "-P", "-m", "flows.deploy", str(DEPLOYMENTS / "prefect.yaml")]
+    with get_client(sync_client=True) as client:
+        client.create_work_pool(WorkPoolCreate(name="modic", type="process"), overwrite=True)
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        deployment = client.read_deployment_by_name("grade-cohort/nightly")
+    assert not (tmp_path / "ran").exists()
+    assert deployment.entrypoint == "flows.nightly.grade_cohort"
+    assert deployment.parameters["archive"] == "/archive" and deployment.parameters["limit"] == 0
+    (step,) = deployment.pull_steps or []
+    assert step == {"prefect.deployments.steps.set_working_directory": {"directory": "/"}}
