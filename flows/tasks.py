@@ -16,7 +16,7 @@ from prefect.utilities.annotations import quote
 import modic.run.publish
 from flows import dask_worker
 from flows.progress import Progress, artifact_key, if_answered
-from modic.errors import Reason
+from modic.errors import ModicError, Reason
 from modic.report import page
 from modic.run import isolate, plan, prepare, shards, status, survey
 from modic.run.shards import Job, Shard
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from distributed import Client, Future
 
+LOST = "Dask's scheduler does not answer any more; what is finished is kept, and the next run goes on from there"
 POLL_S = 0.5  # between two looks at a shard's position
 SUBMISSION = itertools.count()  # a shard submitted again is another task for Dask
 LISTED = 200  # studies in an artifact; `modic query` lists them all
@@ -84,10 +85,12 @@ def submit_and_watch(shard: Shard, job: Job, client: "Client", note_done: "Calla
     """Submit one shard to Dask and wait; returns why it must be cut up, or None when its file is written.
 
     All keys begin alike, so that Dask takes the shards for one group and keeps them waiting at the scheduler, not at
-    workers.
+    workers. Raises ModicError if the scheduler is lost.
     """
     from distributed import KilledWorker
 
+    if client.status != "running":
+        raise ModicError(LOST)
     key = (f"shard-{job.run_id}", shard.id, next(SUBMISSION))
     future = client.submit(dask_worker.grade_shard, job, shard, key=key, pure=False)
     ended = threading.Event()
@@ -101,6 +104,8 @@ def submit_and_watch(shard: Shard, job: Job, client: "Client", note_done: "Calla
         elif at not in (None, shards.LOADING) and time.monotonic() - since > job.study_time_limit_s:
             stop_worker_of(future, client)
             return Reason.STUDY_TIME_LIMIT
+    if future.cancelled():  # by nobody here: the client has lost the scheduler
+        raise ModicError(LOST)
     if isinstance(future.exception(), KilledWorker):
         return Reason.STUDY_WORKER_DIED
     future.result()
