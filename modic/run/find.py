@@ -33,8 +33,8 @@ def find(cohort: Cohort, name: str, *, files: bool = False) -> list[str]:
     """
     links = _links(cohort)
     found = links.filter(_any_equal(links, NAMES, name))
-    if not len(found) and (series := _series_of_image(cohort, name)):
-        found = links.filter(pc.is_in(links["SeriesInstanceUID"], pa.array(series, pa.string())))
+    if not len(found) and (uids := _series_of_image(cohort, name)):
+        found = links.filter(pc.is_in(links["SeriesInstanceUID"], pa.array(uids, pa.string())))
     if not len(found):
         path, member = place_of(name)
         inside = True if member is None else pc.field("member") == member

@@ -65,7 +65,7 @@ class Parted:
 
 def part(
     run: Run, headers: pa.Table, rejected: pa.Table, keys: Pseudonyms, contrasts: Collection[str],
-    finished: Collection[tuple[str, str]],
+    finished: Collection[tuple[str, ...]],
 ) -> Parted:  # fmt: skip
     """Part `headers` (modic.archive.crawl.Crawl.headers).
 
@@ -154,7 +154,7 @@ def _ask(headers: pa.Table, sql: str, columns: tuple[str, ...]) -> pa.Table:
         return connection.sql(sql).to_arrow_table()
 
 
-def _changed(state: pa.Table, digests: pa.Table, finished: Collection[tuple[str, str]]) -> set[str]:
+def _changed(state: pa.Table, digests: pa.Table, finished: Collection[tuple[str, ...]]) -> set[str]:
     """UIDs of studies that are new, changed or gone, whose grades are not in the ledger, or that say so themselves."""
     at = pc.index_in(digests["study_uid"], state["study_uid"])
     same = pc.is_valid(at)
