@@ -17,7 +17,17 @@ def main(words: list[str] | None = None) -> None:
     words = sys.argv[1:] if words is None else words
     if not words or not Path(words[0]).is_file():
         sys.exit("usage: python -P -m flows.deploy deployments/prefect.yaml")
-    app(["--no-prompt", "deploy", "--all", "--prefect-file", str(Path(words[0]).resolve()), *words[1:]])
+    # Prefect's command reads the arguments of the process
+    sys.argv = [
+        "prefect",
+        "--no-prompt",
+        "deploy",
+        "--all",
+        "--prefect-file",
+        str(Path(words[0]).resolve()),
+        *words[1:],
+    ]
+    app()
 
 
 if __name__ == "__main__":
