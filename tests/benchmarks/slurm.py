@@ -29,7 +29,7 @@ import dicoms  # noqa: E402
 
 PROGRAMS = ("slurmctld", "slurmd", "sbatch", "squeue", "scancel", "scontrol", "munged")
 PACKAGES = "slurmctld slurmd slurm-client munge"
-STUDIES, LONGEST_S = 24, 240
+STUDIES, LONGEST_S = 12, 240
 CONFIGURATION = """\
 ClusterName=modic
 SlurmctldHost={host}(127.0.0.1)
