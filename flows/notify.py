@@ -22,7 +22,7 @@ ID = "block_document_id"
 
 def main(words: list[str] | None = None) -> None:
     """Make the blocks and the automations; prints what was made."""
-    parser = argparse.ArgumentParser(prog="python -m flows.notify", description=__doc__.partition("\n")[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(prog="python -m flows.notify", description=__doc__.partition("\n")[0])
     parser.add_argument("file", type=Path, metavar="FILE", help="automations: deployments/notify.yaml, heartbeat.yaml")
     parser.add_argument("--webhook", default="", metavar="URL", help="is sent JSON with `subject` and `text` by POST")
     parser.add_argument(
@@ -65,7 +65,7 @@ def _blocks(webhook: str, mail: str) -> dict[str, UUID]:
     from prefect.blocks.notifications import SlackWebhook
     from prefect.blocks.webhook import Webhook
 
-    made = {}
+    made: dict[str, Any] = {}  # `save` waits when it is called from code that is not asynchronous
     if webhook:
         block = Webhook.model_validate({"url": webhook, "headers": {"Content-Type": "application/json"}})
         made["webhook"] = block.save("modic-webhook", overwrite=True)

@@ -224,7 +224,8 @@ def lines(cohort: Cohort) -> list[str]:
     state.append(("next run", _next(last, later)))
     if last:
         state.append(("report", last.report or f"modic report {cohort.root} writes it"))
-    log = cohort.log(later.run_id if later else last.run_id) if later or last else None
+    newest = later or last
+    log = cohort.log(newest.run_id) if newest else None
     if log and log.is_file():
         state.append(("log", str(log.relative_to(cohort.root))))
     return [f"{name:10} {text}" for name, text in state]
