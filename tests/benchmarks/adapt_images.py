@@ -73,12 +73,14 @@ def _keep(path: Path, discs_of: object, model: object) -> None:
             encoding = net.encode(batch if torch.is_tensor(batch) else torch.stack(batch))
             read.append(net.level_features(encoding).numpy().astype(np.float16))
             logits.append(net.logits(encoding).numpy())
+    if not discs:  # a transitional spine
+        np.savez(path, labels=[])
+        return
     marrow = [np.full(28, np.nan) if disc.marrow is None else disc.marrow for disc in discs]
     np.savez(
-        path, features=np.concatenate(read) if read else np.zeros((0, 0)),
-        logits=np.concatenate(logits) if logits else np.zeros((0, 3)),
+        path, features=np.concatenate(read), logits=np.concatenate(logits),
         labels=[d.label for d in discs], patients=[d.patient for d in discs], levels=[d.level for d in discs],
-        scanners=[d.scanner for d in discs], marrow=np.array(marrow).reshape(len(discs), -1),
+        scanners=[d.scanner for d in discs], marrow=np.array(marrow),
     )  # fmt: skip
     print(path.name, len(discs), f"{time.process_time():.0f} s", flush=True)
 
