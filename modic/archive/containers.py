@@ -231,7 +231,7 @@ class TarFolder(Folder):
 
     def _list(self, tar: tarfile.TarFile, time_ns: int) -> None:
         while (info := tar.next()) is not None:
-            tar.members = []  # type: ignore[attr-defined]  (it would keep all)
+            tar.members = []  # type: ignore[attr-defined]  # (it would keep all)
             if len(self.entries) >= MAX_MEMBERS:
                 self.trouble = Reason.FILE_CONTAINER_OVER_LIMIT
                 return

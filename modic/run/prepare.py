@@ -116,8 +116,12 @@ def prepare(
             raise UsageError(f"{printable(given)}: the path holds bytes that are not UTF-8; rename it")
     folder = check_archive(archive)
     options = load_config(Path(config) if config else None)
-    options = replace(options, **_in_folder(models)) if models else options
-    options = replace(options, detector=_absolute(options.detector), classifier=_absolute(options.classifier))
+    found = _in_folder(models) if models else {}
+    options = replace(
+        options,
+        detector=found.get("detector") or _absolute(options.detector),
+        classifier=found.get("classifier") or _absolute(options.classifier),
+    )
     networks = (("detector", options.detector), ("classifier", options.classifier), ("segmenter", SEGMENTER))
     cards = [read_card(name, kind)[0] for kind, name in networks]
     check_networks(options, *cards)
