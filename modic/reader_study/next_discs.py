@@ -102,7 +102,9 @@ def _take(taken: dict[int, str], reason: str, order: np.ndarray, n: int, patient
     for again in (False, True):
         known = {patients[index] for index in taken}
         for index in map(int, order):
-            if n and index not in taken and (again or patients[index] not in known):
+            if not n:
+                return
+            if index not in taken and (again or patients[index] not in known):
                 taken[index] = reason
                 known.add(patients[index])
                 n -= 1
