@@ -281,9 +281,9 @@ class LevelResult:
     corner0_mm: tuple[float, float, float] | None = None  # corner (x0, y0) of the T2 box on its slice, LPS
     corner1_mm: tuple[float, float, float] | None = None  # corner (x1, y1) of the same
     grade: Grade | None = None
-    on_t2: bool = True  # `found` is in pixels of the T2; else of the STIR in its place
     marrow: Mapping[str, float | None] = field(default_factory=dict)  # MARROW_COLUMNS and STIR_COLUMNS, as far as known
     endplates: Mapping[str, str | None] = field(default_factory=dict)  # ENDPLATE_COLUMNS
+    on_t2: bool = True  # `found` is in pixels of the T2; else of the STIR in its place
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ def add(commands: Any, wanted: bool) -> None:
     examples = """\
   modic review lumbar-2026 --sample 200 --by level,grade --out reading   # read, export readings.csv
   modic adapt lumbar-2026 --labels readings.csv --out site
-  modic grade /archive/lumbar --out lumbar-2026 --models site --regrade
+  modic grade /archive/lumbar --out lumbar-2026 --models site
 
 The last one grades all studies again from what was kept of them, in minutes. site/report.html shows the shipped grader
 and the site's on patients that neither was fitted to, says what so many readings can promise, and whether the shipped
@@ -48,5 +48,5 @@ def run(options: argparse.Namespace) -> int:
         show(f"\nwritten: {options.out}/report.html; nothing to change")
     else:
         show(f"\nwritten: {options.out}/report.html, classifier.json")
-        show(f"to grade with it: modic grade … --models {options.out} --regrade")
+        show(f"to grade with it: modic grade … --models {options.out}")
     return OK

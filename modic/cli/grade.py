@@ -74,8 +74,8 @@ read, or every image was refused, 2 wrong usage or another configuration than th
     grade.add_argument(
         "--regrade",
         action="store_true",
-        help="grade again with other options or weights than the cohort was graded with; a run that differs is refused"
-        " without it",
+        help="grade again without the --config or --models that the cohort was graded with, or with another file; such"
+        " a run is refused without it",
     )
     add_cluster_arguments(grade, "studies are graded")
 

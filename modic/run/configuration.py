@@ -1,7 +1,8 @@
 """What a cohort remembers of the configuration that it was graded with, in `private/configuration.json`.
 
-A run with other options would grade every study again and publish other numbers under the same name. So it needs the
-user's word (`--regrade`): a night that forgot its `--config` is refused.
+A run with other options would grade every study again and publish other numbers under the same name. Whoever edits the
+configuration file, names one for the first time, or names other weights means it. A night that forgot its `--config` or
+`--models`, or took another file, does not: it is refused without the user's word (`--regrade`).
 """
 
 from dataclasses import asdict, fields
@@ -16,31 +17,34 @@ Options = dict[str, Any]
 """Name such as `levels.numbering_min` → value."""
 
 
-def check_configuration(cohort: Cohort, config: Config, models: dict[str, str], *, regrade: bool) -> None:
-    """Raise UsageError if the cohort was graded with other options or weights, unless `regrade`.
+def check_configuration(cohort: Cohort, config: Config, models: dict[str, str], *, file: str, regrade: bool) -> None:
+    """Raise UsageError if the cohort was graded with other options or weights and nobody said so, unless `regrade`.
 
     `models`: id of the weights of each network that the configuration names. New weights of the same name, which a
-    release or a training brings, are no other configuration.
+    release or a training brings, are no other configuration. `file`: the configuration file, absolute; empty for none.
     """
     known = _remembered(cohort)
     if known is None or regrade:
         return
-    options = dict(known.get("options", {}))
-    changes = [
-        _change(name, old, new) for name, (old, new) in sorted(differences(options, not_default(config)).items())
-    ]
-    changes += [name for name, id_ in models.items() if _other_weights(known, name, getattr(config, name), id_)]
+    changes = []
+    if not (file and known.get("file", "") in ("", file)):
+        options = dict(known.get("options", {}))
+        changed = differences(options, not_default(config))
+        changes += [_change(name, old, new) for name, (old, new) in sorted(changed.items())]
+    usual = Config()
+    unnamed = [name for name in models if getattr(config, name) == getattr(usual, name)]
+    changes += [name for name in unnamed if _other_weights(known, name, getattr(config, name), models[name])]
     if changes:
         raise UsageError(
-            f"{cohort.root} was graded with other options ({', '.join(changes)}); give the --config that it was graded"
-            " with, or say --regrade to grade its studies again with these (--plan tells how many)"
+            f"{cohort.root} was graded with other options ({', '.join(changes)}); give the --config or --models that it"
+            " was graded with, or say --regrade to grade its studies again with these (--plan tells how many)"
         )
 
 
-def remember_configuration(cohort: Cohort, config: Config, models: dict[str, str]) -> None:
+def remember_configuration(cohort: Cohort, config: Config, models: dict[str, str], *, file: str) -> None:
     """Note with what the cohort is graded; called when tables are published."""
     names = {name: {"name": getattr(config, name), "id": id_} for name, id_ in models.items()}
-    known = {"options": not_default(config), "weights": names}
+    known = {"file": file, "options": not_default(config), "weights": names}
     path = cohort.private / "configuration.json"
     if read_json(path) != known:
         write_json(path, known)

@@ -52,6 +52,7 @@ class Run:
     alpha: float | None = None  # risk of the prediction sets; None: the card does not say
     thresholds: tuple[dict[str, Any], ...] = ()  # of the prediction sets by alpha (modic.grading.thresholds)
     selection: Selection = EVERYTHING
+    config_file: str = ""  # absolute; empty without one
 
     @property
     def models(self) -> str:
@@ -103,8 +104,8 @@ def prepare(
 ) -> Run:
     """Check what the user gave, and open the cohort, which is made if it is new. Raises UsageError.
 
-    `regrade`: the configuration may differ from that with which the cohort was graded. `models`: a folder with weights
-    of detector, classifier or both, in place of those of the configuration.
+    `regrade`: it is meant that options or weights are not those the cohort was graded with. `models`: a folder with
+    weights of detector, classifier or both, in place of those of the configuration.
     """
     if not (archive and cohort):
         which = "cohort" if archive else "archive"
@@ -134,11 +135,13 @@ def prepare(
     check_whole(home)
     try_file_system(home)
     now, grader = datetime.now(UTC), _grader(options, cards)
-    check_configuration(home, options, _named_weights(detector_id, classifier_id, grader), regrade=regrade)
+    file = str(Path(config).resolve()) if config else ""
+    weights = _named_weights(detector_id, classifier_id, grader)
+    check_configuration(home, options, weights, file=file, regrade=regrade)
     return Run(
         archive, home, options, device, home.new_run_id(), now, detector_id, classifier_id, grader,
         _encoder(cards), options.grading.alpha or calibration.get("alpha"), tuple(published_thresholds(cards[1])),
-        selection,
+        selection, file,
     )  # fmt: skip
 
 

@@ -148,7 +148,7 @@ def test_a_plan_says_how_many_why_how_long_and_how_much_and_grades_nothing(
     said = plan(archive, cohort, capsys, "--config", str(config))
     assert "5 studies to grade: 1 new; 4 studies are graded again: levels.numbering_min changed; about " in said
     assert re.search(r"at the last run's \d+ studies an hour; needs 1 MB of", said)
-    assert "such a run needs --regrade:" in said and "levels.numbering_min 0.9, now 0.8" in said
+    assert "--regrade" not in said, "a file that is named is meant"
     assert len(read_table(cohort, "runs")) == 1
     said = plan(archive, cohort, capsys, "--since", "2020-01-01")
     assert said.startswith("2 studies in the archive, 2 of them with a pair to grade; 4 are not asked for\n1 study to")
@@ -161,7 +161,15 @@ def test_a_night_with_another_configuration_needs_a_word(archive: Path, tmp_path
     assert plain_run(archive, cohort, config=str(config), regrade=False).graded_now == 0
     with pytest.raises(UsageError, match=r"numbering_min 0\.8, now 0\.9\); give the --config .* or say --regrade"):
         plain_run(archive, cohort, regrade=False)
+    another = tmp_path / "another.toml"
+    another.write_text("[levels]\nnumbering_min = 0.7\n")
+    with pytest.raises(UsageError, match=r"numbering_min 0\.8, now 0\.7"):
+        plain_run(archive, cohort, config=str(another), regrade=False)
     assert len(read_table(cohort, "runs")) == 2, "nothing was published"
+    config.write_text("[levels]\nnumbering_min = 0.85\n")
+    assert plain_run(archive, cohort, config=str(config), regrade=False).graded_now == 4, "an edited file is meant"
+    config.write_text("[levels]\nnumbering_min = 0.8\n")
+    plain_run(archive, cohort, config=str(config), regrade=False)
     config.write_text("[levels]\nnumbering_min = 0.8\n[run]\nshard_size = 1\n")  # changes no grade
     assert plain_run(archive, cohort, config=str(config), regrade=False).graded_now == 0
     assert plain_run(archive, cohort, regrade=True).graded_now == 4
