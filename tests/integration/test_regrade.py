@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import modic
+from dicoms import AXIAL, stir, study, t1, t2, write
 from dicoms import series as one_series
-from dicoms import stir, study, t1, t2, write
 from modic import versions
 from modic.cohort import Cohort, open_cohort
 from modic.files import write_table
@@ -65,9 +65,15 @@ def test_a_late_series_makes_a_study_gradable(cohort: Path) -> None:
 
 
 def test_a_late_series_that_is_not_chosen_regrades_nothing(cohort: Path) -> None:
-    write(one_series(stir(), name="stir", patient="ann"), cohort.parent / "archive" / "ann")
+    axial = one_series(t2(), name="axial", patient="ann", orientation=AXIAL)
+    write(axial, cohort.parent / "archive" / "ann")
     assert again(cohort) == 0
     assert len(read_table(cohort, "series")) == 8
+
+
+def test_a_late_stir_is_measured_beside_the_others(cohort: Path) -> None:
+    write(one_series(stir(), name="stir", patient="ann"), cohort.parent / "archive" / "ann")
+    assert again(cohort) == 1
 
 
 def test_a_second_t2_serves_where_the_first_cannot_be_decoded(cohort: Path) -> None:
