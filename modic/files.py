@@ -32,8 +32,13 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def write_json(path: Path, value: Any) -> Path:
-    """Write `value` as JSON with `write_whole`; returns `path`."""
-    return write_whole(path, json.dumps(value, ensure_ascii=False))
+    """Write `value` as JSON with `write_whole`, names that are not UTF-8 escaped; returns `path`."""
+    text = json.dumps(value, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        text = json.dumps(value)
+    return write_whole(path, text)
 
 
 def write_whole(path: Path, content: str | bytes) -> Path:

@@ -9,11 +9,10 @@ from modic.cli.options import COHORT, OK, add_command, show
 
 def add(commands: Any, wanted: bool) -> None:
     examples = """\
-  modic review lumbar-2026 --sample 200 --by level,grade --out reading   # read, export readings.csv
-  modic adapt lumbar-2026 --labels readings.csv --out site
+  modic adapt lumbar-2026 --labels readings.csv --out site               # after modic review … --out reading
   modic grade /archive/lumbar --out lumbar-2026 --models site
 
-The last one grades all studies again from what was kept of them, in minutes. site/report.html shows the shipped grader
+The second grades all studies again from what was kept of them, in minutes. site/report.html shows the shipped grader
 and the site's on patients that neither was fitted to, says what so many readings can promise, and whether the shipped
 grader is better left alone (then there is no site/classifier.json).
 """

@@ -275,6 +275,7 @@ def test_a_failing_picture_costs_no_grade_and_is_noted(tmp_path: Path, monkeypat
         raise MemoryError("Doe^John")
 
     monkeypatch.setattr(pipeline, "explain", fails)
-    warnings = pipeline.draw_case(tmp_path / "s", {}, LevelSet((), "ok", 1.0), [], [], [], None, None)  # type: ignore[arg-type]
+    nothing: Any = {"t1": None, "t2": None}
+    warnings = pipeline.draw_case(tmp_path / "s", nothing, LevelSet((), "ok", 1.0), [], [], [], None, None)  # type: ignore[arg-type]
     assert len(warnings) == 1 and warnings[0].startswith("no pictures: MemoryError") and "Doe" not in warnings[0]
     assert not (tmp_path / "s").exists()
