@@ -193,6 +193,8 @@ def forget_what_older_versions_did_not_record(cohort: Path) -> None:
     for name in ("runs", "levels"):
         path = cohort / "current" / f"{name}.parquet"
         write_table(pq.read_table(path, partitioning=None).drop_columns(["grading_version", "grader_id"]), path)
+    for name in ("surveyed", "ledger"):  # what the last run noted for the next; another version's is not used
+        (cohort / "private" / f"{name}.parquet").unlink(missing_ok=True)
 
 
 def test_a_cohort_from_before_the_grading_had_versions_needs_no_grading(cohort: Path) -> None:

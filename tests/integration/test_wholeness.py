@@ -250,7 +250,10 @@ def test_a_backup_made_while_a_run_publishes_is_restored_elsewhere_and_grades_no
     archive.rename(moved)
     (tmp_path / "new").rename(moved / "new")
     assert plain_run(moved, restored).graded_now == 0, "the new study is in the shards of the backup"
-    assert tables(restored) == tables(cohort)
+    here, there = tables(restored), tables(cohort)
+    for part in (here, there):  # the same archive in another place has another number
+        part["studies"] = part["studies"].drop_columns("archive")
+    assert here == there
     assert len(read_table(restored, "runs")) == 3
 
 

@@ -40,7 +40,7 @@ def test_readme_is_short_and_holds_its_two_commands() -> None:
     assert len(lines) <= 120 and max(map(len, lines)) <= 160
     install = "python3.11 -m venv .venv && .venv/bin/pip install -q -c deployments/constraints.txt -e"
     assert f"{install} . && .venv/bin/modic demo" in lines
-    assert f"{install} '.[dev]' && .venv/bin/python -m pytest" in lines
+    assert f"{install} '.[dev]' && .venv/bin/python -m pytest -n 2 --dist loadfile" in lines
 
 
 def test_every_path_that_the_developer_guide_names_exists() -> None:
