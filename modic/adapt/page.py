@@ -1,10 +1,11 @@
 """The page of a site's grader: what was decided, before and after, calibration, strata, drift."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from modic.adapt.choice import LEVEL
+from modic.adapt.findings import Site
 from modic.adapt.proof import Compared
 from modic.adapt.thresholds import promise
 from modic.grades import GRADES
@@ -12,15 +13,12 @@ from modic.statistics.metric_tables import Table
 from modic.statistics.metrics import reliability
 from modic.templates.render import template
 
-if TYPE_CHECKING:
-    from modic.adapt.site import Site
-
 SIDE, EDGE = 260, 34  # px of the calibration picture and of its margin
 READINGS = (20, 67, 100, 200, 400)
 FROM_ALL = ("AUC", "sensitivity", "abstained", "right where graded", "coverage", "calibration error")
 
 
-def render(site: "Site", facts: list[str]) -> str:
+def render(site: Site, facts: list[str]) -> str:
     """HTML that needs no other file."""
     changed = not site.adapted.unchanged
     sections = [
@@ -42,7 +40,7 @@ def _section(title: str, text: list[str], tables: list[Table], figure: Any = Non
     return {"title": title, "text": text, "tables": tables, "figure": figure}
 
 
-def _before_and_after(site: "Site") -> list[str]:
+def _before_and_after(site: Site) -> list[str]:
     return [
         "Every disc that was read is judged by a grader that saw no disc of its patient: adapting is repeated without"
         " each fifth of the patients. Correction, thresholds and this comparison thus never use the same patient."
@@ -67,7 +65,7 @@ def _strata(rows: list[Compared]) -> list[Table]:
     return _compared(rows, tuple(dict.fromkeys(row.what for row in rows if " by " in row.what)))
 
 
-def _read(site: "Site") -> Table:
+def _read(site: Site) -> Table:
     read = site.data.read
     names = dict.fromkeys((*np.unique(read.fields).tolist(), *np.unique(site.data.cohort.fields).tolist()))
     body = []
@@ -88,7 +86,7 @@ def _how() -> str:
     )
 
 
-def _tested(site: "Site") -> Table:
+def _tested(site: Site) -> Table:
     body = [
         (
             one.kind.name + (f", prior SD {one.kind.weight_sd:g}" if one.kind.weight_sd else ""),
@@ -107,7 +105,7 @@ def _promise_text(alpha: float) -> str:
     )
 
 
-def _promises(site: "Site") -> Table:
+def _promises(site: Site) -> Table:
     alpha = site.shipped.alpha
     body = [
         (f"{n}", f"{100 * of.sd:.1f} points", f"{100 * of.low:.0f}–{100 * of.high:.0f} %")
@@ -117,7 +115,7 @@ def _promises(site: "Site") -> Table:
     return Table("", ("readings of a type", "standard deviation", "95 of 100 sites"), body)
 
 
-def _drift_text(site: "Site") -> list[str]:
+def _drift_text(site: Site) -> list[str]:
     if not site.drift:
         return ["The network of this classifier gives no features to compare."]
     texts = [
@@ -134,7 +132,7 @@ def _drift_text(site: "Site") -> list[str]:
     return texts
 
 
-def _drift(site: "Site") -> Table:
+def _drift(site: Site) -> Table:
     body = [
         (
             one.what, one.which, f"{100 * one.share:.0f} %", str(one.read),
@@ -146,7 +144,7 @@ def _drift(site: "Site") -> Table:
     return Table("", ("by", "group", "of the cohort", "readings", "distance", ""), body)
 
 
-def _shares_text(site: "Site") -> list[str]:
+def _shares_text(site: Site) -> list[str]:
     return [
         "The probabilities of the tables take the types for equally frequent. How frequent they are in this cohort, as"
         " estimated from all probabilities (label shift, Saerens 2002) and from the readings alone, weighted. For"
@@ -154,7 +152,7 @@ def _shares_text(site: "Site") -> list[str]:
     ]
 
 
-def _shares(site: "Site") -> Table:
+def _shares(site: Site) -> Table:
     discs = site.data.read.discs
     read = [float(discs.weights[discs.labels == k].sum() / discs.weights.sum()) for k in range(len(GRADES))]
     body = [
@@ -164,7 +162,7 @@ def _shares(site: "Site") -> Table:
     return Table("", ("from", *GRADES), body)
 
 
-def _figure(site: "Site") -> list[dict[str, Any]]:
+def _figure(site: Site) -> list[dict[str, Any]]:
     """Calibration before and after: points of bins, their place in px and their share of all discs."""
     labels, weights = site.data.read.discs.labels, site.data.read.discs.weights
     equal = np.zeros(len(labels))

@@ -11,7 +11,6 @@ OUT/
 import json
 import shutil
 from collections import Counter
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,10 +19,11 @@ import numpy as np
 
 from modic.adapt import page
 from modic.adapt.choice import LEVEL, PATIENTS_FOR_LAST_LAYER, Tested
-from modic.adapt.drift import Drift, drift
-from modic.adapt.grader import Adapted, Shipped, adapt, shipped_of
-from modic.adapt.proof import Compared, Judged, compare, judge
-from modic.adapt.site_data import SiteData, site_data
+from modic.adapt.drift import drift
+from modic.adapt.findings import Site
+from modic.adapt.grader import adapt, shipped_of
+from modic.adapt.proof import compare, judge
+from modic.adapt.site_data import site_data
 from modic.adapt.thresholds import DISCS, FEWEST, effective, promise, site_quantiles
 from modic.adapt.update import SHIPPED, type_shares
 from modic.errors import UsageError
@@ -44,21 +44,6 @@ COMPARISON: Columns = {
     "high": ("float64", "upper end"),
     "n": ("int64", "readings that the number is about"),
 }
-
-
-@dataclass(frozen=True, eq=False)
-class Site:
-    """Everything that `modic adapt` found out, for its files and its page."""
-
-    data: SiteData
-    shipped: Shipped
-    adapted: Adapted
-    before: Judged
-    after: Judged
-    compared: list[Compared]
-    drift: list[Drift]
-    shares: np.ndarray  # of types in the cohort, by label shift
-    base_id: str
 
 
 def adapt_site(cohort: Path, files: list[Path], out: Path, *, classifier: str = "classifier") -> Site:
