@@ -20,8 +20,9 @@ LEVELS = ("T12/L1", "L1/L2", "L2/L3", "L3/L4", "L4/L5", "L5/S1")
 
 TRANSITIONAL_REASONS = (
     "disc more", "disc fewer", "sacralized look", "sacrum not in view", "count from above disagrees",
+    "count from C2 disagrees",
 )  # fmt: skip
-NUMBERING_BASES = ("sacrum", "looks of the discs")
+NUMBERING_BASES = ("sacrum", "looks of the discs", "count from C2")
 
 Contrast = Literal[
     "t1", "t2", "stir", "t1_fat_suppressed", "t2_fat_suppressed", "t1_post_contrast",
@@ -140,6 +141,7 @@ class Pair:
     others: tuple["Pair", ...] = ()  # of the study, best first: tried if the images of this one do not serve (P10)
     stir: Series | None = None  # kept beside them: its marrow is measured, no grade asks for it (P12)
     check_stir: bool = False  # as `check_images`, of the STIR
+    whole_spine: Series | None = None  # kept beside them: discs are counted on it from C2 (P14)
 
     @property
     def t1(self) -> Series:
@@ -153,9 +155,12 @@ class Pair:
 
     @property
     def series(self) -> tuple[Series, ...]:
-        """All series whose images are read: one for each contrast, and the STIR beside them."""
-        beside = (self.stir,) if self.stir and "stir" not in self.contrasts else ()
-        return (*self.contrasts.values(), *beside)
+        """All series whose images are read: one for each contrast, and the STIR and the whole spine beside them."""
+        read = list(self.contrasts.values())
+        for beside in (self.stir, self.whole_spine):
+            if beside is not None and beside not in read:
+                read.append(beside)
+        return tuple(read)
 
     @property
     def choices(self) -> tuple["Pair", ...]:

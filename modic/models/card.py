@@ -1,9 +1,9 @@
 """The JSON card beside a file of weights: read, checked against the file, hashed.
 
-A card (`NAME.json`) has: `name`, `kind` (detector | classifier), `architecture` (what modic.models.detector or
-modic.models.classifier builds), `preprocessing` (what training did to a pixel and grading must do again), `sha256` of
-`NAME.safetensors`, `data`, `recipe`, `results`, `limits`, `licence`, and for a classifier `calibration`. People read
-`NAME.md`.
+A card (`NAME.json`) has: `name`, `kind` (detector | classifier | segmenter | steps), `architecture` (what
+modic.models.detector, classifier, endplate_net or step_classifier builds), `preprocessing` (what training did to a
+pixel and grading must do again), `sha256` of `NAME.safetensors`, `data`, `recipe`, `results`, `limits`, `licence`, and
+for a classifier `calibration`. People read `NAME.md`.
 
 The classes here say what every value that grading uses may be. A card outside of that is refused before a run starts.
 """
@@ -103,13 +103,15 @@ class DetectorCalibration:
 
 
 @dataclass(frozen=True, slots=True)
-class NoCalibration:
+class Nothing:
     """Nothing."""
 
 
 SHIPPED = Path(__file__).parent / "shipped"
-SEGMENTER = "endplates"  # the shipped weights that find endplates
 """The folder of the weights that come with modic."""
+
+SEGMENTER, STEPS = "endplates", "count_from_c2"
+"""The shipped weights that find endplates, and those that count discs from C2 (both cannot be chosen)."""
 
 PARTS = ("architecture", "preprocessing")
 """What every card must have, each an object."""
@@ -118,13 +120,15 @@ PREPROCESSING: dict[str, Any] = {
     "detector": DetectorPreprocessing,
     "classifier": ClassifierPreprocessing,
     "segmenter": SegmenterPreprocessing,
+    "steps": Nothing,  # its features are made by modic.levels.count_from_c2 in one way
 }
 """The preprocessing that this version knows how to do; a card with more or fewer keys is refused."""
 
 CALIBRATION: dict[str, Any] = {
     "detector": DetectorCalibration,
     "classifier": ClassifierCalibration,
-    "segmenter": NoCalibration,
+    "segmenter": Nothing,
+    "steps": Nothing,
 }
 """What this version uses of a card's `calibration`; the rest of it describes."""
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from modic.errors import WeightsError
 from modic.models.card import SEGMENTER, contrasts, model_id, read_card, sha256
 from modic.models.fold import fold
+from modic.models.step_classifier import StepClassifier, load_step_classifier
 
 if TYPE_CHECKING:
     from torch import nn
@@ -38,6 +39,7 @@ class Models:
     detector: "Model[nn.Module]"
     classifier: "Model[Network]"
     segmenter: "Segmenter | None" = None  # finds endplates; None: the marrow is not measured
+    steps: StepClassifier | None = None  # follows the spine up to C2; None: nothing is counted from there
 
     @property
     def identity(self) -> dict[str, str]:
@@ -64,9 +66,9 @@ class Models:
 
 @cache
 def load_models(detector: str, classifier: str, device: str) -> Models:
-    """Detector, classifier and the shipped segmenter on `device`, loaded once a process. Raises WeightsError."""
+    """Detector, classifier and what cannot be chosen on `device`, loaded once a process. Raises WeightsError."""
     networks = load_detector(detector, device=device), load_classifier(classifier, device=device)
-    return Models(*networks, load_segmenter(device=device))
+    return Models(*networks, load_segmenter(device=device), load_step_classifier())
 
 
 def load_detector(name: str = "detector", *, device: str = "cpu") -> "Model[nn.Module]":

@@ -21,9 +21,10 @@ from modic.filesystem import try_file_system
 from modic.grading.measured import measured_of
 from modic.grading.site_correction import site_correction_of
 from modic.grading.thresholds import published_thresholds, quantiles_at
-from modic.models.card import SEGMENTER, is_path, model_id, parse_architecture, read_card
+from modic.models.card import SEGMENTER, STEPS, is_path, model_id, parse_architecture, read_card
 from modic.models.detector import DetectorArchitecture
 from modic.models.endplate_net import check_segmenter
+from modic.models.step_classifier import check_step_classifier
 from modic.models.weights import load_classifier, load_detector
 from modic.run.configuration import check_configuration
 from modic.run.selection import EVERYTHING, Selection
@@ -123,10 +124,12 @@ def prepare(
         detector=found.get("detector") or _absolute(options.detector),
         classifier=found.get("classifier") or _absolute(options.classifier),
     )
-    networks = (("detector", options.detector), ("classifier", options.classifier), ("segmenter", SEGMENTER))
+    networks = (
+        ("detector", options.detector), ("classifier", options.classifier), ("segmenter", SEGMENTER), ("steps", STEPS)
+    )  # fmt: skip
     cards = [read_card(name, kind)[0] for kind, name in networks]
     check_networks(options, *cards)
-    detector_id, classifier_id, _ = map(model_id, cards)
+    detector_id, classifier_id, *_ = map(model_id, cards)
     calibration = cards[1].get("calibration", {})
     options = with_alpha(options, calibration)
     home = create_cohort(Path(cohort), archive=folder)
@@ -161,12 +164,17 @@ def _named_weights(detector_id: str, classifier_id: str, grader: Grader) -> dict
 
 
 def check_networks(
-    config: Config, detector: dict[str, Any], classifier: dict[str, Any], segmenter: dict[str, Any]
+    config: Config,
+    detector: dict[str, Any],
+    classifier: dict[str, Any],
+    segmenter: dict[str, Any],
+    steps: dict[str, Any],
 ) -> None:
     """Raises WeightsError for weights that do not fit their cards. Shipped ones do; others are loaded to know it."""
     measured_of(classifier["calibration"])
     site_correction_of(classifier["calibration"])
     check_segmenter(segmenter)
+    check_step_classifier(steps)
     parse_architecture(DetectorArchitecture, detector["architecture"])
     if is_path(config.detector):
         load_detector(config.detector)
@@ -186,7 +194,7 @@ def with_alpha(config: Config, calibration: dict[str, Any]) -> Config:
 
 
 def _grader(config: Config, cards: list[dict[str, Any]]) -> Grader:
-    """`cards`: of detector, classifier and segmenter. Any change in them, also of a calibration, is another grader."""
+    """`cards`: as `check_networks` takes them. Any change in them, also of a calibration, is another grader."""
     version = versions.GRADING_VERSION
     text = json.dumps([version, *cards], sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     grader_id = hashlib.sha256(text.encode()).hexdigest()[:12]
@@ -195,7 +203,7 @@ def _grader(config: Config, cards: list[dict[str, Any]]) -> Grader:
 
 def _encoder(cards: list[dict[str, Any]]) -> str:
     """`_models_hash` without the classifier's calibration."""
-    return _models_hash([cards[0], {**cards[1], "calibration": None}, cards[2]])
+    return _models_hash([cards[0], {**cards[1], "calibration": None}, *cards[2:]])
 
 
 def _absolute(weights: str) -> str:

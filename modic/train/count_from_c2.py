@@ -1,4 +1,5 @@
-"""Trains the classifier of modic/levels/count_from_c2.py on whole spines of the phantom, and measures it on others.
+"""Trains the classifier by which modic/levels/count_from_c2.py counts, on whole spines of the phantom; measures it on
+others.
 
 `python -m modic.train.count_from_c2 OUT.safetensors --patients 110 --held-out 42`: 4 minutes on one busy core
 for training, and 5 s for each held-out patient.
@@ -15,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from modic.levels import count_from_c2 as c2
+from modic.models.step_classifier import StepClassifier
 from modic.phantom.anatomy import make_patient
 from modic.phantom.physics import Sequence
 from modic.phantom.render import Grid, render_many
@@ -98,7 +100,7 @@ def samples(discs: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np
     return np.concatenate([*lower, begin]), np.concatenate([*upper, begin + turned * long])
 
 
-def train(patients: int, rng: np.random.Generator) -> c2.Classifier:
+def train(patients: int, rng: np.random.Generator) -> StepClassifier:
     """A classifier of whole spines of the seeds 0 to `patients` - 1."""
     every = [spine for seed in range(patients) for spine in spines(seed)]
     seen, said = [], []
@@ -116,18 +118,18 @@ def train(patients: int, rng: np.random.Generator) -> c2.Classifier:
     return _fit(seen, said)
 
 
-def _fit(seen: list[np.ndarray], said: list[np.ndarray]) -> c2.Classifier:
+def _fit(seen: list[np.ndarray], said: list[np.ndarray]) -> StepClassifier:
     from sklearn.neural_network import MLPClassifier
 
     x, y = np.concatenate(seen), np.concatenate(said)
     net = MLPClassifier((HIDDEN,), alpha=1e-2, batch_size=128, max_iter=EPOCHS, random_state=0, learning_rate_init=2e-3)
     net.fit(x[y >= 0], y[y >= 0])
-    return c2.Classifier(
+    return StepClassifier(
         tuple(w.astype(np.float32) for w in net.coefs_), tuple(b.astype(np.float32) for b in net.intercepts_)
     )
 
 
-def measure(classifier: c2.Classifier, patients: int, rng: np.random.Generator) -> dict[str, int]:
+def measure(classifier: StepClassifier, patients: int, rng: np.random.Generator) -> dict[str, int]:
     """Of held-out patients: localizers, counts given and right; and counts given where the image is cut below C2/C3."""
     result = {"localizers": 0, "given": 0, "right": 0, "cut": 0, "cut_given": 0}
     for seed in range(HELD_OUT, HELD_OUT + patients):
@@ -141,7 +143,7 @@ def measure(classifier: c2.Classifier, patients: int, rng: np.random.Generator) 
     return result
 
 
-def counted(spine: Spine, classifier: c2.Classifier, rng: np.random.Generator) -> c2.Count | None:
+def counted(spine: Spine, classifier: StepClassifier, rng: np.random.Generator) -> c2.Count | None:
     steps = c2.follow(spine.image, spine.pixel, start(spine, rng), classifier)
     return c2.decide(steps, spine.pixel * np.array(spine.image.shape[::-1]))
 

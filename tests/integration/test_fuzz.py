@@ -106,7 +106,7 @@ def test_headers(tmp_path: Path, images: list[bytes]) -> None:
 
 
 def test_cards(tmp_path: Path) -> None:
-    names = {"detector": "detector", "classifier": "classifier", "segmenter": "endplates"}
+    names = {"detector": "detector", "classifier": "classifier", "segmenter": "endplates", "steps": "count_from_c2"}
     shipped = {kind: read_card(name, kind)[0] for kind, name in names.items()}
     weights = tmp_path / "small.safetensors"
     weights.write_bytes(b"")

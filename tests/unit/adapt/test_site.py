@@ -141,7 +141,12 @@ def test_the_card_is_taken_by_the_next_night(adapted: Path) -> None:
     text = f'classifier = "{adapted}"\n'
     (adapted.parent / "cohort.toml").write_text(text)
     config = load_config(adapted.parent / "cohort.toml")
-    cards = [read_card(name, kind)[0] for name, kind in (("detector", "detector"), (config.classifier, "classifier"),
-                                                         ("endplates", "segmenter"))]  # fmt: skip
+    names = {
+        "detector": "detector",
+        "classifier": config.classifier,
+        "segmenter": "endplates",
+        "steps": "count_from_c2",
+    }
+    cards = [read_card(name, kind)[0] for kind, name in names.items()]
     check_networks(config, *cards)  # loads the weights too
     assert json.loads((adapted / "classifier.json").read_text())["results"]["why"].startswith("of the grader that")

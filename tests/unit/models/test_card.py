@@ -16,7 +16,7 @@ from modic.models.card import SHIPPED, read_card, sha256
 from modic.models.classifier import build_classifier
 from modic.run.prepare import check_networks
 
-NAMES = {"detector": "detector", "classifier": "classifier", "segmenter": "endplates"}
+NAMES = {"detector": "detector", "classifier": "classifier", "segmenter": "endplates", "steps": "count_from_c2"}
 PARTS = ("architecture", "preprocessing", "calibration")
 NO_VALUE = ("text", None, [], {}, math.nan, math.inf, -math.inf, 1e308, -1e308, True, "MISSING")
 DESCRIBE = ("prior", "folds", "patients", "shift", "discs", "sources")
