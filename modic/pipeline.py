@@ -4,6 +4,7 @@
 |-----------|-----------------------------------------------------|------------------------------------------------|
 | load      | modic/imaging/load.py, registration.py              | a pair of series → volumes with their geometry |
 | levels    | modic/levels/find.py, plausibility.py               | the T2 volume → named boxes of discs           |
+| count     | modic/levels/count_from_c2.py                       | a whole spine beside them → discs from C2      |
 | contrast  | modic/series/contrast_from_pixels.py                | T1 or T2 refused if pixels show another        |
 | regions   | modic/imaging/regions.py                            | volumes and boxes → a region for each level    |
 | normalize | modic/imaging/normalize.py                          | region → region                                |
@@ -53,6 +54,8 @@ from modic.imaging.regions import (
 )
 from modic.imaging.registration import Placement, moved, register
 from modic.imaging.volume import CanonicalVolume
+from modic.levels.certainty import Calibration
+from modic.levels.count_from_c2 import count_discs, with_count
 from modic.levels.discs_apart import discs_apart
 from modic.levels.find import find_levels
 from modic.levels.midline import slices_around
@@ -76,6 +79,8 @@ from modic.records import (
 from modic.series.contrast import ContrastFinding
 from modic.series.contrast_from_pixels import SUPPRESSED, contrast_of_pixels
 
+NOT_COUNTED = "whole spine not counted: {}"
+COUNTED = "whole spine: {} discs from C2/C3 to the one named L5/S1, 23 are usual; probability {:.2f}"
 CHECKED_SLICES = 5  # around the midline, whose pixels must not show another contrast than the header
 
 if TYPE_CHECKING:
@@ -102,6 +107,7 @@ def grade_study(pair: Pair, *, models: Models, config: Config, pictures: Path | 
         return StudyResult(rejected=doubts, seconds=seconds)
     if against := _against_header(volumes, levels, models, config):
         return StudyResult(rejected=against, seconds=seconds)
+    levels, count_warnings = counted_from_c2(pair, _reference(volumes), levels, models, config)
     with _timed(seconds, "regions"):
         cut = cut_regions(volumes, levels, preprocessing=preprocessing, options=config.levels)
     with _timed(seconds, "normalize"):
@@ -137,6 +143,7 @@ def grade_study(pair: Pair, *, models: Models, config: Config, pictures: Path | 
             *_warnings(pair, volumes),
             *stir_warnings,
             *doubts,
+            *count_warnings,
             *_beyond(volumes, levels, preprocessing["slices"]),
             *trouble,
         ),
@@ -203,6 +210,31 @@ def stir_beside(
     if found.contrast in ("t1", "t2"):
         return None, (f"STIR not measured: its pixels show {found.contrast}; {found.evidence}",)
     return stir, tuple(f"STIR: {text}" for text in said)
+
+
+def counted_from_c2(
+    pair: Pair, t2: CanonicalVolume, levels: LevelSet, models: Models, config: Config
+) -> tuple[LevelSet, tuple[str, ...]]:
+    """`levels` with what a count on the study's whole spine says of them, and what was counted or why not.
+
+    The whole spine decides no grade: whatever is wrong with it costs a warning.
+    """
+    if pair.whole_spine is None or models.steps is None:
+        return levels, ()
+    readable, options = replace(pair.whole_spine, rejected=None), replace(config.identify, min_slices=2)
+    try:
+        series = load_volume(readable, options=options, source=Opener(config.archive))
+        if isinstance(series, Rejected):
+            return levels, (NOT_COUNTED.format(f"{series.reason} {series.detail}".rstrip()),)
+        named = np.array([np.mean(corners_mm(t2, box), axis=0) for box in levels.boxes])
+        count = count_discs(series, named, models.steps)
+    except Exception as error:  # noqa: BLE001  (the grades stand without it)
+        return levels, (NOT_COUNTED.format(where(error)),)
+    if count is None:
+        return levels, (NOT_COUNTED.format("not all six discs lie in it, or they cannot be followed up to C2"),)
+    doubted = Calibration.of(models.detector.card).doubted
+    weighed = with_count(levels, count, doubted=doubted, suspected_from=config.levels.transitional_min)
+    return weighed, (COUNTED.format(count.discs, count.probability),)
 
 
 def load_volumes(pair: Pair, config: Config, *, wanted: tuple[str, ...] = ("t1", "t2")) -> Volumes | Rejected:

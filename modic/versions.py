@@ -13,7 +13,8 @@ GRADING_CHANGES = {
     " pixels; T1 and T2 are of one reconstruction, acquired before computed; an agent counts across midnight and"
     " studies; padding is background; T1 need only hold the slices and levels that are graded; the images of every"
     " pair are compared, a small shift is corrected, a large one refused; pixels that lie upside down or mirrored"
-    " are refused; a STIR beside T1 and T2 is measured and grades nothing",
+    " are refused; a STIR beside T1 and T2 is measured and grades nothing; where a study"
+    " holds a series of the whole spine, discs are counted on it from C2, which moves no name",
 }
 """Version of the grading → what it changed, in words for somebody who reads the tables.
 

@@ -39,6 +39,9 @@ Rows are tried in order:
 | P13 | no usable T2, and the classifier reads T1 and STIR, but no T2     | STIR is the T2 of rows P4 to P8;     |
 |     |                                                                   | P9 holds for none                    |
 
+| P14 | a pair, and a sagittal series of the whole spine in the T2's      | the same pair; the series is kept    |
+|     | frame of reference, whatever its contrast (whole_spine.py)        | beside it: discs are counted on it   |
+
 P11 is tried after P6, on the combinations that P7 to P9 choose from. Of several series of a further contrast, or of
 several STIR, the first by the order of P8 is taken. A STIR with or after a contrast agent is not usable: what took up
 the agent has a short T1, as fat has, and is dark. A STIR that fits no T2 is said in a warning.
@@ -233,8 +236,15 @@ def _choose(
     rule = "P9" if not near else "P7" if len(complete) == 1 else "P8"
     first, *others = (replace(made, check_images=not near) for made in complete[: 1 + MAX_OTHERS])
     whole = (whole_spine.WARNING,) if any(map(whole_spine.shows_whole_spine, series)) else ()
-    others = [replace(other, rule=f"{rule}, P10") for other in others]
-    return replace(first, rule=rule, others=tuple(others), warnings=(*whole, *_unlike(first)))
+    others = [_with_whole_spine(replace(other, rule=f"{rule}, P10"), series) for other in others]
+    first = replace(first, rule=rule, others=tuple(others), warnings=(*whole, *_unlike(first)))
+    return _with_whole_spine(first, series)
+
+
+def _with_whole_spine(pair: Pair, series: list[Series]) -> Pair:
+    """P14."""
+    in_frame = (stack for stack in series if _same_frame(stack, pair.t2))
+    return replace(pair, whole_spine=whole_spine.best_to_count_on(in_frame))
 
 
 def _on_stir(outcome: Pair | Excluded) -> Pair | Excluded:

@@ -282,9 +282,10 @@ STUDIES = [
         "numbering_basis",
         TEXT,
         "what the names rest on: sacrum (counted from the last mobile disc above it) or looks of the discs (the sacrum"
-        " or L5/S1 is not in view, so that names follow from the shape of the discs alone). Nothing is counted from C2:"
-        " if a study holds a series of the whole spine, warnings says so; null if not graded, or graded by an earlier"
-        " version",
+        " or L5/S1 is not in view, so that names follow from the shape of the discs alone), or count from C2 (the same"
+        " names, and on a series of the whole spine L5/S1 is the 23rd disc from C2/C3, as it usually is; the"
+        " counter saw phantoms only, and takes no doubt of level_numbering away); warnings says what was counted. Null"
+        " if not graded, or graded by an earlier version",
     ),
     _column(
         "transitional_suspected",
@@ -299,8 +300,10 @@ STUDIES = [
         TEXT,
         "why: disc more (possibly one lumbar vertebra more than usual); disc fewer (possibly one fewer); sacralized"
         " look (possibly a sacralized L5: the lowest disc found may not be L5/S1); count from above disagrees (names"
-        " were counted from a disc below the one that was first taken for L5/S1); or sacrum not in view (the image"
-        " cannot tell, transitional_suspected is null); null if nothing is suspected",
+        " were counted from a disc below the one that was first taken for L5/S1); count from C2 disagrees (on a"
+        " series of the whole spine there are more or fewer than 23 discs from C2/C3 to L5/S1: level_numbering is"
+        " uncertain, names are not moved); or sacrum not in view (the image cannot tell, transitional_suspected is"
+        " null); null if nothing is suspected",
     ),
     _column(
         "warnings",
@@ -332,7 +335,9 @@ SERIES = [
     _length("slice_spacing_mm", "distance between neighbouring slices in mm, measured from their positions"),
     _length("slice_thickness_mm", "thickness of a slice in mm"),
     _column("n_slices", pa.int32(), "number of slices", null=False, unit="slice", span=(0, None)),
-    _column("status", TEXT, "used (graded, or a STIR measured beside) or not_used", null=False),
+    _column(
+        "status", TEXT, "used (graded, a STIR measured beside, or a whole spine counted on) or not_used", null=False
+    ),
     _column("reason", TEXT, "why not used, from a closed list; null for used series"),
     _column("detail", TEXT, "details of the reason: numbers and DICOM keywords"),
     _column("warnings", TEXT, "warnings about the series, separated by `; `; null if none"),

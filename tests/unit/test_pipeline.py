@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,8 @@ from modic.errors import Reason, Rejected
 from modic.grading.marrow import EndplateMarrow, MarrowMeasurements
 from modic.grading.network_output import NetworkOutput
 from modic.imaging.volume import Volume
+from modic.levels.count_from_c2 import Count
+from modic.models.step_classifier import StepClassifier
 from modic.records import (
     ENDPLATE_COLUMNS,
     LEVELS,
@@ -24,7 +27,9 @@ from modic.records import (
     LevelBox,
     LevelSet,
     Pair,
+    Series,
     SeriesWarning,
+    Transitional,
     WarningKind,
 )
 from modic.run.ledger import level_row
@@ -128,6 +133,54 @@ def test_a_file_that_vanished_since_the_crawl_fails_the_study_by_name(one_pair: 
     assert result.rejected.reason is Reason.STUDY_FILES_CHANGED
     assert result.rejected.detail.startswith("T2")
     assert result.levels == ()
+
+
+SIX = tuple(LevelBox(level, (10, 5 + 9 * k, 40, 12 + 9 * k), 5, 0.9) for k, level in enumerate(LEVELS))
+COUNTING = replace(MODELS, steps=StepClassifier((), ()))
+
+
+@pytest.mark.parametrize(
+    ("discs", "basis", "reason"), [(23, "count from C2", None), (24, "sacrum", "count from C2 disagrees")]
+)
+def test_a_count_from_c2_moves_no_name_and_is_said(
+    discs: int, basis: str, reason: str | None, one_pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    volumes = pipeline.load_volumes(one_pair, Config())
+    assert not isinstance(volumes, Rejected)
+    levels = LevelSet(SIX, "ok", 0.97, Transitional(False, 0.1))
+    seen = []
+    monkeypatch.setattr(pipeline, "count_discs", lambda *given: seen.append(given) or Count(discs, 0.83))
+    pair = replace(one_pair, whole_spine=one_pair.t2)
+    found, said = pipeline.counted_from_c2(pair, volumes["t2"], levels, COUNTING, Config())
+    ((series, named, _),) = seen
+    np.testing.assert_array_equal(series.voxels, volumes["t2"].voxels)
+    places = volumes["t2"].native.to_index(named)
+    np.testing.assert_allclose(places, [[25, 8.5 + 9 * k, 5] for k in range(6)], atol=1e-6)
+    assert said == (f"whole spine: {discs} discs from C2/C3 to the one named L5/S1, 23 are usual; probability 0.83",)
+    assert (found.boxes, found.basis, found.transitional.reason) == (SIX, basis, reason)
+    assert found.numbering == ("uncertain" if reason else "ok")
+
+
+@pytest.mark.usefixtures("networks")
+def test_a_whole_spine_that_cannot_be_counted_costs_a_warning(one_pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = pipeline.grade_study(one_pair, models=MODELS, config=Config())
+
+    def said(whole_spine: Series) -> str:
+        result = pipeline.grade_study(replace(one_pair, whole_spine=whole_spine), models=COUNTING, config=Config())
+        (warning,) = set(result.warnings) - set(plain.warnings)
+        assert (result.levels, result.numbering, result.p_numbering) == (plain.levels, "uncertain", 0.5)
+        assert (result.transitional, result.numbering_basis) == (plain.transitional, "sacrum")
+        return warning
+
+    def fails(*_: Any) -> None:
+        raise ValueError("Mr Miller")
+
+    assert said(one_pair.t2).startswith("whole spine not counted: not all six discs")
+    gone = replace(one_pair.t2, images=tuple(replace(one, path="gone") for one in one_pair.t2.images))
+    assert said(gone).startswith("whole spine not counted: study.files_changed")
+    monkeypatch.setattr(pipeline, "count_discs", fails)
+    bug = said(one_pair.t2)
+    assert bug.startswith("whole spine not counted: ValueError") and "Miller" not in bug
 
 
 def test_no_level_found_excludes_the_study(one_pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -146,7 +146,9 @@ def on_stir(
     """The result of a study of T1 and STIR without T2."""
     monkeypatch.setattr(pipeline, "load_volumes", lambda *_, **__: {name: volumes[name] for name in ("t1", "stir")})
     series = SimpleNamespace(warnings=())
-    pair: Any = SimpleNamespace(contrasts={"t1": series, "stir": series}, stir=series, check_stir=False)
+    pair: Any = SimpleNamespace(
+        contrasts={"t1": series, "stir": series}, stir=series, check_stir=False, whole_spine=None
+    )
     return pipeline.grade_study(pair, models=models, config=Config(), pictures=tmp_path / "case")
 
 

@@ -419,8 +419,53 @@ def test_a_series_of_the_whole_spine_is_said(
     values = dicoms.t2(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
     size = {"rows": rows, "columns": columns, "spacing": (5.0, 5.0), "orientation": orientation}
     found = chosen(dicoms.study() + dicoms.series(values, name="localizer", n=3, **size), tmp_path)
-    assert (WARNING in found.warnings) == said
+    assert (WARNING in found.warnings) == (found.whole_spine is not None) == said
     assert found.t2.series_uid == dicoms.uid("patient-1", "study", "t2")
+
+
+WHOLE: dict[str, Any] = {"rows": 128, "columns": 48, "spacing": (5.0, 5.0)}
+
+
+@pytest.mark.parametrize(
+    ("localizer", "changes", "kept"),
+    [
+        ({"n": 2, "gap": 15.0}, {}, True),
+        ({"n": 7}, {"ImageType": ["DERIVED", "SECONDARY", "COMPOSED"]}, True),
+        ({"n": 3}, {"FrameOfReferenceUID": "1.2.3"}, False),
+        ({"n": 3}, {"FrameOfReferenceUID": None}, False),
+        ({"n": 3}, {"StudyDate": "20200103"}, False),
+        ({"n": 3}, {"PixelSpacing": None}, False),
+        ({"n": 1}, {}, False),
+    ],
+)
+def test_a_whole_spine_is_kept_beside_a_pair_if_its_place_is_known(
+    localizer: dict[str, Any], changes: dict[str, Any], kept: bool, tmp_path: Path
+) -> None:
+    slices = changed(dicoms.series(T2, name="localizer", **WHOLE, **localizer), **changes)
+    found = chosen(dicoms.study() + slices, tmp_path)
+    assert (found.whole_spine is not None) == kept
+    names = ["t1", "t2", *["localizer"] * kept]
+    assert [one.series_uid for one in found.series] == [dicoms.uid("patient-1", "study", name) for name in names]
+
+
+def test_a_whole_spine_with_a_slice_missing_is_not_counted_on(tmp_path: Path) -> None:
+    values = dicoms.t2(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])  # refused for that before its slices are asked
+    slices = dicoms.series(values, name="localizer", n=7, **WHOLE)
+    found = chosen(dicoms.study() + slices[:3] + slices[4:], tmp_path)
+    assert WARNING in found.warnings and found.whole_spine is None
+
+
+def test_of_several_whole_spines_the_finest_of_t1_or_t2_is_counted_on_with_every_pair(tmp_path: Path) -> None:
+    localizer = dicoms.t2(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+    finest = dicoms.series(localizer, name="a", n=6, **{**WHOLE, "rows": 640, "spacing": (1.0, 1.0)})
+    coarse = dicoms.series(T2, name="b", n=6, **{**WHOLE, "rows": 100, "spacing": (6.0, 6.0)})
+    finer = dicoms.series(T2, name="c", n=6, **WHOLE)
+    again = dicoms.series(T2, name="again", n=9)
+    found = chosen(dicoms.study() + again + finest + coarse + finer, tmp_path)
+    assert len(found.choices) > 1
+    for one in found.choices:
+        assert one.whole_spine is not None
+        assert one.whole_spine.series_uid == dicoms.uid("patient-1", "study", "c")
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,8 @@ TRANSITIONAL: list[dict[str, Any]] = [
     {"transitional_probability": None},
     {"transitional_suspected": False},  # with a reason
     {"transitional_suspected": None},  # as if the sacrum were not in view
+    {"transitional_reason": "count from C2 disagrees", "level_numbering": "ok"},
+    {"transitional_reason": "count from C2 disagrees", "numbering_basis": "count from C2"},
 ]
 UNGRADED_MC = [("mc_is_most_probable", {"abstained": True, "mc": 2}), ("mc_is_most_probable", {"mc": None})]
 
@@ -113,6 +115,12 @@ def test_transitional_columns_that_contradict_each_other_are_caught(wrong: dict[
     rows = make_rows()
     rows["studies"][0] |= wrong
     assert run_checks(write_unchecked(tmp_path, rows))["transitional_has_reason"]
+
+
+def test_a_count_from_c2_that_disagrees_with_uncertain_names_breaks_no_law(tmp_path: Path) -> None:
+    rows = make_rows()
+    rows["studies"][0] |= {"transitional_reason": "count from C2 disagrees", "level_numbering": "uncertain"}
+    assert not run_checks(write_unchecked(tmp_path, rows))["transitional_has_reason"]
 
 
 def test_studies_with_a_suspected_transitional_vertebra_have_a_view(tmp_path: Path) -> None:
