@@ -76,6 +76,15 @@ def test_a_late_stir_is_measured_beside_the_others(cohort: Path) -> None:
     assert again(cohort) == 1
 
 
+def test_on_a_late_localizer_of_the_whole_spine_the_study_is_counted(cohort: Path) -> None:
+    values = t2(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+    whole = one_series(values, name="localizer", patient="ann", n=3, rows=128, columns=24, spacing=(5.0, 5.0))
+    write(whole, cohort.parent / "archive" / "ann")
+    assert again(cohort) == 1
+    (used,) = [one for one in read_table(cohort, "series").to_pylist() if one["n_slices"] == 3]
+    assert (used["status"], used["reason"], used["role"]) == ("used", None, "localizer")
+
+
 def test_a_second_t2_serves_where_the_first_cannot_be_decoded(cohort: Path) -> None:
     """It is the one that would be chosen; later series that are chosen before neither of them regrade nothing."""
     folder = cohort.parent / "archive" / "ann"

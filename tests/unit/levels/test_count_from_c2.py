@@ -1,13 +1,17 @@
 """Discs counted from C2/C3 on localizers of phantoms; no count where the image does not show it."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from modic.errors import WeightsError
 from modic.imaging.volume import CanonicalVolume, Volume
 from modic.levels import count_from_c2 as c2
 from modic.levels.count_from_c2 import Count, Step, count_discs, decide, features, with_count
+from modic.models.card import SHIPPED
 from modic.models.step_classifier import StepClassifier, load_step_classifier
 from modic.records import LevelSet, Transitional
 from whole_spines import WholeSpine, whole_spine
@@ -96,6 +100,16 @@ def test_the_shipped_weights_take_the_features_that_are_made(classifier: StepCla
     )
     assert made.shape == (1, len(classifier.weights[0]))
     assert np.exp(classifier.log_p(made)).sum() == pytest.approx(1, abs=1e-2)  # but for the floor
+
+
+def test_weights_that_do_not_fit_their_card_are_refused(tmp_path: Path) -> None:
+    weights = tmp_path / "steps.safetensors"
+    weights.symlink_to(SHIPPED / "count_from_c2.safetensors")
+    card = json.loads((SHIPPED / "count_from_c2.json").read_text())
+    card["architecture"]["hidden"] = 47
+    weights.with_suffix(".json").write_text(json.dumps(card))
+    with pytest.raises(WeightsError, match="does not fit its card's architecture"):
+        load_step_classifier(str(weights))
 
 
 SURE = LevelSet((), "ok", 0.97, Transitional(False, 0.1), "sacrum")
