@@ -13,7 +13,8 @@ what could be true:
 
 So names counted from the last mobile disc are right unless *moved* holds, and a transitional vertebra is suspected
 if *in order* does not. Nobody can tell from a lumbar image which of the two it is that is more or fewer: radiology
-counts from the last mobile disc there and says so.
+counts from the last mobile disc there and says so. On a series of the whole spine it can be told, and a count there may
+give a reason of its own (count_from_c2.py).
 
 What speaks for a transitional vertebra; the first row that holds is the reason. T4 asks only spines in which no disc is
 skipped and distances are even (rules 4 and 5 of modic/levels/numbering.py):
