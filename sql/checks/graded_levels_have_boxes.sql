@@ -1,4 +1,4 @@
--- One row is one graded level without its box on T2 (of a study with a T2), on T1 or in mm, or with one turned inside out.
+-- One row is one graded level without its box on T2 (if there is one), on T1 or in mm, or with one turned inside out.
 SELECT
     levels.study_key, levels.level, levels.t2_x0, levels.t2_y0, levels.t2_x1, levels.t2_y1, levels.t2_slice,
     levels.t1_x0, levels.t1_y0, levels.t1_x1, levels.t1_y1, levels.t1_slice
