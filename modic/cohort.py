@@ -17,12 +17,13 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatch
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from modic import lock
 from modic.errors import UsageError
-from modic.files import UNFINISHED, is_left_over, make_folder, time_there, write_json
+from modic.files import UNFINISHED, is_left_over, make_folder, read_json, time_there, write_json
 
 RUN_TIME = "%Y%m%dT%H%M%SZ"
 RUN_ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{4}")
@@ -89,11 +90,11 @@ class Cohort:
 
     def pictures(self, run_id: str, study_key: str) -> Path:
         """The pictures of a study in a row of run `run_id`, which an earlier run drew if this one needed no image."""
-        own = self.case(run_id, study_key)
-        if own.is_dir():
-            return own
-        earlier = (run / "cases" / study_key for run in reversed(self.runs()) if run.name < run_id)
-        return next((path for path in earlier if path.is_dir()), own)
+        return self.case(_drawn_by(self.drawn_by(run_id)).get(study_key, run_id), study_key)
+
+    def drawn_by(self, run_id: str) -> Path:
+        """JSON: study key → the run whose pictures stand for those of a study that this run graded without images."""
+        return self.run(run_id) / "drawn_by.json"
 
     def runs(self) -> list[Path]:
         """The folders of all runs, oldest first. Other folders beside them are not ours."""
@@ -112,7 +113,7 @@ class Cohort:
         last = max((path.name for path in self.runs()), default="")
         if last[:16] >= now:
             try:
-                later = datetime.strptime(last[:16], RUN_TIME).replace(tzinfo=UTC) + timedelta(seconds=1)
+                later = began(last) + timedelta(seconds=1)
                 now = f"{later:{RUN_TIME}}"
             except OverflowError:  # the end of the calendar
                 return self._next_digits(last)
@@ -189,6 +190,24 @@ def formed(form: re.Pattern[str], name: str) -> str:
     if not form.fullmatch(name):
         raise UsageError(f"{name!r} is no name that modic gives: another hand made these tables or files")
     return name
+
+
+def _drawn_by(path: Path) -> dict[str, str]:
+    try:
+        return _read_once(path, path.stat().st_mtime_ns)
+    except OSError:
+        return {}
+
+
+@lru_cache(maxsize=64)
+def _read_once(path: Path, mtime_ns: int) -> dict[str, str]:
+    known = read_json(path) or {}
+    return {key: run for key, run in known.items() if STUDY_KEY.fullmatch(key) and RUN_ID.fullmatch(str(run))}
+
+
+def began(run_id: str) -> datetime:
+    """When a run took its name."""
+    return datetime.strptime(run_id[:16], RUN_TIME).replace(tzinfo=UTC)
 
 
 def remove(path: Path) -> None:

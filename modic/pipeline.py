@@ -32,7 +32,7 @@ from modic.archive.sources import Opener
 from modic.cases.images import write_case
 from modic.config import Config
 from modic.errors import Reason, Rejected, WeightsError, where
-from modic.grading.agreement import agreed, agreed_with_stir
+from modic.grading.agreement import checked
 from modic.grading.classify import calibration_of, encode_regions, grade_output
 from modic.grading.endplate_types import endplate_columns
 from modic.grading.marrow import MarrowMeasurements, band_ratios, measure_marrow
@@ -107,7 +107,8 @@ def grade_study(pair: Pair, *, models: Models, config: Config, pictures: Path | 
         return StudyResult(rejected=doubts, seconds=seconds)
     if against := _against_header(volumes, levels, models, config):
         return StudyResult(rejected=against, seconds=seconds)
-    levels, count_warnings = counted_from_c2(pair, _reference(volumes), levels, models, config)
+    with _timed(seconds, "count"):
+        levels, count_warnings = counted_from_c2(pair, _reference(volumes), levels, models, config)
     with _timed(seconds, "regions"):
         cut = cut_regions(volumes, levels, preprocessing=preprocessing, options=config.levels)
     with _timed(seconds, "normalize"):
@@ -126,9 +127,9 @@ def grade_study(pair: Pair, *, models: Models, config: Config, pictures: Path | 
         names, output = [region.level for region in regions], network_output(encoding, classifier) if regions else None
         calibration = calibration_of(classifier.card, config.grading.alpha)
         grades = grade_output(names, output, calibration=calibration, features=features) if output else []
-        grades = [agreed(grade, marrow[grade.level]) if grade.level in marrow else grade for grade in grades]
-        if models.segmenter is not None and "stir" in contrasts(classifier.card):
-            grades = [agreed_with_stir(grade, stir.get(grade.level, {}).values()) for grade in grades]
+        reads_stir = models.segmenter is not None and "stir" in contrasts(classifier.card)
+        ratios = {name: stir.get(name, {}).values() if reads_stir else None for name in names}
+        grades = [checked(grade, marrow.get(grade.level), ratios[grade.level]) for grade in grades]
     trouble: tuple[str, ...] = ()
     if pictures is not None:
         with _timed(seconds, "pictures"):

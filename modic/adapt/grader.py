@@ -14,6 +14,7 @@ from modic.grades import CLASSES
 from modic.grading.agreement import contradiction
 from modic.grading.classify import prediction_set
 from modic.grading.thresholds import quantiles_at
+from modic.models.card import contrasts
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +52,8 @@ def shipped_of(card: dict[str, Any]) -> Shipped:
         raise UsageError(
             "this classifier is already a site's own: adapt the one that it was made from, with --classifier"
         )
+    if "stir" in contrasts(card):
+        raise UsageError("a classifier that reads STIR cannot be adapted: the proof does not know its rule for type 1")
     if not calibration.get("alpha"):
         raise UsageError("the classifier's card does not say the `alpha` of its thresholds; they cannot be fitted anew")
     return Shipped(float(calibration["temperature"]), quantiles_at(calibration), float(calibration["alpha"]))

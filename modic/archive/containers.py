@@ -26,6 +26,7 @@ import threading
 import zipfile
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import IO, BinaryIO, cast
@@ -122,10 +123,11 @@ class Containers:
             raise OSError(f"a container: {refused}") from refused
 
     def _open(self, path: str, member: str | None) -> BinaryIO:
-        if member is None:
-            return _unzipped(self.base.open(path, None), path)
-        folder, name = _folder(self, path, member, self.base.state(path, None))
-        return _unzipped(folder.open(name), name)
+        with _opening():
+            if member is None:
+                return _unzipped(self.base.open(path, None), path)
+            folder, name = _folder(self, path, member, self.base.state(path, None))
+            return _unzipped(folder.open(name), name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,18 +270,24 @@ def _names(member: str) -> list[str]:
     return names
 
 
-@lru_cache(maxsize=4)
-def _opened(containers: Containers, path: str, outer: str, state: tuple[int, int]) -> Folder:
-    """The container at `path`, of this state, or the one named `outer` within it. Raises `Unopened` or OSError."""
+@contextmanager
+def _opening() -> Iterator[None]:
+    """Turn what the libraries raise about a container, or a member of one, into `Unopened`."""
     try:
-        with memory_limit(LIST_MIB):
-            return _open_folder(containers, path, outer, state)
+        yield
     except MemoryError as error:
         raise Unopened(Reason.FILE_CONTAINER_OVER_LIMIT) from error
     except DAMAGE as error:
         raise Unopened(Reason.FILE_CONTAINER_DAMAGED) from error
     except NotImplementedError as error:
         raise Unopened(Reason.FILE_CONTAINER_UNSUPPORTED) from error
+
+
+@lru_cache(maxsize=4)
+def _opened(containers: Containers, path: str, outer: str, state: tuple[int, int]) -> Folder:
+    """The container at `path`, of this state, or the one named `outer` within it. Raises `Unopened` or OSError."""
+    with _opening(), memory_limit(LIST_MIB):
+        return _open_folder(containers, path, outer, state)
 
 
 def _open_folder(containers: Containers, path: str, outer: str, state: tuple[int, int]) -> Folder:

@@ -103,6 +103,11 @@ class Opener:
 
     options: ArchiveOptions = field(default_factory=ArchiveOptions)
 
+    @classmethod
+    def of_cache(cls, folder: Path) -> "Opener":
+        """With a cohort's own cache (modic.cohort.Cohort.cache)."""
+        return cls(ArchiveOptions(cache=str(folder)))
+
     def state(self, path: str, member: str | None) -> tuple[int, int]:
         """As `Source.state`."""
         return self._source(path).state(path, member)

@@ -93,12 +93,13 @@ def gather_cases(cohort_root: Path, studies: Iterable[Row], levels: Iterable[Row
         levels_of.setdefault(level["study_key"], []).append(level)
     ranked = []
     for study in studies:
-        case = read_case(Cohort(cohort_root).pictures(study["run_id"], study["study_key"]))
+        folder = Cohort(cohort_root).pictures(study["run_id"], study["study_key"])
+        case = read_case(folder)
         own = levels_of.get(study["study_key"], [])
         flags = flags_of(study, own, case)
-        ranked.append((rank(flags, study), study_for_page(study, own, case, flags)))
+        ranked.append((rank(flags, study), study_for_page(study, own, case, flags, folder)))
     ranked.sort(key=lambda pair: pair[0])
-    return {"mode": "report", "levels": LEVELS, "kinds": KINDS, "studies": [shown for _, shown in ranked]}
+    return {"levels": LEVELS, "kinds": KINDS, "studies": [shown for _, shown in ranked]}
 
 
 def read_case(folder: Path) -> Row | None:
@@ -173,8 +174,8 @@ def rank(flags: list[Flag], study: Row) -> tuple[int, float, str]:
     return len(KINDS) + after, 0.0, study["study_key"]
 
 
-def study_for_page(study: Row, levels: list[Row], case: Row | None, flags: list[Flag]) -> Row:
-    """One study as modic/cases/viewer.js reads it."""
+def study_for_page(study: Row, levels: list[Row], case: Row | None, flags: list[Flag], folder: Path) -> Row:
+    """One study as modic/cases/viewer.js reads it; `folder`: of its pictures."""
     drawn = case["levels"] if case else {}
     return {
         "key": study["study_key"],
@@ -184,7 +185,7 @@ def study_for_page(study: Row, levels: list[Row], case: Row | None, flags: list[
         "scanner": _scanner(study),
         "about": _person(study),
         "flags": [[KINDS.index(flag.kind), flag.text] for flag in flags],
-        **({"path": f"../{study['run_id']}/cases/{study['study_key']}"} if case else {}),
+        **({"path": f"../{folder.parent.parent.name}/cases/{folder.name}"} if case else {}),
         **({"size": case["size"], "slices": case["slices"]} if case else {}),
         "levels": [_level_for_page(level, drawn.get(level["level"], {})) for level in levels],
     }

@@ -11,7 +11,6 @@ from modic.cli.process import check_semaphores
 
 if TYPE_CHECKING:
     from modic.cohort import Cohort
-    from modic.run.prepare import Run
 
 
 def add(commands: Any, wanted: bool) -> None:
@@ -92,23 +91,21 @@ def run(options: argparse.Namespace) -> int:
 def plan(archive: str, cohort: str, *, config: str = "", models: str = "", device: str = "auto", **asked: Any) -> int:
     """Print what a run would grade, and why; returns the exit code."""
     from modic.errors import UsageError
+    from modic.run.configuration import check_configuration
     from modic.run.plan import plan_studies
     from modic.run.prepare import prepare
     from modic.run.selection import selection
     from modic.run.survey import find_studies
 
-    def prepared(regrade: bool) -> "Run":
-        chosen = selection(**asked)
-        return prepare(archive, cohort, config=config, models=models, device=device, selection=chosen, regrade=regrade)
-
-    run = prepared(True)
+    chosen = selection(**asked)
+    run = prepare(archive, cohort, config=config, models=models, device=device, selection=chosen, regrade=True)
     with run.cohort.lock():
         survey = find_studies(run)
         show(f"{survey.n_studies} studies in the archive, {survey.n_pairs} of them with a pair to grade"
              + (f"; {len(survey.left_out)} are not asked for" if survey.left_out else ""))  # fmt: skip
         show(plan_studies(run, survey))
     try:
-        prepared(False)
+        check_configuration(run.cohort, run.config, run.weights, run.given)
     except UsageError as error:
         show(f"such a run needs --regrade: {error}")
     return OK

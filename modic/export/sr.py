@@ -24,7 +24,6 @@ from pydicom.uid import generate_uid
 from modic.archive.containers import place_of
 from modic.archive.sources import Opener
 from modic.cohort import STUDY_KEY, Cohort, formed, is_cohort
-from modic.config import ArchiveOptions
 from modic.errors import UsageError
 from modic.grades import GRADES, P
 from modic.records import LEVELS
@@ -61,7 +60,7 @@ def write_sr(cohort: Path, out: Path) -> list[str]:
     links = Cohort(cohort).links
     if not is_cohort(cohort) or not links.is_file():
         raise UsageError(f"{cohort} has no private/links.parquet, and without it there is no way back to the images")
-    opener = Opener(ArchiveOptions(cache=str(Cohort(cohort).cache)))
+    opener = Opener.of_cache(Cohort(cohort).cache)
     files = dict(zip(*pq.read_table(links, columns=["series_key", "files"]).to_pydict().values(), strict=True))
     with connect(cohort) as connection:
         studies = rows_of(connection, statements("sr")["studies"])

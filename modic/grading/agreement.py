@@ -71,6 +71,15 @@ def agreed_with_stir(grade: Grade, ratios: Iterable[float | None], *, options: A
     return replace(grade, mc=None, abstained=True, abstained_reason=reason)
 
 
+def checked(
+    grade: Grade, marrow: MarrowMeasurements | None, stir_ratios: Iterable[float | None] | None = None
+) -> Grade:
+    """The grade after all rules. `marrow`: None if nothing was measured; `stir_ratios`: of a grader that reads STIR."""
+    if marrow is not None:
+        grade = agreed(grade, marrow)
+    return grade if stir_ratios is None else agreed_with_stir(grade, stir_ratios)
+
+
 def contradiction(
     mc: int, probability: float, marrow: MarrowMeasurements, *, options: AgreementOptions = DEFAULT
 ) -> AbstainedReason | None:

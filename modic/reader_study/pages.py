@@ -24,7 +24,6 @@ from modic.files import make_folder, write_whole
 from modic.reader_study.stacks import CONTRASTS, Archive, place
 from modic.reader_study.weights import RANDOM
 from modic.records import LEVELS
-from modic.resources import cores
 from modic.templates.render import template
 
 Disc = dict[str, Any]
@@ -83,10 +82,9 @@ def write_pages(
     for disc in drawn:
         of_study.setdefault(disc["study_key"], []).append(disc)
     studies, items = {}, []
-    with ThreadPoolExecutor(cores()) as pool:
-        written = pool.map(lambda discs: _write_study(cohort_root, out, archive, discs), of_study.values())
-        for (key, discs), (study, places) in zip(of_study.items(), written, strict=True):
-            studies[key] = study
+    with ThreadPoolExecutor(len(CONTRASTS)) as pool:
+        for key, discs in of_study.items():
+            studies[key], places = _write_study(cohort_root, out, archive, discs, pool)
             items += [_item(disc, place) for disc, place in zip(discs, places, strict=True)]
     if reading.viewer_url:
         links = {key: link(reading.viewer_url, archive.identifiers(key)) for key in of_study}
@@ -96,12 +94,19 @@ def write_pages(
     return [_write_page(out, reader, studies, items, reading) for reader in reading.readers]
 
 
-def _write_study(cohort_root: Path, out: Path, archive: Archive, discs: list[Disc]) -> tuple[Disc, list[list[Disc]]]:
-    """The images of a study; what the page needs of them, and of each disc."""
+def _write_study(
+    cohort_root: Path, out: Path, archive: Archive, discs: list[Disc], pool: ThreadPoolExecutor
+) -> tuple[Disc, list[list[Disc]]]:
+    """The images of a study; what the page needs of them, and of each disc.
+
+    `pool` encodes the contrasts at once; they are read here, since reading hides warnings of the whole process.
+    """
     key = discs[0]["study_key"]
     stacks = archive.stacks(key)
     if stacks is not None:
-        images = [stacks[name].write(out / f"{key}.{name}.webp") | {"file": f"{key}.{name}.webp"} for name in CONTRASTS]
+        files = [f"{key}.{name}.webp" for name in CONTRASTS]
+        written = pool.map(lambda name, file: stacks[name].write(out / file), CONTRASTS, files)
+        images = [about | {"file": file} for about, file in zip(written, files, strict=True)]
         return {"images": images, "whole": True}, [place(stacks, disc) for disc in discs]
     data = (Cohort(cohort_root).pictures(discs[0]["run_id"], key) / "regions.webp").read_bytes()
     write_whole(out / f"{key}.webp", data)

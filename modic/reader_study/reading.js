@@ -69,7 +69,7 @@
     const contrast = finer(), next = sliceAt(contrast, state.mm) + by;
     if (!inside(contrast, next)) return;
     state.mm = mmOf(contrast, next);
-    draw();
+    drawImages();
   }
 
   /* --- drawing ------------------------------------------------------------------------------------------------------ */
@@ -114,7 +114,7 @@
     parts.image = make("div", { class: "image" }, canvas, label("name", make("b", {}, NAMES[contrast]), " ", parts.slice), parts.window, parts.scale,
       parts.side, label("anterior", "A"), label("posterior", "P"), parts.outside, parts.frame);
     parts.node = make("div", { class: "pane" }, parts.image, parts.strip);
-    windows.drag(parts.image, contrast, () => { state.large = state.large === null ? contrast : null; draw(); });
+    windows.drag(parts.image, contrast, () => { state.large = state.large === null ? contrast : null; drawImages(); });
     parts.image.addEventListener("wheel", (event) => { event.preventDefault(); scroll(Math.sign(event.deltaY)); }, { passive: false });
     parts.image.addEventListener("pointerenter", () => { state.over = contrast; });
     parts.image.addEventListener("pointerleave", () => { state.over = null; });
@@ -156,7 +156,7 @@
     while (strip.children.length > count) strip.lastChild.remove();
     while (strip.children.length < count) {
       const index = strip.children.length;
-      strip.append(make("div", { onclick: () => { state.mm = mmOf(contrast, strip.first + index); draw(); } }, windows.shows(make("canvas"), contrast)));
+      strip.append(make("div", { onclick: () => { state.mm = mmOf(contrast, strip.first + index); drawImages(); } }, windows.shows(make("canvas"), contrast)));
     }
     strip.first = first;
     const side = Math.floor(strip.clientWidth / STRIP);
@@ -168,11 +168,14 @@
       paint(cell.firstChild, contrast, first + index, view(contrast, side, side, !whole()));
     });
   }
-  function draw() {
+  function drawImages() {
     panesNode.classList.toggle("one", state.large !== null);
     CONTRASTS.forEach((contrast) => { if (state.large === null) drawStrip(contrast); });
     CONTRASTS.forEach(drawPane);
     captions();
+  }
+  function draw() {
+    drawImages();
     drawPanel();
   }
 
@@ -293,8 +296,8 @@
     ArrowRight: () => go(state.at + 1), ArrowLeft: () => go(state.at - 1), n: nextUnread,
     ArrowUp: () => scroll(-1), ArrowDown: () => scroll(1),
     "[": () => windows.widen(both()), "]": () => windows.narrow(both()), r: () => windows.reset(),
-    z: () => { state.large = state.large === null ? state.over || 0 : state.large === 0 ? 1 : null; draw(); },
-    v: () => { state.whole = !state.whole; draw(); }, f: () => { state.frame = !state.frame; draw(); },
+    z: () => { state.large = state.large === null ? state.over || 0 : state.large === 0 ? 1 : null; drawImages(); },
+    v: () => { state.whole = !state.whole; drawImages(); }, f: () => { state.frame = !state.frame; drawImages(); },
     e: () => { state.field = state.field === "disc" ? "upper" : state.field === "upper" ? "lower" : "disc"; draw(); },
     Enter: () => { if (state.field !== "disc") forward(); },
     Escape: () => { state.large = null; state.field = "disc"; draw(); },
@@ -322,7 +325,7 @@
 
   const panesNode = make("div", { class: "panes" }, ...panes.map((pane) => pane.node)), panel = make("div", { class: "panel view" });
   root.append(panesNode, panel);
-  new ResizeObserver(() => draw()).observe(panesNode);
+  new ResizeObserver(() => drawImages()).observe(panesNode);
   go(Math.max(0, data.items.findIndex((of) => !isRead(of))));
   root.focus({ preventScroll: true });
 })();

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from modic.archive.crawl import INDEX
+from modic.archive.sources import Opener
 from modic.cohort import Cohort
 from modic.config import IdentifyOptions
 from modic.files import write_whole
@@ -86,6 +87,7 @@ class Archive:
 
     def __init__(self, root: Path, study_keys: set[str]) -> None:
         self._cohort = Cohort(root)
+        self._opener = Opener.of_cache(self._cohort.cache)
         keys = {"t1_series_key", "t2_series_key"}
         studies = pq.read_table(published(root) / "studies.parquet", partitioning=None, columns=["study_key", *keys])
         self._keys = {row["study_key"]: row for row in studies.to_pylist() if row["study_key"] in study_keys}
@@ -97,7 +99,7 @@ class Archive:
         stacks = {}
         for contrast in CONTRASTS:
             series = self._series.get(self._keys[study_key][f"{contrast}_series_key"])
-            volume = None if series is None else load_volume(series, options=IdentifyOptions())
+            volume = None if series is None else load_volume(series, options=IdentifyOptions(), source=self._opener)
             if not isinstance(volume, CanonicalVolume):
                 return None
             stacks[contrast] = Stack.of(volume)

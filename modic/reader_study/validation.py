@@ -18,6 +18,7 @@ Written to COHORT/validation (or --out):
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -243,13 +244,15 @@ def endplates(readings: Readings) -> list[dict[str, Any]]:
         both = [(read[first][key], read[second][key][1]) for key in sorted(read[first].keys() & read[second].keys())]
         rows += _types(f"readers {first} and {second}", both)
     kinds = [
-        ((reading, kind), reading.model[f"mc_{side}"])
+        ((*reading.disc, side), reading, kind, reading.model[f"mc_{side}"])
         for reading in readings.rows
         if reading.reference
         for side in SIDES
         if (kind := reading.endplates.get(f"mc_{side}")) and reading.model[f"mc_{side}"] is not None
     ]
-    return rows + _types("model", kinds)
+    n = Counter(place for place, *_ in kinds)  # readers of one endplate share its weight
+    shared = [((replace(one, weight=one.weight / n[place]), kind), model) for place, one, kind, model in kinds]
+    return rows + _types("model", shared)
 
 
 def _types(group: str, pairs: list[tuple[tuple[Reading, str], str]]) -> list[dict[str, Any]]:

@@ -5,7 +5,11 @@ from typing import Any
 
 import pandas as pd
 
-KAPPA = {"group": "all readers", "metric": "Cohen's kappa", "which": "all"}
+from modic.analysis.corrected import reference
+
+KAPPA = {"metric": "Cohen's kappa", "which": "all", "condition": "where a grade was given"}
+EVERYBODY = "all readers"
+"""How the group of METRICS begins that is about all of them, also if an arbiter decided."""
 
 
 def local_validation(cohort_root: Path) -> dict[str, Any] | None:
@@ -13,7 +17,7 @@ def local_validation(cohort_root: Path) -> dict[str, Any] | None:
     folder = cohort_root / "validation"
     if not (folder / "readings.parquet").is_file():
         return None
-    readings = pd.read_parquet(folder / "readings.parquet", partitioning=None)
+    readings = reference(pd.read_parquet(folder / "readings.parquet", partitioning=None))
     if not {"study_key", "level", "truth"} <= set(readings.columns):
         return None
     given = readings[readings["truth"].notna()]
@@ -35,6 +39,7 @@ def _kappa(path: Path) -> dict[str, float] | None:
     if not path.is_file():
         return None
     rows = pd.read_parquet(path, partitioning=None)
-    for name, value in {**KAPPA, "condition": "where a grade was given"}.items():
+    rows = rows[rows["group"].str.startswith(EVERYBODY)]
+    for name, value in KAPPA.items():
         rows = rows[rows[name] == value]
     return None if rows.empty else rows.iloc[0][["value", "low", "high"]].to_dict()

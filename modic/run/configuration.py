@@ -5,7 +5,7 @@ configuration file, names one for the first time, or names other weights means i
 `--models`, or took another file, does not: it is refused without the user's word (`--regrade`).
 """
 
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from modic.cohort import Cohort
@@ -17,23 +17,34 @@ Options = dict[str, Any]
 """Name such as `levels.numbering_min` → value."""
 
 
-def check_configuration(cohort: Cohort, config: Config, models: dict[str, str], *, file: str, regrade: bool) -> None:
-    """Raise UsageError if the cohort was graded with other options or weights and nobody said so, unless `regrade`.
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What the user named: the configuration file and the folder of weights, absolute; empty for none."""
 
-    `models`: id of the weights of each network that the configuration names. New weights of the same name, which a
-    release or a training brings, are no other configuration. `file`: the configuration file, absolute; empty for none.
+    file: str = ""
+    models: str = ""
+
+
+NOTHING = Given()
+"""A run with the shipped weights and the defaults."""
+
+
+def check_configuration(cohort: Cohort, config: Config, weights: dict[str, str], given: Given) -> None:
+    """Raise UsageError if the cohort was graded with other options or weights and nobody said so.
+
+    `weights`: id of the weights of each network that the configuration names. New weights of the same name, which a
+    release or a training brings, are no other configuration.
     """
     known = _remembered(cohort)
-    if known is None or regrade:
+    if known is None:
         return
     changes = []
-    if not (file and known.get("file", "") in ("", file)):
-        options = dict(known.get("options", {}))
-        changed = differences(options, not_default(config))
+    meant = bool(given.file) and known.get("file", "") in ("", given.file)
+    if not meant:
+        changed = differences(dict(known.get("options", {})), not_default(options_of(config)))
         changes += [_change(name, old, new) for name, (old, new) in sorted(changed.items())]
-    usual = Config()
-    unnamed = [name for name in models if getattr(config, name) == getattr(usual, name)]
-    changes += [name for name in unnamed if _other_weights(known, name, getattr(config, name), models[name])]
+    if not given.models and (known.get("models") or not meant):
+        changes += [name for name, id_ in weights.items() if _other_weights(known, name, getattr(config, name), id_)]
     if changes:
         raise UsageError(
             f"{cohort.root} was graded with other options ({', '.join(changes)}); give the --config or --models that it"
@@ -41,24 +52,27 @@ def check_configuration(cohort: Cohort, config: Config, models: dict[str, str], 
         )
 
 
-def remember_configuration(cohort: Cohort, config: Config, models: dict[str, str], *, file: str) -> None:
+def remember_configuration(cohort: Cohort, config: Config, weights: dict[str, str], given: Given) -> None:
     """Note with what the cohort is graded; called when tables are published."""
-    names = {name: {"name": getattr(config, name), "id": id_} for name, id_ in models.items()}
-    known = {"file": file, "options": not_default(config), "weights": names}
+    names = {name: {"name": getattr(config, name), "id": id_} for name, id_ in weights.items()}
+    known = {**asdict(given), "options": not_default(options_of(config)), "weights": names}
     path = cohort.private / "configuration.json"
     if read_json(path) != known:
         write_json(path, known)
-
-
-def not_default(config: Config) -> Options:
-    """The options that can change a grade and are not at their default."""
-    return {name: value for name, value in options_of(config).items() if value != options_of(Config())[name]}
 
 
 def options_of(config: Config) -> Options:
     """Every option that can change a grade."""
     sections = {name: asdict(getattr(config, name)) for name in GRADING_SECTIONS}
     return {f"{name}.{option}": value for name, section in sections.items() for option, value in section.items()}
+
+
+DEFAULTS = options_of(Config())
+
+
+def not_default(options: Options) -> Options:
+    """Those of this version that are not at their default."""
+    return {name: value for name, value in options.items() if name in DEFAULTS and value != DEFAULTS[name]}
 
 
 def differences(old: Options, new: Options) -> dict[str, tuple[Any, Any]]:
@@ -89,11 +103,9 @@ def _remembered(cohort: Cohort) -> dict[str, Any] | None:
     known = read_json(cohort.private / "configuration.json")
     if known is not None and isinstance(known.get("options"), dict):
         return known
-    defaults = options_of(Config())
     for run in reversed(cohort.runs()):
-        then = _options_of_manifest(read_json(run / "manifest.json") or {})
-        if then:
-            return {"options": {k: v for k, v in then.items() if k in defaults and v != defaults[k]}}
+        if then := _options_of_manifest(read_json(run / "manifest.json") or {}):
+            return {"options": not_default(then)}
     return None
 
 
@@ -104,10 +116,5 @@ def _other_weights(known: dict[str, Any], network: str, name: str, id_: str) -> 
 
 
 def _change(name: str, old: Any, new: Any) -> str:
-    default = options_of(Config()).get(name)
-    then, now = (default if value is None else value for value in (old, new))
+    then, now = (DEFAULTS.get(name) if value is None else value for value in (old, new))
     return f"{name} {then}, now {now}"
-
-
-NETWORKS = tuple(option.name for option in fields(Config) if isinstance(option.default, str))
-"""The networks that a configuration names."""

@@ -4,11 +4,11 @@ import shutil
 from itertools import islice
 from pathlib import Path
 
+from modic.cases.images import MOST_BYTES
 from modic.cohort import Cohort
 from modic.run.regrade import REGRADE
 from modic.run.status import duration, read_manifest
 
-PICTURES_BYTES = 150_000  # of one study at most (modic/cases/images.py)
 ROW_BYTES = 50_000  # of one study in a shard, and of what is kept of its levels, with room
 SAMPLED = 50  # studies whose pictures are measured
 
@@ -40,7 +40,7 @@ def _per_hour(run: Path) -> float:
 def _bytes_a_study(run: Path | None, pictures: bool) -> int:
     """What a study adds below `runs/`: as in that run, or at most if there is none."""
     if run is None:
-        return ROW_BYTES + (PICTURES_BYTES if pictures else 0)
+        return ROW_BYTES + (MOST_BYTES if pictures else 0)
     shards = sum(path.stat().st_size for path in run.glob("shards/[!.]*.parquet"))
     worked_on = read_manifest(run / "manifest.json").studies_worked_on or 1
     cases = list(islice((run / "cases").glob("*"), SAMPLED))

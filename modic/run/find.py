@@ -3,7 +3,7 @@
 `private/links.parquet` holds it for what is or was graded or excluded; the header index holds what became of each file.
 """
 
-import os
+from collections import Counter
 from typing import Any
 
 import pyarrow as pa
@@ -33,12 +33,12 @@ def find(cohort: Cohort, name: str, *, files: bool = False) -> list[str]:
     """
     links = _links(cohort)
     found = links.filter(_any_equal(links, NAMES, name))
-    if not len(found) and (uids := _series_of_image(cohort, name)):
+    path, member = place_of(name)
+    file = (pc.field("path") == path) & (True if member is None else pc.field("member") == member)
+    if not len(found) and (uids := _series_of_image(cohort, (pc.field("SOPInstanceUID") == name) | file)):
         found = links.filter(pc.is_in(links["SeriesInstanceUID"], pa.array(uids, pa.string())))
     if not len(found):
-        path, member = place_of(name)
-        inside = True if member is None else pc.field("member") == member
-        rejected = _outcomes(cohort, (pc.field("path") == path) & inside)
+        rejected = _outcomes(cohort, file)
         if not rejected:
             raise UsageError(f"{cohort.root} knows no key, patient id, UID or file {name}")
         return [f"file      {full_name(path, member or None)} {outcome}" for outcome, path, member in rejected]
@@ -67,12 +67,11 @@ def _any_equal(table: pa.Table, columns: tuple[str, ...], value: str) -> pa.Chun
     return pc.fill_null(equal, False)
 
 
-def _series_of_image(cohort: Cohort, name: str) -> list[str]:
-    """UIDs of the series of an image, by its SOPInstanceUID or path."""
+def _series_of_image(cohort: Cohort, wanted: pc.Expression) -> list[str]:
+    """UIDs of the series of the images that fit."""
     if not cohort.header_index.is_file():
         return []
     index = ds.dataset(cohort.header_index, format="parquet", partitioning=None)
-    wanted = (pc.field("SOPInstanceUID") == name) | (pc.field("path") == name)
     return list(
         index.to_table(["SeriesInstanceUID"], filter=wanted)["SeriesInstanceUID"].unique().drop_null().to_pylist()
     )
@@ -98,12 +97,8 @@ def _series_lines(link: dict[str, Any], series: dict[str, Any] | None, files: bo
     paths = list(dict.fromkeys(link["files"] or ()))
     if files:
         return lines + [f"file      {path}" for path in paths]
-    folders = sorted({os.path.dirname(path) for path in paths})  # noqa: PTH120  (not only paths of this system)
-    return lines + [f"folder    {folder} ({sum(_in(path, folder) for path in paths)} files)" for folder in folders]
-
-
-def _in(path: str, folder: str) -> bool:
-    return path.rpartition("/")[0] == folder
+    folders = Counter(path.rpartition("/")[0] or "/" for path in paths)  # not only paths of this system
+    return lines + [f"folder    {folder} ({n} files)" for folder, n in sorted(folders.items())]
 
 
 def file_outcomes(cohort: Cohort, *, rejected: bool, reason: str = "") -> list[Outcome]:

@@ -41,6 +41,8 @@ def archive_number(cohort: Cohort, archive: str) -> int:
         known = json.loads(path.read_bytes())
     except FileNotFoundError:
         known = []
+    except ValueError:
+        known = None
     if not (isinstance(known, list) and all(isinstance(one, str) for one in known)):
         raise UsageError(f"{path} is damaged; restore it from a backup: a list of the archives' paths, oldest first")
     if place not in known:

@@ -26,7 +26,7 @@ from modic.models.detector import DetectorArchitecture
 from modic.models.endplate_net import check_segmenter
 from modic.models.step_classifier import check_step_classifier
 from modic.models.weights import load_classifier, load_detector
-from modic.run.configuration import check_configuration
+from modic.run.configuration import NOTHING, Given, check_configuration
 from modic.run.selection import EVERYTHING, Selection
 from modic.run.shards import Grader, Job
 from modic.run.wholeness import check_whole
@@ -53,7 +53,7 @@ class Run:
     alpha: float | None = None  # risk of the prediction sets; None: the card does not say
     thresholds: tuple[dict[str, Any], ...] = ()  # of the prediction sets by alpha (modic.grading.thresholds)
     selection: Selection = EVERYTHING
-    config_file: str = ""  # absolute; empty without one
+    given: Given = NOTHING  # the files that the user named
 
     @property
     def models(self) -> str:
@@ -63,7 +63,7 @@ class Run:
     @property
     def weights(self) -> dict[str, str]:
         """Id of each network that the configuration names, of the classifier also its card: a site's own is another."""
-        return _named_weights(self.detector_id, self.classifier_id, self.grader)
+        return {"detector": self.detector_id, "classifier": f"{self.classifier_id} {self.grader.models[:12]}"}
 
     @property
     def job(self) -> Job:
@@ -113,9 +113,9 @@ def prepare(
         raise UsageError(
             f"no {which} is given; a deployment takes them from MODIC_ARCHIVE and MODIC_COHORT when it is deployed"
         )
-    for given in (cohort, config, models):
-        if not is_utf8(given):
-            raise UsageError(f"{printable(given)}: the path holds bytes that are not UTF-8; rename it")
+    for name in (cohort, config, models):
+        if not is_utf8(name):
+            raise UsageError(f"{printable(name)}: the path holds bytes that are not UTF-8; rename it")
     folder = check_archive(archive)
     options = load_config(Path(config) if config else None)
     found = _in_folder(models) if models else {}
@@ -138,14 +138,15 @@ def prepare(
     check_whole(home)
     try_file_system(home)
     now, grader = datetime.now(UTC), _grader(options, cards)
-    file = str(Path(config).resolve()) if config else ""
-    weights = _named_weights(detector_id, classifier_id, grader)
-    check_configuration(home, options, weights, file=file, regrade=regrade)
-    return Run(
+    given = Given(*(str(Path(name).resolve()) if name else "" for name in (config, models)))
+    run = Run(
         archive, home, options, device, home.new_run_id(), now, detector_id, classifier_id, grader,
         _encoder(cards), options.grading.alpha or calibration.get("alpha"), tuple(published_thresholds(cards[1])),
-        selection, file,
+        selection, given,
     )  # fmt: skip
+    if not regrade:
+        check_configuration(home, options, run.weights, given)
+    return run
 
 
 def _in_folder(models: str) -> dict[str, str]:
@@ -157,10 +158,6 @@ def _in_folder(models: str) -> dict[str, str]:
             " grader is better left alone"
         )
     return {kind: str(Path(models).resolve()) for kind in found}
-
-
-def _named_weights(detector_id: str, classifier_id: str, grader: Grader) -> dict[str, str]:
-    return {"detector": detector_id, "classifier": f"{classifier_id} {grader.models[:12]}"}
 
 
 def check_networks(

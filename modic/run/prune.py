@@ -3,8 +3,9 @@
 | what                                   | goes if                                                                     |
 |----------------------------------------|-----------------------------------------------------------------------------|
 | `runs/*/report.html`, `methods.md`     | it is not the newest report                                                 |
-| `runs/*/cases/<study_key>`             | the current tables hold another grading of the study, or none of this run   |
-| `runs/*/shards/*.parquet`              | each of its studies was graded again later, and the tables hold that        |
+| `runs/*/cases/<study_key>`             | they are not those shown beside the study's row of the current tables       |
+| `runs/*/shards/*.parquet`              | each of its studies was graded again later, and the tables hold that; and   |
+|                                        | no features are kept that were made for it (modic/tables/features.py)       |
 | `runs/*/shards/*.parquet.damaged`      | always: its studies were graded again                                       |
 | `private/logs/*`                       | always                                                                      |
 | `private/prefect/*` that was set aside | always                                                                      |
@@ -13,19 +14,18 @@
 All of it only if its run is older than the days given. Manifests stay: they hold each run's options and counts.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from modic.cohort import RUN_TIME, STUDY_KEY, Cohort, remove
-from modic.errors import UsageError
+from modic.cohort import STUDY_KEY, Cohort, began, remove
 from modic.run import ledger
 from modic.run.status import latest_report
-from modic.tables.published import current_tables
+from modic.tables.query import published
 from modic.tables.store import read_file
 
 PREFECT = ("prefect.db", "prefect.db-wal", "prefect.db-shm")
@@ -42,18 +42,17 @@ class Superfluous:
 
 def superfluous(cohort: Cohort, *, days: float, prefect: bool = False) -> list[Superfluous]:
     """Everything that can go, of runs that are older than `days`. Raises UsageError if no run has published."""
-    folder = current_tables(cohort.root)
-    if folder is None:
-        raise UsageError(f"no run has finished in {cohort.root} yet")
+    folder = published(cohort.root)
     studies = read_file(folder, "studies").select(["study_key", "run_id"])
-    graded = set(zip(*(studies[name].to_pylist() for name in ("run_id", "study_key")), strict=True))
+    rows = zip(*(studies[name].to_pylist() for name in ("run_id", "study_key")), strict=True)
+    shown = {cohort.pictures(*row) for row in rows}
     levels = set(pc.unique(read_file(folder, "levels")["run_id"]).to_pylist())
-    published = max(read_file(folder, "runs")["run_id"].to_pylist())
+    newest = max(read_file(folder, "runs")["run_id"].to_pylist())
     oldest = datetime.now(UTC) - timedelta(days=days)
-    old = [run for run in cohort.runs() if began(run.name) < oldest and run.name <= published]
+    old = [run for run in cohort.runs() if began(run.name) < oldest and run.name <= newest]
     found = [
         *(("old reports", path) for path in _reports(cohort, old)),
-        *(("pictures of superseded gradings", path) for path in _cases(old, graded)),
+        *(("pictures of superseded gradings", path) for path in _cases(old, shown)),
         *(("superseded shards", path) for path in _shards(cohort, old, levels)),
         *(("damaged shards", path) for run in old for path in run.glob("shards/*.parquet.damaged")),
         *(("logs", path) for path in cohort.private.glob("logs/*.log") if _is_old(path, oldest)),
@@ -68,11 +67,6 @@ def prune(things: list[Superfluous]) -> None:
         remove(thing.path)
 
 
-def began(run_id: str) -> datetime:
-    """When a run took its name."""
-    return datetime.strptime(run_id[:16], RUN_TIME).replace(tzinfo=UTC)
-
-
 def _reports(cohort: Cohort, old: list[Path]) -> Iterator[Path]:
     newest = latest_report(cohort)
     for run in old:
@@ -80,21 +74,25 @@ def _reports(cohort: Cohort, old: list[Path]) -> Iterator[Path]:
             yield from (path for path in (run / "report.html", run / "methods.md") if path.is_file())
 
 
-def _cases(old: list[Path], graded: set[tuple[str, str]]) -> Iterator[Path]:
+def _cases(old: list[Path], shown: set[Path]) -> Iterator[Path]:
     for run in old:
         for case in (run / "cases").glob("s_*"):
-            if STUDY_KEY.fullmatch(case.name) and (run.name, case.name) not in graded:
+            if STUDY_KEY.fullmatch(case.name) and case not in shown:
                 yield case
 
 
 def _shards(cohort: Cohort, old: list[Path], published: set[str]) -> Iterator[Path]:
-    """Shards of no published grade, each study of which has a later row in the ledger."""
-    rows = ledger.read_ledger(cohort).select(["study_key", "run_id"])
+    """Shards of no published grade and without kept features, each study of which has a later row in the ledger."""
+    rows = ledger.read_keys(cohort)
     last = dict(zip(*(rows[name].to_pylist() for name in ("study_key", "run_id")), strict=True))
+    of_shard: dict[str, list[str]] = defaultdict(list)
+    for shard, key in zip(*(rows[name].to_pylist() for name in ("shard", "study_key")), strict=True):
+        of_shard[shard].append(key)
     for run in old:
         for path in run.glob("shards/[!.]*.parquet") if run.name not in published else ():
-            keys = pq.read_table(path, columns=["study_key"], partitioning=None)["study_key"].to_pylist()
-            if all(last[key] > run.name for key in keys):
+            keys = of_shard.get(f"{run.name}/{path.name}", [])
+            needed = cohort.features(run.name, path.stem).is_file()
+            if keys and not needed and all(last[key] > run.name for key in keys):
                 yield path
 
 

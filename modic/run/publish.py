@@ -113,7 +113,7 @@ def publish(run: Run, survey: Survey) -> Summary:
     write_manifest(run, row, ours, seconds, attention, left_out=len(survey.left_out), news=news)
     publish_tables(run.cohort.root, tables, run.run_id, keep_days=run.config.run.keep_tables_days, same=same)
     remember_publication(run.cohort, run.run_id, survey.keys)
-    remember_configuration(run.cohort, run.config, run.weights, file=run.config_file)
+    remember_configuration(run.cohort, run.config, run.weights, run.given)
     run.cohort.forget_shard_inputs(run.run_id)
     if set(ours["cause"].drop_null().to_pylist()) - {Cause.NEW, Cause.FAILED}:  # some were graded again
         remove_superseded(run.cohort.private / "features")

@@ -24,16 +24,17 @@ from typing import Any
 import pyarrow as pa
 
 from modic.cohort import Cohort
-from modic.grading.agreement import agreed
+from modic.files import make_folder, write_json
+from modic.grading.agreement import checked
 from modic.grading.classify import Calibration, calibration_of, grade_output
 from modic.grading.endplate_types import endplate_columns
 from modic.grading.marrow import from_numbers
 from modic.grading.network_output import joined
-from modic.models.card import read_card
-from modic.records import LevelFeatures
+from modic.models.card import contrasts, read_card
+from modic.records import STIR_COLUMNS, LevelFeatures
 from modic.run import ledger
 from modic.run.prepare import Run
-from modic.run.shards import Work
+from modic.run.shards import Shard, Work, note_shard
 from modic.tables.features import read_features, studies_in
 
 LOG = logging.getLogger(__name__)
@@ -58,10 +59,25 @@ def regrade(run: Run, work: Sequence[Work], rows: pa.Table) -> tuple[int, list[W
             path, index = place
             by_file[path][item.study_key] = item, index
     written, done = 0, set[str]()
+    _note_pictures(run, by_file, rows)
     for number, group in enumerate(_groups(_new_rows(run, by_file, rows))):
-        ledger.write_output(run.cohort.shard(run.run_id, f"{number:05d}"), group)
+        shard = note_shard(run.cohort, run.run_id, Shard(f"{number:05d}", len(group)))
+        ledger.write_output(run.cohort.shard(run.run_id, shard.id), group)
         written, done = number + 1, done | {row["study_key"] for row in group}
     return written, [item for item in work if item.study_key not in done]
+
+
+def _note_pictures(run: Run, by_file: Mapping[Path | None, Mapping[str, tuple[Work, int]]], rows: pa.Table) -> None:
+    """Note which run drew the pictures of each study (modic.cohort.Cohort.pictures)."""
+    drawn = {}
+    for key, (_, index) in (item for path, studies in by_file.items() if path for item in studies.items()):
+        pictures = run.cohort.pictures(rows["run_id"][index].as_py(), key)
+        if pictures.is_dir():
+            drawn[key] = pictures.parent.parent.name
+    if drawn:
+        path = run.cohort.drawn_by(run.run_id)
+        make_folder(path.parent)
+        write_json(path, drawn)
 
 
 def _known(work: Sequence[Work], rows: pa.Table) -> list[tuple[Work, list[int]]]:
@@ -114,7 +130,8 @@ def _place(item: Work, indices: list[int], rows: pa.Table, files: _Files) -> tup
 
 
 def _new_rows(run: Run, by_file: Mapping[Path | None, Mapping[str, tuple[Work, int]]], rows: pa.Table) -> Iterator[Row]:
-    calibration = calibration_of(read_card(run.config.classifier, "classifier")[0], run.config.grading.alpha)
+    card, _ = read_card(run.config.classifier, "classifier")
+    calibration, reads_stir = calibration_of(card, run.config.grading.alpha), "stir" in contrasts(card)
     for path, studies in by_file.items():
         old = dict(zip(studies, _rows(rows, [index for _, index in studies.values()]), strict=True))
         if path is None:
@@ -123,7 +140,7 @@ def _new_rows(run: Run, by_file: Mapping[Path | None, Mapping[str, tuple[Work, i
         try:
             for key, kept in read_features(path, set(studies)):
                 began = time.perf_counter()
-                levels = regraded(old[key]["levels"], kept, calibration)
+                levels = regraded(old[key]["levels"], kept, calibration, reads_stir=reads_stir)
                 if levels is not None:
                     yield _of_now(run, studies[key][0], old[key], levels, time.perf_counter() - began)
         except (pa.ArrowException, OSError):
@@ -135,7 +152,9 @@ def _rows(rows: pa.Table, indices: list[int]) -> list[Row]:
     return found
 
 
-def regraded(levels: list[Row], kept: Mapping[str, LevelFeatures], calibration: Calibration) -> list[Row] | None:
+def regraded(
+    levels: list[Row], kept: Mapping[str, LevelFeatures], calibration: Calibration, *, reads_stir: bool = False
+) -> list[Row] | None:
     """The levels of a study's row with the grades of another calibration; None if the features of one are missing."""
     graded = {row["level"] for row in levels if row["status"] == "graded"}
     order = [name for name in kept if name in graded]  # the order in which they were graded first
@@ -144,9 +163,10 @@ def regraded(levels: list[Row], kept: Mapping[str, LevelFeatures], calibration: 
     marrow = {name: from_numbers(name, kept[name].endplates) for name in order if len(kept[name].endplates)}
     features = {name: kept[name].marrow for name in order if len(kept[name].marrow)}
     output = joined([kept[name] for name in order])
-    new = {}
+    rows, new = {row["level"]: row for row in levels}, {}
     for grade in grade_output(order, output, calibration=calibration, features=features):
-        final = agreed(grade, marrow[grade.level]) if grade.level in marrow else grade
+        ratios = [rows[grade.level][name] for name in STIR_COLUMNS] if reads_stir else None
+        final = checked(grade, marrow.get(grade.level), ratios)
         new[grade.level] = ledger.grade_columns(final) | endplate_columns(final.mc, marrow.get(grade.level))
     return [row | new.get(row["level"], {}) for row in levels]
 

@@ -99,6 +99,13 @@ def write_input(job: Job, shard: Shard, work: Iterable[Work], config: Config) ->
     path = job.input(shard)
     make_folder(path.parent)
     write_json(path, asdict(ShardInput(config, tuple(work))))
+    return note_shard(job.cohort, job.run_id, shard)
+
+
+def note_shard(cohort: Cohort, run_id: str, shard: Shard) -> Shard:
+    """Note what a shard holds, for whoever counts (`progress`); returns it."""
+    path = cohort.shard_input(run_id, shard.id)
+    make_folder(path.parent)
     write_json(path.with_suffix(".shard"), asdict(shard))
     return shard
 

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from modic import versions
-from modic.cohort import Cohort
+from modic.cohort import Cohort, began
 from modic.decode import decode
 from modic.errors import TRANSIENT, UsageError
 from modic.files import read_json
@@ -141,7 +141,7 @@ class Unfinished:
     @property
     def began(self) -> datetime:
         """When it took its name."""
-        return datetime.strptime(self.run_id[:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+        return began(self.run_id)
 
 
 def failure(study_key: str, reason: str, detail: str | None) -> str:

@@ -200,7 +200,9 @@ def _discs_of(source: str, options: ClassifierTraining) -> list[Disc]:
     from modic.train.data.load import classifier_discs
 
     kind, _, value = source.partition("=")
-    if kind in KINDS and value and not options.stir:
+    if options.stir and kind != "phantom":
+        raise UsageError(f"--data {source}: only phantom=N has a STIR")
+    if kind in KINDS and value:
         return classifier_discs(
             kind,
             value,
@@ -212,8 +214,6 @@ def _discs_of(source: str, options: ClassifierTraining) -> list[Disc]:
         )
     if not (kind == "spider" and value) and not (kind == "phantom" and value.isdigit()):
         raise UsageError(f"--data {source}: give {KNOWN}")
-    if options.stir and kind != "phantom":
-        raise UsageError(f"--data {source}: only phantom=N has a STIR")
     variant = value if kind == "phantom" else "boxed" if options.detector else "slices"
     variant += "-stir" if options.stir else ""
     variant += "-marrow" if kind == "spider" and options.segmenter else ""

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,19 @@ def test_every_name_of_a_study_leads_to_it(cohort: Path, capsys: pytest.CaptureF
     assert {line.split()[1] for line in listed[4:]} == set(link["files"])
     assert main(["find", str(cohort), "nobody"]) == 2
     assert "knows no key, patient id, UID or file nobody" in capsys.readouterr().err
+
+
+def test_an_image_in_a_container_leads_to_its_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    loose = tmp_path / "loose"
+    write(study(patient="eva"), loose)
+    (tmp_path / "archive").mkdir()
+    with zipfile.ZipFile(tmp_path / "archive" / "eva.zip", "w") as packed:
+        for path in sorted(path for path in loose.rglob("*") if path.is_file()):
+            packed.write(path, f"in/{path.name}")
+            name = f"{tmp_path}/archive/eva.zip!/in/{path.name}"
+    plain_run(tmp_path / "archive", tmp_path / "packed")
+    said = ask(capsys, "find", str(tmp_path / "packed"), name)
+    assert said[1].endswith(" eva") and said[-1] == f"folder    {tmp_path}/archive/eva.zip!/in (11 files)"
 
 
 def test_files_and_what_became_of_them(cohort: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -244,6 +244,15 @@ def test_members_that_are_damaged_inside_are_refused_alone(archive: Path) -> Non
     }  # fmt: skip
 
 
+def test_a_member_whose_own_head_is_damaged_is_refused_alone(archive: Path) -> None:
+    content = bytearray(zipped(SLICES))
+    at = content.index(b"scan/003") - 30
+    content[at : at + 4] = b"XXXX"
+    (archive / "a.zip").write_bytes(content)
+    found = crawl(archive, index=None)
+    assert reconciles(found) and reasons(found) == {"a.zip!/scan/003": Reason.FILE_CONTAINER_DAMAGED}
+
+
 def test_a_member_that_breaks_behind_its_header_is_found_when_its_pixels_are_read(archive: Path) -> None:
     content = bytearray(zipped(named(dicoms.series(n=6, rows=400, columns=400)), zipfile.ZIP_STORED))
     content[content.index(b"s/003") + 200_000] ^= 0xFF

@@ -66,6 +66,12 @@ def test_the_methods_name_the_local_validation(cohort: Path) -> None:
         in text
     )
     assert "Cohen's kappa with the grades given was 0.61 (95 % interval 0.50 to 0.70)" in text and "Who" not in text
+    again = frame.assign(repeat=True, reference=False)
+    pd.concat([frame.assign(repeat=False, reference=True), again]).to_parquet(folder / "readings.parquet")
+    metrics["group"] = "all readers, disagreements arbitrated"
+    pd.DataFrame([metrics | {"value": 0.7, "low": 0.6, "high": 0.8}]).to_parquet(folder / "metrics.parquet")
+    text = methods_text(gather(cohort))
+    assert "(19 readings, 19 of them" in text and "was 0.70 (95 % interval 0.60 to 0.80)" in text
 
 
 def test_the_flow_counts_by_archive_and_adds_up(cohort: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from dicoms import study, write
 from modic import pipeline
-from modic.cohort import open_cohort
+from modic.cohort import Cohort, open_cohort
 from modic.config import Config
 from modic.errors import Reason, Rejected, UsageError
 from modic.grading.agreement import agreed
@@ -24,7 +24,8 @@ from modic.grading.network_output import joined
 from modic.models.card import SHIPPED, read_card, sha256
 from modic.models.weights import Models
 from modic.records import LEVELS, LevelBox, LevelFeatures, LevelResult, Pair, StudyResult
-from modic.run import worker
+from modic.run import prune, shards, worker
+from modic.run.regrade import regraded
 from modic.tables.features import TYPES, read_features, write_features
 from modic.tables.store import read_table
 from plain_run import plain_run
@@ -213,3 +214,45 @@ def test_features_come_back_bit_for_bit_and_take_a_few_kilobytes(tmp_path: Path)
     assert path.stat().st_size < 40 * 5 * 5200
     assert not write_features(tmp_path / "none.parquet", [("s", {})]) and not (tmp_path / "none.parquet").exists()
     assert dict(read_features(path, {studies[3][0]})).keys() == {studies[3][0]}
+
+
+def test_what_only_images_could_make_again_survives_a_new_card_and_pruning(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cohort = open_cohort_of(archive, tmp_path)
+    key = next(row["study_key"] for row in read_table(cohort.root, "studies").to_pylist() if row["status"] == "graded")
+    (first,) = cohort.runs()
+    drawn = cohort.case(first.name, key)
+    drawn.mkdir(parents=True)
+    (drawn / "t1.webp").write_bytes(b"x")
+    monkeypatch.setattr(worker, "grade_study", no_images)
+    counted: list[int] = []
+    plain_run(
+        archive, cohort.root, config=new_card(tmp_path / "site"),
+        meanwhile=lambda run: counted.append(shards.progress(run.cohort, run.run_id)[0]),
+    )  # fmt: skip
+    assert counted == [3], "studies that need no image are planned as well as done"
+    assert cohort.pictures(cohort.runs()[1].name, key) == drawn
+    prune.prune(prune.superfluous(cohort, days=0))
+    assert (drawn / "t1.webp").is_file()
+    strict = tmp_path / "site" / "strict.toml"
+    strict.write_text((tmp_path / "site" / "cohort.toml").read_text() + "[grading]\nalpha = 0.02\n")
+    assert plain_run(archive, cohort.root, config=str(strict)).graded_now == 3  # from the first run's features
+    assert cohort.pictures(cohort.runs()[2].name, key) == drawn
+
+
+def open_cohort_of(archive: Path, folder: Path) -> Cohort:
+    plain_run(archive, folder / "cohort")
+    return open_cohort(folder / "cohort")
+
+
+def test_a_grader_that_reads_stir_keeps_its_rule_without_images() -> None:
+    card = read_card("t1_stir", "classifier")[0]
+    sure = np.array([[-9.0, 9.0, -9.0]], np.float32)
+    none = np.array([])
+    kept = {"L4/L5": LevelFeatures(sure[0], sure, none.astype(np.float16), none, none)}
+    for ratio, mc in ((0.95, None), (1.6, 1)):
+        row = {"level": "L4/L5", "status": "graded", "stir_ratio_upper": ratio, "stir_ratio_lower": None}
+        (found,) = regraded([row], kept, calibration_of(card), reads_stir=True) or []
+        assert found["mc"] == mc
+        assert (found["abstained_reason"] == "marrow.stir_not_bright") == (mc is None)
