@@ -4,7 +4,7 @@
 |-----------|-----------------------------------------------------|------------------------------------------------|
 | load      | modic/imaging/load.py, registration.py              | a pair of series → volumes with their geometry |
 | levels    | modic/levels/find.py, plausibility.py               | the T2 volume → named boxes of discs           |
-| count     | modic/levels/count_from_c2.py                       | a whole spine beside them → discs from C2      |
+| count     | modic/levels/whole_spine.py, count_from_c2.py       | a whole spine beside them → discs from C2      |
 | contrast  | modic/series/contrast_from_pixels.py                | T1 or T2 refused if pixels show another        |
 | regions   | modic/imaging/regions.py                            | volumes and boxes → a region for each level    |
 | normalize | modic/imaging/normalize.py                          | region → region                                |
@@ -37,7 +37,7 @@ from modic.grading.classify import calibration_of, encode_regions, grade_output
 from modic.grading.endplate_types import endplate_columns
 from modic.grading.marrow import MarrowMeasurements, band_ratios, measure_marrow
 from modic.grading.marrow_features import marrow_features
-from modic.grading.network_output import NetworkOutput, network_output
+from modic.grading.network_output import kept_of, network_output
 from modic.grading.saliency import explain
 from modic.imaging.endplates import find_endplates
 from modic.imaging.load import load_volume
@@ -54,20 +54,18 @@ from modic.imaging.regions import (
 )
 from modic.imaging.registration import Placement, moved, register
 from modic.imaging.volume import CanonicalVolume
-from modic.levels.certainty import Calibration
-from modic.levels.count_from_c2 import count_discs, with_count
 from modic.levels.discs_apart import discs_apart
 from modic.levels.find import find_levels
-from modic.levels.midline import slices_around
+from modic.levels.midline import slices_at
 from modic.levels.orientation import check_orientation
 from modic.levels.plausibility import check_lumbar
+from modic.levels.whole_spine import counted_on
 from modic.models.card import contrasts
 from modic.models.weights import Model, Models
 from modic.records import (
     LEVELS,
     Grade,
     LevelBox,
-    LevelFeatures,
     LevelResult,
     LevelSet,
     Pair,
@@ -79,8 +77,6 @@ from modic.records import (
 from modic.series.contrast import ContrastFinding
 from modic.series.contrast_from_pixels import SUPPRESSED, contrast_of_pixels
 
-NOT_COUNTED = "whole spine not counted: {}"
-COUNTED = "whole spine: {} discs from C2/C3 to the one named L5/S1, 23 are usual; probability {:.2f}"
 CHECKED_SLICES = 5  # around the midline, whose pixels must not show another contrast than the header
 
 if TYPE_CHECKING:
@@ -108,7 +104,9 @@ def grade_study(pair: Pair, *, models: Models, config: Config, pictures: Path | 
     if against := _against_header(volumes, levels, models, config):
         return StudyResult(rejected=against, seconds=seconds)
     with _timed(seconds, "count"):
-        levels, count_warnings = counted_from_c2(pair, _reference(volumes), levels, models, config)
+        levels, count_warnings = counted_on(
+            pair.whole_spine, _reference(volumes), levels, steps=models.steps, detector=models.detector, config=config
+        )
     with _timed(seconds, "regions"):
         cut = cut_regions(volumes, levels, preprocessing=preprocessing, options=config.levels)
     with _timed(seconds, "normalize"):
@@ -149,21 +147,8 @@ def grade_study(pair: Pair, *, models: Models, config: Config, pictures: Path | 
             *trouble,
         ),
         seconds=seconds,
-        kept=_kept(names, output, marrow, features) if output else {},
+        kept=kept_of(names, output, features, {name: one.numbers() for name, one in marrow.items()}) if output else {},
     )
-
-
-def _kept(
-    names: list[str], output: NetworkOutput, marrow: dict[str, MarrowMeasurements], features: dict[str, np.ndarray]
-) -> dict[str, LevelFeatures]:
-    """What is kept of each level, so that another card needs no image."""
-    parts = zip(names, output.logits, output.slice_logits, output.features, strict=True)
-    nothing = np.array([])
-    kept = {}
-    for level, logits, slice_logits, read in parts:
-        measured = marrow[level].numbers() if level in marrow else nothing
-        kept[level] = LevelFeatures(logits, slice_logits, read, features.get(level, nothing), measured)
-    return kept
 
 
 StirRatios = dict[str, dict[str, float | None]]
@@ -211,31 +196,6 @@ def stir_beside(
     if found.contrast in ("t1", "t2"):
         return None, (f"STIR not measured: its pixels show {found.contrast}; {found.evidence}",)
     return stir, tuple(f"STIR: {text}" for text in said)
-
-
-def counted_from_c2(
-    pair: Pair, t2: CanonicalVolume, levels: LevelSet, models: Models, config: Config
-) -> tuple[LevelSet, tuple[str, ...]]:
-    """`levels` with what a count on the study's whole spine says of them, and what was counted or why not.
-
-    The whole spine decides no grade: whatever is wrong with it costs a warning.
-    """
-    if pair.whole_spine is None or models.steps is None:
-        return levels, ()
-    readable, options = replace(pair.whole_spine, rejected=None), replace(config.identify, min_slices=2)
-    try:
-        series = load_volume(readable, options=options, source=Opener(config.archive))
-        if isinstance(series, Rejected):
-            return levels, (NOT_COUNTED.format(f"{series.reason} {series.detail}".rstrip()),)
-        named = np.array([np.mean(corners_mm(t2, box), axis=0) for box in levels.boxes])
-        count = count_discs(series, named, models.steps)
-    except Exception as error:  # noqa: BLE001  (the grades stand without it)
-        return levels, (NOT_COUNTED.format(where(error)),)
-    if count is None:
-        return levels, (NOT_COUNTED.format("not all six discs lie in it, or they cannot be followed up to C2"),)
-    doubted = Calibration.of(models.detector.card).doubted
-    weighed = with_count(levels, count, doubted=doubted, suspected_from=config.levels.transitional_min)
-    return weighed, (COUNTED.format(count.discs, count.probability),)
 
 
 def load_volumes(pair: Pair, config: Config, *, wanted: tuple[str, ...] = ("t1", "t2")) -> Volumes | Rejected:
@@ -294,8 +254,7 @@ def shows_another_contrast(volumes: Volumes, levels: LevelSet) -> Rejected | Non
 def _contrast_at(volume: CanonicalVolume, t2: CanonicalVolume, levels: LevelSet) -> ContrastFinding:
     """What the pixels of a volume show on the slices around the discs that were found on T2."""
     discs = [move_box(t2.native, volume.grid, disc) for disc in levels.boxes]
-    middle = round(float(np.median([disc.slice_index for disc in discs])))
-    slices = slices_around(middle, CHECKED_SLICES, len(volume.voxels), volume.spacing_mm[2])
+    slices = slices_at(discs, CHECKED_SLICES, len(volume.voxels), volume.spacing_mm[2])
     if not slices:
         return ContrastFinding("unknown", "pixels: no slice near the discs")
     return contrast_of_pixels(volume, [disc.box for disc in discs], slices)

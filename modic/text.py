@@ -16,6 +16,11 @@ def is_utf8(path: str) -> bool:
     return not any("\udc80" <= letter <= "\udcff" for letter in path)
 
 
+def delimiter_of(text: str) -> str:
+    """What separates the values of a table of text: `,`, `;` or tab, whichever its first line holds most often."""
+    return max(",;\t", key=text.partition("\n")[0].count)
+
+
 def one_line(text: str) -> str:
     """`text` on one line, printable."""
     return printable(" ".join(text.split()))

@@ -26,6 +26,7 @@ from modic.adapt.update import (
     fit,
     losses,
 )
+from modic.statistics.difference import folds_of
 
 FOLDS, FLIPS, LEVEL = 5, 1999, 0.05
 PATIENTS_FOR_LAST_LAYER, DISCS_FOR_LAST_LAYER = 40, 100
@@ -92,13 +93,6 @@ def _taken(by_patient: np.ndarray, adjusted: np.ndarray, seed: int) -> int | Non
             significant = [i for i, p in zip(rest, against, strict=True) if p < LEVEL]
             taken = max(significant, key=lambda i: by_patient[:, i].sum())
     return taken
-
-
-def folds_of(patients: np.ndarray, folds: int, seed: int = 0) -> np.ndarray:
-    """int (n,): the fold of each disc; all discs of a patient lie in one."""
-    names, of = np.unique(patients, return_inverse=True)
-    order = np.random.default_rng(seed).permutation(len(names))
-    return (order % min(folds, len(names)))[of]
 
 
 def cross_fitted(kind: Kind, discs: Discs, temperature: float, folds: np.ndarray) -> np.ndarray:

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from modic.adapt.choice import FOLDS, folds_of
+from modic.adapt.choice import FOLDS
 from modic.adapt.grader import Shipped, adapt, graded
 from modic.adapt.site_data import Group
 from modic.adapt.update import SHIPPED, fit
 from modic.grades import CLASSES, GRADES
+from modic.statistics.difference import folds_of
 from modic.statistics.metrics import Numbers, auc, calibration_error, fat_share, intervals
 
 NAN = float("nan")

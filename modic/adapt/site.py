@@ -25,12 +25,13 @@ from modic.adapt.grader import adapt, shipped_of
 from modic.adapt.proof import compare, judge
 from modic.adapt.site_data import site_data
 from modic.adapt.thresholds import DISCS, FEWEST, effective, promise, site_quantiles
-from modic.adapt.update import SHIPPED, type_shares
+from modic.adapt.update import SHIPPED
 from modic.errors import UsageError
 from modic.files import make_folder, write_whole
 from modic.grades import CLASSES, GRADES
 from modic.grading.measured import measured_of
 from modic.models.card import model_id, read_card
+from modic.statistics.prevalence import own_prevalence
 from modic.tables.described import Columns, write_rows
 
 OURS = {"classifier.safetensors", "classifier.json", "classifier.md", "report.html", "comparison.parquet"}
@@ -54,10 +55,10 @@ def adapt_site(cohort: Path, files: list[Path], out: Path, *, classifier: str = 
     data = site_data(cohort, files, classifier_id=model_id(card), measured=measured_of(card["calibration"]))
     adapted = adapt(data.read, shipped)
     before, after = judge(data.read, shipped)
-    everybody = data.cohort.discs
+    everybody = data.cohort.discs if len(data.cohort) else data.read.discs
     site = Site(
         data, shipped, adapted, before, after, compare(data.read, before, after), drift(data.read, data.cohort),
-        type_shares(adapted.update.p(everybody.logits, everybody.features)), model_id(card),
+        own_prevalence(adapted.update.p(everybody.logits, everybody.features)).mean(0), model_id(card),
     )  # fmt: skip
     make_folder(out)
     for name in OURS:

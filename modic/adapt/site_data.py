@@ -19,7 +19,7 @@ from modic.grading.measured import Measured
 from modic.reader_study.readings import Readings, read_readings
 from modic.records import LevelFeatures
 from modic.run.ledger import read_ledger
-from modic.tables.features import read_features
+from modic.tables.features import files_of, read_features
 from modic.tables.query import published
 
 FEWEST_DISCS, FEWEST_PATIENTS, FEWEST_OF_TWO = 20, 10, 5
@@ -59,7 +59,6 @@ class SiteData:
     cohort: Group
     readers: tuple[str, ...]
     left_out: dict[str, int]  # why → readings
-    studies: int  # of the cohort
 
 
 def site_data(root: Path, files: list[Path], *, classifier_id: str, measured: Measured | None) -> SiteData:
@@ -88,7 +87,7 @@ def site_data(root: Path, files: list[Path], *, classifier_id: str, measured: Me
     )
     others = [(key, level) for key in sorted(sampled) for level in kept.get(key, {})]
     everybody = made.group(others, labels=[0] * len(others), weights=[1.0] * len(others))
-    return SiteData(read, everybody, tuple(sorted({one.reader for one in rows})), _left_out(readings), len(graded))
+    return SiteData(read, everybody, tuple(sorted({one.reader for one in rows})), _left_out(readings))
 
 
 def _suffice(rows: list[tuple[str, int | None]]) -> None:
@@ -133,7 +132,7 @@ def kept_levels(
     missing = set(study_keys)
     for run in reversed(cohort.runs()):
         wanted = {key for key in missing if (key, run.name) in of}
-        for path in sorted(cohort.features(run.name).glob("[!.]*.parquet")) if wanted else ():
+        for path in files_of(cohort.features(run.name)) if wanted else ():
             try:
                 for key, levels in read_features(path, wanted):
                     missing.discard(key)

@@ -11,8 +11,8 @@ softmax((z + shift + x · weights) / T):
 
 Shift and temperature are bias-corrected temperature scaling (Alexandari et al., ICML 2020). All are fitted to the types
 as if they were equally frequent, which is what the tables' probabilities mean (`p_mc0` …); how frequent they are at the
-site is estimated afterwards (`type_shares`). Fits are maximum a posteriori: normal priors around the shipped grader
-(`SHIFT_SD`, `LOG_TEMPERATURE_SD`, `WEIGHT_SDS`) let few readings change little.
+site is estimated afterwards (modic.statistics.prevalence.own_prevalence). Fits are maximum a posteriori: normal priors
+around the shipped grader (`SHIFT_SD`, `LOG_TEMPERATURE_SD`, `WEIGHT_SDS`) let few readings change little.
 """
 
 from dataclasses import dataclass, field
@@ -150,18 +150,3 @@ def _basis(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def losses(p: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Log loss of each disc, (n,)."""
     return -np.log(np.clip(p[np.arange(len(labels)), labels], 1e-12, 1))
-
-
-def type_shares(p: np.ndarray, weights: np.ndarray | None = None, *, steps: int = 500) -> np.ndarray:
-    """How frequent the types are (classes,) among discs whose probabilities `p` take them for equally frequent.
-
-    Maximum likelihood under label shift by expectation maximization (Saerens et al., Neural Comput. 14 (2002) 21-41).
-    """
-    shares, w = np.full(CLASSES, 1 / CLASSES), np.ones(len(p)) if weights is None else weights
-    for _ in range(steps):
-        posterior = p * shares
-        new = np.average(posterior / posterior.sum(1, keepdims=True), axis=0, weights=w)
-        if np.abs(new - shares).max() < 1e-9:
-            break
-        shares = new
-    return shares

@@ -7,13 +7,13 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t as student
 
-from modic.analysis.corrected import read_levels
+from modic.analysis.corrected import answers, read_levels
 from modic.analysis.visits import GRADES_BEFORE_AFTER, change_rows, pairs_of
 from modic.errors import UsageError
 from modic.grades import CLASSES, P
 from modic.statistics.difference import Read, mean, pseudo_outcomes
 from modic.statistics.odds_ratios import outcome_of, read_odds_ratios
-from modic.statistics.prevalence import own_prevalence
+from modic.statistics.prevalence import ABSTAINED, own_prevalence
 
 TYPES = {**{f"mc{k}": (k,) for k in range(CLASSES)}, "any_mc": (1, 2)}
 """Outcomes of a formula → the types that count."""
@@ -36,14 +36,10 @@ def association(graded: pd.DataFrame, known: pd.DataFrame, formula: str, *, scal
     types = list(TYPES[outcome])
     p = own_prevalence(graded[P].to_numpy(float))[:, types].sum(1, keepdims=True)
     read = Read(levels.place, levels.truth[:, types].sum(1, keepdims=True), levels.weights)
-    pseudo = pseudo_outcomes(p, _answers(graded), graded["patient_key"].to_numpy(), read)
+    pseudo = pseudo_outcomes(p, answers(graded), graded["patient_key"].to_numpy(), read)
     columns = {name: np.full(len(graded), np.nan) for name in ("missed", "weight")}
     columns["missed"][read.place], columns["weight"][read.place] = pseudo.missed[:, 0], read.weights
     return read_odds_ratios(graded.assign(said=pseudo.said[:, 0], **columns), formula, scale=scale)
-
-
-def _answers(graded: pd.DataFrame) -> np.ndarray:
-    return graded["mc"].astype("Int8").fillna(CLASSES).to_numpy(int)
 
 
 def changes(frame: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
@@ -59,10 +55,10 @@ def changes(frame: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
         read = _read_pairs(pairs, known)
         said = [own_prevalence(pairs[[f"{name}_{when}" for name in P]].to_numpy(float)) for when in SIDES]
         p = np.einsum("ni,nj->nij", *said).reshape(len(pairs), -1)
-        before, after = (pairs[f"mc_{when}"].astype("Int8").fillna(CLASSES).to_numpy(int) for when in SIDES)
-        unsure = (before == CLASSES) | (after == CLASSES)
-        answers = np.where(unsure, "unsure", np.where(before == after, "same", "changed"))
-        cells, covariance = mean(p, answers, pairs["patient_key"].to_numpy(), read)
+        at_first, at_last = (answers(pairs, f"mc_{when}") for when in SIDES)
+        unsure = (at_first == ABSTAINED) | (at_last == ABSTAINED)
+        said_both = np.where(unsure, "unsure", np.where(at_first == at_last, "same", "changed"))
+        cells, covariance = mean(p, said_both, pairs["patient_key"].to_numpy(), read)
     except ValueError as error:
         raise UsageError(
             f"changes by readings: {error}; modic review --by patient --visits all draws patients with all visits"

@@ -47,7 +47,7 @@ def blind_readings(readings: pd.DataFrame) -> pd.DataFrame:
     return blind
 
 
-def _answers(graded: pd.DataFrame, column: str = "mc") -> np.ndarray:
+def answers(graded: pd.DataFrame, column: str = "mc") -> np.ndarray:
     """The model's answer for each level, int (n,): a grade or ABSTAINED."""
     return graded[column].astype("Int8").fillna(ABSTAINED).to_numpy(int)
 
@@ -85,12 +85,12 @@ def _drawn(known: pd.DataFrame | np.ndarray) -> pd.DataFrame:
 
 def _invert(graded: pd.DataFrame, known: pd.DataFrame | np.ndarray) -> Corrected:
     """Rogan-Gladen."""
-    answers, patients = _answers(graded), graded["patient_key"].to_numpy()
+    said, patients = answers(graded), graded["patient_key"].to_numpy()
     if isinstance(known, np.ndarray):
-        return rogan_gladen(answers, patients, known)
+        return rogan_gladen(said, patients, known)
     readers = known["patient_key"].to_numpy() if "patient_key" in known else np.arange(len(known))
-    table = confusion_of(known["truth"].to_numpy(int), _answers(known, "predicted"), readers, _weights(known))
-    return replace(rogan_gladen(answers, patients, table), n_read=len(known))
+    table = confusion_of(known["truth"].to_numpy(int), answers(known, "predicted"), readers, _weights(known))
+    return replace(rogan_gladen(said, patients, table), n_read=len(known))
 
 
 def _power(graded: pd.DataFrame, known: pd.DataFrame | np.ndarray) -> Corrected:
@@ -161,7 +161,7 @@ def confusion_matrix(cells: pd.DataFrame) -> np.ndarray:
     """
     table, weighted = np.zeros((2, CLASSES, CLASSES + 1))
     sure = cells[cells["truth"].notna()]
-    at = (sure["truth"].to_numpy(int), _answers(sure, "predicted"))
+    at = (sure["truth"].to_numpy(int), answers(sure, "predicted"))
     np.add.at(table, at, sure["n"].to_numpy(float))
     np.add.at(weighted, at, sure["weight" if "weight" in sure else "n"].to_numpy(float))
     totals = np.maximum(weighted.sum(1, keepdims=True), 1e-12)

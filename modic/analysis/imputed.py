@@ -337,10 +337,6 @@ def _share_of(members: pd.DataFrame, column: str, types: tuple[int, ...]) -> tup
 
 def _share(members: pd.DataFrame, types: tuple[int, ...], unit: str) -> tuple[float, float]:
     """Share and its variance, patients as clusters; 0 for a single patient, whose variance nobody knows."""
-    hit = members["mc"].isin(types).astype(bool)
-    patients = members["patient_key"]
-    if unit == "patients":
-        hit = hit.groupby(patients).any()
-        patients = hit.index.to_series()
-    mean, covariance = clustered_mean(hit.to_numpy(float)[:, None], patients.to_numpy())
+    units = hits_of(members, types, unit)
+    mean, covariance = clustered_mean(units[["hit"]].to_numpy(), units["patient_key"].to_numpy())
     return float(mean[0]), float(np.nan_to_num(covariance[0, 0]))

@@ -4,16 +4,14 @@ One row is one level of one imputation; `imputation` 0 is what was read, with `m
 """
 
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from modic.analysis.imputed import Imputed
 from modic.errors import UsageError
+from modic.export.flat import LEVEL_LABELS, label, meaning, plain
 from modic.grades import CLASSES
 from modic.records import LEVELS
-from modic.tables.dictionary import note
-from modic.tables.schema import SCHEMAS
 
 GRADES_OF_ROW = ["mc", *(f"mc{k}" for k in range(CLASSES)), "any_mc"]
 KEPT = [
@@ -66,9 +64,9 @@ def write_mi(imputed: Imputed, out: Path, *, data: tuple[str, ...] = ()) -> list
         raise UsageError(f"Stata needs pyreadstat ({error.name} is missing): pip install 'modic[stats]'") from error
     frame = _table(imputed, data)
     frame.to_parquet(out / "imputed.parquet", index=False)
-    labels: list[str | None] = [_label(name)[:80] for name in frame.columns]
-    values = {"level": {float(i): name for i, name in enumerate(LEVELS, 1)}}
-    write_dta(_plain(frame), str(out / "imputed.dta"), column_labels=labels, variable_value_labels=values)
+    labels: list[str | None] = [label(OWN.get(name) or meaning(name)) for name in frame.columns]
+    values = {"level": LEVEL_LABELS}
+    write_dta(plain(frame), str(out / "imputed.dta"), column_labels=labels, variable_value_labels=values)
     one = imputed.observed
     text = GUIDE.format(
         n=len(one), patients=one["patient_key"].nunique(), m=len(imputed.frames), read=imputed.n_read,
@@ -91,22 +89,3 @@ def _table(imputed: Imputed, data: tuple[str, ...]) -> pd.DataFrame:
     )
     frame = frame[[name for name in (*KEPT, *data) if name in frame]]
     return frame.sort_values(["imputation", "patient", "study_key", "level"], kind="stable").reset_index(drop=True)
-
-
-def _label(name: str) -> str:
-    if name in OWN:
-        return OWN[name]
-    schema: Any = SCHEMAS["studies"]
-    return note(schema.field(name), "description").split(";")[0] if name in schema.names else name.replace("_", " ")
-
-
-def _plain(frame: pd.DataFrame) -> pd.DataFrame:
-    """Numbers as float with NaN, text without null."""
-    columns: dict[str, Any] = {}
-    for name in frame.columns:
-        kind = frame[name].dtype
-        if pd.api.types.is_bool_dtype(kind) or pd.api.types.is_numeric_dtype(kind):
-            columns[name] = frame[name].astype("Float64").to_numpy(float, na_value=float("nan"))
-        else:
-            columns[name] = frame[name].astype("string").fillna("").astype(object)
-    return pd.DataFrame(columns)

@@ -79,7 +79,9 @@ def crawl(
 
     Raises UsageError if the archive is missing, is no folder, cannot be listed, or holds no DICOM file.
     """
-    source = archive if not isinstance(archive, Path) else source_of(check_archive(str(archive)) or archive)
+    if isinstance(archive, Path):
+        check_archive(str(archive))
+    source = source_of(archive) if isinstance(archive, Path) else archive
     files = source.files()
     known = _Known(_read_index(index))
     tables: list[pa.Table] = []

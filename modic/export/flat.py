@@ -6,6 +6,10 @@
 | `patients`      | a patient with a graded study: counts, and the grades of the first one (patients.sql)    |
 """
 
+from typing import Any
+
+import pandas as pd
+
 from modic.records import LEVELS
 from modic.tables.dictionary import dictionary, note
 from modic.tables.query import first_comment, statements
@@ -48,10 +52,33 @@ def meaning(column: str) -> str:
     return column.replace("_", " ")
 
 
-def whole_dictionary(columns: dict[str, list[str]] | None = None) -> str:
+LEVEL_LABELS = {float(number): name for number, name in enumerate(LEVELS, 1)}
+"""Levels as numbers, which programs for statistics want, and what they stand for."""
+FLAGS = ("any_mc", "any_mc1", "any_mc2", "abstained", "transitional_suspected")
+"""Columns of true and false, also where a null made objects of them."""
+
+
+def label(text: str) -> str:
+    """The beginning of a meaning, as short as Stata wants it."""
+    return text.split(";")[0][:80]
+
+
+def plain(frame: pd.DataFrame) -> pd.DataFrame:
+    """The same columns as float with NaN, or as text without null."""
+    columns: dict[str, Any] = {}
+    for name in frame.columns:
+        values = frame[name]
+        if name in FLAGS or pd.api.types.is_numeric_dtype(values.dtype):
+            columns[name] = values.astype("Float64").to_numpy(float, na_value=float("nan"))
+        else:
+            columns[name] = values.astype("string").fillna("").astype(object)
+    return pd.DataFrame(columns)
+
+
+def whole_dictionary(columns: dict[str, list[str]]) -> str:
     """The data dictionary of the four tables and of flat tables; `columns`: flat table → its columns."""
     text = dictionary()
-    for table, names in (columns or {}).items():
+    for table, names in columns.items():
         row = first_comment(flat_queries()[table])
         lines = [f"## {table} (flat)", "", row, "", "| column | meaning |", "|---|---|"]
         lines += [f"| `{name}` | {meaning(name)} |" for name in names]

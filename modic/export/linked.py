@@ -27,6 +27,7 @@ from modic.errors import UsageError
 from modic.export.csv import FORMULA
 from modic.files import write_whole
 from modic.tables.query import published
+from modic.text import delimiter_of
 
 WHO = ("patient_id", "study_uid", "study_date")
 IDENTIFYING = re.compile(
@@ -85,8 +86,9 @@ def _read(path: Path) -> pd.DataFrame:
     """The table as text, its columns in lower case."""
     try:
         text = path.read_text(encoding="utf-8-sig")
-        between = max(",;\t", key=text.partition("\n")[0].count)
-        frame = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False, sep=between, skipinitialspace=True)
+        frame = pd.read_csv(
+            io.StringIO(text), dtype=str, keep_default_na=False, sep=delimiter_of(text), skipinitialspace=True
+        )
     except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         why = getattr(error, "strerror", None) or "it is no table of comma-separated values in UTF-8"
         raise UsageError(f"{path} cannot be read: {why}") from error

@@ -15,15 +15,13 @@ from typing import Any
 import pandas as pd
 import pyreadstat
 
-from modic.export.flat import flat_queries, meaning, wide_column
+from modic.export.flat import FLAGS, LEVEL_LABELS, flat_queries, label, meaning, plain, wide_column
 from modic.grades import GRADES
 from modic.records import LEVELS
 from modic.tables.query import connect
 
-LONGEST = 80  # characters of a label in Stata
 TYPES = {float(k): "no Modic change" if k == 0 else f"Modic type {k}" for k in range(len(GRADES))}
 FLAG = {0.0: "no", 1.0: "yes"}
-FLAGS = ("any_mc", "any_mc1", "any_mc2", "abstained", "transitional_suspected")
 
 
 def write_stata(cohort: Path, out: Path) -> list[str]:
@@ -40,8 +38,8 @@ def _write(cohort: Path, out: Path, suffix: str, write: Callable[..., None]) -> 
     lines = []
     for name, frame in zip(("levels", "patients"), _frames(cohort), strict=True):
         path = out / f"{name}.{suffix}"
-        labels: list[str | None] = [meaning(column).split(";")[0][:LONGEST] for column in frame.columns]
-        write(_plain(frame), str(path), column_labels=labels, variable_value_labels=_values(frame))
+        labels: list[str | None] = [label(meaning(column)) for column in frame.columns]
+        write(plain(frame), str(path), column_labels=labels, variable_value_labels=_values(frame))
         lines.append(f"{path}: {len(frame):,} rows")
     return lines
 
@@ -53,19 +51,7 @@ def _frames(cohort: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def _values(frame: pd.DataFrame) -> dict[str, dict[float, str]]:
-    labels: dict[str, Any] = {"level": {float(i): name for i, name in enumerate(LEVELS, 1)}, "mc": TYPES}
+    labels: dict[str, Any] = {"level": LEVEL_LABELS, "mc": TYPES}
     labels |= {wide_column(level): TYPES for level in LEVELS}
     labels |= dict.fromkeys(FLAGS, FLAG)
     return {name: values for name, values in labels.items() if name in frame.columns}
-
-
-def _plain(frame: pd.DataFrame) -> pd.DataFrame:
-    """Numbers as float with NaN, text without null."""
-    columns: dict[str, Any] = {}
-    for name in frame.columns:
-        values = frame[name]
-        if name in FLAGS or pd.api.types.is_numeric_dtype(values.dtype):
-            columns[name] = values.astype("Float64").to_numpy(float, na_value=float("nan"))
-        else:
-            columns[name] = values.astype("string").fillna("").astype(object)
-    return pd.DataFrame(columns)

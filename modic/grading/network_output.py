@@ -5,18 +5,18 @@ can be changed without opening an image again. Numbers are kept as they are used
 run kept has the very grade that its images would give.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from modic.models.network import FeatureNetwork
+from modic.records import LevelFeatures
 
 if TYPE_CHECKING:
     from modic.models.network import Network
     from modic.models.weights import Model
-    from modic.records import LevelFeatures
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +44,26 @@ def network_output(encoding: Any, classifier: "Model[Network]") -> NetworkOutput
     return NetworkOutput(logits, alone, features)
 
 
-def joined(kept: "Sequence[LevelFeatures]") -> NetworkOutput:
+def kept_of(
+    levels: Sequence[str],
+    output: NetworkOutput,
+    features: Mapping[str, np.ndarray],
+    endplates: Mapping[str, np.ndarray],
+) -> dict[str, LevelFeatures]:
+    """What is kept of each level, so that another card needs no image; `joined` undoes it.
+
+    `features`: of modic.grading.marrow_features; `endplates`: of modic.grading.marrow.MarrowMeasurements.numbers; both
+    by level, as far as they were measured.
+    """
+    nothing = np.array([])
+    parts = zip(levels, output.logits, output.slice_logits, output.features, strict=True)
+    return {
+        level: LevelFeatures(logits, alone, read, features.get(level, nothing), endplates.get(level, nothing))
+        for level, logits, alone, read in parts
+    }
+
+
+def joined(kept: Sequence[LevelFeatures]) -> NetworkOutput:
     """Of levels whose features were kept."""
     return NetworkOutput(
         np.stack([one.logits for one in kept]),

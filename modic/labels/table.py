@@ -24,6 +24,7 @@ from modic.grades import TYPES
 from modic.labels.level_names import disc_rank, shown
 from modic.labels.tally import Tally
 from modic.records import LEVELS
+from modic.text import delimiter_of
 
 WHO = ("patient_id", "study_uid")
 BOX = ("x0", "y0", "x1", "y1")
@@ -151,9 +152,7 @@ def csv_rows(path: Path, who: tuple[str, ...]) -> tuple[list[tuple[int, Row]], f
         raise UsageError(f"{path} is not UTF-8; save it as CSV UTF-8") from error
     except OSError as error:
         raise UsageError(f"--labels {path} cannot be read: {error.strerror}") from error
-    header, *_ = text.splitlines() or [""]
-    delimiter = max(",;\t", key=header.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter_of(text))
     try:
         names = [name.strip().lower() for name in next(reader, [])]
         _check_columns(path, names, who)

@@ -12,7 +12,7 @@ from modic.config import LevelOptions
 from modic.imaging.regions import move_box
 from modic.imaging.volume import CanonicalVolume, square_pixels
 from modic.levels.detect import detect, merge
-from modic.levels.midline import slices_around
+from modic.levels.midline import slices_at
 from modic.models.weights import Model
 from modic.records import LevelSet
 
@@ -44,8 +44,7 @@ def discs_apart(
     """The discs of `levels`, in native pixels of `found_on`, and those on the same slices of `other`."""
     square = square_pixels(other)
     discs = [move_box(found_on.native, square.grid, disc) for disc in levels.boxes]
-    middle = round(float(np.median([disc.slice_index for disc in discs])))
-    slices = slices_around(middle, options.slices, len(square.voxels), square.spacing_mm[2])
+    slices = slices_at(discs, options.slices, len(square.voxels), square.spacing_mm[2])
     candidates = merge(detect(square.voxels[slices], detector), MIN_SCORE) if slices else []
     if not candidates:
         return DiscsApart(0, 0.0)

@@ -14,12 +14,10 @@ from modic.errors import UsageError
 from modic.grades import GRADES
 from modic.reader_study.pages import Reading as Pages
 from modic.reader_study.pages import pages_folder, write_pages
-from modic.reader_study.readings import ENDPLATES, Reading, read_readings
+from modic.reader_study.readings import ENDPLATES, Reading, Role, read_readings
 from modic.reader_study.sample import graded_discs
-from modic.reader_study.weights import Disc
+from modic.reader_study.weights import RANDOM, Disc, disc_of
 from modic.records import SIDES
-
-ARBITER = "arbiter"
 
 
 def arbitrate(
@@ -39,9 +37,9 @@ def arbitrate(
     if not apart:
         raise UsageError(f"nothing to arbitrate: readers agree on all {len(several)} discs that several of them read")
     discs = [
-        disc | {"drawn": apart[_key(disc)][0].drawn or "random", "sample_id": apart[_key(disc)][0].sample_id}
+        disc | {"drawn": apart[disc_of(disc)][0].drawn or RANDOM, "sample_id": apart[disc_of(disc)][0].sample_id}
         for disc in graded_discs(cohort_root)
-        if _key(disc) in apart and disc["case"] is not None
+        if disc_of(disc) in apart and disc["case"] is not None
     ]
     if not discs:
         raise UsageError(f"{cohort_root} has no images of the discs to arbitrate")
@@ -49,7 +47,7 @@ def arbitrate(
     asks = any(
         reading.endplates.get(column) for readings in apart.values() for reading in readings for column in ENDPLATES
     )
-    pages = Pages(name, (ARBITER,), endplates=asks, viewer_url=viewer_url, seed=seed, arbitration=True)
+    pages = Pages(name, (Role.ARBITER.value,), endplates=asks, viewer_url=viewer_url, seed=seed, arbitration=True)
     return write_pages(cohort_root, out, discs, pages, shown)[0], len(discs), len(several)
 
 
@@ -80,7 +78,3 @@ def _shown(readings: list[Reading], seed: str) -> list[dict[str, Any]]:
 def _endplate(reading: Reading, side: str) -> str:
     parts = (reading.endplates.get(f"mc_{side}"), reading.endplates.get(f"udby_{side}"))
     return " ".join(filter(None, parts)) or "–"
-
-
-def _key(disc: dict[str, Any]) -> Disc:
-    return disc["study_key"], disc["level"]

@@ -24,6 +24,8 @@ import pyarrow.parquet as pq
 
 from modic.errors import UsageError
 from modic.grades import P
+from modic.reader_study.weights import Disc as Key
+from modic.reader_study.weights import disc_of
 from modic.records import LEVELS, MARROW_COLUMNS
 
 RANDOM_SHARE = 0.5
@@ -31,8 +33,6 @@ FEATURES = (*P, "slice_disagreement", *MARROW_COLUMNS, "field_strength_t", "age_
 """Columns of a disc and its study; the level comes to them."""
 
 Disc = dict[str, Any]
-Key = tuple[str, str]
-"""study_key, level."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Earlier:
         """All samples that `modic review` drew from the cohort."""
         paths = sorted((cohort_root / "validation" / "samples").glob("*.parquet"))
         rows = [row for path in paths for row in pq.read_table(path, partitioning=None).to_pylist()]
-        return cls(tuple(path.stem for path in paths), frozenset((row["study_key"], row["level"]) for row in rows))
+        return cls(tuple(path.stem for path in paths), frozenset(map(disc_of, rows)))
 
 
 def draw_next(
@@ -63,14 +63,14 @@ def draw_next(
 
     Raises UsageError if all discs are in earlier samples, or as `draw` does.
     """
-    of_earlier = [disc for disc in discs if _key(disc) in earlier.discs]
-    left = sorted((disc for disc in discs if _key(disc) not in earlier.discs), key=_key)
+    of_earlier = [disc for disc in discs if disc_of(disc) in earlier.discs]
+    left = sorted((disc for disc in discs if disc_of(disc) not in earlier.discs), key=disc_of)
     if not left:
         raise UsageError("every disc with images is in an earlier sample: there is none to read next")
     n_chosen = min(sample, len(left)) - round(RANDOM_SHARE * min(sample, len(left)))
     chosen = choose(left, of_earlier, n_chosen)
-    keys = {_key(disc) for disc in chosen}
-    rest = [disc for disc in left if _key(disc) not in keys]
+    keys = {disc_of(disc) for disc in chosen}
+    rest = [disc for disc in left if disc_of(disc) not in keys]
     at_random = draw(rest, min(sample, len(left)) - n_chosen) if rest else []
     after = ",".join(earlier.samples)
     return [disc | {"after": after} for disc in [*chosen, *at_random]]
@@ -133,7 +133,3 @@ def _features(discs: list[Disc]) -> np.ndarray:
     levels = np.array([[LEVELS.index(disc["level"])] for disc in discs], float)
     columns = np.hstack([np.where(missing, mean, values), levels, missing.any(1, keepdims=True)])
     return (columns - columns.mean(0)) / np.maximum(columns.std(0), 1e-9)
-
-
-def _key(disc: Disc) -> Key:
-    return disc["study_key"], disc["level"]

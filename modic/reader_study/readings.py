@@ -33,7 +33,7 @@ from modic.errors import UsageError
 from modic.grades import CLASSES, P, UdbyExtent
 from modic.labels.table import Row, csv_rows, level_rank, modic_type
 from modic.reader_study.weights import Disc, Samples
-from modic.records import LEVELS, SIDES
+from modic.records import ENDPLATE_COLUMNS, LEVELS
 from modic.tables.query import dataset, published
 
 WHO = ("study_key", "study_uid", "patient_id")
@@ -54,7 +54,7 @@ TYPES = {"": None, **{kind: kind for kind in ("0", "1", "2", "3")}, **dict.fromk
 EXTENTS = {"": None, **{kind: kind for kind in map(str, UdbyExtent)}}
 """Texts of the columns udby_upper and udby_lower → extent."""
 YES = frozenset({"yes", "true", "1"})
-ENDPLATES = tuple(f"{name}_{side}" for name in ("mc", "udby") for side in SIDES)
+ENDPLATES = ENDPLATE_COLUMNS
 
 
 class Verdict(StrEnum):

@@ -127,12 +127,12 @@ class Judged:
 
     def __init__(self, rows: list[Reading]) -> None:
         self.rows = rows
-        readers = Counter((reading.study_key, reading.level) for reading in rows)
+        readers = Counter(reading.disc for reading in rows)
         self.truth = np.array([reading.truth for reading in rows], int)
         self.p = np.array([[reading.model[column] for column in P] for reading in rows], float).reshape(-1, CLASSES)
         self.predicted = np.array([-1 if reading.model["mc"] is None else reading.model["mc"] for reading in rows], int)
         self.covered = np.array([reading.truth in (reading.model["prediction_set"] or ()) for reading in rows], bool)
-        self.weight = np.array([reading.weight / readers[reading.study_key, reading.level] for reading in rows])
+        self.weight = np.array([reading.weight / readers[reading.disc] for reading in rows])
         self.patient = [reading.model["patient_key"] for reading in rows]
         self.reader = np.array([reading.reader for reading in rows])
 
@@ -193,16 +193,16 @@ def _agreed(judged: Judged) -> np.ndarray:
     """Readings of discs that several readers read and all graded alike (bool mask)."""
     grades_of: dict[Disc, list[int | None]] = {}
     for reading in judged.rows:
-        grades_of.setdefault((reading.study_key, reading.level), []).append(reading.truth)
+        grades_of.setdefault(reading.disc, []).append(reading.truth)
     alike = {disc for disc, grades in grades_of.items() if len(grades) > 1 and len(set(grades)) == 1}
-    return np.array([(reading.study_key, reading.level) in alike for reading in judged.rows], bool)
+    return np.array([reading.disc in alike for reading in judged.rows], bool)
 
 
 def between_readers(judged: Judged) -> list[dict[str, Any]]:
     """Rows of METRICS: κ of every two readers over the discs that both graded."""
     of: dict[str, dict[Disc, Reading]] = {name: {} for name in judged.readers()}
     for reading in judged.rows:
-        of[reading.reader][reading.study_key, reading.level] = reading
+        of[reading.reader][reading.disc] = reading
     pairs = combinations(judged.readers(), 2)
     return [row for first, second in pairs for row in _two(first, second, of[first], of[second])]
 
@@ -212,10 +212,8 @@ def _two(first: str, second: str, a: dict[Disc, Reading], b: dict[Disc, Reading]
     if not both:
         return []
     of_first, of_second = (np.array([of[disc].truth for disc in both], int) for of in (a, b))
-    weight, every = np.array([a[disc].weight for disc in both]), np.ones(len(both), bool)
-    patients = [a[disc].model["patient_key"] for disc in both]
-    shared = {"group": f"readers {first} and {second}", "condition": "between readers"}
-    return with_intervals(_kappas(of_first, of_second, weight), patients, lambda key: every, **shared)
+    statistic = _kappas(of_first, of_second, np.array([a[disc].weight for disc in both]))
+    return _agreement(statistic, [a[disc] for disc in both], f"readers {first} and {second}", "between readers")
 
 
 def with_themselves(readings: Readings) -> list[dict[str, Any]]:
@@ -355,7 +353,7 @@ def calibration(judged: Judged) -> list[dict[str, Any]]:
 
 def facts(readings: Readings, judged: Judged) -> list[str]:
     """What one must know to interpret the numbers, as lines of text."""
-    discs = {(reading.study_key, reading.level): reading for reading in judged.rows}
+    discs = {reading.disc: reading for reading in judged.rows}
     patients = len(set(judged.patient))
     types = Counter(judged.truth.tolist())
     by_type = ", ".join(f"{grade} {types[k]}" for k, grade in enumerate(GRADES))

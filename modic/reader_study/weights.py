@@ -10,8 +10,10 @@ Samples of whole patients keep their weights, which are of patients, and are not
 any shares; these sum to 1 (Cochran, Sampling Techniques, 1977, chapters 5 and 12).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 
@@ -22,6 +24,11 @@ LEVEL = "level"
 """The unit of a sample of single discs."""
 RANDOM = "random"
 """How a disc was drawn; the other values of the column `drawn` are reasons to choose it."""
+
+
+def disc_of(row: Mapping[str, Any]) -> Disc:
+    """Of a row that holds study_key and level."""
+    return row["study_key"], row["level"]
 
 
 def sample_path(cohort_root: Path, sample_id: str) -> Path:

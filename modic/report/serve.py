@@ -19,11 +19,10 @@ LOOPBACK = "127.0.0.1"
 HOSTS = {"127.0.0.1", "localhost", "[::1]"}
 """Names by which a browser on this machine, or at the other end of a tunnel, asks."""
 RUN, STUDY = RUN_ID.pattern, STUDY_KEY.pattern
-SHOWN = re.compile(rf"runs/{RUN}/(report\.html|methods\.md|cases/{STUDY}/[a-z0-9]+\.(webp|json))|report\.html")
+SHOWN = re.compile(rf"runs/{RUN}/(report\.html|methods\.md|cases/{STUDY}/[a-z0-9]+\.webp)|report\.html")
 """What is shown below the cohort: pages and pictures, no table and nothing private."""
 KINDS = {
     ".html": "text/html; charset=utf-8", ".md": "text/plain; charset=utf-8", ".webp": "image/webp",
-    ".json": "application/json",
 }  # fmt: skip
 HEADERS = {
     "Cache-Control": "no-store",

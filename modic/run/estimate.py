@@ -31,10 +31,8 @@ def estimate(cohort: Cohort, studies: int, *, pictures: bool) -> str:
 def _per_hour(run: Path) -> float:
     """Studies an hour that a run graded; 0 if it graded none or left no word of it."""
     manifest = read_manifest(run / "manifest.json")
-    if REGRADE in manifest.seconds_by_stage:  # from kept features, which says nothing about images
-        return 0.0
-    worked_on, seconds = manifest.studies_worked_on or 0, manifest.seconds.get("grade", 0.0)
-    return 3600 * worked_on / seconds if seconds else 0.0
+    from_features = REGRADE in manifest.seconds_by_stage  # which says nothing about images
+    return 0.0 if from_features else manifest.studies_an_hour
 
 
 def _bytes_a_study(run: Path | None, pictures: bool) -> int:

@@ -195,10 +195,8 @@ def _keys_of(content: bytes, shard: str, crc: int) -> pa.Table | None:
 
 def read_rows(cohort: Cohort, keys: pa.Table) -> pa.Table:
     """The whole rows of the ledger, with `run_id`, for rows of `read_keys`, in their order; reads their shards."""
-    shards = sorted(set(keys["shard"].to_pylist()))
-    rows = _rows_of(
-        [cohort.root / "runs" / name.partition("/")[0] / "shards" / name.partition("/")[2] for name in shards]
-    )
+    names = (name.removesuffix(".parquet").split("/") for name in sorted(set(keys["shard"].to_pylist())))
+    rows = _rows_of(cohort.shard(run_id, shard_id) for run_id, shard_id in names)
     index = latest(rows, "run_id")
     wanted = zip(*(keys[name].to_pylist() for name in ("study_key", "fingerprint", "run_id")), strict=True)
     return rows.take(pa.array([index[key] for key in wanted], pa.int64()))

@@ -38,9 +38,9 @@ class Plan:
 
 
 @discreet
-def plan_studies(run: Run, survey: Survey) -> Plan:
-    """What this run has to grade, and why. Writes nothing."""
-    rows = ledger.read_keys(run.cohort)
+def plan_studies(run: Run, survey: Survey, *, set_aside: bool = False) -> Plan:
+    """What this run has to grade, and why. `set_aside`: damaged shards are renamed (modic.run.ledger.read_keys)."""
+    rows = ledger.read_keys(run.cohort, set_aside=set_aside)
     done = ledger.finished(rows)
     work = [item for item in survey.work if done.isdisjoint(item.known_as)]
     waiting = 0
@@ -63,8 +63,7 @@ def cut_shards(run: Run, survey: Survey, *, workers: int) -> Plan:
     """Write the inputs of the shards that this run has to grade; there are none if everything has its grades."""
     run.cohort.confirm(run.run_id)
     run.cohort.remove_left_overs()
-    ledger.read_keys(run.cohort, set_aside=True)
-    plan = plan_studies(run, survey)
+    plan = plan_studies(run, survey, set_aside=True)
     written, work, line = 0, plan.work, plan.line
     if {item.cause for item in work} & {Cause.MODELS, Cause.OPTIONS}:
         written, work = regrade(run, work, ledger.read_ledger(run.cohort))

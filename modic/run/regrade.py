@@ -35,7 +35,7 @@ from modic.records import STIR_COLUMNS, LevelFeatures
 from modic.run import ledger
 from modic.run.prepare import Run
 from modic.run.shards import Shard, Work, note_shard
-from modic.tables.features import read_features, studies_in
+from modic.tables.features import files_of, read_features, studies_in
 
 LOG = logging.getLogger(__name__)
 STUDIES = 2000  # in a finished shard
@@ -104,7 +104,7 @@ class _Files:
 
     def of(self, run_id: str, study_key: str) -> Path | None:
         if run_id not in self._of:
-            paths = sorted(self._cohort.features(run_id).glob("[!.]*.parquet"))
+            paths = files_of(self._cohort.features(run_id))
             self._of[run_id] = {key: path for path in paths for key in _study_keys(path)}
         return self._of[run_id].get(study_key)
 

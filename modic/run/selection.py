@@ -11,6 +11,7 @@ from datetime import date
 from pathlib import Path
 
 from modic.errors import UsageError
+from modic.text import delimiter_of
 
 NAMED = 10
 """Lines without a study that a message names."""
@@ -88,8 +89,7 @@ def _ids(path: Path) -> dict[str, int]:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8'}") from error
-    between = max(",;\t", key=text.partition("\n")[0].count)
-    rows = csv.reader(text.splitlines(), delimiter=between)
+    rows = csv.reader(text.splitlines(), delimiter=delimiter_of(text))
     found = [(row[0].strip(), line) for line, row in enumerate(rows, 1) if row and row[0].strip()]
     if found and found[0][0].lower() in HEADS:
         del found[0]

@@ -50,6 +50,12 @@ class Manifest:
     seconds: dict[str, Seconds] = field(default_factory=dict)
     seconds_by_stage: dict[str, Seconds] = field(default_factory=dict)
 
+    @property
+    def studies_an_hour(self) -> float:
+        """With the start of the workers; 0 if none was worked on, or it was not measured."""
+        seconds = self.seconds.get("grade", 0.0)
+        return 3600 * (self.studies_worked_on or 0) / seconds if seconds else 0.0
+
 
 def read_manifest(path: Path) -> Manifest:
     """Of a run; an empty one if the file is missing or damaged."""
@@ -117,10 +123,9 @@ class Finished:
     @property
     def throughput(self) -> dict[str, float]:
         """Studies an hour (with the start of the workers) and files a second; what was not measured is left out."""
-        seconds, worked_on = self.manifest.seconds, self.manifest.studies_worked_on or 0
-        rates = {}
-        if worked_on and seconds.get("grade"):
-            rates["studies an hour"] = 3600 * worked_on / seconds["grade"]
+        seconds, rates = self.manifest.seconds, {}
+        if self.manifest.studies_an_hour:
+            rates["studies an hour"] = self.manifest.studies_an_hour
         if seconds.get("find_studies"):
             rates["files a second"] = self.row["files_seen"] / seconds["find_studies"]
         return rates

@@ -137,7 +137,7 @@ def _remembered(run: Run, decided_by: str) -> pa.Table | None:
 def _decided_by(run: Run, keys: Pseudonyms, contrasts: Collection[str]) -> str:
     """Hash of everything but the images that decides what the rows of a study hold."""
     parts = [
-        str(run.archive),
+        run.archive,
         run.config.grading_hash(),
         run.models,
         run.weights,

@@ -67,7 +67,7 @@ def pseudo_outcomes(p: np.ndarray, answers: np.ndarray, patients: np.ndarray, re
         read: what readers read.
     """
     names, answer = np.unique(answers, return_inverse=True)
-    fold = _folds(np.asarray(patients)[read.place])
+    fold = folds_of(np.asarray(patients)[read.place])
     learnt = [_learn(p, answer, len(names), read, fold != part) for part in range(FOLDS)]
     level, slope = (np.stack(parts) for parts in zip(*learnt, strict=True))
     of = answer[read.place]
@@ -75,10 +75,10 @@ def pseudo_outcomes(p: np.ndarray, answers: np.ndarray, patients: np.ndarray, re
     return Pseudo(level.mean(0)[answer] + slope.mean(0)[answer] * p, missed)
 
 
-def _folds(patients: np.ndarray) -> np.ndarray:
-    """The part (0 to FOLDS - 1) of each read unit; all units of a patient are in one."""
+def folds_of(patients: np.ndarray, folds: int = FOLDS, seed: int = 0) -> np.ndarray:
+    """The part (0 to `folds` - 1) of each unit; all units of a patient are in one."""
     names, place = np.unique(patients, return_inverse=True)
-    return np.random.default_rng(0).permutation(len(names))[place] % FOLDS
+    return np.random.default_rng(seed).permutation(len(names))[place] % min(folds, len(names))
 
 
 def _learn(p: np.ndarray, answer: np.ndarray, n: int, read: Read, used: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

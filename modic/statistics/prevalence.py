@@ -219,14 +219,14 @@ def student_bounds(
     return bounded(ends, plain, share)
 
 
-def own_prevalence(p: np.ndarray, *, steps: int = 2000) -> np.ndarray:
+def own_prevalence(p: np.ndarray) -> np.ndarray:
     """Probabilities (n, classes) for this cohort, of `p` that are calibrated for equally frequent grades.
 
     Expectation maximization of the prior shift (Saerens, Latinne, Decaestecker, Neural Comput. 14 (2002) 21-41): right
     if the model errs here as where it was calibrated. A guess before anything is read, no answer.
     """
     share = np.full(p.shape[1], 1 / p.shape[1])
-    for _ in range(steps):
+    for _ in range(2000):
         shifted = p * share
         shifted /= shifted.sum(1, keepdims=True)
         before, share = share, shifted.mean(0)

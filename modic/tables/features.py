@@ -58,17 +58,22 @@ def read_features(path: Path, wanted: set[str] | None = None) -> Iterator[tuple[
         yield study, levels
 
 
+def files_of(folder: Path) -> list[Path]:
+    """The whole files of a run's features."""
+    return sorted(folder.glob("[!.]*.parquet"))
+
+
 def studies_in(path: Path) -> set[str]:
     """The study keys of a file. Raises as `read_features`."""
     return set(pq.read_table(path, columns=["study_key"], partitioning=None)["study_key"].to_pylist())
 
 
-def remove_superseded(folder: Path) -> list[Path]:
-    """Remove the files of `folder`/<run_id>/ whose studies all have features of a later run; returns them."""
-    later, gone = set[str](), []
+def remove_superseded(folder: Path) -> None:
+    """Remove the files of `folder`/<run_id>/ whose studies all have features of a later run."""
+    later = set[str]()
     for run in sorted(folder.glob("*"), reverse=True):
         of_run = set[str]()
-        for path in sorted(run.glob("[!.]*.parquet")):
+        for path in files_of(run):
             try:
                 studies = studies_in(path)
             except (pa.ArrowException, OSError):
@@ -76,11 +81,9 @@ def remove_superseded(folder: Path) -> list[Path]:
             of_run |= studies
             if studies <= later:
                 path.unlink()
-                gone.append(path)
         later |= of_run
         with suppress(OSError):  # others are left in it
             run.rmdir()
-    return gone
 
 
 def _stored(name: str, values: np.ndarray) -> bytes:

@@ -336,8 +336,8 @@ def test_a_list_and_the_head_of_the_page_lead_to_the_cases(page: Any) -> None:
 
 
 def test_the_oldest_are_shown_as_90_or_older() -> None:
-    assert study_for_page(study(age_years=90), [], None, [])["about"].startswith("90 y or older, ")
-    assert study_for_page(study(age_years=89), [], None, [])["about"].startswith("89 y, ")
+    assert study_for_page(study(age_years=90), [], None, [], Path())["about"].startswith("90 y or older, ")
+    assert study_for_page(study(age_years=89), [], None, [], Path())["about"].startswith("89 y, ")
 
 
 IN_VIEW = """() => [...document.querySelectorAll('.verdict button, #note, .top figure, tr.level')].every((node) => {

@@ -361,7 +361,8 @@ def read_page(browser: Any, path: Path, keys: list[str], saved: Path) -> list[di
     page.evaluate("localStorage.clear()")
     page.close()
     assert trouble == []
-    return list(csv.DictReader(saved.open(encoding="utf-8")))
+    with saved.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
 
 
 IN_VIEW = """() => [...document.querySelectorAll(

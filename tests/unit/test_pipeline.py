@@ -17,6 +17,7 @@ from modic.errors import Reason, Rejected
 from modic.grading.marrow import EndplateMarrow, MarrowMeasurements
 from modic.grading.network_output import NetworkOutput
 from modic.imaging.volume import Volume
+from modic.levels import whole_spine
 from modic.levels.count_from_c2 import Count
 from modic.models.step_classifier import StepClassifier
 from modic.records import (
@@ -73,7 +74,7 @@ def test_a_graded_study_has_six_levels_in_order_each_with_its_status(one_pair: P
     assert graded.grade is not None and graded.grade.mc == 1
     assert graded.t1_box == pytest.approx((10, 45, 40, 55))
     assert graded.corner0_mm is not None and graded.corner0_mm[2] > graded.corner1_mm[2]  # type: ignore[index]
-    assert list(result.seconds) == ["load", "levels", "regions", "normalize", "grade"]
+    assert list(result.seconds) == ["load", "levels", "count", "regions", "normalize", "grade"]
     assert result.rejected is None and result.numbering == "uncertain"
 
 
@@ -149,7 +150,7 @@ def test_a_count_from_c2_moves_no_name_and_is_said(
     assert not isinstance(volumes, Rejected)
     levels = LevelSet(SIX, "ok", 0.97, Transitional(False, 0.1))
     seen = []
-    monkeypatch.setattr(pipeline, "count_discs", lambda *given: seen.append(given) or Count(discs, 0.83))
+    monkeypatch.setattr(whole_spine, "count_discs", lambda *given: seen.append(given) or Count(discs, 0.83))
     pair = replace(one_pair, whole_spine=one_pair.t2)
     found, said = pipeline.counted_from_c2(pair, volumes["t2"], levels, COUNTING, Config())
     ((series, named, _),) = seen
@@ -178,7 +179,7 @@ def test_a_whole_spine_that_cannot_be_counted_costs_a_warning(one_pair: Pair, mo
     assert said(one_pair.t2).startswith("whole spine not counted: not all six discs")
     gone = replace(one_pair.t2, images=tuple(replace(one, path="gone") for one in one_pair.t2.images))
     assert said(gone).startswith("whole spine not counted: study.files_changed")
-    monkeypatch.setattr(pipeline, "count_discs", fails)
+    monkeypatch.setattr(whole_spine, "count_discs", fails)
     bug = said(one_pair.t2)
     assert bug.startswith("whole spine not counted: ValueError") and "Miller" not in bug
 

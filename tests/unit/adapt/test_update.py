@@ -5,7 +5,8 @@ import pytest
 from scipy.special import softmax
 
 from made_readings import TEMPERATURE, discs
-from modic.adapt.update import INTERCEPT, SCALING, SHIPPED, Kind, balanced, fit, losses, type_shares
+from modic.adapt.update import INTERCEPT, SCALING, SHIPPED, Kind, balanced, fit, losses
+from modic.statistics.prevalence import own_prevalence
 
 
 def balanced_loss(p: np.ndarray, labels: np.ndarray) -> float:
@@ -62,5 +63,5 @@ def test_weights_make_types_count_alike_and_few_readings_in_proportion() -> None
 def test_shares_of_types_are_those_of_the_cohort_though_probabilities_take_them_for_equal() -> None:
     cohort = discs(20_000, types=(0.7, 0.05, 0.25))
     p = fit(SHIPPED, cohort, TEMPERATURE).p(cohort.logits, cohort.features)
-    assert type_shares(p) == pytest.approx([0.7, 0.05, 0.25], abs=0.02)
+    assert own_prevalence(p).mean(0) == pytest.approx([0.7, 0.05, 0.25], abs=0.02)
     assert abs(p.mean(0)[1] - 0.05) > 0.05  # the mean probability is not
