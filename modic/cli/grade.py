@@ -139,7 +139,7 @@ def grade(
         pass
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if sys.stderr.isatty():
-        print("starting …", file=sys.stderr)  # Prefect's temporary server takes 6 s, the first time 15 s
+        print("starting …", file=sys.stderr)  # Prefect's temporary server takes 6 s, the first time up to 17 s
     with prefect_api(run.cohort.private / "prefect") as ready:
         from httpx import HTTPError
 

@@ -65,7 +65,7 @@ image, but only the middle half from front to back; the rest is belly and skin.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, product
 
@@ -261,13 +261,12 @@ def _with_stir(pair: Pair, stirs: list[Series], options: PairOptions) -> Pair:
     others = tuple(_with_stir(other, stirs, options) for other in pair.others)
     if STIR in pair.contrasts or not stirs:
         return replace(pair, others=others, stir=pair.contrasts.get(STIR))
-    every = [_combination(stack, pair.t2) for stack in stirs]
-    in_frame = [one for one in every if _same_frame(one.t1, one.t2) and one.covers(options)]
-    possible = in_frame or [one for one in every if _same_geometry(one, options)]
-    if not possible:
+    in_frame = _best_in_frame(stirs, pair.t2, options)
+    alike = (one for stack in stirs if _same_geometry(one := _combination(stack, pair.t2), options))
+    best = in_frame or _best(alike, options)
+    if not best:
         warnings = (*pair.warnings, STIR_UNFIT.format(len(stirs)))
         return replace(pair, others=others, warnings=warnings)
-    best = min(possible, key=lambda one: _preference(one, set(), options)).t1
     return replace(pair, others=others, stir=best, check_stir=not in_frame)
 
 
@@ -284,11 +283,20 @@ def _pair(combination: Combination, candidates: dict[str, list[Series]], options
     t2 = combination.t2
     contrasts: dict[str, Series] = {"t1": combination.t1, t2.contrast: t2}
     for name, stacks in candidates.items():
-        in_frame = [_combination(stack, t2) for stack in stacks if _same_frame(stack, t2)]
-        near = [candidate for candidate in in_frame if candidate.covers(options)]
-        if near:
-            contrasts[name] = min(near, key=lambda candidate: _preference(candidate, set(), options)).t1
+        if best := _best_in_frame(stacks, t2, options):
+            contrasts[name] = best
     return Pair(t2.study_uid, t2.patient_id, contrasts, combination.overlap, rule="")
+
+
+def _best_in_frame(stacks: list[Series], t2: Series, options: PairOptions) -> Series | None:
+    """The series that goes best with a T2 of those that cover it in its frame of reference."""
+    in_frame = (_combination(stack, t2) for stack in stacks if _same_frame(stack, t2))
+    return _best((one for one in in_frame if one.covers(options)), options)
+
+
+def _best(combinations: Iterable[Combination], options: PairOptions) -> Series | None:
+    chosen = min(combinations, key=lambda one: _preference(one, set(), options), default=None)
+    return chosen.t1 if chosen else None
 
 
 def _patient_conflict(series: list[Series]) -> str:

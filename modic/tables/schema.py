@@ -256,7 +256,7 @@ STUDIES = [
     _column(
         "pairing_rule",
         TEXT,
-        "row of the decision table for pairing (P1-P13) by which the study was paired or excluded",
+        "row of the decision table for pairing (P1-P14) by which the study was paired or excluded",
     ),
     _column(
         "n_levels_graded",

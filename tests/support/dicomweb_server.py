@@ -33,7 +33,6 @@ class Server:
     knows_no_pages: bool = False
     counts_nothing: bool = False
     slow_s: float = 0.0
-    agents: set[str] = field(default_factory=set)
     url: str = ""
 
     def answer(self, path: str, query: dict[str, str]) -> tuple[str, bytes] | None:
@@ -102,7 +101,6 @@ def serve(images: Iterable[Dataset], **options: Any) -> Iterator[Server]:
 
         def do_GET(self) -> None:
             parts = urlsplit(self.path)
-            state.agents.add(self.headers.get("Authorization", ""))
             if state.slow_s:
                 time.sleep(state.slow_s)
             if state.down or state.busy > 0:

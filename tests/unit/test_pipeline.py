@@ -151,8 +151,9 @@ def test_a_count_from_c2_moves_no_name_and_is_said(
     levels = LevelSet(SIX, "ok", 0.97, Transitional(False, 0.1))
     seen = []
     monkeypatch.setattr(whole_spine, "count_discs", lambda *given: seen.append(given) or Count(discs, 0.83))
-    pair = replace(one_pair, whole_spine=one_pair.t2)
-    found, said = pipeline.counted_from_c2(pair, volumes["t2"], levels, COUNTING, Config())
+    found, said = whole_spine.counted_on(
+        one_pair.t2, volumes["t2"], levels, steps=COUNTING.steps, detector=COUNTING.detector, config=Config()
+    )
     ((series, named, _),) = seen
     np.testing.assert_array_equal(series.voxels, volumes["t2"].voxels)
     places = volumes["t2"].native.to_index(named)
