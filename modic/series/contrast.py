@@ -12,7 +12,7 @@ attributes count under their classic names (modic/archive/enhanced_mr.py).
 | R4  | DiffusionBValue above 0, an echo-planar sequence (EP), AcquisitionContrast      | diffusion         |
 |     | DIFFUSION                                                                       |                   |
 | R5  | gradient echo (GR without SE), or unnamed sequence of flip angle under 60°, or  | gradient_echo     |
-|     | AcquisitionContrast T2_STAR                                                     |                   |
+|     | AcquisitionContrast T2_STAR; or ImageType says FFE (Philips)                    |                   |
 | R20 | SequenceVariant says magnetization transfer (MTC), T2 preparation, tagging, …;  | unknown           |
 |     | AcquisitionContrast says perfusion, flow, tagging or, of no T1, fluid attenuated|                   |
 | R6  | inversion (IR or TI > 0), TI 50-350; or AcquisitionContrast STIR                | stir              |
@@ -36,8 +36,9 @@ attributes count under their classic names (modic/archive/enhanced_mr.py).
 | R19 | R15 by a TE under 2 or a TR under 100, which are no times of a spin echo in ms; | unknown           |
 |     | or a number of the acquisition is there and cannot be read (`DOUBTED`);         |                   |
 |     | or the description (ProtocolName, if it is blank) names fat suppression, STIR,  |                   |
-|     | magnetization transfer, for a T2 fluid attenuation or, for a T1, a contrast     |                   |
-|     | agent ("without fat suppression" does not; wording.py), and the physics does not|                   |
+|     | magnetization transfer, a gradient echo, diffusion, a map, a difference or a    |                   |
+|     | projection, for a T2 fluid attenuation or, for a T1, a contrast agent ("without |                   |
+|     | fat suppression" does not; wording.py), and the physics does not                |                   |
 
 DERIVED and SECONDARY in ImageType decide nothing here, because whole hospitals export their primary images so.
 """
@@ -74,7 +75,8 @@ DOUBTED = frozenset(
     ]
 )
 DOUBTS = {"agent": "an agent", "fluid": "fluid attenuation", "fs": "fat suppression", "stir": "STIR",
-          "transfer": "magnetization transfer"}  # fmt: skip
+          "transfer": "magnetization transfer", "gradient": "a gradient echo", "diffusion": "diffusion",
+          "map": "a map, a difference or a projection"}  # fmt: skip
 PULSES = ("SE", "IR", "GR", "EP")
 
 
@@ -155,7 +157,8 @@ def _first_row(header: Header) -> tuple[str, Contrast]:
     if (header["DiffusionBValue"] or 0) > 0 or "EP" in pulse or acquired == "DIFFUSION":
         return "R4", "diffusion"
     flip = header["FlipAngle"]
-    if ("GR" in pulse and "SE" not in pulse) or (not pulse and flip is not None and flip < 60) or acquired == "T2_STAR":
+    named = acquired == "T2_STAR" or bool(kinds & {"FFE", "M_FFE"})
+    if ("GR" in pulse and "SE" not in pulse) or (not pulse and flip is not None and flip < 60) or named:
         return "R5", "gradient_echo"
     if words(header["SequenceVariant"]) & SPECIAL or acquired in SPECIAL_CONTRAST:
         return "R20", "unknown"

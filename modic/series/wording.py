@@ -27,6 +27,10 @@ FAT_WORDS = (
     r"|h2o|fat|eau|agua|acqua|wasser[a-z]*|fett[a-z]*|gras[a-z]*|sat[ _-]?gra[a-z]*|supr[a-z]* ?gra[a-z]*"
     r"|vet[a-z]*onderdr[a-z]*"
 )
+GRADIENT_WORDS = (
+    r"t2[ _-]?star|medic|merge|swi|swan|gre|grass|f?spgr|([bmt][ _-]?)?ffe|flash|fl[23]d[0-9]*|vibe|lava|thrive|bravo"
+    r"|mp[ _-]?rage|(tru|true)?[ _-]?fisp|fiesta|ciss|dess|b?ssfp|(b[ _-]?)?tfe|tfl|hemo"
+)
 _ANY = r"(?<![a-z])({})(?![a-z])"
 HINTS: dict[str, str] = {
     "t1": r"(?<![a-z0-9])t1(?![0-9])",
@@ -40,6 +44,11 @@ HINTS: dict[str, str] = {
     + "|造影|增强|增強|조영|контраст|(?<![а-я])ку(?![а-я])|гадо"
     + r"|\+(?![ _]*(t[12]|pd|stir|tirm|fs|fat))(?!(sag|ax|cor|tra|tse|fse|[clt][ _-]?sp|[23]d|nd|norm|dis))",
     "transfer": r"(?<![a-z])(mt|mtc|mt[ _-]?on|magneti[sz]ation[ _-]?transfer)(?![a-z])",
+    "gradient": r"t2 ?\*|" + _ANY.format(GRADIENT_WORDS),
+    "diffusion": _ANY.format(r"dwi|dti|dki|ivim|diff(usion)?|e?adc|trace[a-z]*|b[ _=-]?(50|[1-9]00|1[0-9]00)"),
+    "map": _ANY.format(
+        r"maps?|mapping|mapit|subtr[a-z]*|sub|difference|mip|(min|max)[ _-]?ip|ratio|relaxo[a-z]*|curved|cpr"
+    ),
     "computed": r"synth[a-z]*|symri|(?<![a-z])(magic|syn|calc[a-z]*)(?![a-z])",
 }
 """What a text may name → pattern of its words, in lower case and without accents."""

@@ -244,3 +244,58 @@ def test_magnetization_transfer_is_no_plain_t1() -> None:
 def test_siemens_names_inversion_in_the_sequence() -> None:
     assert contrast("t2", SequenceName="*tir2d1_15") == "unknown"
     assert contrast("t2", SequenceName="*tse2d1_15") == "t2"
+
+
+@pytest.mark.parametrize(
+    "text, of",
+    [
+        ("T2* sag", "t2"),
+        ("Sag T2 star", "t2"),
+        ("t2_me2d MEDIC sag", "t2"),
+        ("SAG MERGE", "t2"),
+        ("T1 FLASH sag", "t1"),
+        ("t1_fl2d_sag", "t1"),
+        ("sT1W_FFE", "t1"),
+        ("t1_vibe_sag", "t1"),
+        ("T1 MP-RAGE", "t1"),
+        ("sag trueFISP", "t2"),
+        ("T2 CISS sag", "t2"),
+        ("DWI sag b50", "t2"),
+        ("sag diffusion", "t2"),
+        ("ADC map", "t2"),
+        ("T2 map", "t2"),
+        ("T2_mapping_sag", "t2"),
+        ("SAG T1 SUB", "t1"),
+        ("T1 subtraction", "t1"),
+        ("T2 thin MIP", "t2"),
+        ("T2 max_IP", "t2"),
+        ("T1/T2 ratio", "t2"),
+    ],
+)
+def test_another_sequence_or_a_computed_image_named_by_the_description_alone_is_unsure(text: str, of: str) -> None:
+    assert contrast(of, SeriesDescription=text) == "unknown"
+
+
+@pytest.mark.parametrize(
+    "text, of",
+    [
+        ("T2 sag DRIVE", "t2"),
+        ("T2 BLADE sag", "t2"),
+        ("T2 PROPELLER", "t2"),
+        ("T1 sag CUBE", "t1"),
+        ("T2_space_sag_c4", "t2"),
+        ("T2 VISTA", "t2"),
+        ("t2_tse_rst_sag_3.5 mm", "t2"),
+        ("T2 FRFSE-XL b10", "t2"),
+        ("T2 sag subtle motion", "t2"),
+        ("hemivertebra L3, T2", "t2"),
+        ("T2 sag after fusion", "t2"),
+    ],
+)
+def test_spin_echoes_by_their_names_stay_what_they_are(text: str, of: str) -> None:
+    assert contrast(of, SeriesDescription=text) == of
+
+
+def test_philips_image_type_names_a_gradient_echo() -> None:
+    assert contrast("t1", ImageType="ORIGINAL\\PRIMARY\\M_FFE\\M\\FFE", ScanningSequence=None) == "gradient_echo"
+    assert contrast("t1", ImageType="ORIGINAL\\PRIMARY\\M_SE\\M\\SE", ScanningSequence=None) == "t1"
