@@ -21,8 +21,15 @@ def add(commands: Any, wanted: bool) -> None:
   modic grade /archive/lumbar --out lumbar-2026 --only ids.csv --since 2019-01-01 --limit 100
 
 A second run reads only what changed and grades only what is new. After a run was killed, the same command goes on from
-its finished shards. Exit codes: 0 all graded or excluded, 3 studies failed, most known ones are gone, folders cannot be
-read, or every image was refused, 2 wrong usage or another configuration than the cohort's, 1 the run failed."""
+its finished shards.
+
+exit codes:
+  0  every study ended graded or excluded
+  1  the run itself failed; what is finished is kept
+  2  wrong arguments or options, or the --config or --models that the cohort was graded with was forgotten or exchanged
+     for another file, which would change grades (--regrade says that it is meant); nothing was read
+  3  the tables are published, but studies failed, most known ones are gone, folders cannot be read, or every image was
+     refused; the last line says which"""
     grade = add_command(commands, "grade", run, "grade every lumbar study of a DICOM archive", examples)
     grade.add_argument(
         "archive",

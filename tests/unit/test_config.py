@@ -1,5 +1,6 @@
 """Configuration: defaults are the documented ones, and what is unknown or wrong is named."""
 
+import re
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,16 @@ def test_the_example_holds_every_option_at_its_default():
             for option in fields(section.default):
                 assert f"\n{option.name} = " in text
                 assert option.metadata["help"]
+
+
+def test_the_example_tells_the_numbers_that_the_options_tell():
+    """Its comments are worded anew here and there, so the numbers in them are compared."""
+    text = re.sub(r"\n +#", "", EXAMPLE.read_text(encoding="utf-8"))
+    for section in fields(Config):
+        for option in fields(section.default) if is_dataclass(section.default) else ():
+            (comment,) = re.findall(rf"^{option.name} = [^#\n]*#(.*)$", text, re.MULTILINE)
+            told, said = (re.findall(r"\d+(?:\.\d+)?", words) for words in (option.metadata["help"], comment))
+            assert told == said, option.name
 
 
 @pytest.mark.parametrize(
