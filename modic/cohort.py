@@ -92,6 +92,12 @@ class Cohort:
         """The pictures of a study in a row of run `run_id`, which an earlier run drew if this one needed no image."""
         return self.case(_drawn_by(self.drawn_by(run_id)).get(study_key, run_id), study_key)
 
+    def with_pictures(self, run_id: str) -> set[str]:
+        """Keys of the studies in rows of run `run_id` that have a folder of pictures."""
+        elsewhere = _drawn_by(self.drawn_by(run_id))
+        of_others = {key for key, other in elsewhere.items() if self.case(other, key).is_dir()}
+        return {path.name for path in (self.run(run_id) / "cases").glob("*")} - elsewhere.keys() | of_others
+
     def drawn_by(self, run_id: str) -> Path:
         """JSON: study key → the run whose pictures stand for those of a study that this run graded without images."""
         return self.run(run_id) / "drawn_by.json"

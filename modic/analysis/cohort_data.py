@@ -13,6 +13,7 @@ from typing import Any
 import duckdb
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 
 from modic.analysis import by_readings
 from modic.analysis.corrected import (
@@ -29,11 +30,11 @@ from modic.analysis.imputed import Imputed, impute
 from modic.analysis.table_one import missingness, table_one, with_scanner
 from modic.errors import UsageError
 from modic.grades import PARTS
-from modic.records import LEVELS
+from modic.records import ENDPLATE_COLUMNS, LEVELS, MARROW_COLUMNS, STIR_COLUMNS
 from modic.statistics.intervals import clustered_share
 from modic.statistics.odds_ratios import odds_ratios
 from modic.tables.query import connect, published
-from modic.tables.schema import OLDEST
+from modic.tables.schema import OLDEST, SCHEMAS
 
 
 def _joined(frame: pd.DataFrame, data: pd.DataFrame | None) -> tuple[pd.DataFrame, list[str]]:
@@ -61,10 +62,25 @@ SIMULATED = (
 )
 
 
+BOXES = [f"{image}_{edge}" for image in ("t1", "t2") for edge in ("x0", "y0", "x1", "y1", "slice")]
+CORNERS = [f"mm_{axis}{corner}" for axis in "xyz" for corner in (0, 1)]
+MEASURED = frozenset([*BOXES, *CORNERS, *MARROW_COLUMNS, *STIR_COLUMNS, *ENDPLATE_COLUMNS])
+"""Columns of `levels` that say where a level lies, and what was measured there."""
+
+
+def _in_order(levels: pd.DataFrame) -> pd.DataFrame:
+    return levels.assign(level=pd.Categorical(levels["level"], LEVELS, ordered=True))
+
+
 def _said(answer: pd.DataFrame, text: str) -> pd.DataFrame:
     """`answer` that says in `attrs` what its numbers rest on."""
     answer.attrs["simulated"] = text
     return answer
+
+
+COUNTED = ("study_key", "patient_key", "level", "level_status", "mc", "age_years", "manufacturer", "scanner_model")
+"""Columns from which an answer is counted, and from which the next ones are made."""
+MADE = ("age_band", "scanner")
 
 
 def _with_bands(frame: pd.DataFrame) -> pd.DataFrame:
@@ -110,17 +126,25 @@ class CohortData:
     @cached_property
     def levels(self) -> pd.DataFrame:
         """One row a level of a graded study; `level` is an ordered category, head to foot."""
-        frame = self._read("levels")
-        return frame.assign(level=pd.Categorical(frame["level"], LEVELS, ordered=True))
+        return _in_order(self._read("levels"))
+
+    def without_measurements(self) -> "CohortData":
+        """The same tables without the boxes and the measured marrow of levels, which take most of the memory."""
+        columns = [name for name in SCHEMAS["levels"].names if name not in MEASURED]
+        part = CohortData(self.root, self.folder)
+        part.__dict__["levels"] = _in_order(part._read("levels", columns))
+        return part
 
     @cached_property
     def runs(self) -> pd.DataFrame:
         """One row a finished run."""
         return self._read("runs")
 
-    def _read(self, name: str) -> pd.DataFrame:
+    def _read(self, name: str, columns: list[str] | None = None) -> pd.DataFrame:
         self._check_kept()
-        return pd.read_parquet(self.folder / f"{name}.parquet", dtype_backend="numpy_nullable", partitioning=None)
+        path = self.folder / f"{name}.parquet"
+        written = columns and [column for column in columns if column in pq.read_schema(path).names]
+        return pd.read_parquet(path, columns=written, dtype_backend="numpy_nullable", partitioning=None)
 
     def sql(self, query: str) -> duckdb.DuckDBPyRelation:
         """The answer to a query over studies, series, levels, runs and the views of sql/views, as a DuckDB relation.
@@ -152,8 +176,11 @@ class CohortData:
         frame = self._six_levels(visits, sure_numbering)
         return frame[frame["level_status"] == "graded"].reset_index(drop=True)
 
-    def _six_levels(self, visits: str, sure_numbering: bool) -> pd.DataFrame:
-        """The rows of `graded`, and those of levels that were not found or unreadable."""
+    def _six_levels(self, visits: str, sure_numbering: bool, by: str | Sequence[str] | None = None) -> pd.DataFrame:
+        """The rows of `graded`, and those of levels that were not found or unreadable.
+
+        `by`: columns that are asked for; then most others are left out, which in a large cohort take gigabytes.
+        """
         if visits not in ("first", "all"):
             raise UsageError(f"visits is first or all, not {visits!r}")
         studies = self.studies[self.studies["status"] == "graded"]
@@ -164,6 +191,9 @@ class CohortData:
             studies = studies[studies["level_numbering"] == "ok"]
         own = self.levels.rename(columns={"status": "level_status", "reason": "level_reason"})
         of_study = studies.drop(columns=["patient_key", "status", "reason", "detail", "run_id"])
+        names = {by} if isinstance(by, str) else set(by or ())
+        if by is not None and names <= {*own.columns, *of_study.columns, *MADE}:
+            own, of_study = (table[[name for name in table if name in {*names, *COUNTED}]] for table in (own, of_study))
         frame = own.merge(of_study, on="study_key", how="inner")
         return with_flags(_with_bands(frame))
 
@@ -242,7 +272,7 @@ class CohortData:
         """
         if unit not in ("levels", "patients"):
             raise UsageError(f"unit is levels or patients, not {unit!r}")
-        frame = self._six_levels(visits, sure_numbering)
+        frame = self._six_levels(visits, sure_numbering, by)
         rows = []
         for group, members in groups(frame, by):
             for grade, types in PARTS.items():

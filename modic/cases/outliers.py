@@ -15,8 +15,9 @@ A study is an outlier for the first of these kinds that applies; within a kind t
 A level without a grade alone makes no outlier: most studies have one. The report counts them.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from heapq import nsmallest
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ from modic.tables.schema import OLDEST
 
 KINDS = ("MC1", "measured", "numbering", "slices", "score", "acquisition", "pictures")
 DISAGREEMENT, SCORE = 0.7, 0.6
+MOST = 10_000
+"""Studies that a page shows: one of more is slow to open. Of each it holds 0.5 kB, and 2 kB with pictures."""
 LITTLE_OVERLAP = PairOptions().overlap_warn
 SEPARATOR = "; "
 """Between two warnings in the column `warnings` of `studies`."""
@@ -81,25 +84,44 @@ ODD = (
 )
 
 
-def gather_cases(cohort_root: Path, studies: Iterable[Row], levels: Iterable[Row]) -> Row:
-    """What the viewer shows of every study, outliers first.
+def gather_cases(cohort_root: Path, studies: Iterable[Row], most: int = MOST) -> Row:
+    """What the viewer shows of the `most` studies to look at first, outliers first, and the number `n` of all.
 
-    Args:
-        studies: rows of sql/cases/studies.sql.
-        levels: rows of sql/cases/levels.sql.
+    `studies`: rows of sql/cases/studies.sql. They are asked for one by one, and only the first ones are kept.
     """
-    levels_of: dict[str, list[Row]] = {}
-    for level in levels:
-        levels_of.setdefault(level["study_key"], []).append(level)
-    ranked = []
-    for study in studies:
-        folder = Cohort(cohort_root).pictures(study["run_id"], study["study_key"])
-        case = read_case(folder)
-        own = levels_of.get(study["study_key"], [])
-        flags = flags_of(study, own, case)
-        ranked.append((rank(flags, study), study_for_page(study, own, case, flags, folder)))
-    ranked.sort(key=lambda pair: pair[0])
-    return {"levels": LEVELS, "kinds": KINDS, "studies": [shown for _, shown in ranked]}
+    count, drawn = 0, _Drawn(Cohort(cohort_root))
+
+    def ranked() -> Iterator[tuple[tuple[int, float, str], Row]]:
+        nonlocal count
+        for count, study in enumerate(studies, 1):  # noqa: B007
+            yield rank(flags_of(study, study["levels"] or [], drawn.has(study)), study), study
+
+    first = nsmallest(most, ranked(), key=lambda pair: pair[0])
+    shown = sorted((_shown(Cohort(cohort_root), study) for _, study in first), key=lambda pair: pair[0])
+    return {"levels": LEVELS, "kinds": KINDS, "n": count, "studies": [study for _, study in shown]}
+
+
+def _shown(cohort: Cohort, study: Row) -> tuple[tuple[int, float, str], Row]:
+    """A study's rank and what the page holds of it, once it is known whether its pictures can be shown."""
+    folder, levels = cohort.pictures(study["run_id"], study["study_key"]), study["levels"] or []
+    case = read_case(folder)
+    flags = flags_of(study, levels, case is not None)
+    return rank(flags, study), study_for_page(study, levels, case, flags, folder)
+
+
+class _Drawn:
+    """Which studies have a folder of pictures; each run's are listed once."""
+
+    def __init__(self, cohort: Cohort) -> None:
+        self._cohort = cohort
+        self._of_run: dict[str, set[str]] = {}
+
+    def has(self, study: Row) -> bool:
+        """Whether the study has one."""
+        run_id, key = study["run_id"], study["study_key"]
+        if run_id not in self._of_run:
+            self._of_run[run_id] = self._cohort.with_pictures(run_id)
+        return key in self._of_run[run_id]
 
 
 def read_case(folder: Path) -> Row | None:
@@ -114,8 +136,11 @@ def read_case(folder: Path) -> Row | None:
     return case
 
 
-def flags_of(study: Row, levels: list[Row], case: Row | None) -> list[Flag]:
-    """Everything that makes a graded study an outlier, in the order of `KINDS`; empty if it was not graded."""
+def flags_of(study: Row, levels: list[Row], pictures: bool) -> list[Flag]:
+    """Everything that makes a graded study an outlier, in the order of `KINDS`; empty if it was not graded.
+
+    `pictures`: whether it has any.
+    """
     if study["status"] != "graded":
         return []
     warnings = study["warnings"].split(SEPARATOR) if study["warnings"] else []
@@ -123,7 +148,7 @@ def flags_of(study: Row, levels: list[Row], case: Row | None) -> list[Flag]:
     flags = [*_doubts(study, levels)]
     if odd := [*odd_acquisition(study), *(text for text in warnings if text not in no_images)]:
         flags.append(Flag("acquisition", len(odd), SEPARATOR.join(odd)))
-    if case is None:
+    if not pictures:
         flags.append(Flag("pictures", 1, (no_images or [str(StudyWarning.NO_IMAGES)])[0]))
     return flags
 

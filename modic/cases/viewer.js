@@ -298,7 +298,8 @@
   function same(values) { return values.map((value) => [value, value]); }
   function filterBar() {
     const scanners = [...new Set(data.studies.map((study) => study.scanner))].sort();
-    const kind = select("kind", "all studies, outliers first", same(data.kinds));
+    const all = data.n > data.studies.length ? `the first ${data.studies.length} of ${data.n} studies` : "all studies, outliers first";
+    const kind = select("kind", all, same(data.kinds));
     kind.className = "wide2";
     return [kind, select("status", "any status", same(["graded", "excluded", "failed"])), select("level", "any level", same(data.levels)),
       select("grade", "any grade", same(["MC0", "MC1", "MC2", "abstained"])),

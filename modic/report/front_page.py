@@ -85,8 +85,8 @@ class Curve:
 
 def answers(cohort_root: Path) -> Row:
     """The part of the report that statistics fill in; `NOTHING` if no level was graded."""
-    cohort = CohortData.of(cohort_root)
-    if cohort.graded().empty:
+    cohort = CohortData.of(cohort_root).without_measurements()
+    if not (cohort.levels["status"] == "graded").any():
         return NOTHING
     corrected, why = _corrected(cohort)
     levels, patients = (cohort.prevalence(unit=unit).to_dict("records") for unit in ("levels", "patients"))

@@ -18,7 +18,7 @@ from modic.report.flow_diagram import archives, lay_out, steps
 from modic.report.front_page import answers
 from modic.report.local_validation import local_validation
 from modic.statistics.intervals import wilson
-from modic.tables.query import connect, rows_of, statements
+from modic.tables.query import connect, each_row, rows_of, statements
 from modic.templates.render import template
 from modic.versions import versions
 
@@ -80,7 +80,7 @@ def gather(cohort_root: Path) -> Row:
         if not runs:
             raise UsageError(f"no run has finished in {cohort_root} yet")
         patients = rows_of(connection, statements("report")["patients"])[0]
-        models, cases = rows_of(connection, statements("report")["models"]), statements("cases")
+        models = rows_of(connection, statements("report")["models"])
         return {
             "run": runs[0],
             "patients": patients["n_patients"],
@@ -91,7 +91,7 @@ def gather(cohort_root: Path) -> Row:
             "versions": versions(),
             **_tables(connection, patients["n_patients"]),
             **answers(cohort_root),
-            **viewer(gather_cases(cohort_root, *(rows_of(connection, cases[name]) for name in ("studies", "levels")))),
+            **viewer(gather_cases(cohort_root, each_row(connection, statements("cases")["studies"]))),
         }
 
 
@@ -125,8 +125,9 @@ def _with_intervals(level: Row) -> Row:
 
 
 def _listed(connection: duckdb.DuckDBPyConnection, view: str) -> Row:
-    rows = rows_of(connection, f"FROM {view}")
-    return {"n": len(rows), "rows": rows[:LISTED], "view": view}
+    rows = rows_of(connection, f"FROM {view} LIMIT {LISTED + 1}")
+    n = len(rows) if len(rows) <= LISTED else rows_of(connection, f"SELECT count(*) AS n FROM {view}")[0]["n"]
+    return {"n": n, "rows": rows[:LISTED], "view": view}
 
 
 def methods_text(facts: Row) -> str:

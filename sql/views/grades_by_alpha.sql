@@ -21,9 +21,9 @@ sets AS (
         levels.* EXCLUDE (mc, abstained),  -- noqa: RF02
         thresholds.alpha,
         thresholds.wrong,
-        [levels.p_mc0, levels.p_mc1, levels.p_mc2]::DOUBLE[] AS p,
-        list_filter([0, 1, 2], lambda k: 1 - p[k + 1] <= thresholds.q[k + 1] + 1e-7) AS admitted,  -- noqa: RF02, CP01
-        list_position(p, list_max(p)) - 1 AS most_probable
+        1 - levels.p_mc0::DOUBLE <= thresholds.q[1] + 1e-7 AS admits_mc0,
+        1 - levels.p_mc1::DOUBLE <= thresholds.q[2] + 1e-7 AS admits_mc1,
+        1 - levels.p_mc2::DOUBLE <= thresholds.q[3] + 1e-7 AS admits_mc2
     FROM 'levels.parquet' AS levels
     INNER JOIN thresholds ON levels.run_id = thresholds.run_id
     WHERE levels.status = 'graded'
@@ -35,9 +35,11 @@ SELECT
     level,
     alpha,
     CASE
-        WHEN admitted = [most_probable] AND NOT starts_with(coalesce(abstained_reason, ''), 'marrow.')
-            THEN most_probable::TINYINT
-    END AS mc,
+        WHEN starts_with(coalesce(abstained_reason, ''), 'marrow.') THEN NULL
+        WHEN admits_mc0 AND NOT admits_mc1 AND NOT admits_mc2 AND p_mc0 >= greatest(p_mc1, p_mc2) THEN 0
+        WHEN admits_mc1 AND NOT admits_mc0 AND NOT admits_mc2 AND p_mc1 > p_mc0 AND p_mc1 >= p_mc2 THEN 1
+        WHEN admits_mc2 AND NOT admits_mc0 AND NOT admits_mc1 AND p_mc2 > greatest(p_mc0, p_mc1) THEN 2
+    END::TINYINT AS mc,
     mc IS NULL AS abstained,
     wrong AS expected_wrong,
     p_mc0,

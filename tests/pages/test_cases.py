@@ -50,31 +50,30 @@ def level(name: str = "L4/L5", **more: Any) -> dict[str, Any]:
     return {"level": name, **fine, **more}
 
 
-def kinds(*arguments: Any) -> list[str]:
-    return [flag.kind for flag in flags_of(*arguments)]
+def kinds(study: Any, levels: list[Any], *, pictures: bool = True) -> list[str]:
+    return [flag.kind for flag in flags_of(study, levels, pictures)]
 
 
 def test_what_makes_a_study_an_outlier() -> None:
-    fine: dict[str, Any] = {"levels": {}}
-    assert kinds(study(), [level()], fine) == []
-    assert kinds(study(level_numbering="uncertain"), [level()], fine) == ["numbering"]
-    assert kinds(study(), [level(mc=1)], fine) == ["MC1"]
+    assert kinds(study(), [level()]) == []
+    assert kinds(study(level_numbering="uncertain"), [level()]) == ["numbering"]
+    assert kinds(study(), [level(mc=1)]) == ["MC1"]
     unsure = {"mc": None, "abstained": True, "abstained_reason": "set.several_types"}
-    assert kinds(study(), [level(**unsure)], fine) == []  # abstentions are counted, not listed
-    assert kinds(study(), [level(**unsure, p_mc0=0.3, p_mc1=0.5, p_mc2=0.2)], fine) == ["MC1"]
-    assert kinds(study(), [level(**unsure | {"abstained_reason": "marrow.t1_dark"})], fine) == ["measured"]
-    assert kinds(study(), [level(**unsure | {"abstained_reason": "marrow.no_band"})], fine) == []
+    assert kinds(study(), [level(**unsure)]) == []  # abstentions are counted, not listed
+    assert kinds(study(), [level(**unsure, p_mc0=0.3, p_mc1=0.5, p_mc2=0.2)]) == ["MC1"]
+    assert kinds(study(), [level(**unsure | {"abstained_reason": "marrow.t1_dark"})]) == ["measured"]
+    assert kinds(study(), [level(**unsure | {"abstained_reason": "marrow.no_band"})]) == []
     nothing = dict.fromkeys(("p_mc0", "p_mc1", "p_mc2", "mc", "abstained", "level_score"))
-    assert kinds(study(), [level(status="not_found", **nothing)], fine) == []
-    assert kinds(study(), [level(slice_disagreement=0.7)], fine) == ["slices"]
-    assert kinds(study(), [level(slice_disagreement=0.69)], fine) == []
-    assert kinds(study(), [level(slice_disagreement=None)], fine) == []
-    assert kinds(study(), [level(level_score=0.59)], fine) == ["score"]
-    assert kinds(study(warnings="T2: slice spacing varies by 3 %"), [level()], fine) == ["acquisition"]
-    assert kinds(study(warnings="no pictures: ValueError in pictures.py:3"), [level()], None) == ["pictures"]
+    assert kinds(study(), [level(status="not_found", **nothing)]) == []
+    assert kinds(study(), [level(slice_disagreement=0.7)]) == ["slices"]
+    assert kinds(study(), [level(slice_disagreement=0.69)]) == []
+    assert kinds(study(), [level(slice_disagreement=None)]) == []
+    assert kinds(study(), [level(level_score=0.59)]) == ["score"]
+    assert kinds(study(warnings="T2: slice spacing varies by 3 %"), [level()]) == ["acquisition"]
+    assert kinds(study(warnings="no pictures: ValueError in pictures.py:3"), [level()], pictures=False) == ["pictures"]
     bad = level(mc=None, abstained=True, abstained_reason="marrow.t1_bright", level_score=0.1, slice_disagreement=1.0)
     bad |= {"p_mc0": 0.2, "p_mc1": 0.7}
-    assert kinds(study(level_numbering="uncertain", overlap_fraction=0.9), [bad], fine) == [
+    assert kinds(study(level_numbering="uncertain", overlap_fraction=0.9), [bad]) == [
         "MC1",
         "measured",
         "numbering",
@@ -82,7 +81,7 @@ def test_what_makes_a_study_an_outlier() -> None:
         "score",
         "acquisition",
     ]
-    assert kinds(study(status="failed"), [], None) == []
+    assert kinds(study(status="failed"), [], pictures=False) == []
 
 
 def test_odd_acquisitions_are_listed_with_their_number() -> None:
@@ -108,7 +107,18 @@ def test_every_study_is_there_once(cohort: Path) -> None:
     assert sorted(study["key"] for study in data["studies"]) == sorted(key("s", n) for n in range(STUDIES + 3))
     with_pictures = [study for study in data["studies"] if "path" in study]
     assert [study["path"] for study in with_pictures] == [f"../{RUN}/cases/{key('s', n)}" for n in (0, 1)]
-    assert gather_cases(cohort, [], [])["studies"] == []
+    assert data["n"] == STUDIES + 3
+    assert gather_cases(cohort, [])["studies"] == []
+
+
+def test_of_many_studies_those_to_look_at_first_are_shown(tmp_path: Path) -> None:
+    def one(number: int, **more: Any) -> dict[str, Any]:
+        return {**study(), "study_key": key("s", number), "levels": [level(**more)]}
+
+    suspects = {number: {"mc": 1, "p_mc1": 0.5 + number / 100} for number in range(5, 50, 5)}
+    data = gather_cases(tmp_path, (one(number, **suspects.get(number, {})) for number in range(50)), most=4)
+    assert [study["key"] for study in data["studies"]] == [key("s", number) for number in (45, 40, 35, 30)]
+    assert data["n"] == 50, "which the page says"
 
 
 def test_a_study_keeps_the_pictures_of_the_run_that_graded_it(cohort: Path) -> None:
@@ -116,7 +126,7 @@ def test_a_study_keeps_the_pictures_of_the_run_that_graded_it(cohort: Path) -> N
     folder = cohort / "runs" / earlier["run_id"] / "cases" / earlier["study_key"]
     folder.mkdir(parents=True)
     (folder / "case.json").write_text('{"size": [4, 3], "slices": 5, "levels": {}}')
-    (shown,) = gather_cases(cohort, [{**earlier, "warnings": None, "t1": {}, "t2": {}}], [])["studies"]
+    (shown,) = gather_cases(cohort, [{**earlier, "warnings": None, "t1": {}, "t2": {}, "levels": None}])["studies"]
     assert shown["path"] == f"../20250101T000000Z-0000/cases/{key('s', 0)}" and shown["size"] == [4, 3]
 
 
