@@ -64,3 +64,10 @@ def _serving(server: socketserver.TCPServer) -> Iterator[int]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+if __name__ == "__main__":
+    with webhook() as (url, posts):
+        print(url, flush=True)
+        while True:
+            print(json.dumps(posts.get()), flush=True)

@@ -1,0 +1,80 @@
+"""The units of deployments/systemd under a running systemd: server, worker, a night by the timer, who hears of it."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from queue import Queue
+from threading import Thread
+
+import pytest
+
+import dicoms
+from live_systemd import ROOT, UID, Machine, live_systemd
+
+UNITS = ROOT / "deployments" / "systemd"
+PYTHONPATH = f"{ROOT}:{ROOT / 'tests' / 'support'}"
+SENDMAIL = "#!/bin/sh\ncat > /data/mail\n"
+
+
+def files(**night: str) -> dict[str, str]:
+    """What an administrator puts below `/etc`: the units as they are, and night.env."""
+    units = {f"systemd/system/{path.name}": path.read_text() for path in UNITS.glob("*.*") if path.suffix != ".sh"}
+    lines = [f"{name}={value}" for name, value in {"PYTHONPATH": PYTHONPATH, **night}.items()]
+    return {**units, "modic/night.env": "\n".join(lines) + "\n", "modic/prefect.env": f"PYTHONPATH={PYTHONPATH}\n"}
+
+
+def soon() -> str:
+    """A time that the timer reaches in a moment."""
+    return f"{datetime.now(UTC) + timedelta(seconds=6):%Y-%m-%d %H:%M:%S} UTC"
+
+
+@contextmanager
+def webhook(machine: Machine) -> Iterator[tuple[str, "Queue[dict[str, str]]"]]:
+    """URL there, and the JSON that was posted to it."""
+    command = machine.enter(sys.executable, "-m", "receivers", net_only=True)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": PYTHONPATH}) as it:
+        assert it.stdout is not None
+        url, posts = it.stdout.readline().strip(), Queue[dict[str, str]]()
+        thread = Thread(target=lambda: [posts.put(json.loads(line)) for line in it.stdout or ()], daemon=True)
+        thread.start()
+        try:
+            yield url, posts
+        finally:
+            it.kill()
+            thread.join()
+
+
+def test_the_timer_starts_a_night_and_a_night_that_went_wrong_is_told_of(tmp_path: Path) -> None:
+    for name in ("ann", "bug-bob"):
+        dicoms.write(dicoms.study(patient=name, rows=4, columns=4), tmp_path / "archive" / name)
+    preload = ["flows.dask_worker", str(ROOT / "tests" / "support" / "fake_worker.py")]
+    (tmp_path / "cluster.json").write_text(json.dumps({"cluster_kwargs": {"n_workers": 1, "preload": preload}}))
+    (tmp_path / "sendmail").write_text(SENDMAIL)
+    (tmp_path / "sendmail").chmod(0o755)
+    night = {"MODIC": "/opt/modic/.venv/bin/modic", "MODIC_ARCHIVE": "/data/archive", "MODIC_COHORT": "/data/lumbar",
+             "MODIC_OPTIONS": "--cluster /data/cluster.json", "MODIC_MAIL": "me@example.org",
+             "MODIC_SENDMAIL": "/data/sendmail"}  # fmt: skip
+    when = f"[Timer]\nOnCalendar=\nOnCalendar={soon()}\nRandomizedDelaySec=0\nAccuracySec=100ms\n"
+    given = {**files(**night), "systemd/system/modic-night.timer.d/soon.conf": when}
+    os.chown(tmp_path, UID, UID)
+    with live_systemd(tmp_path, given) as machine, webhook(machine) as (url, posts):
+        machine.do("sh", "-c", f"echo MODIC_WEBHOOK={url} >> /etc/modic/night.env")
+        machine.do("systemctl", "start", "modic-night.timer")
+        machine.wait(lambda: machine.property("modic-notify", "ExecMainStartTimestamp") != "", "the notification")
+        machine.wait(lambda: machine.property("modic-notify", "ActiveState") == "inactive", "its end")
+        assert machine.property("modic-night", "TriggeredBy") == "modic-night.timer"
+        assert machine.property("modic-night", "Result") == "exit-code", machine.log()
+        assert machine.property("modic-night", "ExecMainStatus") == "3"
+        assert machine.property("modic-notify", "Result") == "success", machine.log()
+        post = posts.get(timeout=30)
+    assert post["subject"] == "modic: the night of lumbar went wrong"
+    assert "1 graded" in post["text"] and "study.internal_error" in post["text"]
+    mail = (tmp_path / "mail").read_text()
+    assert mail.startswith("To: me@example.org\nSubject: modic: the night of lumbar went wrong\n")
+    assert post["text"] in mail
+    assert (tmp_path / "lumbar").stat().st_uid == UID
