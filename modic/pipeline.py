@@ -35,7 +35,7 @@ from modic.errors import Reason, Rejected, WeightsError, where
 from modic.grading.agreement import checked
 from modic.grading.classify import calibration_of, encode_regions, grade_output
 from modic.grading.endplate_types import endplate_columns
-from modic.grading.marrow import MarrowMeasurements, band_ratios, measure_marrow
+from modic.grading.marrow import MarrowMeasurements, band_ratios, measure_marrow, read_marrow
 from modic.grading.marrow_features import marrow_features
 from modic.grading.network_output import kept_of, network_output
 from modic.grading.saliency import explain
@@ -164,10 +164,11 @@ def measure(
     """
     contrasts: Volumes = {name: volumes[name] for name in ("t1", "t2") if name in volumes}
     endplates = find_endplates(_reference(volumes), volumes["t1"], levels, segmenter=segmenter)
-    features = marrow_features(contrasts, endplates) if "t2" in contrasts else {}
+    signals = read_marrow(contrasts, endplates)
+    features = marrow_features(contrasts, endplates, signals=signals) if "t2" in contrasts else {}
     ratios = band_ratios(stir, endplates) if stir is not None else {}
     columns = {level: {f"stir_ratio_{side}": ratio for side, ratio in sides.items()} for level, sides in ratios.items()}
-    return measure_marrow(contrasts, endplates), features, columns
+    return measure_marrow(contrasts, endplates, signals=signals), features, columns
 
 
 def stir_beside(

@@ -25,11 +25,13 @@ darker than `t2_not_below`; on `run` neighbouring points at least.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.ndimage import binary_opening, map_coordinates, uniform_filter1d
 
+from modic.imaging.quantiles import medians
 from modic.records import SIDES, Endplate, Endplates
 
 if TYPE_CHECKING:
@@ -138,22 +140,62 @@ class MarrowProfiles:
 Key = tuple[str, str]
 
 
-def measure_marrow(
+Core = tuple[float, float]
+
+
+@dataclass(frozen=True, eq=False)
+class MarrowSignals:
+    """What volumes show along the profiles from all endplates, from which every measurement starts.
+
+    `relative`: by contrast and endplate, float64 (slices, points, depths), over the patient's marrow; NaN outside of
+    marrow or image.
+    """
+
+    profiles: Mapping[Key, MarrowProfiles]
+    relative: Mapping[str, Mapping[Key, np.ndarray]]
+    options: MarrowOptions
+
+    @cached_property
+    def cores(self) -> dict[str, dict[str, Core | None]]:
+        """By contrast and vertebra, `own_core`."""
+        vertebrae = {profile.vertebra for profile in self.profiles.values()}
+        return {
+            name: {vertebra: own_core(vertebra, self.profiles, values, self.options) for vertebra in vertebrae}
+            for name, values in self.relative.items()
+        }
+
+    def core(self, contrast: str, key: Key) -> Core | None:
+        """`own_core` of the vertebra beside an endplate."""
+        return self.cores[contrast][self.profiles[key].vertebra]
+
+
+def read_marrow(
     contrasts: Mapping[str, "Volume"], endplates: Mapping[str, Endplates], *, options: MarrowOptions = DEFAULT
-) -> dict[str, MarrowMeasurements]:
+) -> MarrowSignals:
+    """The signals beside every endplate. Arguments as `measure_marrow`."""
+    profiles = profiles_of(endplates, options)
+    relative = {name: relative_signal(volume, profiles, options) for name, volume in contrasts.items()}
+    return MarrowSignals(profiles, relative, options)
+
+
+def measure_marrow(
+    contrasts: Mapping[str, "Volume"], endplates: Mapping[str, Endplates], *, options: MarrowOptions = DEFAULT,
+    signals: MarrowSignals | None = None,
+) -> dict[str, MarrowMeasurements]:  # fmt: skip
     """The marrow beside every endplate, by level.
 
     Args:
         contrasts: `t1` and `t2` (either may be missing), of one frame of reference with the endplates.
         endplates: of `modic.imaging.endplates.find_endplates`.
+        options: where it is measured.
+        signals: of these, of `read_marrow`; read here if there are none.
     """
-    profiles = profiles_of(endplates, options)
-    relative = {name: relative_signal(volume, profiles, options) for name, volume in contrasts.items()}
-    heights = vertebral_heights(profiles, options)
+    signals = signals or read_marrow(contrasts, endplates, options=options)
+    heights = vertebral_heights(signals.profiles, options)
     result = {}
     for level, pair in endplates.items():
         upper, lower = (
-            replace(_measure((level, side), profiles, relative, plate, options), height_mm=heights.get(plate.vertebra))
+            replace(_measure((level, side), signals, plate), height_mm=heights.get(plate.vertebra))
             for side, plate in zip(SIDES, (pair.upper, pair.lower), strict=True)
         )
         result[level] = MarrowMeasurements(level, upper, lower)
@@ -167,19 +209,20 @@ def band_ratios(
 
     `volume`: of one frame of reference with the endplates.
     """
-    profiles = profiles_of(endplates, options)
-    values = relative_signal(volume, profiles, options)
-    return {level: {side: _ratio((level, side), profiles, values, options) for side in SIDES} for level in endplates}
+    signals = read_marrow({"": volume}, endplates, options=options)
+    return {level: {side: _ratio("", (level, side), signals) for side in SIDES} for level in endplates}
 
 
-def _ratio(
-    key: Key, profiles: Mapping[Key, MarrowProfiles], values: Mapping[Key, np.ndarray], options: MarrowOptions
-) -> float | None:
-    if key not in profiles:
+def _ratio(contrast: str, key: Key, signals: MarrowSignals) -> float | None:
+    if key not in signals.profiles:
         return None
-    band = _median(values[key][:, :, _is_band(options)], options)
-    core = own_core(profiles[key].vertebra, profiles, values, options)
+    band, core = _band(contrast, key, signals), signals.core(contrast, key)
     return band / core[0] if band is not None and core is not None else None
+
+
+def _band(contrast: str, key: Key, signals: MarrowSignals) -> float | None:
+    """Median of the marrow beside an endplate, over the patient's."""
+    return _median(signals.relative[contrast][key][:, :, _is_band(signals.options)], signals.options)
 
 
 def vertebral_heights(profiles: Mapping[Key, MarrowProfiles], options: MarrowOptions) -> dict[str, float]:
@@ -303,14 +346,6 @@ def _core_parts(values: np.ndarray, profile: MarrowProfiles, options: MarrowOpti
     return centres[enough], np.log(medians(parts[enough]))
 
 
-def medians(values: np.ndarray) -> np.ndarray:
-    """Median over the last axis of what is not NaN; every row has some. As `np.nanmedian`, 20 times faster on few."""
-    count, ordered = (~np.isnan(values)).sum(-1, keepdims=True), np.sort(values, -1)  # NaN come last
-    middle = [np.take_along_axis(ordered, index, -1) for index in ((count - 1) // 2, count // 2)]
-    result: np.ndarray = np.mean(middle, axis=0)[..., 0]
-    return result
-
-
 def _is_core(shape: tuple[int, ...], options: MarrowOptions) -> np.ndarray:
     """bool (points, depths): the middle of the body, in front of the basivertebral vein."""
     depths = depths_of(options)
@@ -323,17 +358,15 @@ def _is_band(options: MarrowOptions) -> np.ndarray:
     return (depths >= options.band_mm[0]) & (depths <= options.band_mm[1])
 
 
-def _measure(
-    key: Key, profiles: Mapping[Key, MarrowProfiles], relative: Mapping[str, Mapping[Key, np.ndarray]], plate: Endplate,
-    options: MarrowOptions,
-) -> EndplateMarrow:  # fmt: skip
+def _measure(key: Key, signals: MarrowSignals, plate: Endplate) -> EndplateMarrow:
     """One endplate's numbers, or its trouble."""
+    options, relative = signals.options, signals.relative
     nothing: dict[str, float | None] = {name: None for name in relative}
-    if key not in profiles:
+    if key not in signals.profiles:
         return EndplateMarrow(nothing, dict(nothing), trouble=str(plate.trouble))
-    own = {name: own_core(profiles[key].vertebra, profiles, values, options) for name, values in relative.items()}
-    band = {name: _median(values[key][:, :, _is_band(options)], options) for name, values in relative.items()}
-    ratio = {name: _ratio(key, profiles, values, options) for name, values in relative.items()}
+    own = {name: signals.core(name, key) for name in relative}
+    band = {name: _band(name, key, signals) for name in relative}
+    ratio = {name: _ratio(name, key, signals) for name in relative}
     maps = {name: np.log(values[key] / core[0]) for name, values in relative.items() if (core := own[name])}
     spread = {name: core[1] for name, core in own.items() if core}
     trouble = None if any(own.values()) else "marrow.too_little"
@@ -349,7 +382,7 @@ def _measure(
 
 def own_core(
     vertebra: str, profiles: Mapping[Key, MarrowProfiles], values: Mapping[Key, np.ndarray], options: MarrowOptions
-) -> tuple[float, float] | None:
+) -> Core | None:
     """Median of a vertebra's core, from both of its endplates, and the robust standard deviation of its logarithm."""
     seen = [v[:, _is_core(v.shape, options)].ravel() for key, v in values.items() if profiles[key].vertebra == vertebra]
     core = np.concatenate(seen)

@@ -25,17 +25,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from modic.grading.marrow import (
-    DEFAULT,
-    Key,
-    MarrowOptions,
-    MarrowProfiles,
-    depths_of,
-    medians,
-    own_core,
-    profiles_of,
-    relative_signal,
-)
+from modic.grading.marrow import DEFAULT, Key, MarrowOptions, MarrowSignals, depths_of, read_marrow
+from modic.imaging.quantiles import medians, quantiles
 
 if TYPE_CHECKING:
     from modic.imaging.volume import Volume
@@ -52,35 +43,26 @@ FEATURES = tuple(
 
 
 def marrow_features(
-    contrasts: Mapping[str, "Volume"], endplates: Mapping[str, "Endplates"], *, options: MarrowOptions = DEFAULT
-) -> dict[str, np.ndarray]:
+    contrasts: Mapping[str, "Volume"], endplates: Mapping[str, "Endplates"], *, options: MarrowOptions = DEFAULT,
+    signals: MarrowSignals | None = None,
+) -> dict[str, np.ndarray]:  # fmt: skip
     """float64 (`FEATURES`,) by level, natural logarithms; NaN if nothing is measured. Arguments as `measure_marrow`."""
-    profiles = profiles_of(endplates, options)
-    relative = {name: relative_signal(contrasts[name], profiles, options) for name in CONTRASTS if name in contrasts}
-    return {level: _of_level(level, profiles, relative, options) for level in endplates}
+    signals = signals or read_marrow(contrasts, endplates, options=options)
+    cells = {name: _cells(signals.relative[name], options) for name in CONTRASTS if name in signals.relative}
+    return {level: _of_level(level, cells, signals) for level in endplates}
 
 
-def _of_level(
-    level: str,
-    profiles: Mapping[Key, MarrowProfiles],
-    relative: Mapping[str, Mapping[Key, np.ndarray]],
-    options: MarrowOptions,
-) -> np.ndarray:
-    """Of all slices of a level, averaged."""
-    sides = [key for key in profiles if key[0] == level]
-    if not sides or len(relative) < len(CONTRASTS):
+def _of_level(level: str, cells: Mapping[str, Mapping[Key, np.ndarray]], signals: MarrowSignals) -> np.ndarray:
+    """Of all slices of a level, averaged. `cells`: of each contrast and endplate (slices, ALONG, DEPTHS_MM)."""
+    sides = [key for key in signals.profiles if key[0] == level]
+    if not sides or len(cells) < len(CONTRASTS):
         return np.full(len(FEATURES), np.nan)
+    depth = min(len(cells[name][key]) for name in CONTRASTS for key in sides)
+    seen = np.array([[cells[name][key][:depth] for key in sides] for name in CONTRASTS])
     by_reference = []
     for reference in REFERENCES:
-        cells = [
-            [
-                _cells(relative[name][key], _normal(reference, name, key, profiles, relative, options), options)
-                for key in sides
-            ]
-            for name in CONTRASTS
-        ]
-        depth = min(len(part) for of_contrast in cells for part in of_contrast)
-        by_reference.append([_numbers(np.array([[part[z] for part in row] for row in cells])) for z in range(depth)])
+        normal = [[np.log(_normal(reference, name, key, signals)) for key in sides] for name in CONTRASTS]
+        by_reference.append(_numbers(np.moveaxis(seen - np.array(normal)[:, :, None, None, None], 2, 0)))
     slices = np.concatenate(by_reference, axis=1)  # (slices, FEATURES)
     weights = 1.0 + np.minimum(np.arange(len(slices)), np.arange(len(slices))[::-1])
     known = np.isfinite(slices)
@@ -89,38 +71,41 @@ def _of_level(
     return np.where(weight > 0, total / np.maximum(weight, 1e-9), np.nan)
 
 
-def _normal(
-    reference: str, contrast: str, key: Key, profiles: Mapping[Key, MarrowProfiles],
-    relative: Mapping[str, Mapping[Key, np.ndarray]], options: MarrowOptions,
-) -> float:  # fmt: skip
+def _normal(reference: str, contrast: str, key: Key, signals: MarrowSignals) -> float:
     """Signal of normal marrow over the patient's: 1, or that of the same vertebra's core (NaN if it is not seen)."""
     if reference == "patient":
         return 1.0
-    core = own_core(profiles[key].vertebra, profiles, relative[contrast], options)
+    core = signals.core(contrast, key)
     return core[0] if core else float("nan")
 
 
-def _cells(signal: np.ndarray, normal: float, options: MarrowOptions) -> np.ndarray:
-    """(slices, ALONG, DEPTHS_MM) of signal (slices, points, depths); NaN where fewer than three points are marrow."""
-    depths, logs = depths_of(options), np.log(signal / normal)
-    parts = np.array_split(np.arange(signal.shape[1]), ALONG)
-    cells = np.full((len(signal), ALONG, len(DEPTHS_MM)), np.nan)
+def _cells(signal: Mapping[Key, np.ndarray], options: MarrowOptions) -> dict[Key, np.ndarray]:
+    """(slices, ALONG, DEPTHS_MM) of the logarithm of each endplate's signal (slices, points, depths).
+
+    NaN where fewer than three points are marrow.
+    """
+    if not signal:
+        return {}
+    depths, logs = depths_of(options), np.log(np.concatenate(list(signal.values())))
+    parts = np.array_split(np.arange(logs.shape[1]), ALONG)
+    cells = np.full((len(logs), ALONG, len(DEPTHS_MM)), np.nan)
     for i, part in enumerate(parts):
         for j, (low, high) in enumerate(DEPTHS_MM):
-            values = logs[:, part][:, :, (depths >= low) & (depths <= high)].reshape(len(signal), -1)
+            values = logs[:, part][:, :, (depths >= low) & (depths <= high)].reshape(len(logs), -1)
             enough = np.isfinite(values).sum(1) >= 3
             cells[enough, i, j] = medians(values[enough])
-    return cells
+    ends = np.cumsum([len(values) for values in signal.values()])
+    return dict(zip(signal, np.split(cells, ends[:-1]), strict=True))
 
 
 def _numbers(cells: np.ndarray) -> np.ndarray:
-    """(KINDS * CONTRASTS,) of one slice's cells (contrasts, sides, ALONG, DEPTHS_MM), kind by kind."""
+    """(slices, KINDS * CONTRASTS), kind by kind, of cells (slices, contrasts, sides, ALONG, DEPTHS_MM)."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # nothing measured gives NaN
         band, deep, edge = np.nanmean(cells[..., 1:3], axis=-1), cells[..., 3], cells[..., 0]
         rows = [
-            np.nanmax(band, axis=(1, 2)), np.nanmean(band, axis=(1, 2)), np.nanmin(band, axis=(1, 2)),
-            np.nanmax(deep, axis=(1, 2)), np.nanmean(deep, axis=(1, 2)), np.nanmean(edge, axis=(1, 2)),
-            np.nanquantile(cells.reshape(len(cells), -1), 0.85, axis=1),
+            np.nanmax(band, axis=(2, 3)), np.nanmean(band, axis=(2, 3)), np.nanmin(band, axis=(2, 3)),
+            np.nanmax(deep, axis=(2, 3)), np.nanmean(deep, axis=(2, 3)), np.nanmean(edge, axis=(2, 3)),
+            quantiles(cells.reshape(*cells.shape[:2], -1), 0.85),
         ]  # fmt: skip
-    return np.concatenate(rows)
+    return np.concatenate(rows, axis=1)

@@ -31,6 +31,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from modic.imaging.quantiles import medians, patches, quantiles
 from modic.imaging.volume import Volume
 from modic.records import Contrast
 from modic.series.contrast import ContrastFinding
@@ -136,22 +137,15 @@ def measure(image: np.ndarray, discs: np.ndarray) -> list[Signals]:
     x, y, inner, width = (x0 + x1) / 2, (y0 + y1) / 2, INNER * (x1 - x0), float(np.median(x1 - x0))
     between = (np.arange(len(discs) - 1)[:, None] + BETWEEN).ravel()
     row, middle, back, half = (np.interp(between, np.arange(len(discs)), v) for v in (y, x, x1, inner))
-    marrow = [np.median(patch) for patch in _patches(image, row, row, middle - half, middle + half)]
-    behind = [_patches(image, row, row, back + a * width, back + b * width) for a, b in (CANAL, FAT)]
-    canal, fat = [np.median(patch) for patch in behind[0]], [np.percentile(patch, 90) for patch in behind[1]]
+    marrow = medians(patches(image, row, row, middle - half, middle + half))
+    canal, fat = (patches(image, row, row, back + a * width, back + b * width) for a, b in (CANAL, FAT))
     high = 0.1 * (y1 - y0)
-    disc = [np.median(patch) for patch in _patches(image, y - high, y + high, x - inner, x + inner)]
+    disc = medians(patches(image, y - high, y + high, x - inner, x + inner))
     air = np.percentile(image, 2)
-    bodies = [np.reshape(values, (-1, len(BETWEEN))) - air for values in (marrow, canal, fat)]  # (bodies, places) each
+    tissues = marrow, medians(canal), quantiles(fat, 0.9)
+    bodies = [values.reshape(-1, len(BETWEEN)) - air for values in tissues]  # (bodies, places) each
     low, signal, high_signal = np.percentile(bodies[1], (15, 50, 85), axis=1)
     variation = (high_signal - low) / np.maximum(signal, 1e-6)
-    beside = (np.array(disc[1:]) + disc[:-1]) / 2 - air
+    beside = (disc[1:] + disc[:-1]) / 2 - air
     columns = (*(np.median(values, axis=1) for values in bodies), beside, variation)
     return [Signals(*map(float, values)) for values in zip(*columns, strict=True)]
-
-
-def _patches(image: np.ndarray, *sides: np.ndarray) -> list[np.ndarray]:
-    """The pixels within each rectangle; `sides` are top, bottom, left and right, (n,) each. At least one pixel each."""
-    last_pixels = [image.shape[0] - 1] * 2 + [image.shape[1] - 1] * 2
-    pixels = [np.clip(np.rint(side), 0, last).astype(int) for side, last in zip(sides, last_pixels, strict=True)]
-    return [image[top : bottom + 1, left : right + 1] for top, bottom, left, right in zip(*pixels, strict=True)]
