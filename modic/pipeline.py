@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from modic.archive.source import Opens
 from modic.archive.sources import Opener
 from modic.cases.images import write_case
 from modic.config import Config
@@ -83,15 +84,19 @@ if TYPE_CHECKING:
     from modic.models.endplate_net import Segmenter
 
 
-def grade_study(pair: Pair, *, models: Models, config: Config, pictures: Path | None = None) -> StudyResult:
+def grade_study(
+    pair: Pair, *, models: Models, config: Config, pictures: Path | None = None, images: Opens | None = None
+) -> StudyResult:
     """load → levels → regions → normalize → marrow → grade. Expected trouble comes back as `rejected`; only bugs raise.
 
     `pictures`: folder for the study's pictures; if they fail, the grades stand and the study has a warning.
+    `images`: opens the files of the pair's series; None: from where the crawl read them.
     """
+    images = images or Opener(config.archive)
     seconds: dict[str, float] = {}
     classifier, preprocessing = models.classifier, models.classifier.card["preprocessing"]
     with _timed(seconds, "load"):
-        volumes = load_volumes(pair, config, wanted=contrasts(classifier.card))
+        volumes = load_volumes(pair, config, wanted=contrasts(classifier.card), images=images)
     if isinstance(volumes, Rejected):
         return StudyResult(rejected=volumes, seconds=seconds)
     with _timed(seconds, "levels"):
@@ -105,7 +110,13 @@ def grade_study(pair: Pair, *, models: Models, config: Config, pictures: Path | 
         return StudyResult(rejected=against, seconds=seconds)
     with _timed(seconds, "count"):
         levels, count_warnings = counted_on(
-            pair.whole_spine, _reference(volumes), levels, steps=models.steps, detector=models.detector, config=config
+            pair.whole_spine,
+            _reference(volumes),
+            levels,
+            steps=models.steps,
+            detector=models.detector,
+            config=config,
+            images=images,
         )
     with _timed(seconds, "regions"):
         cut = cut_regions(volumes, levels, preprocessing=preprocessing, options=config.levels)
@@ -118,7 +129,7 @@ def grade_study(pair: Pair, *, models: Models, config: Config, pictures: Path | 
     stir_warnings: tuple[str, ...] = ()
     if models.segmenter is not None:
         with _timed(seconds, "marrow"):
-            beside, stir_warnings = stir_beside(pair, volumes, levels, config)
+            beside, stir_warnings = stir_beside(pair, volumes, levels, config, images)
             marrow, features, stir = measure(volumes, levels, models.segmenter, beside)
     with _timed(seconds, "grade"):
         encoding = encode_regions(regions, classifier=classifier)
@@ -172,7 +183,7 @@ def measure(
 
 
 def stir_beside(
-    pair: Pair, volumes: Volumes, levels: LevelSet, config: Config
+    pair: Pair, volumes: Volumes, levels: LevelSet, config: Config, images: Opens | None = None
 ) -> tuple[CanonicalVolume | None, tuple[str, ...]]:
     """The study's STIR where it agrees with T2, and warnings; None if there is none, or if it does not fit.
 
@@ -182,7 +193,7 @@ def stir_beside(
     if pair.stir is None or "t2" not in volumes:
         return volumes.get("stir"), ()
     graded = "stir" in volumes  # its warnings are then told with those of T1 and T2
-    stir = volumes["stir"] if graded else _read(pair.stir, config)
+    stir = volumes["stir"] if graded else _read(pair.stir, config, images)
     if isinstance(stir, Rejected):
         return None, (f"STIR not measured: {stir.reason} {stir.detail}".rstrip(),)
     t2, said = volumes["t2"], [] if graded else list(map(str, (*pair.stir.warnings, *stir.warnings)))
@@ -199,7 +210,9 @@ def stir_beside(
     return stir, tuple(f"STIR: {text}" for text in said)
 
 
-def load_volumes(pair: Pair, config: Config, *, wanted: tuple[str, ...] = ("t1", "t2")) -> Volumes | Rejected:
+def load_volumes(
+    pair: Pair, config: Config, *, wanted: tuple[str, ...] = ("t1", "t2"), images: Opens | None = None
+) -> Volumes | Rejected:
     """The volumes of a pair by contrast: T1, that on which discs are found (T2), and what else is `wanted`.
 
     Raises WeightsError if the pair does not hold a contrast (modic.series.pair gives what it is asked for).
@@ -208,7 +221,7 @@ def load_volumes(pair: Pair, config: Config, *, wanted: tuple[str, ...] = ("t1",
     for name in dict.fromkeys(("t1", reference_of(pair.contrasts), *wanted)):
         if name not in pair.contrasts:
             raise WeightsError(f"the classifier asks for contrast {name}; the pair holds {', '.join(pair.contrasts)}")
-        volume = _read(pair.contrasts[name], config)
+        volume = _read(pair.contrasts[name], config, images)
         if isinstance(volume, Rejected):
             return replace(volume, detail=f"{contrast_label(name)}: {volume.detail}".rstrip(": "))
         volumes[name] = volume
@@ -217,8 +230,8 @@ def load_volumes(pair: Pair, config: Config, *, wanted: tuple[str, ...] = ("t1",
     return _register(volumes, config) if pair.check_images else placed(volumes, config)
 
 
-def _read(series: Series, config: Config) -> CanonicalVolume | Rejected:
-    return load_volume(series, options=config.identify, source=Opener(config.archive))
+def _read(series: Series, config: Config, images: Opens | None) -> CanonicalVolume | Rejected:
+    return load_volume(series, options=config.identify, source=images or Opener(config.archive))
 
 
 def _reference(volumes: Volumes) -> CanonicalVolume:

@@ -52,7 +52,19 @@ class Unopened(Exception):
         self.reason = reason
 
 
-class Source(Protocol):
+class Opens(Protocol):
+    """What opens the images of a study: a source, or what stands in its place (modic/run/read_ahead.py)."""
+
+    def state(self, path: str, member: str | None) -> tuple[int, int]:
+        """Size in bytes and modification time in ns, as `files` lists them now. Raises OSError if the file is gone."""
+        ...
+
+    def open(self, path: str, member: str | None) -> BinaryIO:
+        """The whole file, for its pixels; it can be sought. Raises OSError if it cannot be opened."""
+        ...
+
+
+class Source(Opens, Protocol):
     """A place that holds DICOM files. Instances are pickled, because several processes read headers.
 
     `path` and `member` are those of a `File` that the source listed.
@@ -82,12 +94,4 @@ class Source(Protocol):
 
         Raises OSError if the file cannot be opened.
         """
-        ...
-
-    def state(self, path: str, member: str | None) -> tuple[int, int]:
-        """Size in bytes and modification time in ns, as `files` lists them now. Raises OSError if the file is gone."""
-        ...
-
-    def open(self, path: str, member: str | None) -> BinaryIO:
-        """The whole file, for its pixels; it can be sought. Raises OSError if it cannot be opened."""
         ...

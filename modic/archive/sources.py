@@ -116,5 +116,12 @@ class Opener:
         """As `Source.open`."""
         return self._source(path).open(path, member)
 
+    def any_thread(self, path: str, member: str | None) -> bool:
+        """Whether it can be opened beside a study that is being graded.
+
+        Not what lies in a container: to list one, the memory of the whole process is limited for a moment.
+        """
+        return member is None or not isinstance(self._source(path), Containers)
+
     def _source(self, path: str) -> Source:
         return source_of(path if scheme_of(path) else Path("/"), cache_of(self.options))

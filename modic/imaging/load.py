@@ -25,7 +25,7 @@ from pydicom.uid import UID
 from modic.archive.enhanced_mr import rescale_of
 from modic.archive.headers import with_sound_vrs
 from modic.archive.numerals import values_in
-from modic.archive.source import Source
+from modic.archive.source import Opens
 from modic.archive.sources import Opener
 from modic.config import IdentifyOptions
 from modic.errors import Reason, Rejected
@@ -49,12 +49,10 @@ class _Refused(Exception):
         self.rejected = Rejected(reason, detail)
 
 
-def load_volume(
-    series: Series, *, options: IdentifyOptions, source: Source | Opener | None = None
-) -> CanonicalVolume | Rejected:
+def load_volume(series: Series, *, options: IdentifyOptions, source: Opens | None = None) -> CanonicalVolume | Rejected:
     """The voxels of a series that identify accepted, on canonical axes; native slices are in the order of its images.
 
-    `source` is where the crawl read the series; None for a folder.
+    `source` opens the images that the crawl read; None for a folder.
 
     Values are RescaleSlope * stored + RescaleIntercept of each slice's own header, or its ModalityLUTSequence's.
     MONOCHROME1 is inverted within the range of the volume. What is only padding (PixelPaddingValue, and up to
@@ -81,7 +79,7 @@ def load_volume(
     return Volume(voxels, affine).canonical()
 
 
-def _voxels(series: Series, source: Source | Opener) -> np.ndarray:
+def _voxels(series: Series, source: Opens) -> np.ndarray:
     """(slices, rows, columns), float32."""
     reader = _Reader(series, source)
     voxels = np.empty((series.n_slices, series.header["Rows"], series.header["Columns"]), np.float32)
@@ -115,7 +113,7 @@ class _Reader:
     `index` is the slice's in the series, for messages.
     """
 
-    def __init__(self, series: Series, source: Source | Opener) -> None:
+    def __init__(self, series: Series, source: Opens) -> None:
         self._series, self._source = series, source
         self._opened: tuple[str, str | None] | None = None  # path and member
         self._dataset = pydicom.Dataset()

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from modic.archive.source import Opens
 from modic.archive.sources import Opener
 from modic.config import Config
 from modic.errors import Rejected, where
@@ -22,7 +23,7 @@ COUNTED = f"whole spine: {{}} discs from C2/C3 to the one named L5/S1, {ORDINARY
 
 def counted_on(
     whole_spine: Series | None, t2: CanonicalVolume, levels: LevelSet, *, steps: StepClassifier | None,
-    detector: Model, config: Config,
+    detector: Model, config: Config, images: Opens | None = None,
 ) -> tuple[LevelSet, tuple[str, ...]]:  # fmt: skip
     """`levels` (boxes in native pixels of `t2`) with what a count says of them, and what was counted or why not.
 
@@ -32,7 +33,7 @@ def counted_on(
         return levels, ()
     readable, options = replace(whole_spine, rejected=None), replace(config.identify, min_slices=2)
     try:
-        series = load_volume(readable, options=options, source=Opener(config.archive))
+        series = load_volume(readable, options=options, source=images or Opener(config.archive))
         if isinstance(series, Rejected):
             return levels, (NOT_COUNTED.format(f"{series.reason} {series.detail}".rstrip()),)
         named = np.array([np.mean(corners_mm(t2, box), axis=0) for box in levels.boxes])

@@ -4,6 +4,8 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
+from modic.archive.source import Opens
+from modic.archive.sources import Opener
 from modic.cohort import open_cohort
 from modic.config import Config
 from modic.errors import TRANSIENT, DeviceLost, ModicError, Reason, Rejected, where
@@ -13,6 +15,7 @@ from modic.pipeline import grade_study
 from modic.records import Pair, StudyResult
 from modic.resources import is_out_of_memory, memory_limit
 from modic.run import ledger, shards
+from modic.run.read_ahead import read_ahead
 from modic.run.shards import Job, Shard
 from modic.tables.features import write_features
 
@@ -44,17 +47,18 @@ def _grade_shard(job: Job, shard: Shard) -> Path:
     studies, config = shards.read_input(job, shard)
     models = load_models(config.detector, config.classifier, resolve_device(job.device))
     rows, kept = [], []
-    for index, work in enumerate(studies):
-        shards.note_position(job, shard, index)
-        pictures = job.cohort.case(job.run_id, work.study_key) if config.run.pictures else None
-        result = grade_or_fail(work.pair, models=models, config=config, pictures=pictures)
-        rows.append(ledger.row(work, result, job.grader, **models.identity))
-        kept.append((work.study_key, result.kept if config.run.features else {}))
-        _log(shard, work.study_key, result)
-        if not models.usable():
-            if len(studies) == 1:
-                ledger.write_output(path, rows)
-            raise DeviceLost(f"shard {shard.id}, study {work.study_key}: the GPU no longer answers this process")
+    with read_ahead([work.pair for work in studies], Opener(config.archive)) as ahead:
+        for index, work in enumerate(studies):
+            shards.note_position(job, shard, index)
+            pictures = job.cohort.case(job.run_id, work.study_key) if config.run.pictures else None
+            result = grade_or_fail(work.pair, models=models, config=config, pictures=pictures, images=next(ahead))
+            rows.append(ledger.row(work, result, job.grader, **models.identity))
+            kept.append((work.study_key, result.kept if config.run.features else {}))
+            _log(shard, work.study_key, result)
+            if not models.usable():
+                if len(studies) == 1:
+                    ledger.write_output(path, rows)
+                raise DeviceLost(f"shard {shard.id}, study {work.study_key}: the GPU no longer answers this process")
     write_features(job.cohort.features(job.run_id, shard.id), kept)  # first: a finished shard is never computed again
     return ledger.write_output(path, rows)
 
@@ -73,11 +77,13 @@ def _log(shard: Shard, study_key: str, result: StudyResult) -> None:
     LOG.log(level, "shard %s, study %s: %s, %.1f s", shard.id, study_key, outcome, seconds, extra=of_shard)
 
 
-def grade_or_fail(pair: Pair, *, models: Models, config: Config, pictures: Path | None = None) -> StudyResult:
+def grade_or_fail(
+    pair: Pair, *, models: Models, config: Config, pictures: Path | None = None, images: Opens | None = None
+) -> StudyResult:
     """`grade_study`; a bug or exhausted memory gives a `failed` result, whose detail names no value of the study."""
     try:
         with memory_limit(config.run.study_memory_limit_mb):
-            return _first_gradable_pair(pair, models=models, config=config, pictures=pictures)
+            return _first_gradable_pair(pair, models=models, config=config, pictures=pictures, images=images)
     except ModicError:
         raise
     except Exception as error:  # noqa: BLE001  (a bad study costs only itself)
@@ -85,14 +91,16 @@ def grade_or_fail(pair: Pair, *, models: Models, config: Config, pictures: Path 
         return StudyResult(rejected=Rejected(reason, where(error)))
 
 
-def _first_gradable_pair(pair: Pair, *, models: Models, config: Config, pictures: Path | None) -> StudyResult:
+def _first_gradable_pair(
+    pair: Pair, *, models: Models, config: Config, pictures: Path | None, images: Opens | None
+) -> StudyResult:
     """The result of the first of the study's pairs that can be graded; if none can, that of the first pair
     (modic/series/pair.py, P10)."""
-    first = grade_study(pair, models=models, config=config, pictures=pictures)
+    first = grade_study(pair, models=models, config=config, pictures=pictures, images=images)
     if first.rejected is None or first.rejected.reason in TRANSIENT:
         return first
     for number, other in enumerate(pair.others, 1):
-        result = grade_study(other, models=models, config=config, pictures=pictures)
+        result = grade_study(other, models=models, config=config, pictures=pictures, images=images)
         if result.rejected is None or result.rejected.reason in TRANSIENT:
             warning = f"pair {number + 1} of {len(pair.choices)}; the first: {first.rejected.reason}"
             return replace(result, choice=number, warnings=(warning, *result.warnings))
