@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from modic.analysis.groups import groups, typed
+from modic.tables.strata import scanner_name
 
 NUMBERS = ("age_years", "study_year")
 KINDS = ("sex", "scanner", "field_strength_t", "age_band")
@@ -15,9 +16,8 @@ UNKNOWN = "unknown"
 
 def with_scanner(frame: pd.DataFrame) -> pd.DataFrame:
     """`frame` with the column scanner: manufacturer and model, null if neither is known."""
-    names = frame[["manufacturer", "scanner_model"]].astype("string").fillna("")
-    text = (names["manufacturer"] + " " + names["scanner_model"]).str.strip()
-    return frame.assign(scanner=text.where(text != ""))
+    studies = frame[["manufacturer", "scanner_model"]].astype("string").fillna("").to_dict("records")
+    return frame.assign(scanner=pd.array([scanner_name(study) or None for study in studies], "string"))
 
 
 def table_one(studies: pd.DataFrame) -> pd.DataFrame:

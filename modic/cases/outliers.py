@@ -30,6 +30,7 @@ from modic.files import read_json
 from modic.grades import AbstainedReason, P
 from modic.records import LEVELS, StudyWarning
 from modic.tables.schema import OLDEST
+from modic.tables.strata import UNKNOWN, scanner_name
 
 KINDS = ("MC1", "measured", "numbering", "slices", "score", "acquisition", "pictures")
 DISAGREEMENT, SCORE = 0.7, 0.6
@@ -207,18 +208,13 @@ def study_for_page(study: Row, levels: list[Row], case: Row | None, flags: list[
         "run": study["run_id"],
         "status": study["status"],
         **({"why": _words(study["reason"], study["detail"])} if study["reason"] else {}),
-        "scanner": _scanner(study),
+        "scanner": scanner_name(study, field=True) or UNKNOWN,
         "about": _person(study),
         "flags": [[KINDS.index(flag.kind), flag.text] for flag in flags],
         **({"path": f"../{folder.parent.parent.name}/cases/{folder.name}"} if case else {}),
         **({"size": case["size"], "slices": case["slices"]} if case else {}),
         "levels": [_level_for_page(level, drawn.get(level["level"], {})) for level in levels],
     }
-
-
-def _scanner(study: Row) -> str:
-    field = f"{study['field_strength_t']:g} T" if study["field_strength_t"] else ""
-    return _words(study["manufacturer"], study["scanner_model"], field) or "unknown"
 
 
 def _person(study: Row) -> str:

@@ -38,8 +38,8 @@ Then: modic validate lumbar-2026 --labels readings-reader-1.csv readings-reader-
     )  # fmt: skip
     review.add_argument(
         "--by", metavar="COLUMNS",
-        help="strata of equal numbers of discs: level, grade, scanner, sex, year, numbering (default: level,grade; with"
-        " --next: grade); patient draws whole patients",
+        help="strata of equal numbers of discs: level, grade, scanner, field (strength), sex, year, numbering (default:"
+        " level,grade; with --next: grade); patient draws whole patients",
     )  # fmt: skip
     review.add_argument(
         "--visits", choices=("first", "all"), default="first",

@@ -30,14 +30,16 @@ from modic.reader_study.weights import RANDOM, sample_path
 from modic.records import LEVELS
 from modic.tables.described import Columns, write_rows
 from modic.tables.query import published
+from modic.tables.strata import UNKNOWN, field_name, scanner_name
 
 Disc = dict[str, Any]
 STRATA: dict[str, Callable[[Disc], str]] = {
     "level": lambda disc: disc["level"],
     "grade": lambda disc: "abstained" if disc["mc"] is None else f"MC{disc['mc']}",
-    "scanner": lambda disc: " ".join(filter(None, (disc["manufacturer"], disc["scanner_model"]))) or "unknown",
-    "sex": lambda disc: disc["sex"] or "unknown",
-    "year": lambda disc: str(disc["study_year"] or "unknown"),
+    "scanner": lambda disc: scanner_name(disc) or UNKNOWN,
+    "field": lambda disc: field_name(disc["field_strength_t"]),
+    "sex": lambda disc: disc["sex"] or UNKNOWN,
+    "year": lambda disc: str(disc["study_year"] or UNKNOWN),
     "numbering": lambda disc: disc["level_numbering"],
 }
 """What a sample may be stratified by."""
