@@ -55,7 +55,8 @@ class Choice:
 def kinds_for(discs: Discs) -> tuple[Kind, ...]:
     """The updates that so many discs and patients suffice for."""
     patients = len(np.unique(discs.patients))
-    more = patients >= PATIENTS_FOR_LAST_LAYER and len(discs) >= DISCS_FOR_LAST_LAYER and discs.features.shape[1]
+    enough = patients >= PATIENTS_FOR_LAST_LAYER and discs.count() >= DISCS_FOR_LAST_LAYER
+    more = enough and discs.features.shape[1]
     return (INTERCEPT, SCALING, *(LAST_LAYERS if more else ()))
 
 
@@ -65,7 +66,7 @@ def choose(discs: Discs, temperature: float, *, seed: int = 0) -> Choice:
     folds = folds_of(discs.patients, FOLDS, seed)
     kinds = kinds_for(discs)
     predicted = [cross_fitted(kind, discs, temperature, folds) for kind in kinds]
-    v = balanced(discs.labels, discs.weights)
+    v = balanced(discs)
     saved = np.stack([v * (losses(before, discs.labels) - losses(p, discs.labels)) for p in predicted], 1)
     by_patient = _sums(saved, discs.patients)
     adjusted = max_t(by_patient, seed)

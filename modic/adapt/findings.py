@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from modic.adapt.drift import Drift
 from modic.adapt.grader import Adapted, Shipped
 from modic.adapt.proof import Compared, Judged
 from modic.adapt.site_data import SiteData
+from modic.statistics.drift import Baseline, Drift
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,6 +20,7 @@ class Site:
     before: Judged
     after: Judged
     compared: list[Compared]
+    baseline: Baseline | None  # None: the network gives no features
     drift: list[Drift]
     shares: np.ndarray  # of types in the cohort, by label shift
     base_id: str

@@ -7,13 +7,12 @@ import numpy as np
 
 from modic.adapt.choice import Choice, choose
 from modic.adapt.site_data import Group
-from modic.adapt.thresholds import DISCS, FEWEST, coverage_differs, site_quantiles
+from modic.adapt.thresholds import DISCS, coverage_differs, enough, site_quantiles
 from modic.adapt.update import SHIPPED, Update
 from modic.errors import UsageError
-from modic.grades import CLASSES
 from modic.grading.agreement import contradiction
-from modic.grading.classify import prediction_set
-from modic.grading.thresholds import quantiles_at
+from modic.grading.classify import calibration_of, prediction_set
+from modic.grading.measured import Measured
 from modic.models.card import contrasts
 
 
@@ -24,6 +23,7 @@ class Shipped:
     temperature: float
     quantiles: np.ndarray  # (classes,)
     alpha: float
+    measured: Measured | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,30 +47,29 @@ class Adapted:
 
 def shipped_of(card: dict[str, Any]) -> Shipped:
     """Of the card of a classifier. Raises UsageError for one without what adapting needs."""
-    calibration = card["calibration"]
-    if calibration.get("site") is not None:
+    calibration, alpha = calibration_of(card), card["calibration"].get("alpha")
+    if calibration.site is not None:
         raise UsageError(
             "this classifier is already a site's own: adapt the one that it was made from, with --classifier"
         )
     if "stir" in contrasts(card):
         raise UsageError("a classifier that reads STIR cannot be adapted: the proof does not know its rule for type 1")
-    if not calibration.get("alpha"):
+    if not alpha:
         raise UsageError("the classifier's card does not say the `alpha` of its thresholds; they cannot be fitted anew")
-    return Shipped(float(calibration["temperature"]), quantiles_at(calibration), float(calibration["alpha"]))
+    return Shipped(calibration.temperature, calibration.quantiles, float(alpha), calibration.measured)
 
 
 def adapt(read: Group, shipped: Shipped, *, seed: int = 0) -> Adapted:
     """Choose the update, and fit thresholds to its cross-fitted probabilities: no disc sets a threshold by a fit that
     saw its patient."""
     choice, discs = choose(read.discs, shipped.temperature, seed=seed), read.discs
-    if len(discs) < DISCS:
+    if discs.count() < DISCS:
         return Adapted(choice, shipped.quantiles, ())
     if choice.kind == SHIPPED:
         held = 1 - choice.p[np.arange(len(discs)), discs.labels] <= shipped.quantiles[discs.labels]
-        if not coverage_differs(held, discs.labels, discs.patients, discs.weights, shipped.alpha):
+        if not coverage_differs(held, discs, shipped.alpha):
             return Adapted(choice, shipped.quantiles, ())
-    q = site_quantiles(choice.p, discs.labels, discs.weights, shipped.alpha, shipped.quantiles)
-    return Adapted(choice, q, tuple(k for k in range(CLASSES) if (discs.labels == k).sum() >= FEWEST))
+    return Adapted(choice, site_quantiles(choice.p, discs, shipped.alpha, shipped.quantiles), enough(discs))
 
 
 def graded(group: Group, p: np.ndarray, quantiles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -6,15 +6,17 @@ import numpy as np
 
 from modic.adapt.choice import LEVEL
 from modic.adapt.findings import Site
-from modic.adapt.proof import Compared
+from modic.adapt.proof import FEWEST_OF_GROUP, LEVEL_AND_TYPE, Compared
 from modic.adapt.thresholds import promise
 from modic.grades import GRADES
+from modic.records import LEVELS
+from modic.statistics.intervals import clustered_mean, effective_wilson
 from modic.statistics.metric_tables import Table
-from modic.statistics.metrics import reliability
+from modic.statistics.metrics import alike, reliability
 from modic.templates.render import template
 
 SIDE, EDGE = 260, 34  # px of the calibration picture and of its margin
-READINGS = (20, 67, 100, 200, 400)
+DISCS = (20, 50, 67, 100, 200, 400)
 FROM_ALL = ("AUC", "sensitivity", "abstained", "right where graded", "coverage", "calibration error")
 
 
@@ -24,8 +26,16 @@ def render(site: Site, facts: list[str]) -> str:
     sections = [
         _section("Before and after", _before_and_after(site), _compared(site.compared, FROM_ALL), figure=_figure(site)),
         _section(
+            "By type and level",
+            [_by_level_text()],
+            [_by_level(site)],
+        ),
+        _section(
             "By level, scanner and field strength",
-            ["Levels, scanners and field strengths with at least 10 readings. Small groups have wide intervals."],
+            [
+                f"Levels, scanners and field strengths of which at least {FEWEST_OF_GROUP} discs were read. Small"
+                " groups have wide intervals."
+            ],
             [*_strata(site.compared), _read(site)],
         ),
         _section("What was tested", [_how()], [_tested(site)]),
@@ -52,7 +62,7 @@ def _before_and_after(site: Site) -> list[str]:
 
 def _compared(rows: list[Compared], wanted: tuple[str, ...]) -> list[Table]:
     body = [_line(row) for row in rows if row.what in wanted]
-    return [Table("", ("number", "of", "readings", "before", "after", "difference (95 % interval)"), body)]
+    return [Table("", ("number", "of", "discs", "before", "after", "difference (95 % interval)"), body)]
 
 
 def _line(row: Compared) -> tuple[str, ...]:
@@ -62,7 +72,37 @@ def _line(row: Compared) -> tuple[str, ...]:
 
 
 def _strata(rows: list[Compared]) -> list[Table]:
-    return _compared(rows, tuple(dict.fromkeys(row.what for row in rows if " by " in row.what)))
+    wanted = (row.what for row in rows if " by " in row.what and not row.what.endswith(LEVEL_AND_TYPE))
+    return _compared(rows, tuple(dict.fromkeys(wanted)))
+
+
+def _by_level_text() -> str:
+    return (
+        "Coverage: the share of discs whose set holds the true type, before → after, with the 95 % interval of the"
+        f" share after, and how many discs were read. Fewer than {FEWEST_OF_GROUP} discs say nothing: only their number"
+        " is given."
+    )
+
+
+def _by_level(site: Site) -> Table:
+    read = site.data.read
+    body = [
+        (level, *(_coverage(site, (read.levels == level) & (read.discs.labels == k)) for k in range(len(GRADES))))
+        for level in LEVELS
+    ]
+    return Table("", ("level", *GRADES), body)
+
+
+def _coverage(site: Site, of: np.ndarray) -> str:
+    discs = site.data.read.discs
+    n = discs.count(of)
+    if n < FEWEST_OF_GROUP:
+        return f"{round(n)} read" if round(n) else ""
+    before, after = (site.before.held[of], site.after.held[of])
+    (value,), variance = clustered_mean(after[:, None].astype(float), discs.patients[of], discs.weights[of])
+    low, high = effective_wilson(float(value), float(variance[0, 0]), n=round(n), patients=len(set(discs.patients[of])))
+    was = np.average(before, weights=discs.weights[of])
+    return f"{was:.2f} → {value:.2f} ({low:.2f}–{high:.2f}), {round(n)} read"
 
 
 def _read(site: Site) -> Table:
@@ -72,9 +112,9 @@ def _read(site: Site) -> Table:
     for name in names:
         of = read.fields == name
         share = float((site.data.cohort.fields == name).mean()) if len(site.data.cohort) else float("nan")
-        by_type = (str(int((read.discs.labels[of] == k).sum())) for k in range(len(GRADES)))
-        body.append((name, f"{100 * share:.0f} %", str(int(of.sum())), *by_type))
-    return Table("Readings by field strength", ("field strength", "of the cohort", "readings", *GRADES), body)
+        counts = (of, *(of & (read.discs.labels == k) for k in range(len(GRADES))))
+        body.append((name, f"{100 * share:.0f} %", *(str(round(read.discs.count(some))) for some in counts)))
+    return Table("Discs read by field strength", ("field strength", "of the cohort", "discs read", *GRADES), body)
 
 
 def _how() -> str:
@@ -100,8 +140,9 @@ def _tested(site: Site) -> Table:
 def _promise_text(alpha: float) -> str:
     return (
         f"Sets are to hold the true type in {100 * (1 - alpha):.0f} %. Which share they hold at a site depends on the"
-        " discs that happened to be read. So far may it lie off for independent readings of one type; discs of one"
-        " patient are alike, and rare types that were drawn unevenly count less, so these are at best."
+        " discs that happened to be read. So far may it lie off for independent discs of one type; discs of one patient"
+        " are alike, those of a type that was drawn unevenly count less, and more readers of a disc make no more of it,"
+        " so these are at best."
     )
 
 
@@ -109,10 +150,10 @@ def _promises(site: Site) -> Table:
     alpha = site.shipped.alpha
     body = [
         (f"{n}", f"{100 * of.sd:.1f} points", f"{100 * of.low:.0f}–{100 * of.high:.0f} %")
-        for n in READINGS
+        for n in DISCS
         for of in (promise(n, alpha),)
     ]
-    return Table("", ("readings of a type", "standard deviation", "95 of 100 sites"), body)
+    return Table("", ("discs of a type", "standard deviation", "95 of 100 sites"), body)
 
 
 def _drift_text(site: Site) -> list[str]:
@@ -128,7 +169,11 @@ def _drift_text(site: Site) -> list[str]:
     if missing:
         texts.append(f"Read again there: {', '.join(missing)}. Until then the grader promises nothing there.")
     else:
-        texts.append("Nothing calls for further readings now. Adapt again when a scanner is new or a year has passed.")
+        texts.append("Nothing calls for further readings now.")
+    texts.append(
+        "Every night that grades with this grader compares its newest studies in the same way, and says so in its last"
+        " line, in `modic status` and on the report if they drift."
+    )
     return texts
 
 
@@ -137,11 +182,11 @@ def _drift(site: Site) -> Table:
         (
             one.what, one.which, f"{100 * one.share:.0f} %", str(one.read),
             "–" if one.distance is None else f"{one.distance:.2f}",
-            "drifts" if one.drifts else "too few discs" if one.distance is None else "",
+            "drifts" if one.far else "too few discs" if one.distance is None else "",
         )
         for one in site.drift
     ]  # fmt: skip
-    return Table("", ("by", "group", "of the cohort", "readings", "distance", ""), body)
+    return Table("", ("by", "group", "of the cohort", "discs read", "distance", ""), body)
 
 
 def _shares_text(site: Site) -> list[str]:
@@ -164,13 +209,10 @@ def _shares(site: Site) -> Table:
 
 def _figure(site: Site) -> list[dict[str, Any]]:
     """Calibration before and after: points of bins, their place in px and their share of all discs."""
-    labels, weights = site.data.read.discs.labels, site.data.read.discs.weights
-    equal = np.zeros(len(labels))
-    for k in np.unique(labels):
-        equal[labels == k] = weights[labels == k] / weights[labels == k].sum()
-    panels = []
+    labels, panels = site.data.read.discs.labels, []
+    equally = alike(labels, site.data.read.discs.weights)
     for name, judged in (("before", site.before), ("after", site.after)):
-        bins = reliability(judged.p.max(1), judged.p.argmax(1) == labels, equal)
+        bins = reliability(judged.p.max(1), judged.p.argmax(1) == labels, equally)
         total = sum(weight for *_, weight in bins)
         points = [
             {"x": EDGE + SIDE * mean, "y": EDGE / 2 + SIDE * (1 - share), "r": 3 + 14 * np.sqrt(weight / total)}

@@ -5,8 +5,8 @@ applied to the fold. So every disc that was read is judged by a grader that know
 measured is the procedure. The grader that is handed over is made from all readings, and is as a rule a little better.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
@@ -15,11 +15,24 @@ from modic.adapt.grader import Shipped, adapt, graded
 from modic.adapt.site_data import Group
 from modic.adapt.update import SHIPPED, fit
 from modic.grades import CLASSES, GRADES
+from modic.records import LEVELS
 from modic.statistics.difference import folds_of
-from modic.statistics.metrics import Numbers, auc, calibration_error, fat_share, intervals
+from modic.statistics.metrics import (
+    Key,
+    Numbers,
+    alike,
+    auc,
+    calibration_error,
+    counted,
+    fat_share,
+    intervals,
+)
 
 NAN = float("nan")
 DRAWS = 200
+FEWEST_OF_GROUP = 10
+"""Discs that were read from which on a level, a scanner, … has numbers of its own."""
+LEVEL_AND_TYPE = "by level and type"
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,35 +114,31 @@ def numbers(read: Group, judged: Judged, rows: np.ndarray) -> Numbers:
         found["abstained", GRADES[k]] = _mean(grades < 0, weights, labels == k)
     for k in range(CLASSES):
         found["coverage", GRADES[k]] = _mean(held, weights, labels == k)
-    equal = np.zeros(len(labels))
-    for k in np.unique(labels):
-        of = labels == k
-        equal[of] = weights[of] / weights[of].sum()
-    found["calibration error", "types counted alike"] = calibration_error(p.max(1), p.argmax(1) == labels, equal)
-    for name, of_read in (("level", read.levels), ("scanner", read.scanners), ("field", read.fields)):
-        for value in np.unique(of_read).tolist():
-            of = of_read[rows] == value
-            if (of_read == value).sum() >= 10:
-                found[f"coverage by {name}", value] = _mean(held, weights, of)
-                found[f"abstained by {name}", value] = _mean(grades < 0, weights, of)
+    equally = alike(labels, weights)
+    found["calibration error", "types counted alike"] = calibration_error(p.max(1), p.argmax(1) == labels, equally)
+    for (by, which), of in groups(read).items():
+        found[f"coverage {by}", which] = _mean(held, weights, of[rows])
+        if by != LEVEL_AND_TYPE:
+            found[f"abstained {by}", which] = _mean(grades < 0, weights, of[rows])
     return found
+
+
+def groups(read: Group) -> dict[tuple[str, str], np.ndarray]:
+    """(by what, which) → the rows (bool mask) of each group of which `FEWEST_OF_GROUP` discs were read."""
+    found = {}
+    for name, of in (("level", read.levels), ("scanner", read.scanners), ("field", read.fields)):
+        found |= {(f"by {name}", value): of == value for value in np.unique(of).tolist()}
+    for level, k in product(LEVELS, range(CLASSES)):
+        found[LEVEL_AND_TYPE, f"{level} {GRADES[k]}"] = (read.levels == level) & (read.discs.labels == k)
+    return {name: of for name, of in found.items() if read.discs.count(of) >= FEWEST_OF_GROUP}
 
 
 def _mean(hit: np.ndarray, weights: np.ndarray, of: np.ndarray) -> float:
     return float(np.average(hit[of], weights=weights[of])) if of.any() else NAN
 
 
-def _about(read: Group, key: tuple[str, str]) -> int:
+def _about(read: Group, key: Key) -> int:
+    """Number of discs that a number is about."""
     what, which = key
-    labels = read.discs.labels
-    by: dict[str, Callable[[], np.ndarray]] = {
-        "by level": lambda: read.levels == which,
-        "by scanner": lambda: read.scanners == which,
-        "by field": lambda: read.fields == which,
-    }
-    for suffix, mask in by.items():
-        if what.endswith(suffix):
-            return int(mask().sum())
-    if which in GRADES:
-        return int((labels == GRADES.index(which)).sum())
-    return int((labels != 1).sum()) if which == "MC0 vs MC2" else len(labels)
+    of = groups(read).get((what.partition(" ")[2], which))
+    return round(read.discs.count(counted(key, read.discs.labels) if of is None else of))

@@ -6,11 +6,12 @@ OUT/
   classifier.md                             what was done, in words
   report.html                               before and after, what was read, drift
   comparison.parquet                        the numbers of the page
+  drift.json                                what later nights compare their images with, beside the card
 """
 
 import json
 import shutil
-from collections import Counter
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,22 +20,22 @@ import numpy as np
 
 from modic.adapt import page
 from modic.adapt.choice import LEVEL, PATIENTS_FOR_LAST_LAYER, Tested
-from modic.adapt.drift import drift
 from modic.adapt.findings import Site
 from modic.adapt.grader import adapt, shipped_of
 from modic.adapt.proof import compare, judge
-from modic.adapt.site_data import site_data
+from modic.adapt.site_data import Group, site_data
 from modic.adapt.thresholds import DISCS, FEWEST, effective, promise, site_quantiles
 from modic.adapt.update import SHIPPED
 from modic.errors import UsageError
-from modic.files import make_folder, write_whole
+from modic.files import make_folder, write_json, write_whole
 from modic.grades import CLASSES, GRADES
-from modic.grading.measured import measured_of
 from modic.models.card import model_id, read_card
+from modic.run.drift import DRIFT
+from modic.statistics.drift import Baseline, baseline, drift
 from modic.statistics.prevalence import own_prevalence
 from modic.tables.described import Columns, write_rows
 
-OURS = {"classifier.safetensors", "classifier.json", "classifier.md", "report.html", "comparison.parquet"}
+OURS = {"classifier.safetensors", "classifier.json", "classifier.md", "report.html", "comparison.parquet", DRIFT}
 COMPARISON: Columns = {
     "what": ("string", "what was measured"),
     "which": ("string", "of which type, level, scanner or field strength"),
@@ -43,7 +44,7 @@ COMPARISON: Columns = {
     "difference": ("float64", "after - before"),
     "low": ("float64", "lower end of the difference's 95 % interval, from draws of patients"),
     "high": ("float64", "upper end"),
-    "n": ("int64", "readings that the number is about"),
+    "n": ("int64", "discs that the number is about"),
 }
 
 
@@ -52,12 +53,16 @@ def adapt_site(cohort: Path, files: list[Path], out: Path, *, classifier: str = 
     _check_out(out)
     card, weights = read_card(classifier, "classifier")
     shipped = shipped_of(card)
-    data = site_data(cohort, files, classifier_id=model_id(card), measured=measured_of(card["calibration"]))
+    data = site_data(cohort, files, classifier_id=model_id(card), measured=shipped.measured)
     adapted = adapt(data.read, shipped)
     before, after = judge(data.read, shipped)
     everybody = data.cohort.discs if len(data.cohort) else data.read.discs
+    compared, baseline = compare(data.read, before, after), _baseline(data.read)
+    drifts = [] if baseline is None else drift(
+        baseline, data.cohort.discs.features, data.cohort.discs.patients, data.cohort.groups
+    )  # fmt: skip
     site = Site(
-        data, shipped, adapted, before, after, compare(data.read, before, after), drift(data.read, data.cohort),
+        data, shipped, adapted, before, after, compared, baseline, drifts,
         own_prevalence(adapted.update.p(everybody.logits, everybody.features)).mean(0), model_id(card),
     )  # fmt: skip
     make_folder(out)
@@ -66,11 +71,18 @@ def adapt_site(cohort: Path, files: list[Path], out: Path, *, classifier: str = 
     rows = [{name: getattr(one, name) for name in COMPARISON} for one in site.compared]
     write_rows(out / "comparison.parquet", rows, COMPARISON)
     if not adapted.unchanged:
+        if baseline is not None:
+            write_json(out / DRIFT, asdict(baseline))
         shutil.copyfile(weights, out / "classifier.safetensors")
         write_whole(out / "classifier.json", json.dumps(site_card(card, site), indent=2, ensure_ascii=False) + "\n")
     write_whole(out / "classifier.md", "\n".join(["# A site's grader", "", *facts(site), ""]))
     write_whole(out / "report.html", page.render(site, facts(site)))
     return site
+
+
+def _baseline(read: Group) -> Baseline | None:
+    discs = read.discs
+    return baseline(discs.features, discs.patients, discs.weights, discs.shares, read.groups)
 
 
 def _check_out(out: Path) -> None:
@@ -94,7 +106,7 @@ def site_card(card: dict[str, Any], site: Site) -> dict[str, Any]:
             else [[]] * CLASSES,
         },
         "patients": len(np.unique(discs.patients)),
-        "discs": {f"mc{k}": int((discs.labels == k).sum()) for k in range(CLASSES)},
+        "discs": {f"mc{k}": round(discs.types[k]) for k in range(CLASSES)},
         "sources": ["readings of a site"],
     }
     about = {
@@ -102,7 +114,8 @@ def site_card(card: dict[str, Any], site: Site) -> dict[str, Any]:
         "written": f"{datetime.now(UTC):%Y-%m-%d}",
         "update": adapted.choice.kind.name,
         "thresholds_of_site": [GRADES[k] for k in adapted.refitted],
-        "readings": len(discs),
+        "discs": round(discs.count()),
+        "readings": site.data.readings,
         "readers": len(site.data.readers),
         "type_shares_of_cohort": [round(float(share), 4) for share in site.shares],
         "before_and_after": [
@@ -122,7 +135,7 @@ def _threshold_table(shipped: dict[str, Any] | None, site: Site) -> dict[str, An
         return shipped
     discs, p = site.data.read.discs, site.adapted.choice.p
     rows = [
-        [round(float(v), 6) for v in site_quantiles(p, discs.labels, discs.weights, alpha, np.array(q))]
+        [round(float(v), 6) for v in site_quantiles(p, discs, alpha, np.array(q))]
         for alpha, q in zip(shipped["alpha"], shipped["q"], strict=True)
     ]
     return {"alpha": shipped["alpha"], "q": rows}
@@ -131,11 +144,11 @@ def _threshold_table(shipped: dict[str, Any] | None, site: Site) -> dict[str, An
 def facts(site: Site) -> list[str]:
     """What was read, what was decided and what that promises, as sentences."""
     discs, data = site.data.read.discs, site.data
-    types = Counter(discs.labels.tolist())
-    read = ", ".join(f"{grade} {types[k]}" for k, grade in enumerate(GRADES))
-    patients = len(np.unique(discs.patients))
+    read = ", ".join(f"{grade} {n:g}" for grade, n in zip(GRADES, discs.types.round(1), strict=True))
+    patients, n = len(np.unique(discs.patients)), round(discs.count())
     readers = f"{len(data.readers)} reader" + ("" if len(data.readers) == 1 else "s")
-    sentences = [f"{len(discs)} readings of {patients} patients by {readers}: {read}."]
+    several = "" if data.readings == n else f" ({data.readings} readings; a disc counts once, its readers share it)"
+    sentences = [f"{n} discs of {patients} patients, read by {readers}: {read}{several}."]
     skipped = ", ".join(f"{n} {why}" for why, n in data.left_out.items() if n)
     sentences += [f"Not or hardly usable: {skipped}."] if skipped else []
     return [*sentences, decision(site), *_threshold_facts(site), *_stratum_facts(site)]
@@ -162,20 +175,21 @@ def decision(site: Site) -> str:
 
 def _threshold_facts(site: Site) -> list[str]:
     discs, alpha = site.data.read.discs, site.shipped.alpha
-    if len(discs) < DISCS:
-        return [f"The thresholds of the prediction sets are the shipped ones: {DISCS} readings are needed for others."]
+    if discs.count() < DISCS:
+        return [f"The thresholds of the prediction sets are the shipped ones: {DISCS} discs are needed for others."]
     if not site.adapted.refitted:
         return ["The thresholds are the shipped ones: on these readings they hold what they promise."]
     kept = [GRADES[k] for k in range(CLASSES) if k not in site.adapted.refitted]
     said = [
         f"Thresholds are the site's for {', '.join(GRADES[k] for k in site.adapted.refitted)}"
-        + (f"; {', '.join(kept)} has fewer than {FEWEST} readings and keeps the shipped one" if kept else "")
+        + (f"; {', '.join(kept)} has fewer than {FEWEST} discs and keeps the shipped one" if kept else "")
         + "."
     ]
     for k in site.adapted.refitted:
-        of = promise(effective(discs.weights[discs.labels == k]), alpha)
+        rows = discs.labels == k
+        of = promise(effective(discs.weights[rows], discs.shares[rows]), alpha)
         said.append(
-            f"{GRADES[k]}: readings worth {of.readings:.0f} even ones promise that sets hold"
+            f"{GRADES[k]}: discs worth {of.discs:.0f} evenly drawn ones promise that sets hold"
             f" {100 * (1 - alpha):.0f} % ± {100 * of.sd:.0f} points (SD; 95 of 100 sites {100 * of.low:.0f}–"
             f"{100 * of.high:.0f} %)."
         )
@@ -184,7 +198,7 @@ def _threshold_facts(site: Site) -> list[str]:
 
 def _stratum_facts(site: Site) -> list[str]:
     return [
-        f"{one.which}: {100 * one.share:.0f} % of the cohort's discs, {one.read} readings."
+        f"{one.which}: {100 * one.share:.0f} % of the cohort's discs, {one.read} of those read."
         + (" Nothing is promised there; read some." if one.to_read else "")
         for one in site.drift
         if one.what == "field strength"

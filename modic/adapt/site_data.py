@@ -14,17 +14,19 @@ import pyarrow.parquet as pq
 from modic.adapt.update import Discs
 from modic.cohort import Cohort, open_cohort
 from modic.errors import UsageError
+from modic.grades import CLASSES, GRADES
 from modic.grading.marrow import MarrowMeasurements, from_numbers
 from modic.grading.measured import Measured
-from modic.reader_study.readings import Readings, read_readings
+from modic.reader_study.readings import Reading, Readings, read_readings
+from modic.reader_study.weights import Disc
 from modic.records import LevelFeatures
 from modic.run.ledger import read_ledger
 from modic.tables.features import files_of, read_features
 from modic.tables.query import published
+from modic.tables.strata import GROUPS, STUDY_COLUMNS
 
 FEWEST_DISCS, FEWEST_PATIENTS, FEWEST_OF_TWO = 20, 10, 5
 SAMPLED = 3000  # studies of the cohort that drift and shares are told from
-FIELDS_T = ((0.0, 0.9, "under 0.9 T"), (0.9, 2.0, "0.9–2 T"), (2.0, 99.0, "over 2 T"))
 Kept = dict[str, dict[str, LevelFeatures]]
 
 
@@ -35,12 +37,17 @@ class Group:
     discs: Discs
     levels: np.ndarray  # names
     scanners: np.ndarray
-    fields: np.ndarray  # names of FIELDS_T
-    years: np.ndarray  # int, 0: unknown
+    fields: np.ndarray  # modic.tables.strata.field_name
+    years: np.ndarray  # as text
     marrow: tuple[MarrowMeasurements | None, ...]
 
     def __len__(self) -> int:
         return len(self.discs)
+
+    @property
+    def groups(self) -> dict[str, np.ndarray]:
+        """What the cohort is compared by, as `modic.tables.strata.GROUPS` names it."""
+        return dict(zip(GROUPS, (self.scanners, self.fields, self.years), strict=True))
 
     def some(self, rows: np.ndarray) -> "Group":
         """Those of a mask or of indices."""
@@ -53,10 +60,12 @@ class Group:
 
 @dataclass(frozen=True, eq=False)
 class SiteData:
-    """`read`: one row a reading; `cohort`: a sample of all graded discs, labels 0 without meaning."""
+    """`read`: a row for each type that a disc was given; `cohort`: a sample of all graded discs, labels 0 without
+    meaning; `readings`: how many count, of `readers`."""
 
     read: Group
     cohort: Group
+    readings: int
     readers: tuple[str, ...]
     left_out: dict[str, int]  # why → readings
 
@@ -65,43 +74,65 @@ def site_data(root: Path, files: list[Path], *, classifier_id: str, measured: Me
     """Read and check everything. Raises UsageError in one line that says what is missing and the cure."""
     cohort, readings = open_cohort(root), read_readings(root, files)
     rows = [reading for reading in readings.rows if reading.truth is not None and reading.reference]
-    _suffice([(reading.model["patient_key"], reading.truth) for reading in rows])
+    given = given_types(rows)
+    _suffice(given, {reading.model["patient_key"] for reading in rows})
     studies = _studies(root)
     graded = [key for key, row in studies.items() if row["status"] == "graded"]
     wanted = {reading.study_key for reading in rows}
     sampled = set(random.Random(0).sample(sorted(graded), min(SAMPLED, len(graded))))
     kept: Kept = dict(kept_levels(cohort, wanted | sampled, classifier_id))
-    have = [reading for reading in rows if reading.level in kept.get(reading.study_key, {})]
-    if len(have) < len(rows):
+    discs = {reading.disc for reading in rows}
+    missing = sum(level not in kept.get(key, {}) for key, level in discs)
+    if missing:
         raise UsageError(
-            f"{root} keeps no features of {len(rows) - len(have)} of {len(rows)} discs that were read, or those of"
+            f"{root} keeps no features of {missing} of {len(discs)} discs that were read, or those of"
             f" another classifier than {classifier_id}: grade the archive with `features = true` in [run], into a new"
             " cohort if nothing else changed, or name the classifier that graded it with --classifier"
         )
-    readers = Counter((reading.study_key, reading.level) for reading in rows)
     made = _Maker(studies, kept, measured)
-    read = made.group(
-        [(one.study_key, one.level) for one in rows],
-        labels=[one.truth or 0 for one in rows],
-        weights=[max(one.weight, 1.0) / readers[one.study_key, one.level] for one in rows],
-    )
-    others = [(key, level) for key in sorted(sampled) for level in kept.get(key, {})]
-    everybody = made.group(others, labels=[0] * len(others), weights=[1.0] * len(others))
-    return SiteData(read, everybody, tuple(sorted({one.reader for one in rows})), _left_out(readings))
+    others = [Given(key, level) for key in sorted(sampled) for level in kept.get(key, {})]
+    readers = tuple(sorted({reading.reader for reading in rows}))
+    return SiteData(made.group(given), made.group(others), len(rows), readers, _left_out(readings))
 
 
-def _suffice(rows: list[tuple[str, int | None]]) -> None:
-    """Raise UsageError if so many readings can change nothing."""
-    patients, types = len({patient for patient, _ in rows}), Counter(label for _, label in rows)
-    if len(rows) < FEWEST_DISCS or patients < FEWEST_PATIENTS:
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A type that readers gave a disc. `share` of its readers who did, 0-1; `weight`: discs that it stands for."""
+
+    study_key: str
+    level: str
+    label: int = 0
+    share: float = 1.0
+    weight: float = 1.0
+
+
+def given_types(rows: list[Reading]) -> list[Given]:
+    """Of the readings that count: a disc once, its readers with equal shares, those who agree as one row."""
+    of: dict[Disc, list[Reading]] = {}
+    for reading in rows:
+        of.setdefault(reading.disc, []).append(reading)
+    found = []
+    for disc, readings in of.items():
+        weight = sum(max(reading.weight, 1.0) for reading in readings) / len(readings)
+        types = Counter(reading.truth for reading in readings if reading.truth is not None)
+        shares = {label: n / len(readings) for label, n in sorted(types.items())}
+        found += [Given(*disc, label, share, weight * share) for label, share in shares.items()]
+    return found
+
+
+def _suffice(given: list[Given], patients: set[str]) -> None:
+    """Raise UsageError if so many discs can change nothing."""
+    discs = len({(one.study_key, one.level) for one in given})
+    if discs < FEWEST_DISCS or len(patients) < FEWEST_PATIENTS:
         raise UsageError(
-            f"{len(rows)} discs of {patients} patients were read; adapting needs {FEWEST_DISCS} discs of"
+            f"{discs} discs of {len(patients)} patients were read; adapting needs {FEWEST_DISCS} discs of"
             f" {FEWEST_PATIENTS} patients at least, and 200 to promise something: modic review COHORT --sample 200"
         )
-    if sum(n >= FEWEST_OF_TWO for n in types.values()) < 2:
-        counts = ", ".join(f"MC{k} {types[k]}" for k in range(3))
+    types = [sum(one.share for one in given if one.label == k) for k in range(CLASSES)]
+    if sum(n >= FEWEST_OF_TWO for n in types) < 2:
+        counts = ", ".join(f"{grade} {n:g}" for grade, n in zip(GRADES, types, strict=True))
         raise UsageError(
-            f"adapting needs {FEWEST_OF_TWO} readings of two types at least, and these are {counts}: draw rare grades"
+            f"adapting needs {FEWEST_OF_TWO} discs or more of each of two types; read were {counts}: draw rare grades"
             " more often, modic review COHORT --by grade"
         )
 
@@ -117,7 +148,7 @@ def _left_out(readings: Readings) -> dict[str, int]:
 
 
 def _studies(root: Path) -> dict[str, dict[str, Any]]:
-    columns = ["study_key", "patient_key", "status", "manufacturer", "scanner_model", "field_strength_t", "study_year"]
+    columns = ["status", *STUDY_COLUMNS]
     table = pq.read_table(published(root) / "studies.parquet", partitioning=None, columns=columns)
     return {row["study_key"]: row for row in table.to_pylist()}
 
@@ -147,9 +178,9 @@ class _Maker:
     def __init__(self, studies: dict[str, dict[str, Any]], kept: Kept, measured: Measured | None) -> None:
         self._studies, self._kept, self._measured = studies, kept, measured
 
-    def group(self, keys: list[tuple[str, str]], *, labels: list[int], weights: list[float]) -> Group:
-        kept = [self._kept[study][level] for study, level in keys]
-        studies = [self._studies[study] for study, _ in keys]
+    def group(self, given: list[Given]) -> Group:
+        kept = [self._kept[one.study_key][one.level] for one in given]
+        studies = [self._studies[one.study_key] for one in given]
         logits = np.array([one.logits for one in kept], float).reshape(len(kept), -1)
         if self._measured is not None and kept:
             nothing = np.full(len(self._measured.names), np.nan)
@@ -158,28 +189,14 @@ class _Maker:
             )
         features = np.stack([one.features for one in kept]) if kept else np.zeros((0, 0), np.float16)
         patients = np.array([row["patient_key"] for row in studies])
-        discs = Discs(logits, features, np.array(labels, int), patients, np.array(weights, float))
+        labels = np.array([one.label for one in given], int)
+        weights, shares = (np.array([getattr(one, name) for one in given], float) for name in ("weight", "share"))
         return Group(
-            discs,
-            np.array([level for _, level in keys]),
-            np.array([_scanner(row) for row in studies]),
-            np.array([field_name(row["field_strength_t"]) for row in studies]),
-            np.array([row["study_year"] or 0 for row in studies], int),
+            Discs(logits, features, labels, patients, weights, shares),
+            np.array([one.level for one in given]),
+            *(np.array([name(row) for row in studies]) for name in GROUPS.values()),
             tuple(
-                from_numbers(level, one.endplates) if len(one.endplates) else None
-                for (_, level), one in zip(keys, kept, strict=True)
+                from_numbers(one.level, of.endplates) if len(of.endplates) else None
+                for one, of in zip(given, kept, strict=True)
             ),
         )
-
-
-def _scanner(row: dict[str, Any]) -> str:
-    strength = row["field_strength_t"]
-    parts = (row["manufacturer"], row["scanner_model"], None if strength is None else f"{strength:g} T")
-    return " ".join(filter(None, parts)) or "unknown"
-
-
-def field_name(strength: float | None) -> str:
-    """The stratum of a field strength in tesla."""
-    if strength is None:
-        return "unknown field"
-    return next((name for low, high, name in FIELDS_T if low <= strength < high), "unknown field")

@@ -15,29 +15,34 @@ site is estimated afterwards (modic.statistics.prevalence.own_prevalence). Fits 
 around the shipped grader (`SHIFT_SD`, `LOG_TEMPERATURE_SD`, `WEIGHT_SDS`) let few readings change little.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 from scipy.optimize import minimize
-from scipy.special import log_softmax, softmax
+from scipy.special import log_softmax
 
 from modic.grades import CLASSES
+from modic.grading.classify import softmax
+from modic.grading.site_correction import corrections
+from modic.statistics.metrics import alike
 
 SHIFT_SD, LOG_TEMPERATURE_SD = 1.0, 0.5
 WEIGHT_SDS = (0.25, 0.5, 1.0)
 """Standard deviations by which weights may change a disc's calibrated logits, tried in turn."""
 FEWEST_MOVED = 5
-"""Readings of a type from which on it is moved against the others."""
+"""Discs of a type from which on it is moved against the others."""
 FEWEST_OF_TYPE = 10
-"""Readings from which on a type counts as much as another; fewer count in proportion."""
+"""Discs from which on a type counts as much as another; fewer count in proportion."""
 
 
 @dataclass(frozen=True, eq=False)
 class Discs:
-    """Discs as the fit sees them, all arrays of n rows.
+    """Discs as the fit sees them, all arrays of n rows: a row for each type that a disc was given.
 
     `logits` float64 (n, classes), of network and marrow; `features` (n, k); `labels` int (n,); `patients` (n,), whose
-    each disc is; `weights` float (n,), how many discs of the cohort each reading stands for.
+    each disc is; `weights` float (n,), how many discs of the cohort each row stands for; `shares` float (n,), 0-1, the
+    share of the disc's readers who gave it this type. Numbers of discs are sums of shares: however many read a disc,
+    it counts once.
     """
 
     logits: np.ndarray
@@ -45,30 +50,36 @@ class Discs:
     labels: np.ndarray
     patients: np.ndarray
     weights: np.ndarray
+    shares: np.ndarray
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def some(self, rows: np.ndarray) -> "Discs":
         """Those of a mask or of indices."""
-        return Discs(*(part[rows] for part in (self.logits, self.features, self.labels, self.patients, self.weights)))
+        return Discs(*(getattr(self, part.name)[rows] for part in fields(self)))
+
+    def count(self, of: np.ndarray | None = None) -> float:
+        """Number of discs, or of those of a mask (n,)."""
+        return float((self.shares if of is None else self.shares[of]).sum())
+
+    @property
+    def types(self) -> np.ndarray:
+        """Number of discs of each type, float (classes,)."""
+        return np.bincount(self.labels, weights=self.shares, minlength=CLASSES)
 
 
 @dataclass(frozen=True, eq=False)
 class Update:
     """A fitted update. `weights` (k, classes); no rows if the last layer stays."""
 
-    name: str
     temperature: float
     shift: np.ndarray = field(default_factory=lambda: np.zeros(CLASSES))
     weights: np.ndarray = field(default_factory=lambda: np.zeros((0, CLASSES)))
 
     def p(self, logits: np.ndarray, features: np.ndarray) -> np.ndarray:
         """Probabilities (n, classes), float64."""
-        changed = logits + self.shift
-        if len(self.weights):
-            changed = changed + features.astype(np.float64) @ self.weights
-        return softmax(changed / self.temperature, axis=-1)
+        return softmax((logits + corrections(features, self.shift, self.weights.T)) / self.temperature)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,21 +96,18 @@ INTERCEPT, SCALING = Kind("intercept"), Kind("intercept and temperature", True)
 LAST_LAYERS = tuple(Kind("last layer", True, sd) for sd in WEIGHT_SDS)
 
 
-def balanced(labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """(n,), sum n: weights under which types count alike, as far as enough discs of a type were read."""
-    new = np.zeros(len(labels))
-    for k in np.unique(labels):
-        of = labels == k
-        new[of] = weights[of] / weights[of].sum() * min(1.0, of.sum() / FEWEST_OF_TYPE)
-    return new / new.sum() * len(labels)
+def balanced(discs: Discs) -> np.ndarray:
+    """(n,), sum the number of discs: weights under which types count alike, as far as enough of a type were read."""
+    new = alike(discs.labels, discs.weights) * np.minimum(1.0, discs.types / FEWEST_OF_TYPE)[discs.labels]
+    return new / new.sum() * discs.count()
 
 
 def fit(kind: Kind, discs: Discs, temperature: float) -> Update:
     """The update of this kind that fits these discs best; `temperature`: of the shipped grader."""
     if kind == SHIPPED:
-        return Update(kind.name, temperature)
-    v = balanced(discs.labels, discs.weights)
-    truth, moved = np.eye(CLASSES)[discs.labels], _moved(discs.labels)
+        return Update(temperature)
+    v = balanced(discs)
+    truth, moved = np.eye(CLASSES)[discs.labels], _moved(discs.types)
     basis, back = _basis(discs.features) if kind.weight_sd else (np.zeros((len(discs), 0)), np.zeros((0, 0)))
     width = basis.shape[1]
 
@@ -123,15 +131,15 @@ def fit(kind: Kind, discs: Discs, temperature: float) -> Update:
     x = fitted.x
     new = float(temperature * np.exp(x[CLASSES]))
     weights = new * (back @ x[CLASSES + 1 :].reshape(width, CLASSES) @ moved) if width else np.zeros((0, CLASSES))
-    return Update(kind.name, new, moved @ x[:CLASSES], weights)
+    return Update(new, moved @ x[:CLASSES], weights)
 
 
-def _moved(labels: np.ndarray) -> np.ndarray:
-    """(classes, classes) projection on what readings can tell: types read `FEWEST_MOVED` times, against each other.
+def _moved(types: np.ndarray) -> np.ndarray:
+    """(classes, classes) projection on what readings can tell: types of `FEWEST_MOVED` discs, against each other.
 
     Whether a type that was not read is over-graded or only rare nobody knows: it stays where it is.
     """
-    read = np.bincount(labels, minlength=CLASSES) >= FEWEST_MOVED
+    read = types >= FEWEST_MOVED
     return np.diag(read.astype(float)) - np.outer(read, read) / max(read.sum(), 1)
 
 

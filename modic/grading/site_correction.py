@@ -5,7 +5,7 @@ layer fitted to the site, on the network's level features (modic/grading/network
 level gets. The temperature of the card then applies to the sum.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -28,16 +28,25 @@ class SiteCorrection:
 
     def logits(self, features: np.ndarray) -> np.ndarray:
         """float64 (n, types) to add, of features (n, k). Raises WeightsError if they are not those it was fitted on."""
-        added = np.tile(np.array(self.shift), (len(features), 1))
-        for k, weights in enumerate(self.weights):
+        for weights in self.weights:
             if weights and len(weights) != features.shape[1]:
                 raise WeightsError(
                     f"the classifier's card was adapted to {len(weights)} features, its network gives"
                     f" {features.shape[1]}: adapt again with this network"
                 )
-            if weights:
-                added[:, k] += (features.astype(np.float64) * np.array(weights)).sum(1)
-        return added
+        return corrections(features, np.array(self.shift), [np.array(weights) for weights in self.weights])
+
+
+def corrections(features: np.ndarray, shift: np.ndarray, weights: Sequence[np.ndarray]) -> np.ndarray:
+    """float64 (n, types): shift (types,) and, of each type with weights (k,), these on features (n, k).
+
+    A row does not depend on the others of its batch, to the last bit.
+    """
+    added = np.tile(shift, (len(features), 1)).astype(np.float64)
+    for k, of_type in enumerate(weights):
+        if len(of_type):
+            added[:, k] += (features.astype(np.float64) * of_type).sum(1)
+    return added
 
 
 def site_correction_of(calibration: Mapping[str, Any]) -> SiteCorrection | None:

@@ -12,7 +12,7 @@ from modic.cases.outliers import gather_cases
 from modic.cases.viewer import viewer
 from modic.cohort import Cohort
 from modic.errors import UsageError
-from modic.files import make_folder, write_whole
+from modic.files import make_folder, read_json, write_whole
 from modic.grades import CLASSES
 from modic.report.flow_diagram import archives, lay_out, steps
 from modic.report.front_page import answers
@@ -83,6 +83,7 @@ def gather(cohort_root: Path) -> Row:
         models = rows_of(connection, statements("report")["models"])
         return {
             "run": runs[0],
+            "drift": _drift(cohort_root, runs[0]["run_id"]),
             "patients": patients["n_patients"],
             "patients_graded": patients["n_patients_graded"],
             "models": models,
@@ -93,6 +94,12 @@ def gather(cohort_root: Path) -> Row:
             **answers(cohort_root),
             **viewer(gather_cases(cohort_root, each_row(connection, statements("cases")["studies"]))),
         }
+
+
+def _drift(cohort_root: Path, run_id: str) -> str:
+    """What looked unlike that which the site's own grader was adapted to (modic/run/drift.py), in that run."""
+    manifest = read_json(Cohort(cohort_root).run(run_id) / "manifest.json") or {}
+    return str(manifest.get("drift", ""))
 
 
 def _tables(connection: duckdb.DuckDBPyConnection, patients: int) -> Row:

@@ -55,6 +55,7 @@ def write_manifest(
     ours: pa.Table,
     seconds: dict[str, float],
     attention: str = "",
+    drift: str = "",
     left_out: int = 0,
     news: bool = True,
 ) -> None:
@@ -72,7 +73,7 @@ def write_manifest(
     counts = {"studies_worked_on": len(ours), "studies_by_cause": Counter(ours["cause"].drop_null().to_pylist())}
     manifest = {**row, **dates, "options": options, **counts, "to_grade": read_plan(run.cohort, run.run_id)}
     manifest |= {"news": news}
-    manifest |= {"attention": attention} if attention else {}
+    manifest |= {name: note for name, note in (("attention", attention), ("drift", drift)) if note}
     manifest |= {"asked_for": str(run.selection), "left_out": left_out} if str(run.selection) else {}
     path = make_folder(run.cohort.run(run.run_id)) / "manifest.json"
     times: dict[str, dict[str, float]] = {"seconds": seconds, "seconds_by_stage": dict(work)}

@@ -24,6 +24,7 @@ All steps of a run, in order; flows/nightly.py calls them as Prefect tasks, test
 |   study_rows, …       | run/rows.py              | records → rows of the tables                                  |
 |   links, with_days    | run/memory.py            | what the cohort remembers of studies that have left           |
 |   run_row, …          | run/manifest.py          | what the run records about itself                             |
+|   drifting            | run/drift.py             | with a site's own grader: do images change?                   |
 |   publish             | tables/store.py          | checked, written and made current                             |
 | write_report          | report/page.py           | the HTML report                                               |
 
@@ -48,6 +49,7 @@ from modic.records import Pair
 from modic.run import ledger, rows
 from modic.run.cause import Cause
 from modic.run.configuration import remember_configuration
+from modic.run.drift import drifting
 from modic.run.manifest import run_row, write_manifest
 from modic.run.memory import archive_number, links, with_archive, with_days
 from modic.run.prepare import Run, discreet
@@ -69,6 +71,7 @@ class Summary:
     failed: list[str]  # key and reason of each failed study
     graded_now: int
     attention: str = ""  # what somebody should look at although nothing failed
+    drift: str = ""  # what looks unlike that which the site's own grader was adapted to
     left_out: int = 0  # studies of the archive that the run was not asked for
     news: bool = True  # whether a report would show anything new
 
@@ -79,7 +82,7 @@ class Summary:
             f"run {self.run_id}: {self.row['studies_found']} studies: {counts}; {self.graded_now} worked on in this run"
         )
         line += f"; {self.left_out} of the archive were not asked for" if self.left_out else ""
-        return f"{line}; {self.attention}" if self.attention else line
+        return "; ".join(filter(None, (line, self.attention, self.drift)))
 
     def as_dict(self) -> dict[str, Any]:
         """As plain values, for Prefect."""
@@ -109,15 +112,17 @@ def publish(run: Run, survey: Survey) -> Summary:
         closed_folders(run, survey),
     )
     attention = "; ".join(filter(None, troubles))
-    news = has_news(run, row, attention, same)
-    write_manifest(run, row, ours, seconds, attention, left_out=len(survey.left_out), news=news)
+    drift = drifting(run, graded, tables["studies"])
+    news = has_news(run, row, (attention, drift), same)
+    write_manifest(run, row, ours, seconds, attention, drift=drift, left_out=len(survey.left_out), news=news)
     publish_tables(run.cohort.root, tables, run.run_id, keep_days=run.config.run.keep_tables_days, same=same)
     remember_publication(run.cohort, run.run_id, survey.keys)
     remember_configuration(run.cohort, run.config, run.weights, run.given)
     run.cohort.forget_shard_inputs(run.run_id)
     if set(ours["cause"].drop_null().to_pylist()) - {Cause.NEW, Cause.FAILED}:  # some were graded again
         remove_superseded(run.cohort.private / "features")
-    return Summary(run.run_id, row, _failures(tables["studies"]), len(ours), attention, len(survey.left_out), news)
+    failed = _failures(tables["studies"])
+    return Summary(run.run_id, row, failed, len(ours), attention, drift, len(survey.left_out), news)
 
 
 def _with_grades(run: Run, survey: Survey) -> tuple[Survey, pa.Table]:
@@ -177,10 +182,10 @@ def _new_tables(
     return {name: enforce(name, table) for name, table in tables.items()}, remembered
 
 
-def has_news(run: Run, row: dict[str, Any], attention: str, unchanged: Collection[str]) -> bool:
+def has_news(run: Run, row: dict[str, Any], notes: tuple[str, str], unchanged: Collection[str]) -> bool:
     """Whether a report of this run would differ from the newest one by more than its date.
 
-    `unchanged`: names of the tables that are those of the run before.
+    `notes`: what needs attention, and what drifts; `unchanged`: names of the tables that are those of the run before.
     """
     report = latest_report(run.cohort)
     if report is None or not {"studies", "series", "levels"} <= set(unchanged):
@@ -191,8 +196,8 @@ def has_news(run: Run, row: dict[str, Any], attention: str, unchanged: Collectio
         return True  # it was killed before it wrote its report
     before = runs.filter(pc.equal(runs["run_id"], report.parent.name)).to_pylist()
     same = ("code_version", "grader_id", "configuration_hash", "files_rejected_by_reason")
-    then = read_manifest(report.with_name("manifest.json")).attention
-    return not before or then != attention or any(before[0][name] != row[name] for name in same)
+    then = read_manifest(report.with_name("manifest.json"))
+    return not before or (then.attention, then.drift) != notes or any(before[0][name] != row[name] for name in same)
 
 
 def all_refused(files: dict[str, Any]) -> str:

@@ -44,6 +44,7 @@ class Manifest:
     studies_worked_on: int | None = None
     to_grade: str = ""  # why they were graded
     attention: str = ""  # what needs the user's attention
+    drift: str = ""  # what looks unlike that which the site's own grader was adapted to
     asked_for: str = ""  # modic.run.selection.Selection in words; empty: everything
     left_out: int = 0  # studies of the archive that the run was not asked for
     news: bool = False  # whether the run had to write a report
@@ -221,7 +222,7 @@ def unfinished(cohort: Cohort, last: Finished | None) -> Unfinished | None:
 
 
 def lines(cohort: Cohort) -> list[str]:
-    """The lines that `modic status` prints, thirteen at most."""
+    """The lines that `modic status` prints, fourteen at most."""
     last = finished(cohort)
     later = unfinished(cohort, last)
     state = [("cohort", str(cohort.root)), ("now", _now(cohort, later))]
@@ -270,6 +271,7 @@ def _last(last: Finished) -> list[tuple[str, str]]:
         ("reasons", counts or "none"),
         ("failed", _named(failed)),
         *([("attention", last.attention)] if last.attention else []),
+        *([("drift", last.manifest.drift)] if last.manifest.drift else []),
         ("uncertain", f"{last.uncertain} graded studies whose level names may be shifted (level_numbering)"),
     ]  # fmt: skip
 

@@ -134,13 +134,18 @@ def probability_metrics(p: np.ndarray, labels: np.ndarray, weights: np.ndarray |
     counts = np.bincount(labels, weights=w, minlength=CLASSES)
     squares = ((p - truth) ** 2).sum(1)
     numbers: Numbers = {}
-    for name, weighting in (("all", w), ("classes weighted equally", w / counts[labels])):
+    for name, weighting in (("all", w), ("classes weighted equally", alike(labels, w))):
         numbers["calibration error", name] = calibration_error(p.max(1), hit, weighting)
         numbers["Brier", name] = float(np.average(squares, weights=weighting))
     for k in np.flatnonzero(counts).tolist():
         numbers["calibration error", mc(k)] = calibration_error(p[:, k], labels == k, w)
         numbers["Brier", mc(k)] = float(np.average((p[:, k] - truth[:, k]) ** 2, weights=w))
     return numbers
+
+
+def alike(labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """(n,): the weights, scaled so that each class that occurs has the sum 1, as if classes were equally frequent."""
+    return weights / np.bincount(labels, weights=weights, minlength=CLASSES)[labels]
 
 
 def calibration_error(predicted: np.ndarray, happened: np.ndarray, weights: np.ndarray | None = None) -> float:

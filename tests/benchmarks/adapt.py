@@ -31,7 +31,7 @@ def discs_of(rng: np.random.Generator, n: int, site: dict[str, np.ndarray | floa
     logits = (noise + np.eye(3)[labels] / TEMPERATURE) * float(site["scale"]) + site["shift"]
     features = rng.normal(size=(n, WIDTH))
     features[:, :3] += float(site["told"]) * np.eye(3)[labels]
-    discs = Discs(logits, features.astype(np.float16), labels, patients, np.ones(n))
+    discs = Discs(logits, features.astype(np.float16), labels, patients, np.ones(n), np.ones(n))
     same = np.array(["all"] * n)
     return Group(discs, same, same, same, np.zeros(n, int), (None,) * n)
 
@@ -61,7 +61,7 @@ def sampled(rng: np.random.Generator, group: Group, p: np.ndarray, shipped: Ship
     wrong = rng.random(len(read)) < 0.03
     labels = np.where(wrong, rng.integers(0, 3, len(read)), read.discs.labels)
     d = read.discs
-    discs = Discs(d.logits, d.features, labels, d.patients, np.array(weights))
+    discs = Discs(d.logits, d.features, labels, d.patients, np.array(weights), d.shares)
     return Group(discs, read.levels, read.scanners, read.fields, read.years, read.marrow)
 
 

@@ -129,7 +129,7 @@ def group(data: dict[str, np.ndarray], logits: np.ndarray, rows: np.ndarray) -> 
     """Discs of the rows, evenly weighted."""
     discs = Discs(
         logits[rows].astype(float), data["features"][rows], data["labels"][rows], data["patients"][rows],
-        np.ones(len(rows)),
+        np.ones(len(rows)), np.ones(len(rows)),
     )  # fmt: skip
     names = data["levels"][rows], data["scanners"][rows], data["scanners"][rows]
     return Group(discs, *names, np.zeros(len(rows), int), (None,) * len(rows))
@@ -174,7 +174,7 @@ def many(
             adapted = adapt(group(data, logits, read), shipped, seed=draw)
             test = group(data, logits, rest)
             found.append(
-                (judged(test, Update("shipped", shipped.temperature), shipped.quantiles),
+                (judged(test, Update(shipped.temperature), shipped.quantiles),
                  judged(test, adapted.update, adapted.quantiles), _named(adapted))
             )  # fmt: skip
         taken = {name: sum(one[2] == name for one in found) for name in sorted({one[2] for one in found})}
@@ -214,7 +214,7 @@ def spider(cache: Path) -> None:
             out[folds == fold] = regression(own[folds != fold]).decision_function(x[own[folds == fold]])
         both = np.stack([-out / 2, np.full(len(out), -8.0), out / 2], 1)
         temperature, shift = fit_scaling(both, data["labels"][own])
-        p = Update("home", temperature, shift).p(both, np.zeros((len(out), 0)))
+        p = Update(temperature, shift).p(both, np.zeros((len(out), 0)))
         quantiles = np.array(conformal_quantiles(p, data["labels"][own], alpha=ALPHA))
         quantiles[1] = 0  # there is no type 1 to ask for
         shipped = Shipped(temperature, quantiles, ALPHA)
@@ -224,7 +224,7 @@ def spider(cache: Path) -> None:
         many(data, logits, theirs, shipped, (50, 100, 200))
         adapted = adapt(group(data, logits, theirs), shipped)
         last = group(data, logits, held)
-        old = judged(last, Update("shipped", shipped.temperature), shipped.quantiles)
+        old = judged(last, Update(shipped.temperature), shipped.quantiles)
         new = judged(last, adapted.update, adapted.quantiles)
         print(f"test patients of {away}, once ({len(held)} discs of {len(np.unique(data['patients'][held]))} patients,"
               f" {len(theirs)} read): {_named(adapted)}")  # fmt: skip

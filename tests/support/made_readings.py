@@ -17,4 +17,4 @@ def discs(
     logits = (rng.normal(size=(n, 3)) + np.eye(3)[labels] / TEMPERATURE) * scale + shift
     features = rng.normal(size=(n, width))
     features[:, :3] += told * np.eye(3)[labels]
-    return Discs(logits, features, labels, np.arange(n) // 4, np.ones(n))
+    return Discs(logits, features, labels, np.arange(n) // 4, np.ones(n), np.ones(n))

@@ -1,11 +1,14 @@
 """Fits of a site's update, with the truth known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.special import softmax
 
 from made_readings import TEMPERATURE, discs
 from modic.adapt.update import INTERCEPT, SCALING, SHIPPED, Kind, balanced, fit, losses
+from modic.grading.site_correction import SiteCorrection
 from modic.statistics.prevalence import own_prevalence
 
 
@@ -54,10 +57,19 @@ def test_a_last_layer_uses_what_features_tell_and_needs_no_more_than_n_numbers()
 
 def test_weights_make_types_count_alike_and_few_readings_in_proportion() -> None:
     labels = np.repeat([0, 1, 2], [60, 5, 20])
-    weights = balanced(labels, np.linspace(1, 3, 85))
+    weights = balanced(replace(discs(85), labels=labels, weights=np.linspace(1, 3, 85)))
     sums = [weights[labels == k].sum() for k in range(3)]
     assert sums[0] == pytest.approx(sums[2]) and sums[1] == pytest.approx(sums[0] / 2)
     assert weights.sum() == pytest.approx(85)
+
+
+def test_the_card_that_is_written_grades_as_the_update_did() -> None:
+    some = discs(120, shift=(0.4, -1.0, 0.6), told=1.0)
+    update = fit(Kind("last layer", True, 0.5), some, TEMPERATURE)
+    correction = SiteCorrection(tuple(update.shift), tuple(tuple(w) for w in update.weights.T))
+    p = softmax((some.logits + correction.logits(some.features)) / update.temperature, axis=1)
+    assert np.abs(update.weights).max() > 0.01
+    np.testing.assert_array_equal(update.p(some.logits, some.features), p)
 
 
 def test_shares_of_types_are_those_of_the_cohort_though_probabilities_take_them_for_equal() -> None:

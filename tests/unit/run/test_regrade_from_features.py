@@ -133,6 +133,22 @@ def test_a_new_card_grades_as_it_would_from_images_and_opens_none(
     assert plain_run(archive, cohort).graded_now == 0  # and going back costs nothing
 
 
+def test_a_night_with_a_sites_grader_says_that_images_changed(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("modic.statistics.drift.FEWEST_DISCS", 5)
+    monkeypatch.setattr("modic.statistics.drift.FEWEST_PATIENTS", 2)
+    assert "unlike" not in plain_run(archive, tmp_path / "cohort").line()
+    site = new_card(tmp_path / "site")
+    one = np.eye(WIDTH, 1).tolist()
+    far = {"directions": one, "spread": [1.0], "center": [1e6], "variance": [0.0], "read": {}}
+    (tmp_path / "site" / "drift.json").write_text(json.dumps(far))
+    summary = plain_run(archive, tmp_path / "cohort", config=site)
+    assert "images look unlike those that the site's grader was adapted to" in summary.line()
+    manifest = json.loads((open_cohort(tmp_path / "cohort").runs()[-1] / "manifest.json").read_text())
+    assert manifest["drift"] == summary.drift and not summary.attention  # no reason for exit code 3
+
+
 def rows_of_run(cohort: Path, run_id: str) -> dict[tuple[str, str], dict[str, Any]]:
     from modic.tables.published import tables_of
 
