@@ -204,7 +204,7 @@ def impute(
         rng = np.random.default_rng([seed, number])
         times = rng.multinomial(len(names), np.full(len(names), 1 / len(names)))[np.searchsorted(names, patients)]
         one = read.sample(frac=1, random_state=int(rng.integers(2**31))).drop_duplicates("place")  # one reader a level
-        p = _learn(x, read["place"].to_numpy(int), truth, weight * times)
+        p = _learn(x[read["place"]], truth, weight * times, read["share"].to_numpy(float))(x)
         drawn = _draw(rng, p)
         drawn[one["place"]] = one["truth"]
         if n_pairs >= PAIRS:
@@ -243,14 +243,14 @@ def _draw_later(
     paired = read[[before[place] in truth for place in read["place"]]]
     place = paired["place"].to_numpy(int)
     earlier = np.array([truth[before[i]] for i in place], int)
-    learn = np.column_stack([x[place], PERSISTS * np.eye(CLASSES)[earlier]])
+    known = np.column_stack([x[place], PERSISTS * np.eye(CLASSES)[earlier]])
+    weight, share = (paired[name].to_numpy(float) for name in ("weight", "share"))
+    learnt = _learn(known, paired["truth"].to_numpy(int), weight, share)
     later = np.flatnonzero(visit > 0)
     for number in range(1, visit.max() + 1):
         rows = later[visit[later] == number]
         ask = np.column_stack([x[rows], PERSISTS * np.eye(CLASSES)[drawn[before[rows]]]])
-        both = np.concatenate([learn, ask])
-        p = _learn(both, np.arange(len(place)), paired["truth"].to_numpy(int), paired["weight"].to_numpy(float))
-        drawn[rows] = _draw(rng, p[len(place) :])
+        drawn[rows] = _draw(rng, learnt(ask))
         kept = one[one["place"].isin(rows)]
         drawn[kept["place"]] = kept["truth"]
 
@@ -260,14 +260,18 @@ def with_grades(frame: pd.DataFrame, mc: np.ndarray) -> pd.DataFrame:
     return with_flags(frame.assign(mc=pd.array(mc, "Int8")))
 
 
+KEY = ("study_key", "level")
+
+
 def _placed(readings: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
-    """place (row of `frame`), truth and weight of each reading."""
-    if not {"study_key", "level", "truth"} <= set(readings.columns):
+    """place (row of `frame`), truth, weight and share of each reading; readers of a level share it and its weight."""
+    if not {*KEY, "truth"} <= set(readings.columns):
         raise UsageError("imputation needs readings of this cohort's levels: study_key, level, truth (modic validate)")
-    place = frame[["study_key", "level"]].astype("string").assign(place=np.arange(len(frame)))
+    place = frame[[*KEY]].astype("string").assign(place=np.arange(len(frame)))
     named = readings[readings["truth"].notna()].astype({"study_key": "string", "level": "string"})
     weight = named["weight"].astype(float) if "weight" in named else pd.Series(1.0, named.index)
-    return named.assign(weight=weight)[["study_key", "level", "truth", "weight"]].merge(place)
+    share = 1 / named.groupby([*KEY])["truth"].transform("size")
+    return named.assign(weight=weight * share, share=share)[[*KEY, "truth", "weight", "share"]].merge(place)
 
 
 def features(frame: pd.DataFrame, covariates: Sequence[str] = ()) -> np.ndarray:
@@ -312,19 +316,26 @@ def _encoded(column: Any) -> np.ndarray:
     return np.column_stack([(text == value).to_numpy(bool) for value in common])
 
 
-def _learn(x: np.ndarray, place: np.ndarray, truth: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """P(true grade) (n, classes) of every level, learnt from those that were read."""
+def _learn(
+    x: np.ndarray, truth: np.ndarray, weight: np.ndarray, shares: np.ndarray
+) -> Callable[[np.ndarray], np.ndarray]:
+    """From features (m, k) to P(true grade) (m, classes), learnt from readings of levels (n, k).
+
+    `shares`: what part of its level's readings each is, so that a level counts once.
+    """
     from sklearn.linear_model import LogisticRegression
 
     used = weight > 0
     known = np.unique(truth[used])
-    p = np.zeros((len(x), CLASSES))
-    if len(known) == 1:
-        p[:, known[0]] = 1.0
-        return p
     model = LogisticRegression(C=STRENGTH, max_iter=500)
-    model.fit(x[place[used]], truth[used], sample_weight=weight[used] / weight[used].mean())
-    p[:, known] = model.predict_proba(x)
+    if len(known) != 1:
+        model.fit(x[used], truth[used], sample_weight=weight[used] * shares[used].sum() / weight[used].sum())
+
+    def p(of: np.ndarray) -> np.ndarray:
+        found = np.zeros((len(of), CLASSES))
+        found[:, known] = 1.0 if len(known) == 1 else model.predict_proba(of)
+        return found
+
     return p
 
 

@@ -137,3 +137,11 @@ def test_a_confusion_matrix_cannot_impute(cohort: tuple[CohortData, pd.DataFrame
     cells = pd.DataFrame([(t, p, 10) for t in range(3) for p in range(3)], columns=["truth", "predicted", "n"])
     with pytest.raises(UsageError, match="not a confusion matrix"):
         opened.imputed(2, validation=cells)
+
+
+def test_a_level_counts_once_however_many_read_it(simulated: tuple[pd.DataFrame, pd.DataFrame, Imputed]) -> None:
+    frame, readings, _ = simulated
+    twice = pd.concat([readings, readings])
+    one, two = (impute(frame, known, m=2, covariates=("trait",)) for known in (readings, twice))
+    assert one.n_read == two.n_read
+    pd.testing.assert_frame_equal(one.long(), two.long())
