@@ -1,7 +1,6 @@
 """The paper's classifier: one 3D ResNet for each contrast, pooled features joined, one linear layer on top."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -35,7 +34,16 @@ class ResNetArchitecture:
     classes: Literal[3] = 3  # MC0, MC1, MC2
 
 
-def build(architecture: dict[str, Any], contrasts: Sequence[str]) -> "nn.Module":
+@dataclass(frozen=True, eq=False)
+class Encoding:
+    """Of n regions: the regions themselves, the third stage's maps of each branch, and the pooled features (n, f)."""
+
+    regions: "torch.Tensor"
+    maps: "list[torch.Tensor]"
+    features: "torch.Tensor"
+
+
+def build(architecture: dict[str, Any], contrasts: Sequence[str]) -> "nn.Module":  # noqa: C901  (methods of the class)
     """Random weights, training mode: float (n, contrasts, slices, size, size) → logits (n, classes).
 
     The branch of a contrast bears its name: `t1`, `t2`. Raises WeightsError for an architecture it cannot build.
@@ -47,14 +55,17 @@ def build(architecture: dict[str, Any], contrasts: Sequence[str]) -> "nn.Module"
     if arch.depth not in BLOCKS:
         raise WeightsError(f"the card's classifier has depth {arch.depth}; known: {', '.join(map(str, BLOCKS))}")
     expansion = 4 if BLOCKS[arch.depth][0] == "bottleneck" else 1
+    n_features = len(contrasts) * arch.widths[-1] * expansion
 
     class DualResNet(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             for contrast in contrasts:
                 self.add_module(contrast, _branch(arch))
+            self.spread = nn.BatchNorm1d(n_features, affine=False, momentum=0.05)
             self.dropout = nn.Dropout(arch.dropout)
-            self.head = nn.Linear(len(contrasts) * arch.widths[-1] * expansion, arch.classes)
+            self.head = nn.Linear(n_features, arch.classes)
+            self.register_load_state_dict_pre_hook(_without_spread)
 
         @property
         def branches(self) -> list[nn.Module]:
@@ -62,28 +73,59 @@ def build(architecture: dict[str, Any], contrasts: Sequence[str]) -> "nn.Module"
             return [self.get_submodule(contrast) for contrast in contrasts]
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            features = [branch(x[:, k : k + 1]) for k, branch in enumerate(self.branches)]  # each (n, width)
-            return self.head(self.dropout(torch.cat(features, dim=1)))
+            features = self.features(self.maps(x))
+            if self.training:
+                self.spread(features.detach())  # mean and variance alone; the head reads the features as they are
+            return self.head(self.dropout(features))
 
-        def encode(self, x: torch.Tensor) -> torch.Tensor:
-            """The regions themselves: a slice alone shares nothing with its stack in a 3D network."""
-            return x
+        def maps(self, x: torch.Tensor) -> list[torch.Tensor]:
+            """Maps of each branch's third stage."""
+            return [_to_third_stage(branch, x[:, k : k + 1]) for k, branch in enumerate(self.branches)]
 
-        def logits(self, encoding: torch.Tensor) -> torch.Tensor:
-            return self(encoding)
+        def features(self, maps: list[torch.Tensor]) -> torch.Tensor:
+            """(n, f) of all branches, pooled."""
+            return torch.cat([_from_third_stage(*each) for each in zip(self.branches, maps, strict=True)], dim=1)
 
-        def slice_logits(self, encoding: torch.Tensor) -> torch.Tensor:
-            """A slice alone is a volume of that slice repeated."""
-            depth = encoding.shape[2]
-            return torch.stack([self(encoding[:, :, k : k + 1].expand_as(encoding)) for k in range(depth)], 1)
+        def encode(self, x: torch.Tensor) -> Encoding:
+            maps = self.maps(x)
+            return Encoding(x, maps, self.features(maps))
 
-        def saliency(self, encoding: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+        def logits(self, encoding: Encoding) -> torch.Tensor:
+            return self.head(encoding.features)
+
+        def slice_logits(self, encoding: Encoding) -> torch.Tensor:
+            """A slice alone is a volume of that slice repeated: in a 3D network it shares nothing with its stack."""
+            x, depth = encoding.regions, encoding.regions.shape[2]
+            return torch.stack([self(x[:, :, k : k + 1].expand_as(x)) for k in range(depth)], 1)
+
+        def level_features(self, encoding: Encoding) -> torch.Tensor:
+            return self.spread(encoding.features)
+
+        def saliency(self, encoding: Encoding, classes: torch.Tensor) -> torch.Tensor:
             """On the grid of the third stage of each branch."""
-            with _watched([branch.get_submodule("layer3") for branch in self.branches]) as activations:
-                logits = self(encoding)
-                return torch.stack(gradient_times_activation(logits, classes, activations), 1)
+            maps = [each.clone().requires_grad_() for each in encoding.maps]
+            with torch.enable_grad():
+                logits = self.head(self.features(maps))
+                return torch.stack(gradient_times_activation(logits, classes, maps), 1)
 
     return DualResNet()
+
+
+def _without_spread(module: "nn.Module", state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Weights from before level features were kept say nothing of their spread: they stay as they are."""
+    for name, value in module.get_submodule("spread").state_dict().items():
+        state.setdefault(f"{prefix}spread.{name}", value)
+
+
+def _to_third_stage(branch: Any, x: "torch.Tensor") -> "torch.Tensor":
+    """What MONAI's ResNet does first (`feed_forward` and max-pool are off)."""
+    return branch.layer3(branch.layer2(branch.layer1(branch.act(branch.bn1(branch.conv1(x))))))
+
+
+def _from_third_stage(branch: Any, maps: "torch.Tensor") -> "torch.Tensor":
+    """What it does then: (n, width)."""
+    pooled: torch.Tensor = branch.avgpool(branch.layer4(maps)).flatten(1)
+    return pooled
 
 
 def _branch(arch: ResNetArchitecture) -> "nn.Module":
@@ -96,23 +138,3 @@ def _branch(arch: ResNetArchitecture) -> "nn.Module":
         conv1_t_stride=(1, 2, 2),  # type: ignore[arg-type]
         no_max_pool=True, feed_forward=False,
     )  # fmt: skip
-
-
-@contextmanager
-def _watched(layers: "list[nn.Module]") -> "Iterator[list[torch.Tensor]]":
-    """Collects the outputs of `layers`, and starts the gradient there: what comes before costs nothing."""
-    import torch
-
-    outputs: list[torch.Tensor] = []
-
-    def keep(_module: "nn.Module", _inputs: Any, output: "torch.Tensor") -> "torch.Tensor":
-        outputs.append(output.detach().requires_grad_())
-        return outputs[-1]
-
-    handles = [layer.register_forward_hook(keep) for layer in layers]
-    try:
-        with torch.enable_grad():
-            yield outputs
-    finally:
-        for handle in handles:
-            handle.remove()
