@@ -4,6 +4,7 @@ The paper's tables and its figure are repeated, with the paper's own numbers bes
 `Section`s, and rendered twice.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,14 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from modic.errors import WeightsError
 from modic.experiment import findings, published, significance, simulation
 from modic.experiment.figure import figure
 from modic.experiment.folder import open_study
 from modic.experiment.results import Results, gather, write
 from modic.files import write_whole
 from modic.grades import GRADES, TYPES
-from modic.models.card import read_card
+from modic.models.card import model_id, read_card
 from modic.records import LEVELS
 from modic.statistics.intervals import wilson
 from modic.statistics.metric_tables import Table
@@ -96,7 +98,8 @@ def sections(results: Results) -> list[Section]:
             "bracket marks a difference that holds after correction and Holm's adjustment; a dashed one, a difference "
             "that only uncorrected tests find. Stars: * p < 0.05, ** p < 0.01, *** p < 0.001.",
         ), figure=True),
-        comparisons(results), confusion(results), prevalence(results), table_1(), simulated(results),
+        comparisons(results), confusion(results), prevalence(results), table_1(results.study.design.detector),
+        simulated(results),
         Section("Definitions", (
             "Sensitivity of a type: share of its discs that are graded so. Balanced accuracy: unweighted mean of the "
             "sensitivities of the types that occur. F1 of a type: 2 × right / (discs of the type + discs graded so). "
@@ -214,23 +217,34 @@ def _matrices(results: Results) -> dict[str, np.ndarray]:
     return matrices
 
 
-def table_1() -> Section:
-    """IoU and confidence by level of the shipped detector, as its card has them, beside the paper's."""
-    card, _ = read_card("detector", "detector")
-    groups = card["results"]
-    header = ["level"]
-    for name in groups:
-        header += [f"{name}: IoU", "confidence", "named right"]
+def table_1(detector: str = "") -> Section:
+    """IoU and confidence by level of the detectors at hand, as their cards have them, beside the paper's.
+
+    `detector`: the weights that boxed the study's discs, if any did; weights that have gone since are left out.
+    """
+    cards: dict[str, tuple[str, dict[str, Any]]] = {}
+    for name, title in (("detector", "shipped"), ("paper", "paper's design"), (detector, "this study's")):
+        with suppress(WeightsError):
+            card = read_card(name, "detector")[0] if name else {}
+            cards.setdefault(model_id(card) if name else "", (title, card))
+    groups = {f"{title}: {of}": part for title, card in cards.values() for of, part in card.get("results", {}).items()}
     rows = []
     for level, papers in zip(LEVELS, published.TABLE_1, strict=True):
-        cells = [f"{group[level][key]:.2f}" for group in groups.values() for key in ("iou", "score", "named_right")]
+        cells = [two(part[level][key]) for part in groups.values() for key in ("iou", "score", "named_right")]
         rows.append((level, *cells, *papers))
+    header = [column for name in groups for column in (f"{name}: IoU", "confidence", "named right")]
     text = (
-        "Of the detector that is shipped, from its card; it boxes discs that come without boxes. The paper's are of "
-        "its 152 test patients. `modic evaluate detector` measures the same on your own boxes.",
+        "From the detectors' cards: of what is shipped, of the paper's design (ResNet50) where it is installed, and of "
+        "the weights that boxed this study's discs if they are others. The paper's are of its 152 test patients. "
+        "`modic evaluate detector` measures the same on your own boxes.",
     )
-    table = Table("", (*header, "paper: IoU", "paper: confidence"), rows)
+    table = Table("", ("level", *header, "paper: IoU", "paper: confidence"), rows)
     return Section("Table 1: finding the levels", text, (table,))
+
+
+def two(value: float | None) -> str:
+    """With two decimals; a dash for a level that was never found."""
+    return "–" if value is None else f"{value:.2f}"
 
 
 def simulated(results: Results) -> Section:

@@ -17,10 +17,12 @@ import pytest
 
 from modic.cli.main import main
 from modic.errors import UsageError
-from modic.experiment import fold, folder, results
+from modic.experiment import fold, folder, report, results
 from modic.experiment.design import Design, Fold, as_plain, design_from
 from modic.experiment.report import write_study
 from modic.experiment.split import split_patients
+from modic.models.weights import save_weights
+from modic.records import LEVELS
 from modic.tables.described import write_rows
 from modic.train.data.disc_geometry import DiscGeometry
 from modic.train.data.discs import Disc
@@ -231,6 +233,23 @@ def test_report_and_tables_say_what_holds(tmp_path: Path, discs: Callable[[list[
         assert said in page and said in text
     assert "<svg" in page and (study.design.out / "figure2.svg").read_text().startswith("<svg")
     assert "Doe^" not in page + text + str(oof.to_pylist()[:50])
+
+
+def test_table_1_shows_both_designs_and_the_detector_of_the_study(tmp_path: Path) -> None:
+    numbers = {"iou": 0.714, "score": 0.93, "named_right": None}
+    results = {"spider, test patients": dict.fromkeys(LEVELS, numbers)}
+    card = {"kind": "detector", "architecture": {}, "preprocessing": {"image_size": 64, "percentiles": [1, 99]}}
+    mine = save_weights(tmp_path / "mine.safetensors", {}, card | {"results": results})
+    shipped = report.table_1().tables[0]
+    assert shipped.header[0] == "level" and shipped.header[-2:] == ("paper: IoU", "paper: confidence")
+    assert shipped.header[1] == "shipped: spider, test patients: IoU"
+    assert report.table_1("detector").tables[0].header == shipped.header, "once, though it boxed the discs too"
+    assert report.table_1(str(tmp_path / "gone.safetensors")).tables[0].header == shipped.header
+    table = report.table_1(str(mine)).tables[0]
+    at = table.header.index("this study's: spider, test patients: IoU")
+    assert [row[0] for row in table.rows] == list(LEVELS)
+    assert all(row[at : at + 3] == ("0.71", "0.93", "–") for row in table.rows)
+    assert [row[-2] for row in table.rows] == ["0.70", "0.80", "0.78", "0.81", "0.82", "0.81"]
 
 
 def test_a_difference_that_only_uncorrected_tests_find_does_not_survive() -> None:
