@@ -172,7 +172,8 @@ class RunOptions:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """All sections of `cohort.toml`. `detector`, `classifier`: shipped weights or a path to NAME.safetensors."""
+    """All sections of `cohort.toml`. `detector`, `classifier`: shipped weights, `paper` (the paper's design), or a path
+    to NAME.safetensors."""
 
     identify: IdentifyOptions = IdentifyOptions()
     pair: PairOptions = PairOptions()
@@ -181,7 +182,9 @@ class Config:
     grading: GradingOptions = GradingOptions()
     archive: ArchiveOptions = ArchiveOptions()
     run: RunOptions = RunOptions()
-    detector: str = _option("detector", "shipped weights, or a path to NAME.safetensors with NAME.json beside it")
+    detector: str = _option(
+        "detector", "shipped weights, `paper`, or a path to NAME.safetensors with NAME.json beside it"
+    )
     classifier: str = _option("classifier", "as above")
 
     def grading_hash(self) -> str:

@@ -3,6 +3,8 @@
 OUT/
   classifier.safetensors, classifier.json   for `classifier = "OUT"` in cohort.toml; not written if the shipped grader
                                             is better left alone
+  detector.safetensors, detector.json       with them, where the cohort's discs were found by another than the shipped
+                                            one, so that `--models OUT` is the whole grader
   classifier.md                             what was done, in words
   report.html                               before and after, what was read, drift
   comparison.parquet                        the numbers of the page
@@ -11,6 +13,7 @@ OUT/
 
 import json
 import shutil
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,16 +29,21 @@ from modic.adapt.proof import compare, judge
 from modic.adapt.site_data import Group, site_data
 from modic.adapt.thresholds import DISCS, FEWEST, effective, promise, site_quantiles
 from modic.adapt.update import SHIPPED
-from modic.errors import UsageError
+from modic.cohort import open_cohort
+from modic.errors import UsageError, WeightsError
 from modic.files import make_folder, write_json, write_whole
 from modic.grades import CLASSES, GRADES
-from modic.models.card import model_id, read_card
+from modic.grading.site_correction import site_correction_of
+from modic.models.card import DESIGNS, model_id, read_card
+from modic.run.configuration import remembered_weights
 from modic.run.drift import DRIFT
 from modic.statistics.drift import Baseline, baseline, drift
 from modic.statistics.prevalence import own_prevalence
 from modic.tables.described import Columns, write_rows
 
-OURS = {"classifier.safetensors", "classifier.json", "classifier.md", "report.html", "comparison.parquet", DRIFT}
+NETWORKS = ("classifier", "detector")
+OURS = {f"{name}.{suffix}" for name in NETWORKS for suffix in ("safetensors", "json")}
+OURS |= {"classifier.md", "report.html", "comparison.parquet", DRIFT}
 COMPARISON: Columns = {
     "what": ("string", "what was measured"),
     "which": ("string", "of which type, level, scanner or field strength"),
@@ -48,10 +56,15 @@ COMPARISON: Columns = {
 }
 
 
-def adapt_site(cohort: Path, files: list[Path], out: Path, *, classifier: str = "classifier") -> Site:
-    """Adapt, prove, and write `out`. Raises UsageError in one line for what cannot be adapted."""
+def adapt_site(cohort: Path, files: list[Path], out: Path, *, classifier: str = "") -> Site:
+    """Adapt, prove, and write `out`. Raises UsageError in one line for what cannot be adapted.
+
+    `classifier`: what graded the cohort; empty: as the cohort remembers (`_adapted_from`).
+    """
     _check_out(out)
-    card, weights = read_card(classifier, "classifier")
+    used = remembered_weights(open_cohort(cohort))
+    card, weights = read_card(classifier or _adapted_from(used), "classifier")
+    detector = _detector_files(used.get("detector", {}).get("name", "detector"))
     shipped = shipped_of(card)
     data = site_data(cohort, files, classifier_id=model_id(card), measured=shipped.measured)
     adapted = adapt(data.read, shipped)
@@ -74,6 +87,8 @@ def adapt_site(cohort: Path, files: list[Path], out: Path, *, classifier: str = 
         if baseline is not None:
             write_json(out / DRIFT, asdict(baseline))
         shutil.copyfile(weights, out / "classifier.safetensors")
+        for name, content in detector.items():
+            (out / name).write_bytes(content)
         write_whole(out / "classifier.json", json.dumps(site_card(card, site), indent=2, ensure_ascii=False) + "\n")
     write_whole(out / "classifier.md", "\n".join(["# A site's grader", "", *facts(site), ""]))
     write_whole(out / "report.html", page.render(site, facts(site)))
@@ -83,6 +98,26 @@ def adapt_site(cohort: Path, files: list[Path], out: Path, *, classifier: str = 
 def _baseline(read: Group) -> Baseline | None:
     discs = read.discs
     return baseline(discs.features, discs.patients, discs.weights, discs.shares, read.groups)
+
+
+def _adapted_from(used: dict[str, dict[str, str]]) -> str:
+    """The weights that graded the cohort, or, where those are a site's own, the design that they were made from."""
+    known = used.get("classifier", {})
+    name, id_ = known.get("name", "classifier"), known.get("id", "").split(" ")[0]
+    for candidate in (name, *DESIGNS):
+        with suppress(WeightsError):
+            card = read_card(candidate, "classifier")[0]
+            if model_id(card) == id_ and site_correction_of(card["calibration"]) is None:
+                return candidate
+    return "classifier"
+
+
+def _detector_files(name: str) -> dict[str, bytes]:
+    """What the folder holds of another detector than the shipped one. Raises WeightsError if that is gone."""
+    if name == "detector":
+        return {}
+    path = read_card(name, "detector")[1]
+    return {f"detector{suffix}": path.with_suffix(suffix).read_bytes() for suffix in (".safetensors", ".json")}
 
 
 def _check_out(out: Path) -> None:

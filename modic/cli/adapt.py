@@ -31,9 +31,10 @@ grader is better left alone (then there is no site/classifier.json).
     )
     adapt.add_argument(
         "--classifier",
-        default="classifier",
+        default="",
         metavar="NAME",
-        help="what is adapted and has graded the cohort: shipped weights (default), or a path as in cohort.toml",
+        help="what is adapted and has graded the cohort: `paper`, or a path as in cohort.toml (default: as the"
+        " cohort remembers)",
     )
 
 

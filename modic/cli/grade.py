@@ -52,8 +52,9 @@ exit codes:
     grade.add_argument(
         "--models",
         default="",
-        metavar="DIR",
-        help="folder of weights to grade with in place of those of --config: what `modic adapt` wrote, or a training",
+        metavar="NAME|DIR",
+        help="`paper`, the networks of the paper's design, or a folder of weights, to grade with in place of those of"
+        " --config: what `modic adapt` or `modic train` wrote",
     )
     grade.add_argument(
         "--plan",

@@ -113,6 +113,15 @@ SHIPPED = Path(__file__).parent / "shipped"
 SEGMENTER, STEPS = "endplates", "count_from_c2"
 """The shipped weights that find endplates, and those that count discs from C2 (both cannot be chosen)."""
 
+DESIGNS = {
+    "paper": (
+        "the weights of the paper's design do not come with this version; train them with `modic train detector` into"
+        " paper/detector and `modic train classifier` into paper/classifier (modic/models/README.md has both commands"
+        " whole), then give that folder: --models paper"
+    )
+}
+"""Shipped folders of a whole design, a detector and a classifier → what to do while they are not there."""
+
 PARTS = ("architecture", "preprocessing")
 """What every card must have, each an object."""
 
@@ -150,17 +159,21 @@ def parse_architecture(cls: type[T], architecture: dict[str, Any]) -> T:
 
 
 def weights_path(name: str, kind: str) -> Path:
-    """The file of shipped weights (`detector`), of a path to NAME.safetensors, or of that kind in a folder."""
-    if not is_path(name):
-        return SHIPPED / f"{name}.safetensors"
-    return Path(name) / f"{kind}.safetensors" if Path(name).is_dir() else Path(name)
+    """The file of shipped weights (`detector`), of a design (`paper`), of a path to NAME.safetensors, or of that kind
+    in a folder or in its own folder there (where `modic train classifier --out DIR/classifier` puts it)."""
+    folder = Path(name) if is_path(name) else SHIPPED / name
+    if not folder.is_dir() and name not in DESIGNS:
+        return folder if is_path(name) else folder.with_suffix(".safetensors")
+    path, own = folder / f"{kind}.safetensors", folder / kind / f"{kind}.safetensors"
+    return own if own.is_file() and not path.is_file() else path
 
 
 def is_path(name: str) -> bool:
     """Whether `name` is a file or folder of somebody's weights; else it names shipped ones."""
     if Path(name).name != name or "." in name:
         return True
-    return Path(name).is_dir() and not (SHIPPED / f"{name}.safetensors").is_file()
+    shipped = (SHIPPED / name).is_dir() or (SHIPPED / f"{name}.safetensors").is_file()
+    return Path(name).is_dir() and not shipped
 
 
 def read_card(name: str, kind: str) -> tuple[dict[str, Any], Path]:
@@ -171,6 +184,8 @@ def read_card(name: str, kind: str) -> tuple[dict[str, Any], Path]:
     path = weights_path(name, kind)
     card_path = path.with_suffix(".json")
     for file in (path, card_path):
+        if not file.is_file() and name in DESIGNS and not is_path(name):
+            raise WeightsError(f"{name}: {DESIGNS[name]}")
         if not file.is_file():
             raise WeightsError(f"{kind} weights: {file} does not exist")
     try:

@@ -61,6 +61,12 @@ def remember_configuration(cohort: Cohort, config: Config, weights: dict[str, st
         write_json(path, known)
 
 
+def remembered_weights(cohort: Cohort) -> dict[str, dict[str, str]]:
+    """Network → `name` and `id` of the weights that the cohort was graded with last; empty where nobody noted them."""
+    weights = (_remembered(cohort) or {}).get("weights")
+    return weights if isinstance(weights, dict) else {}
+
+
 def options_of(config: Config) -> Options:
     """Every option that can change a grade."""
     sections = {name: asdict(getattr(config, name)) for name in GRADING_SECTIONS}

@@ -21,7 +21,7 @@ from modic.filesystem import try_file_system
 from modic.grading.measured import measured_of
 from modic.grading.site_correction import site_correction_of
 from modic.grading.thresholds import published_thresholds, quantiles_at
-from modic.models.card import SEGMENTER, STEPS, is_path, model_id, parse_architecture, read_card
+from modic.models.card import DESIGNS, SEGMENTER, STEPS, is_path, model_id, parse_architecture, read_card, weights_path
 from modic.models.detector import DetectorArchitecture
 from modic.models.endplate_net import check_segmenter
 from modic.models.step_classifier import check_step_classifier
@@ -106,7 +106,7 @@ def prepare(
     """Check what the user gave, and open the cohort, which is made if it is new. Raises UsageError.
 
     `regrade`: it is meant that options or weights are not those the cohort was graded with. `models`: a folder with
-    weights of detector, classifier or both, in place of those of the configuration.
+    weights of detector, classifier or both, or the name of a design, in place of those of the configuration.
     """
     if not (archive and cohort):
         which = "cohort" if archive else "archive"
@@ -138,7 +138,7 @@ def prepare(
     check_whole(home)
     try_file_system(home)
     now, grader = datetime.now(UTC), _grader(options, cards)
-    given = Given(*(str(Path(name).resolve()) if name else "" for name in (config, models)))
+    given = Given(str(Path(config).resolve()) if config else "", next(iter(found.values()), ""))
     run = Run(
         archive, home, options, device, home.new_run_id(), now, detector_id, classifier_id, grader,
         _encoder(cards), options.grading.alpha or calibration.get("alpha"), tuple(published_thresholds(cards[1])),
@@ -150,14 +150,21 @@ def prepare(
 
 
 def _in_folder(models: str) -> dict[str, str]:
-    """Network → the folder, for each that it holds a card of. Raises UsageError for a folder without any."""
-    found = {kind: models for kind in ("detector", "classifier") if (Path(models) / f"{kind}.json").is_file()}
+    """Network → the folder, or the design by name, for each that it holds a card of.
+
+    Raises UsageError for a folder without any, and for a design whose weights are not there.
+    """
+    networks = ("detector", "classifier")
+    if models in DESIGNS and not is_path(models):
+        return {kind: models for kind in networks if read_card(models, kind)}
+    name = str(Path(models).resolve())
+    found = {kind: name for kind in networks if weights_path(name, kind).with_suffix(".json").is_file()}
     if not found:
         raise UsageError(
             f"--models {models}: there is no classifier.json or detector.json; `modic adapt` writes none if the shipped"
             " grader is better left alone"
         )
-    return {kind: str(Path(models).resolve()) for kind in found}
+    return found
 
 
 def check_networks(

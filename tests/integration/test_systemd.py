@@ -11,8 +11,6 @@ from pathlib import Path
 from queue import Queue
 from threading import Thread
 
-import pytest
-
 import dicoms
 from live_systemd import ROOT, UID, Machine, live_systemd
 

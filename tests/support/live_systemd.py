@@ -105,8 +105,8 @@ def live_systemd(shared: Path, files: Mapping[str, str]) -> Iterator[Machine]:
         pytest.skip(f"needs root (sudo), systemd, {', '.join(PROGRAMS)}; missing: {missing or 'one of the first two'}")
     if (group := _cgroup()) is None:
         pytest.skip("no cgroup 2 can be made here")
-    logged = {"systemd/system/service.d/log.conf": f"[Service]\nStandardOutput=append:/data/units.log\n"
-              f"StandardError=append:/data/units.log\n"}  # fmt: skip
+    logged = {"systemd/system/service.d/log.conf": "[Service]\nStandardOutput=append:/data/units.log\n"
+              "StandardError=append:/data/units.log\n"}  # fmt: skip
     for name, text in {**files, **logged}.items():
         path = shared / "etc" / name
         path.parent.mkdir(parents=True, exist_ok=True)
