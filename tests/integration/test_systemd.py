@@ -35,7 +35,8 @@ def soon() -> str:
 def webhook(machine: Machine) -> Iterator[tuple[str, "Queue[dict[str, str]]"]]:
     """URL there, and the JSON that was posted to it."""
     command = machine.enter(sys.executable, "-m", "receivers", net_only=True)
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": PYTHONPATH}) as it:
+    environment = os.environ | {"PYTHONPATH": PYTHONPATH}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as it:
         assert it.stdout is not None
         url, posts = it.stdout.readline().strip(), Queue[dict[str, str]]()
         thread = Thread(target=lambda: [posts.put(json.loads(line)) for line in it.stdout or ()], daemon=True)

@@ -1,7 +1,7 @@
 """A systemd that runs as process 1 of namespaces of its own, over an overlay of this machine's root in memory.
 
-Nothing of it reaches this machine but a shared folder, `/data` there. It needs root, Linux with overlay and cgroup 2, and
-the packages systemd, util-linux and iproute2; `live_systemd` skips the test where something is missing.
+Nothing of it reaches this machine but a shared folder, `/data` there. It needs root, Linux with overlay and cgroup 2,
+and the packages systemd, util-linux and iproute2; `live_systemd` skips the test where something is missing.
 """
 
 import os
