@@ -132,6 +132,6 @@ class DicomWebSource:
         return images[sop]
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=16)  # of the study that is graded and those that are read ahead
 def _images(source: DicomWebSource, study: str, series: str) -> dict[str, Json]:
     return images_of(source.cache, source.base, study, series)
