@@ -163,7 +163,7 @@ class RunOptions:
     keep_tables_days: float = _option(
         7.0, "published tables stay readable for so long after newer ones (modic.open(…, run=RUN_ID))", 1, 36_500
     )
-    pictures: bool = _option(True, "keep pictures of every graded study for the report, at most 200 kB each")
+    pictures: bool = _option(True, "keep pictures of every graded study for the report, at most 220 kB each")
     features: bool = _option(
         True, "keep what the classifier's network gave for every level, 5 kB each, so that another calibration, "
         "also a site's own (`modic adapt`), or another alpha needs no image"

@@ -22,7 +22,7 @@ from scipy.ndimage import map_coordinates
 
 from modic.config import LevelOptions
 from modic.errors import Reason, Rejected
-from modic.imaging.volume import CanonicalVolume, Grid, Volume, slice_step
+from modic.imaging.volume import CanonicalVolume, Grid, Places, Volume, places_on, read_lattice, slice_step
 from modic.records import LevelBox, LevelResult, LevelSet, Region
 
 MAX_OVERSAMPLE = 4  # points along each side of a pixel whose mean it is
@@ -95,14 +95,19 @@ def region_grid(t2: Volume, disc: LevelBox, preprocessing: dict[str, Any], *, ov
     Returns float64 (slices, n, n, 3) in LPS, n = region_size * oversample; right to left, head to foot, anterior to
     posterior. Slices beyond the stack repeat the outermost one.
     """
+    lattice = _lattice(t2, disc, preprocessing, oversample)
+    z, y, x = np.meshgrid(*lattice, indexing="ij")  # each (slices, n, n)
+    return t2.to_mm(np.stack([x, y, z], -1).reshape(-1, 3)).reshape(*z.shape, 3)
+
+
+def _lattice(t2: Volume, disc: LevelBox, preprocessing: dict[str, Any], oversample: int) -> Places:
+    """Slices, rows and columns of T2 on which a region's points lie."""
     (x0, y0, x1, y1), n = disc.box, preprocessing["region_size"] * oversample
     spacing_x, spacing_y, spacing_z = t2.spacing_mm
     offsets_mm = ((np.arange(n) + 0.5) / n - 0.5) * _side_mm(t2, disc, preprocessing)
     around = slice_step(spacing_z) * (np.arange(preprocessing["slices"]) - preprocessing["slices"] // 2)
     slices = np.clip(disc.slice_index + around, 0, t2.voxels.shape[0] - 1)
-    rows, columns = (y0 + y1) / 2 + offsets_mm / spacing_y, (x0 + x1) / 2 + offsets_mm / spacing_x
-    z, y, x = np.meshgrid(slices, rows, columns, indexing="ij")  # each (slices, n, n)
-    return t2.to_mm(np.stack([x, y, z], -1).reshape(-1, 3)).reshape(*z.shape, 3)
+    return slices, (y0 + y1) / 2 + offsets_mm / spacing_y, (x0 + x1) / 2 + offsets_mm / spacing_x
 
 
 def _side_mm(t2: Volume, disc: LevelBox, preprocessing: dict[str, Any]) -> float:
@@ -114,6 +119,8 @@ def _sample(volume: Volume, t2: Volume, disc: LevelBox, preprocessing: dict[str,
     size = preprocessing["region_size"]
     step = _side_mm(t2, disc, preprocessing) / size / min(volume.spacing_mm[:2])
     oversample = int(np.clip(np.ceil(step - 0.25), 1, MAX_OVERSAMPLE))
+    if (places := places_on(volume, t2, _lattice(t2, disc, preprocessing, oversample))) is not None:
+        return read_lattice(volume.voxels, places, every=oversample).astype(np.float32)
     grid = region_grid(t2, disc, preprocessing, oversample=oversample)
     index = volume.to_index(grid.reshape(-1, 3)).T[::-1]  # (3, points): slice, row, column
     values = map_coordinates(volume.voxels, index, order=1, mode="nearest", output=np.float32)

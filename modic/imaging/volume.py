@@ -174,3 +174,45 @@ def square_pixels(volume: CanonicalVolume) -> CanonicalVolume:
     affine[:3, 3] += affine[:3, :2] @ ((step - 1) / 2)
     affine[:3, :2] *= step
     return CanonicalVolume(voxels, affine, volume.warnings, native=volume.native)
+
+
+Places = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Slices, rows and columns (fractional indices, one axis each) of a lattice of points."""
+SAME_AXES = 1e-6  # pixels: how far the axes of two volumes may lie apart within a lattice that are called the same
+
+
+def places_on(volume: Volume, other: Volume, lattice: Places) -> Places | None:
+    """A lattice of `other` in indices of `volume`; None if the axes of the two do not lie alike."""
+    to_index = np.linalg.inv(volume.affine) @ other.affine
+    slices, rows, columns = lattice
+    ends = np.array([np.abs(places).max() for places in (columns, rows, slices)])
+    apart = np.abs(to_index[:3, :3] - np.diag(np.diag(to_index)[:3])) * ends
+    if apart.max() > SAME_AXES:
+        return None
+    z, y, x = (
+        to_index[axis, axis] * places + to_index[axis, 3] for axis, places in zip((2, 1, 0), lattice, strict=True)
+    )
+    return z, y, x
+
+
+def read_lattice(voxels: np.ndarray, lattice: Places, *, every: int = 1) -> np.ndarray:
+    """Values at each point of a lattice, float64 (slices, rows, columns), linear; the outermost ones serve beyond.
+
+    `every`: so many neighbouring rows, and columns, become one, their mean.
+    """
+    inside = [places.clip(0, n - 1) for places, n in zip(lattice, voxels.shape, strict=True)]
+    first = [int(places.min()) for places in inside]
+    part = voxels[tuple(slice(a, int(places.max()) + 2) for a, places in zip(first, inside, strict=True))]
+    values = part.astype(np.float64)
+    for axis, (start, places) in enumerate(zip(first, inside, strict=True)):
+        low = places.astype(int)
+        share = np.expand_dims(places - low, tuple(other for other in range(3) if other != axis))
+        below = values.take(low - start, axis)
+        if share.any():
+            above = values.take((low - start + 1).clip(max=values.shape[axis] - 1), axis)
+            below += share * (above - below)
+        values = below
+        if axis and every > 1:
+            shape = *values.shape[:axis], -1, every, *values.shape[axis + 1 :]
+            values = values.reshape(shape).mean(axis + 1)
+    return values
