@@ -11,8 +11,8 @@ prologue. Write it yourself, or read it as you would read a program.
 Whoever reaches a Dask scheduler can run code as its user, so clusters of this machine talk by TLS, with keys made for
 the run and kept in memory; their status pages say that they are well and nothing else.
 
-Without a file: this machine, with one process for each GPU if there are any and the device allows it, else one
-single-threaded process a core (fewer if memory or studies are few). More threads a worker are slower, and every worker
+Without a file: this machine, one single-threaded process a core (fewer if memory or studies are few); if there are GPUs
+and the device allows it, these processes share them. More threads a worker are slower, and every worker
 imports torch and MONAI: 0.9 GB and some 8 s.
 """
 
@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from modic.decode import decode
 from modic.errors import ModicError, UsageError
+from modic.resources import cores
 
 if TYPE_CHECKING:
     from distributed import Client, SpecCluster
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 STARTS = 3  # of a cluster, before a run gives up
 WORKER_BYTES = 2 * 2**30  # models, MONAI and two volumes, with room
 CUDA_MEMORY = 0.9  # of a GPU's memory, for tensors; the rest is CUDA's own in each process
+WORKER_GPU_BYTES = 4 * 2**30  # CUDA's own, the networks, and a study's slices and regions, with room
 STATUS_PAGE = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}  # of the scheduler; on a free port
 LOOPBACK = {"host": "127.0.0.1", "scheduler_kwargs": STATUS_PAGE, "silence_logs": "CRITICAL"}
 EXTRAS = {"dask_jobqueue": "slurm", "dask_kubernetes": "kubernetes"}  # package → what pip must be asked for
@@ -80,15 +82,17 @@ class ClusterSpec:
         return int(self.adapt_kwargs.get("maximum") or self.cluster_kwargs.get("n_workers") or CPU_COUNT)
 
 
-def read_cluster(path: Path | None, device: str = "auto") -> ClusterSpec:
+def read_cluster(path: Path | None, device: str = "auto", *, workers_per_gpu: int | None = None) -> ClusterSpec:
     """Read a cluster file; None gives this machine, with `device` (auto, cpu or cuda).
+
+    `workers_per_gpu`: of this machine's GPUs; None: as many as fit (`fitting_workers`).
 
     Raises UsageError naming the file and the key if it cannot be read, or holds an unknown key or a wrong type.
     """
     import yaml
 
     if path is None:
-        return _this_machine(device)
+        return _this_machine(device, workers_per_gpu)
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -98,17 +102,17 @@ def read_cluster(path: Path | None, device: str = "auto") -> ClusterSpec:
     return _checked(values, str(path))
 
 
-def _this_machine(device: str) -> ClusterSpec:
-    """A process for each GPU, or else for each core.
+def _this_machine(device: str, workers_per_gpu: int | None) -> ClusterSpec:
+    """Processes that share this machine's GPUs evenly, or else one for each core.
 
-    Without a GPU each, processes would all use the first one and its memory, and leave the others idle. Raises
-    UsageError for `cuda` if there is no GPU.
+    Left to themselves they would all use the first GPU and its memory, and leave the others idle. Raises UsageError
+    for `cuda` if there is no GPU.
     """
     from modic.models.device import resolve_device
 
     gpus = visible_gpus() if device != "cpu" else []
     if (gpus or device == "cuda") and resolve_device(device) == "cuda" and gpus:
-        return ClusterSpec("flows.clusters.gpu_workstation")
+        return ClusterSpec("flows.clusters.gpu_workstation", {"workers_per_gpu": workers_per_gpu})
     return ClusterSpec()
 
 
@@ -264,18 +268,22 @@ def cluster_factory(name: str) -> Callable[..., Any]:
     return factory
 
 
-def gpu_workstation(*, workers_per_gpu: int = 1, n_workers: int | None = None) -> "SpecCluster":
-    """One or more workers for each GPU of this machine, each seeing its own only (`CUDA_VISIBLE_DEVICES`).
+def gpu_workstation(*, workers_per_gpu: int | None = None, n_workers: int | None = None) -> "SpecCluster":
+    """Workers for each GPU of this machine, each seeing its own only (`CUDA_VISIBLE_DEVICES`).
 
+    `workers_per_gpu`: None: as many as cores and memory allow (`fitting_workers`), since most of a study is work of a
+    core. Each grades one study at a time, so that a study's fault stays its own.
     Workers of one GPU share its memory evenly, so that a study that needs too much costs the other worker nothing.
     Raises UsageError if no GPU is visible.
     """
     from distributed import Nanny, Scheduler, SpecCluster
     from distributed.security import Security
 
-    gpus = [gpu for gpu in visible_gpus() for _ in range(workers_per_gpu)][:n_workers]
-    if not gpus:
+    visible = visible_gpus()
+    if not visible:
         raise UsageError("no GPU is visible here; use another --cluster file")
+    workers_per_gpu = workers_per_gpu or fitting_workers(visible)
+    gpus = [gpu for gpu in visible for _ in range(workers_per_gpu)][:n_workers]
     share = {"PYTORCH_ALLOC_CONF": f"per_process_memory_fraction:{CUDA_MEMORY / workers_per_gpu:.3f}"}
     limits = share if workers_per_gpu > 1 else {}
     keys = Security.temporary()
@@ -291,14 +299,32 @@ def gpu_workstation(*, workers_per_gpu: int = 1, n_workers: int | None = None) -
     return SpecCluster(workers=workers, scheduler=scheduler, security=keys, silence_logs="CRITICAL")
 
 
+def fitting_workers(gpus: list[str]) -> int:
+    """How many workers to give each of these GPUs: one a core, as far as the machine's memory and the GPU's go."""
+    from distributed.system import MEMORY_LIMIT
+
+    memory = min(map(gpu_bytes, gpus))
+    return max(1, min(cores() // len(gpus), MEMORY_LIMIT // WORKER_BYTES // len(gpus), memory // WORKER_GPU_BYTES))
+
+
+def gpu_bytes(gpu: str) -> int:
+    """Memory of a GPU that `visible_gpus` named, bytes; 0 if nvidia-smi does not know it."""
+    listed = _nvidia_smi(f"--id={gpu}", "--query-gpu=memory.total", "--format=csv,noheader,nounits")
+    return int(listed[0]) * 2**20 if listed and listed[0].isdecimal() else 0
+
+
 def visible_gpus() -> list[str]:
     """The GPUs that `CUDA_VISIBLE_DEVICES` names, or else the UUIDs that nvidia-smi lists; empty if there is none."""
     asked = os.environ.get("CUDA_VISIBLE_DEVICES")
     if asked is not None:
         return [gpu.strip() for gpu in asked.split(",") if gpu.strip() and gpu.strip() != "-1"]
+    return _nvidia_smi("--query-gpu=uuid", "--format=csv,noheader")
+
+
+def _nvidia_smi(*asked: str) -> list[str]:
+    """Words of its answer; none if there is no nvidia-smi, or it knows nothing of what it is asked."""
     try:
-        command = ["nvidia-smi", "--query-gpu=uuid", "--format=csv,noheader"]
-        listed = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+        listed = subprocess.run(["nvidia-smi", *asked], capture_output=True, text=True, timeout=30, check=True)
     except (OSError, subprocess.SubprocessError):
         return []
     return listed.stdout.split()

@@ -46,7 +46,7 @@ def normalization_study(design: dict[str, Any], cluster: str = "") -> dict[str, 
         cluster: path of a cluster file (flows.clusters); empty for this machine.
     """
     study = design_from(design)
-    spec = clusters.read_cluster(Path(cluster) if cluster else None, study.device)
+    spec = clusters.read_cluster(Path(cluster) if cluster else None, study.device, workers_per_gpu=1)
     with folder.locked(study):
         say(prepare(study, say=say).line())
         folds = folder.unfinished(study)

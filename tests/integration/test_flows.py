@@ -299,9 +299,29 @@ def test_a_gpu_that_is_asked_for_and_not_there_is_said_before_anything_starts(mo
         clusters.read_cluster(None, "cuda")
 
 
+@pytest.mark.parametrize(
+    ("gpus", "cores", "memory_gb", "gpu_gb", "workers"),
+    [
+        (["a"], 16, 128, 139, 16),  # one a core
+        (["a", "b"], 16, 128, 80, 8),
+        (["a"], 16, 12, 80, 6),  # the machine's memory
+        (["a"], 16, 128, 24, 6),  # the GPU's
+        (["a", "b"], 1, 128, 80, 1),
+        (["a"], 16, 128, 0, 1),  # nvidia-smi does not know it
+    ],
+)
+def test_gpus_get_as_many_workers_as_cores_and_memory_allow(
+    monkeypatch: pytest.MonkeyPatch, gpus: list[str], cores: int, memory_gb: int, gpu_gb: int, workers: int
+) -> None:
+    monkeypatch.setattr(clusters, "cores", lambda: cores)
+    monkeypatch.setattr("distributed.system.MEMORY_LIMIT", memory_gb * 2**30)
+    monkeypatch.setattr(clusters, "_nvidia_smi", lambda *_: [str(gpu_gb * 1024)] if gpu_gb else [])
+    assert clusters.fitting_workers(gpus) == workers
+
+
 def test_each_gpu_gets_a_worker_that_sees_only_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a,GPU-b")
-    with clusters.gpu_workstation() as cluster, Client(cluster) as client:
+    with clusters.gpu_workstation(workers_per_gpu=1) as cluster, Client(cluster) as client:
         client.wait_for_workers(2, timeout=240)
         seen = client.run(lambda: __import__("os").environ["CUDA_VISIBLE_DEVICES"])
     assert sorted(seen.values()) == ["GPU-a", "GPU-b"]
