@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -38,7 +38,7 @@ from modic.grading.classify import calibration_of, encode_regions, grade_output
 from modic.grading.endplate_types import endplate_columns
 from modic.grading.marrow import MarrowMeasurements, band_ratios, measure_marrow, read_marrow
 from modic.grading.marrow_features import marrow_features
-from modic.grading.network_output import kept_of, network_output
+from modic.grading.network_output import NetworkOutput, kept_of, network_output
 from modic.grading.saliency import explain
 from modic.imaging.endplates import find_endplates
 from modic.imaging.load import load_volume
@@ -67,6 +67,7 @@ from modic.records import (
     LEVELS,
     Grade,
     LevelBox,
+    LevelFeatures,
     LevelResult,
     LevelSet,
     Pair,
@@ -123,47 +124,74 @@ def grade_study(
     with _timed(seconds, "normalize"):
         method = preprocessing["normalization"]
         regions = [normalize(part, method=method) for part in cut if isinstance(part, Region)]
-    marrow: dict[str, MarrowMeasurements] = {}
-    features: dict[str, np.ndarray] = {}
-    stir: StirRatios = {}
-    stir_warnings: tuple[str, ...] = ()
-    if models.segmenter is not None:
-        with _timed(seconds, "marrow"):
-            beside, stir_warnings = stir_beside(pair, volumes, levels, config, images)
-            marrow, features, stir = measure(volumes, levels, models.segmenter, beside)
+    with _timed(seconds, "marrow"):
+        beside = _beside(pair, volumes, levels, models, config, images)
     with _timed(seconds, "grade"):
         encoding = encode_regions(regions, classifier=classifier)
-        names, output = [region.level for region in regions], network_output(encoding, classifier) if regions else None
-        calibration = calibration_of(classifier.card, config.grading.alpha)
-        grades = grade_output(names, output, calibration=calibration, features=features) if output else []
-        reads_stir = models.segmenter is not None and "stir" in contrasts(classifier.card)
-        ratios = {name: stir.get(name, {}).values() if reads_stir else None for name in names}
-        grades = [checked(grade, marrow.get(grade.level), ratios[grade.level]) for grade in grades]
+        output = network_output(encoding, classifier) if regions else None
+        grades = _grades([region.level for region in regions], output, classifier, config, beside)
     trouble: tuple[str, ...] = ()
     if pictures is not None:
         with _timed(seconds, "pictures"):
             trouble = draw_case(pictures, volumes, levels, cut, regions, grades, classifier, encoding)
     return StudyResult(
-        levels=_six_rows(volumes, levels, cut, grades, marrow, stir),
+        levels=_six_rows(volumes, levels, cut, grades, beside),
         numbering=levels.numbering,
         p_numbering=levels.p_numbering,
         transitional=levels.transitional,
         numbering_basis=levels.basis,
         warnings=(
             *_warnings(pair, volumes),
-            *stir_warnings,
+            *beside.warnings,
             *doubts,
             *count_warnings,
             *_beyond(volumes, levels, preprocessing["slices"]),
             *trouble,
         ),
         seconds=seconds,
-        kept=kept_of(names, output, features, {name: one.numbers() for name, one in marrow.items()}) if output else {},
+        kept=_kept(regions, output, beside),
     )
 
 
 StirRatios = dict[str, dict[str, float | None]]
 """By level: STIR_COLUMNS."""
+
+
+class Beside(NamedTuple):
+    """What is measured beside the endplates, by level (`measure`); nothing where no segmenter finds them."""
+
+    marrow: dict[str, MarrowMeasurements]
+    features: dict[str, np.ndarray]
+    stir: StirRatios | None
+    warnings: tuple[str, ...] = ()
+
+
+def _beside(pair: Pair, volumes: Volumes, levels: LevelSet, models: Models, config: Config, images: Opens) -> Beside:
+    if models.segmenter is None:
+        return Beside({}, {}, None)
+    stir, warnings = stir_beside(pair, volumes, levels, config, images)
+    return Beside(*measure(volumes, levels, models.segmenter, stir), warnings)
+
+
+def _grades(
+    names: list[str], output: NetworkOutput | None, classifier: Model[Any], config: Config, beside: Beside
+) -> list[Grade]:
+    """Grades of the levels named, those taken back that contradict what is measured."""
+    if output is None:
+        return []
+    calibration = calibration_of(classifier.card, config.grading.alpha)
+    grades = grade_output(names, output, calibration=calibration, features=beside.features)
+    stir = beside.stir if "stir" in contrasts(classifier.card) else None
+    ratios = {name: None if stir is None else stir.get(name, {}).values() for name in names}
+    return [checked(grade, beside.marrow.get(grade.level), ratios[grade.level]) for grade in grades]
+
+
+def _kept(regions: list[Region], output: NetworkOutput | None, beside: Beside) -> dict[str, LevelFeatures]:
+    """What another calibration can grade the levels from."""
+    if output is None:
+        return {}
+    measured = {name: one.numbers() for name, one in beside.marrow.items()}
+    return kept_of([region.level for region in regions], output, beside.features, measured)
 
 
 def measure(
@@ -314,18 +342,17 @@ def draw_case(
 
 
 def _six_rows(
-    volumes: Volumes, levels: LevelSet, cut: list[Region | LevelResult], grades: list[Grade],
-    marrow: dict[str, MarrowMeasurements], stir: StirRatios,
-) -> tuple[LevelResult, ...]:  # fmt: skip
+    volumes: Volumes, levels: LevelSet, cut: list[Region | LevelResult], grades: list[Grade], beside: Beside
+) -> tuple[LevelResult, ...]:
     """One result for each of LEVELS, in their order: graded, unreadable, or not found."""
     results: dict[str, LevelResult] = {part.level: part for part in cut if isinstance(part, LevelResult)}
     boxes = {box.level: box for box in levels.boxes}
     for grade in grades:
         row = _graded(volumes["t1"], _reference(volumes), boxes[grade.level], grade)
-        results[grade.level] = replace(row, endplates=endplate_columns(grade.mc, marrow.get(grade.level)))
+        results[grade.level] = replace(row, endplates=endplate_columns(grade.mc, beside.marrow.get(grade.level)))
     missing = Rejected(Reason.LEVEL_NOT_DETECTED)
     rows = (results.get(level, LevelResult(level, "not_found", missing)) for level in LEVELS)
-    measured = {level: {**one.columns(), **stir.get(level, {})} for level, one in marrow.items()}
+    measured = {level: {**one.columns(), **(beside.stir or {}).get(level, {})} for level, one in beside.marrow.items()}
     on_t2 = "t2" in volumes
     return tuple(replace(row, marrow=measured.get(row.level, {}), on_t2=on_t2) for row in rows)
 
