@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from adversaries import turned
 from modic.config import LevelOptions
 from modic.errors import Reason
+from modic.imaging import regions
 from modic.imaging.regions import box_on, corners_mm, cut_regions, slices_beyond
-from modic.imaging.volume import CanonicalVolume, Volume
+from modic.imaging.volume import CanonicalVolume, Volume, places_on
 from modic.records import LevelBox, LevelResult, LevelSet, Region
 
 PREPROCESSING = {"normalization": "none", "region_scale": 1.35, "region_size": 64, "slices": 5}
@@ -210,3 +211,27 @@ def test_slices_beyond_the_stack_are_counted() -> None:
     for index, beyond in ((5, 0), (1, 1), (10, 2), (0, 2)):
         levels = LevelSet((LevelBox(middle.level, middle.box, index, 0.9),), "ok", 1.0)
         assert slices_beyond(T2, levels, 5) == beyond
+
+
+@pytest.mark.parametrize("columns", [0.3, 0.7, 1.1])
+def test_a_region_is_the_same_read_along_the_axes_or_point_by_point(
+    monkeypatch: pytest.MonkeyPatch, columns: float
+) -> None:
+    """T1 of another matrix, field of view and slice position than T2, which ends within the region."""
+    t2 = imaged(sagittal(0.7, 0.7, 4.0), (9, 200, 180))
+    t1 = imaged(sagittal(columns, 0.9, 3.3, origin=(-9, -24, 60)), (9, 160, round(60 / columns)))
+    along = cut(t1, t2, disc(t2))
+    monkeypatch.setattr(regions, "places_on", lambda *_: None)
+    by_point = cut(t1, t2, disc(t2))
+    assert isinstance(along, Region) and isinstance(by_point, Region)
+    for name, values in along.contrasts.items():
+        assert values.dtype == np.float32 and values == pytest.approx(by_point.contrasts[name], abs=2e-4)
+
+
+def test_volumes_whose_axes_lie_apart_have_no_lattice_in_common() -> None:
+    t2, lattice = imaged(sagittal(0.7, 0.7, 4.0), (9, 20, 20)), (np.arange(9.0), np.arange(20.0), np.arange(20.0))
+    assert places_on(imaged(sagittal(0.7, 0.7, 4.0, turned_deg=0.01), (9, 20, 20)), t2, lattice) is None
+    places = places_on(imaged(sagittal(0.35, 0.7, 4.0, origin=(-16, -60, 70)), (9, 20, 20)), t2, lattice)
+    assert places is not None
+    for found, expected in zip(places, (lattice[0] - 1, lattice[1], 2 * lattice[2]), strict=True):
+        assert found == pytest.approx(expected)
