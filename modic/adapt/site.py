@@ -234,7 +234,7 @@ def _threshold_facts(site: Site) -> list[str]:
 def _stratum_facts(site: Site) -> list[str]:
     return [
         f"{one.which}: {100 * one.share:.0f} % of the cohort's discs, {one.read} of those read."
-        + (" Nothing is promised there; read some." if one.to_read else "")
+        + (" So few promise nothing there: read more, modic review --by field,grade." if one.to_read else "")
         for one in site.drift
         if one.what == "field strength"
     ]

@@ -9,7 +9,7 @@ from modic.cli.options import COHORT, OK, add_command, show
 
 def add(commands: Any, wanted: bool) -> None:
     examples = """\
-  modic adapt lumbar-2026 --labels readings.csv --out site               # after modic review … --out reading
+  modic adapt lumbar-2026 --labels readings-reader-1.csv --out site      # what the page of modic review exports
   modic grade /archive/lumbar --out lumbar-2026 --models site
 
 The second grades all studies again from what was kept of them, in minutes. site/report.html shows the shipped grader

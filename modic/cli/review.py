@@ -13,6 +13,7 @@ def add(commands: Any, wanted: bool) -> None:
   modic review lumbar-2026 --sample 60 --by patient,grade --out for-readers
   modic review lumbar-2026 --plan --by patient,grade --width 0.05           # how many? nothing is drawn
   modic review lumbar-2026 --next 100 --out next-discs
+  modic review lumbar-2026 --again SAMPLE --out for-another-reader           # the same discs, blind to what was read
   modic review lumbar-2026 --arbitrate readings-reader-1.csv readings-reader-2.csv --out for-the-arbiter
 
 A disc is one level of one study. The same number of discs is drawn from every stratum (--by), so that rare grades are
@@ -36,6 +37,10 @@ Then: modic validate lumbar-2026 --labels readings-reader-1.csv readings-reader-
         "--arbitrate", type=Path, nargs="+", metavar="FILE",
         help="a page for the discs on which the readers of these CSV files disagree",
     )  # fmt: skip
+    what.add_argument(
+        "--again", metavar="SAMPLE",
+        help="pages for more readers of a sample that was drawn before (its name is in each CSV): the same discs",
+    )  # fmt: skip
     review.add_argument(
         "--by", metavar="COLUMNS",
         help="strata of equal numbers of discs: level, grade, scanner, field (strength), sex, year, numbering (default:"
@@ -55,6 +60,10 @@ Then: modic validate lumbar-2026 --labels readings-reader-1.csv readings-reader-
     review.add_argument(
         "--readers", type=int, default=1, metavar="N", help="readers, each with a page of their own (default: 1)"
     )
+    review.add_argument(
+        "--first-reader", type=int, default=2, metavar="N",
+        help="with --again: number of the first of these readers, so that two have no name in common (default: 2)",
+    )  # fmt: skip
     review.add_argument("--endplates", action="store_true", help="ask for both endplates of each disc first")
     review.add_argument(
         "--repeats", type=int, default=0, metavar="N",
@@ -73,6 +82,8 @@ def run(options: argparse.Namespace) -> int:
     """`modic review`."""
     if options.arbitrate:
         return _arbitrate(options)
+    if options.again:
+        return _again(options)
     from modic.reader_study.sample import review
 
     chosen = options.next_discs is not None
@@ -91,6 +102,21 @@ def run(options: argparse.Namespace) -> int:
     if drawn.without_pictures:
         print(f"{drawn.without_pictures} graded discs have no pictures and could not be drawn")
     show(f"sample {drawn.sample_id}: {', '.join(map(str, drawn.pages))}")
+    csv = " ".join(f"readings-{page.stem}.csv" for page in drawn.pages)
+    show("each reader opens a page in a browser and exports its CSV; then `modic validate`, or:")
+    show(f"modic adapt {options.cohort} --labels {csv} --out site")
+    return OK
+
+
+def _again(options: argparse.Namespace) -> int:
+    """`modic review --again`."""
+    from modic.reader_study.sample import review_again
+
+    pages, n = review_again(
+        options.cohort, options.out, options.again, readers=options.readers, first=options.first_reader,
+        seed=options.seed, endplates=options.endplates, repeats=options.repeats, viewer_url=options.viewer_url,
+    )  # fmt: skip
+    show(f"{n} discs of sample {options.again}: {', '.join(map(str, pages))}")
     return OK
 
 

@@ -205,6 +205,11 @@
     const rows = of.given.map((one) => make("tr", {}, make("th", {}, one.reader), make("td", {}, one.disc), make("td", {}, one.upper), make("td", {}, one.lower), make("td", {}, one.note)));
     return make("table", { class: "given" }, make("tr", {}, ...["", "disc", "upper", "lower", "note"].map((head) => make("th", { class: "soft" }, head))), ...rows);
   }
+  function keptText(done) {
+    if (done === data.items.length) return `all ${done} read by ${data.reader}: export the CSV and send it back`;
+    return kept ? `${done} of ${data.items.length} read by ${data.reader}, kept in this browser`
+      : `${done} read; this browser does not keep them: export before you close the page`;
+  }
   function drawPanel() {
     const of = item(), given = reading(of), done = data.items.filter(isRead).length;
     const bar = make("i", {});
@@ -214,7 +219,7 @@
       make("div", { class: "progress" }, bar),
       make("div", { class: "line" }, button("‹", "", false, () => go(state.at - 1), { disabled: state.at === 0, "aria-label": "previous disc" }),
         button("›", "", false, () => go(state.at + 1), { disabled: state.at + 1 === data.items.length, "aria-label": "next disc" }),
-        button("unread", "n", false, nextUnread, { disabled: done === data.items.length }),
+        button("next unread", "n", false, nextUnread, { disabled: done === data.items.length }),
         of.link ? make("a", { class: "button", id: "viewer", href: of.link, target: "_blank", rel: "noreferrer" }, "viewer ", make("kbd", {}, "p")) : null),
       of.given ? givenTable(of) : null,
       discField(given), ...SIDES.map((name) => endplateField(given, name)),
@@ -222,8 +227,7 @@
       make("input", { id: "note", placeholder: "note (t)", maxlength: 500, value: given.note || "", "aria-label": "note",
         onchange: (event) => keep({ note: event.target.value.trim() }) }),  // no redraw: it would swallow the click that ended the note
       make("div", { class: "line" }, button("export CSV", "", false, download, { id: "export" }), button("help", "?", false, help)),
-      make("div", { id: "kept", class: kept ? "soft" : "warn" }, kept ? `${done} of ${data.items.length} read by ${data.reader}, kept in this browser`
-        : `${done} read; this browser does not keep them: export before you close the page`),
+      make("div", { id: "kept", class: kept && done < data.items.length ? "soft" : "warn" }, keptText(done)),
       whole() ? null : make("div", { class: "warn" }, "The archive no longer holds the images of this disc: these are the tiles that were graded."),
       make("div", { class: "help" }, make("kbd", {}, "0"), " ", make("kbd", {}, "1"), " ", make("kbd", {}, "2"), " grade · ", make("kbd", {}, "↑"), " ", make("kbd", {}, "↓"),
         " slice · ", make("kbd", {}, "←"), " ", make("kbd", {}, "→"), " disc · ", make("kbd", {}, "z"), " full height · ", make("kbd", {}, "v"), " whole slice · ",

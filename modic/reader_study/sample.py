@@ -26,7 +26,7 @@ from modic.cohort import Cohort
 from modic.errors import UsageError
 from modic.reader_study.next_discs import Earlier, draw_next
 from modic.reader_study.pages import Reading, pages_folder, write_pages
-from modic.reader_study.weights import RANDOM, sample_path
+from modic.reader_study.weights import RANDOM, disc_of, known_sample, sample_path
 from modic.records import LEVELS
 from modic.tables.described import Columns, write_rows
 from modic.tables.query import published
@@ -115,12 +115,38 @@ def review(
         )
     else:
         drawn = draw(readable, sample, by, seed)
-    names = tuple(f"reader-{number}" for number in range(1, readers + 1))
-    pages = write_pages(cohort_root, out, drawn, Reading(sample_id, names, endplates, repeats, viewer_url, seed))
+    reading = Reading(sample_id, _readers(1, readers), endplates, repeats, viewer_url, seed)
+    pages = write_pages(cohort_root, out, drawn, reading)
     write_rows(sample_path(cohort_root, sample_id), [{name: disc[name] for name in SAMPLE} for disc in drawn], SAMPLE)
     strata = {disc["stratum"]: (disc["n_stratum"], disc["n_drawn"]) for disc in drawn}
     without = sum(disc["case"] is None for disc in discs)
     return Drawn(sample_id, pages, dict(sorted(strata.items())), without, unit_of(by), len(drawn))
+
+
+def review_again(
+    cohort_root: Path, out: Path | None, sample_id: str, *, readers: int = 1, first: int = 2, seed: int = 0,
+    endplates: bool = False, repeats: int = 0, viewer_url: str = "",
+) -> tuple[list[Path], int]:  # fmt: skip
+    """Pages on which more readers read the discs of an earlier sample; returns them, and the number of discs.
+
+    They hold nothing of what others read. `first`: number of the first of these readers; the rest as `review`.
+
+    Raises UsageError as `review`, for a sample that was not drawn, and if images of its discs are no longer there.
+    """
+    if readers < 1 or first < 1 or repeats < 0:
+        raise UsageError("--readers and --first-reader must be at least 1, --repeats at least 0")
+    rows = _rows(known_sample(cohort_root, sample_id, "--again"))
+    out = pages_folder(cohort_root, out, f"{sample_id}-again-{datetime.now(UTC):%Y%m%dT%H%M%SZ}", viewer_url)
+    discs = {disc_of(disc): disc for disc in graded_discs(cohort_root) if disc["case"] is not None}
+    if lost := sum(disc_of(row) not in discs for row in rows):
+        raise UsageError(f"{lost} of {len(rows)} discs of sample {sample_id} are no longer graded or have no images")
+    drawn = [discs[disc_of(row)] | {"drawn": row.get("drawn") or RANDOM} for row in rows]
+    reading = Reading(sample_id, _readers(first, readers), endplates, repeats, viewer_url, seed)
+    return write_pages(cohort_root, out, drawn, reading), len(drawn)
+
+
+def _readers(first: int, n: int) -> tuple[str, ...]:
+    return tuple(f"reader-{number}" for number in range(first, first + n))
 
 
 def graded_discs(cohort_root: Path) -> list[Disc]:

@@ -36,6 +36,17 @@ def sample_path(cohort_root: Path, sample_id: str) -> Path:
     return cohort_root / "validation" / "samples" / f"{sample_id}.parquet"
 
 
+def known_sample(cohort_root: Path, sample_id: str, where: str) -> Path:
+    """`sample_path` of a sample that was drawn. Raises UsageError, beginning with `where`, if there is none."""
+    path = sample_path(cohort_root, sample_id)
+    named_so = len(sample_id) < 100 and sample_id.replace("-", "").isalnum()  # else it may be another path
+    if not (named_so and path.is_file()):
+        raise UsageError(
+            f"{where}: {cohort_root} knows no sample {sample_id[:40]!r}; was it drawn from another cohort?"
+        )
+    return path
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One sample: weight of each disc, how each was drawn, and the samples whose discs could not be drawn."""
@@ -61,13 +72,7 @@ class Samples:
     def named(self, sample_id: str, disc: Disc, where: str) -> Sample:
         """The sample that a reading of a disc names. Raises UsageError, beginning with `where`, if there is none."""
         if sample_id not in self._samples:
-            path = sample_path(self._root, sample_id)
-            named_so = len(sample_id) < 100 and sample_id.replace("-", "").isalnum()  # else it may be another path
-            if not (named_so and path.is_file()):
-                raise UsageError(
-                    f"{where}: {self._root} knows no sample {sample_id[:40]!r}; was it drawn from another cohort?"
-                )
-            self._samples[sample_id] = _read(path)
+            self._samples[sample_id] = _read(known_sample(self._root, sample_id, where))
         sample = self._samples[sample_id]
         if disc not in sample.weights:
             raise UsageError(f"{where}: {disc[1]} of this study is not in sample {sample_id}")

@@ -140,6 +140,30 @@ def test_the_readers_folder_holds_nothing_of_the_model(cohort: Path, tmp_path: P
     assert {(row["drawn"], row["after"]) for row in sample} == {("random", "")}
 
 
+def test_another_reader_gets_the_discs_of_a_sample_later(
+    cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    drawn = review(cohort, tmp_path / "first", sample=40, by=["level", "grade"], readers=1)
+    command = ["review", str(cohort), "--again", drawn.sample_id]
+    assert main([*command, "--readers", "2", "--out", str(tmp_path / "more")]) == 0
+    assert f"40 discs of sample {drawn.sample_id}" in capsys.readouterr().out
+    names = [tmp_path / "first" / "reader-1.html", *(tmp_path / "more" / f"reader-{n}.html" for n in (2, 3))]
+    data = [json.loads(p.read_text(encoding="utf-8").split('id="cases-data">')[1].split("</script>")[0]) for p in names]
+    assert {page["sample"] for page in data} == {drawn.sample_id} and len({page["reader"] for page in data}) == 3
+    discs = [sorted((item["key"], item["level"]) for item in page["items"]) for page in data]
+    assert discs[0] == discs[1] == discs[2]
+    assert all(set(item) == {"key", "level", "drawn", "places"} for page in data for item in page["items"])
+    assert len(list((cohort / "validation" / "samples").iterdir())) == 1  # no further sample, so no other weights
+    rows = [{"study_key": item["key"], "level": LEVELS[item["level"]], "mc": 0, "sample_id": page["sample"],
+             "reader": page["reader"]} for page in data[:2] for item in page["items"]]  # fmt: skip
+    read = read_readings(cohort, [write_csv(tmp_path / "both.csv", rows)]).rows
+    weights = {reading.disc: reading.weight for reading in read}
+    assert len(read) == 80 and len(weights) == 40
+    assert sum(weights.values()) == pytest.approx(sum(len(graded_levels(n)) for n in range(GRADED - 1)))
+    assert main([*command[:3], "20261130T000000Z-0000", "--out", str(tmp_path / "none")]) == 2
+    assert "knows no sample" in capsys.readouterr().err
+
+
 def test_a_wrong_review_is_refused_in_one_line(
     cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -166,7 +190,7 @@ def test_reading_in_a_browser_from_the_first_disc_to_the_table(cohort: Path, tmp
         assert page.locator(".warn").count() == 1  # the made cohort has no archive: tiles are shown
         for number in range(30):
             page.keyboard.press("w" if number == 3 else str(number % 3))
-        page.locator("#kept", has_text="30 of 30 read").wait_for()
+        page.locator("#kept", has_text="all 30 read").wait_for()
         with page.expect_download() as download:
             page.click("#export")
         download.value.save_as(tmp_path / "reader-1.csv")
@@ -353,8 +377,11 @@ def browser() -> Iterator[Any]:
 def read_page(browser: Any, path: Path, keys: list[str], saved: Path) -> list[dict[str, str]]:
     """Open a page, press keys, and return the rows of the CSV."""
     page, trouble = opened(browser, path)
+    assert " read by " in page.inner_text("#kept")
     for key_ in keys:
         page.keyboard.press(key_)
+    if re.search(f"disc {len(keys)} of {len(keys)}$", page.inner_text(".panel h1")):
+        assert page.inner_text("#kept").startswith(f"all {len(keys)} read by") and "export" in page.inner_text("#kept")
     with page.expect_download() as download:
         page.click("#export")
     download.value.save_as(saved)
