@@ -191,7 +191,7 @@ def prevalence(results: Results) -> Section:
             graded, right = significance.apparent(matrix, shares)
             rows.append((
                 ", ".join(f"{GRADES[k]} {shares[k]:.1%}" for k in classes), name,
-                *(f"{graded[k]:.1%}" for k in classes), *(f"{right[k]:.2f}" for k in classes),
+                *(f"{graded[k]:.1%}" for k in classes), *(two(right[k]) for k in classes),
             ))  # fmt: skip
     header = (
         "true shares", "graded by", *(f"graded {GRADES[k]}" for k in classes),
@@ -243,8 +243,8 @@ def table_1(detector: str = "") -> Section:
 
 
 def two(value: float | None) -> str:
-    """With two decimals; a dash for a level that was never found."""
-    return "–" if value is None else f"{value:.2f}"
+    """With two decimals; a dash where there is nothing to count, such as a type that nobody graded."""
+    return "–" if value is None or np.isnan(value) else f"{value:.2f}"
 
 
 def simulated(results: Results) -> Section:

@@ -38,7 +38,9 @@ def main() -> None:
     parser.add_argument("shared", type=Path, metavar="SHARED_DATA", help="folder with spider/")
     for kind in KINDS:
         parser.add_argument(f"--{kind}", default="paper", help="`paper` where it is installed, or NAME.safetensors")
-    parser.add_argument("--rounds", type=int, default=3, help="of the four synthetic studies")
+    parser.add_argument("--rounds", type=int, default=3, help="of the synthetic studies")
+    parser.add_argument("--archive", type=Path, help="DICOM to grade instead of four synthetic studies")
+    parser.add_argument("--studies", type=int, default=4, help="at most")
     parser.add_argument("--only", nargs="+", choices=("size", "speed", "levels", "grades"), help="some of the tables")
     options = parser.parse_args()
     designs = {
@@ -46,11 +48,19 @@ def main() -> None:
         "paper's design": {kind: vars(options)[kind] for kind in KINDS},
     }
     with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
         makes = {
             "size": lambda: [size(designs)],
-            "speed": lambda: [speed(designs, Path(folder), options.rounds)],
-            "levels": lambda: levels(designs, test_patients(options.shared / "spider", Path(folder, "spider"))),
-            "grades": lambda: grades(designs, test_patients(options.shared / "spider", Path(folder, "spider"))),
+            "speed": lambda: [
+                speed(
+                    designs,
+                    pairs_in(options.archive or home / "archive", options.studies),
+                    options.rounds,
+                    home / "case",
+                )
+            ],
+            "levels": lambda: levels(designs, test_patients(options.shared / "spider", home / "spider")),
+            "grades": lambda: grades(designs, test_patients(options.shared / "spider", home / "spider")),
         }
         for name, make in makes.items():
             if name in (options.only or makes):
@@ -74,7 +84,7 @@ def size(designs: dict[str, dict[str, str]]) -> Table:
     return Table("Size", ("", *designs), rows)
 
 
-def speed(designs: dict[str, dict[str, str]], folder: Path, rounds: int) -> Table:
+def speed(designs: dict[str, dict[str, str]], pairs: list[Any], rounds: int, pictures: Path) -> Table:
     """Median CPU seconds a study of the stages that differ, and of the whole study; both designs in turn.
 
     Each detector looks for the levels, and the shipped one's are then graded: both classifiers have the same work.
@@ -83,7 +93,6 @@ def speed(designs: dict[str, dict[str, str]], folder: Path, rounds: int) -> Tabl
     from modic.config import Config
     from modic.models.weights import load_models
 
-    pairs = synthetic_pairs(folder / "archive")
     models = {name: load_models(names["detector"], names["classifier"], "cpu") for name, names in designs.items()}
     spent: dict[tuple[str, str], list[float]] = defaultdict(list)
     for number in range(rounds + 1):
@@ -91,7 +100,7 @@ def speed(designs: dict[str, dict[str, str]], folder: Path, rounds: int) -> Tabl
             for name in designs:
                 with clocked(pipeline, models["shipped"].detector) as clock:
                     began = time.process_time()
-                    result = pipeline.grade_study(pair, models=models[name], config=Config(), pictures=folder / "case")
+                    result = pipeline.grade_study(pair, models=models[name], config=Config(), pictures=pictures)
                     clock["all of a study"] = time.process_time() - began - clock.pop("given", 0.0)
                 assert result.rejected is None, result.rejected
                 for stage, seconds in clock.items() if number else ():
@@ -132,8 +141,8 @@ def clocked(pipeline: Any, shipped: Any) -> Iterator[dict[str, float]]:
             setattr(pipeline, name, function)
 
 
-def synthetic_pairs(folder: Path) -> list[Any]:
-    """Pairs of T1 and T2 of four complete synthetic studies."""
+def pairs_in(archive: Path, most: int) -> list[Any]:
+    """Pairs of T1 and T2 in `archive`, which is made of complete synthetic studies if it is not there."""
     from modic.archive.crawl import crawl
     from modic.config import Config
     from modic.phantom.archive import write_archive
@@ -141,10 +150,11 @@ def synthetic_pairs(folder: Path) -> list[Any]:
     from modic.series.identify import identify
     from modic.series.pair import pair
 
-    write_archive(folder, patients=4, broken=False)
+    if not archive.exists():
+        write_archive(archive, patients=most, broken=False)
     config = Config()
-    found = pair(identify(crawl(folder, index=None).headers, options=config.identify), options=config.pair)
-    return [one for one in found if isinstance(one, Pair)]
+    found = pair(identify(crawl(archive, index=None).headers, options=config.identify), options=config.pair)
+    return [one for one in found if isinstance(one, Pair)][:most]
 
 
 def test_patients(spider: Path, folder: Path) -> Path:

@@ -184,8 +184,8 @@ def test_a_finished_fold_is_never_trained_again_and_patients_are_numbers(
     assert (study.design.out / "private").stat().st_mode & 0o777 == 0o700
 
 
-def finish(study: folder.Study, quality: dict[str, float]) -> None:
-    """Write the file of every fold, predicted with the given share right instead of trained."""
+def finish(study: folder.Study, quality: dict[str, float], never: int | None = None) -> None:
+    """Write the file of every fold, predicted with the given share right, and one type never, instead of trained."""
     for each in study.design.every_fold:
         rng = np.random.default_rng([each.repeat, each.fold, len(each.normalization)])
         rows = study.split.parts(each.repeat, each.fold)["test"]
@@ -194,6 +194,7 @@ def finish(study: folder.Study, quality: dict[str, float]) -> None:
         labels = study.labels[rows]
         wrong = rng.choice([k for k in study.classes], len(rows))
         logits[np.arange(len(rows)), np.where(right, labels, wrong)] += 3
+        logits[:, [] if never is None else never] = -9
         p = fold.probabilities(logits, study.classes)
         costs = {"epochs": 3, "best_epoch": 2, "minutes": 0.5, "n_train": 9}
         made = {"modic": "0.1", "torch": "2.99", "device": "NVIDIA Z9" if each.fold else "CPU"}
@@ -233,6 +234,18 @@ def test_report_and_tables_say_what_holds(tmp_path: Path, discs: Callable[[list[
         assert said in page and said in text
     assert "<svg" in page and (study.design.out / "figure2.svg").read_text().startswith("<svg")
     assert "Doe^" not in page + text + str(oof.to_pylist()[:50])
+
+
+def test_a_type_that_is_never_graded_has_no_share_of_right_grades(
+    tmp_path: Path, discs: Callable[[list[Disc]], None]
+) -> None:
+    study = folder.prepare(tiny(tmp_path / "study"))
+    finish(study, {"none": 0.7, "standardize": 0.8}, never=2)
+    write_study(study.design.out)
+    page = (study.design.out / "report.md").read_text()
+    (line,) = re.findall(r"^\| MC0 80.0%, .* \| none \|.*$", page, re.MULTILINE)
+    assert line.endswith("| 0.0% | " + " | ".join(line.split(" | ")[-3:-1]) + " | – |")
+    assert re.search(r"\bnan\b", page) is None
 
 
 def test_table_1_shows_both_designs_and_the_detector_of_the_study(tmp_path: Path) -> None:
