@@ -107,7 +107,9 @@ def grade_study(
     doubts = check_lumbar(levels, _reference(volumes), options=config.levels)
     if isinstance(doubts, Rejected):
         return StudyResult(rejected=doubts, seconds=seconds)
-    if against := _against_header(volumes, levels, models, config):
+    with _timed(seconds, "contrast"):
+        against = _against_header(volumes, levels, models, config)
+    if against:
         return StudyResult(rejected=against, seconds=seconds)
     with _timed(seconds, "count"):
         levels, count_warnings = counted_on(

@@ -74,7 +74,7 @@ def test_a_graded_study_has_six_levels_in_order_each_with_its_status(one_pair: P
     assert graded.grade is not None and graded.grade.mc == 1
     assert graded.t1_box == pytest.approx((10, 45, 40, 55))
     assert graded.corner0_mm is not None and graded.corner0_mm[2] > graded.corner1_mm[2]  # type: ignore[index]
-    assert list(result.seconds) == ["load", "levels", "count", "regions", "normalize", "marrow", "grade"]
+    assert list(result.seconds) == ["load", "levels", "contrast", "count", "regions", "normalize", "marrow", "grade"]
     assert result.rejected is None and result.numbering == "uncertain"
 
 
