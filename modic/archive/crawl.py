@@ -12,7 +12,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 from modic.archive.headers import COLUMNS, TEXT, WHOLE
 from modic.archive.source import UNKNOWN_TIME, File, Row, Source, Unopened
 from modic.archive.sources import check_archive, source_of
-from modic.errors import CURES, Reason, UsageError
+from modic.errors import CURES, ModicError, Reason, UsageError
 from modic.files import write_table
 
 __all__ = ["COLUMNS", "Crawl", "crawl"]
@@ -40,6 +40,10 @@ CONTAINER = "container"  # stands for a reason in the row of a container whose m
 ORDER = [(name, "ascending") for name in ("rank", "path", "member", "frame")]  # of an index: refused files, containers
 VERSION = {"modic_index": "6"}  # raised if what is read from headers changes: all headers are then read again
 INDEX = pa.schema([*FILE.items(), MEMBER, ("reason", TEXT), ("frame", WHOLE), *STORED.items()], metadata=VERSION)
+HEADERS = pa.schema([field for field in INDEX if field.name != "reason"])
+IMAGES = [*FILE, "member", "frame", "StudyInstanceUID"]
+COMPARED = [*IMAGES, "reason"]
+"""Columns of the index that are read if nothing changed: the others take a gigabyte for a million files."""
 BATCH = 2_000  # files read at a time: their rows are Python objects until then, and a process's piece of work
 MIN_FOR_PROCESSES = 20_000  # fewer files are read sooner than processes are started
 MAX_WAITING = 50  # batches that have been listed and not been read
@@ -51,15 +55,53 @@ Batch = tuple[list[File], pa.Table]
 class Crawl:
     """What an archive holds.
 
-    `headers`: path, size, mtime_ns, member, frame and COLUMNS, one row a frame, sorted by path.
+    `images`: the columns IMAGES, one row a frame, sorted by path.
     `rejected`: path, size, mtime_ns, member, reason.
     `counts`: files_seen, files_read, files_unchanged, rejected {reason: n}; besides these files_opened (read now,
     refused ones included) and files_gone (in the index, not in the archive).
     """
 
-    headers: pa.Table
+    images: pa.Table
     rejected: pa.Table
     counts: dict[str, Any]
+    _whole: pa.Table | Path  # of HEADERS; or the index, whose first rows they are
+
+    @property
+    def headers(self) -> pa.Table:
+        """The columns HEADERS (those of `images` and COLUMNS), with the rows of `images`."""
+        return self.columns(HEADERS.names)
+
+    def columns(self, names: list[str]) -> pa.Table:
+        """Some columns of HEADERS, with the rows of `images`. Raises ModicError if the index is damaged."""
+        if isinstance(self._whole, pa.Table):
+            return self._whole.select(names)
+        with _read_again(self._whole):
+            return pq.read_table(self._whole, columns=names, partitioning=None).slice(0, len(self.images))
+
+    def headers_of(self, wanted: pa.ChunkedArray) -> pa.Table:
+        """The rows of `headers` for which `wanted` (bool, one value a row) is true; holds no others in memory.
+
+        Raises ModicError if the index is damaged.
+        """
+        if isinstance(self._whole, pa.Table):
+            return self._whole.filter(wanted)
+        parts, start = [HEADERS.empty_table()], 0
+        with _read_again(self._whole), pq.ParquetFile(self._whole) as file:
+            for group in range(file.num_row_groups):
+                here = wanted.slice(start, file.metadata.row_group(group).num_rows)
+                if pc.any(here).as_py():
+                    rows = file.read_row_group(group, columns=HEADERS.names).slice(0, len(here))
+                    parts.append(rows.filter(here).combine_chunks())
+                start += len(here)
+        return pa.concat_tables(parts)
+
+
+@contextmanager
+def _read_again(index: Path) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        raise ModicError(f"{index} is damaged; delete it, and the next run reads all headers again") from error
 
 
 def crawl(
@@ -83,7 +125,7 @@ def crawl(
         check_archive(str(archive))
     source = source_of(archive) if isinstance(archive, Path) else archive
     files = source.files()
-    known = _Known(_read_index(index))
+    known = _Known(_read_index(index, COMPARED))
     tables: list[pa.Table] = []
     new, opened, changed = 0, 0, False
     for batch, table in _read_all(source, _new_files(source, files, known), processes):
@@ -94,18 +136,25 @@ def crawl(
             on_progress(known.files_kept + new)
     kept, dropped, gone = known.files_kept, known.dropped(), known.files_gone
     refused_now = sum(len(table) - sum(_accepted(table)) for table in tables)
-    parts = [known.table, *tables]
-    del known, tables  # of a million files each copy takes most of a gigabyte
-    table = _arranged(parts, dropped) if changed or len(dropped) else parts.pop()
+    table = known.table
+    del known
+    if changed := changed or len(dropped) > 0:
+        parts = [_read_index(index), *tables]
+        if index is not None and len(parts[0]) < len(table):  # damaged in a column that was not compared
+            index.unlink()
+            return crawl(source, index=index, on_progress=on_progress, processes=processes)
+        del tables  # of a million files each copy takes most of a gigabyte
+        table = _arranged(parts, dropped)
     accepted, containers = _accepted(table)
     refused = len(table) - accepted - containers
     if not _any_dicom(table):
         raise UsageError(
             f"the archive {source.name} holds no DICOM file ({kept + new} files seen{_packed(source, table)})"
         )
-    if index is not None and (changed or len(dropped)):
+    if index is not None and changed:
         write_table(table.replace_schema_metadata(INDEX.metadata), index)
-    headers, rejected = table.slice(0, accepted), table.slice(accepted, refused)
+    whole = index if index is not None else table.slice(0, accepted).select(HEADERS.names)
+    images, rejected = table.slice(0, accepted).select(IMAGES), table.slice(accepted, refused)
     counts = {
         "files_seen": kept + new,
         "files_read": new - refused_now,
@@ -114,7 +163,7 @@ def crawl(
         "files_opened": opened,
         "files_gone": gone,
     }
-    return Crawl(headers.drop_columns(["reason"]), rejected.select([*FILE, "member", "reason"]), counts)
+    return Crawl(images, rejected.select([*FILE, "member", "reason"]), counts, whole)
 
 
 def _new_files(source: Source, files: Iterable[File], known: "_Known") -> Iterator[File]:
@@ -284,7 +333,7 @@ class _Known:
 
     def __init__(self, table: pa.Table) -> None:
         self.table = table
-        self._size, self._mtime = (table[name].to_numpy() for name in ("size", "mtime_ns"))
+        self._size, self._mtime = (memoryview(table[name].to_numpy()) for name in ("size", "mtime_ns"))
         # hash of a file's key → the first of its rows: the keys are 0.3 GB for a million files, of which two have the
         # same (64-bit, salted) hash in one of 30 million runs
         self._row: dict[int, int] = {}
@@ -335,16 +384,18 @@ class _Known:
         return self._keys.take(pa.array([*self._changed, *self._row.values()], WHOLE))
 
 
-def _read_index(index: Path | None) -> pa.Table:
-    """What the last crawl remembered; empty if there is no index, or one of another version or broken."""
+def _read_index(index: Path | None, columns: list[str] | None = None) -> pa.Table:
+    """What the last crawl remembered; empty if there is no index, or one of another version or broken.
+
+    `columns`: those that are read; None: all.
+    """
+    names = columns or INDEX.names
     if index is not None and index.is_file():
-        try:
-            table = pq.read_table(index)
-        except (pa.ArrowException, OSError):
-            return INDEX.empty_table()
-        if table.schema == INDEX and table.schema.metadata == INDEX.metadata:
-            return table
-    return INDEX.empty_table()
+        with suppress(pa.ArrowException, OSError):
+            written = pq.read_schema(index)
+            if written == INDEX and written.metadata == INDEX.metadata:
+                return pq.read_table(index, columns=names, partitioning=None).select(names)
+    return INDEX.empty_table().select(names)
 
 
 PACKED = {

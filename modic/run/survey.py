@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from modic.archive.crawl import crawl
+from modic.archive.crawl import HEADERS, crawl
 from modic.archive.patient_identity import study_date
 from modic.archive.sources import cache_of, source_of
 from modic.deidentify.pseudonyms import Pseudonyms
@@ -100,12 +100,12 @@ def find_studies(run: Run, *, on_progress: Callable[[int], None] | None = None) 
     LOG.info("files: %s", json.dumps(crawled.counts))
     wanted, keys = _contrasts(run), Pseudonyms.open(run.cohort.private)
     finished = ledger.finished(ledger.read_keys(run.cohort))
-    parted = part(run, crawled.headers, crawled.rejected, keys, wanted, finished)
+    parted = part(run, crawled, keys, wanted, finished)
     counts, rejected = crawled.counts, crawled.rejected
-    del crawled  # the headers of what is as before are needed no more
+    del crawled  # what is as before is needed no more
     accepted = tuple(dict.fromkeys(("t1", "t2", *wanted, STIR)))
     series = identify(parted.headers, contrasts=accepted, options=run.config.identify)
-    parted = replace(parted, headers=parted.headers.schema.empty_table())
+    parted = replace(parted, headers=HEADERS.empty_table())
     series = with_unreadable_files(_with_unclear_contrasts(run, series, accepted), rejected)
     outcomes = pair(series, contrasts=wanted, options=run.config.pair)
     work = [_work(run, outcome, keys) for outcome in outcomes if isinstance(outcome, Pair)]

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from modic.archive.crawl import HEADERS, Crawl
 from modic.archive.patient_identity import identity_value
 from modic.deidentify.pseudonyms import Pseudonyms
 from modic.files import write_table
@@ -47,6 +48,7 @@ LINKED = """
 SELECT DISTINCT StudyInstanceUID::VARCHAR AS study_uid, unnest([PatientID::VARCHAR, SeriesInstanceUID::VARCHAR]) AS name
 FROM headers
 """
+NAMES = ["StudyInstanceUID", "PatientID", "SeriesInstanceUID"]
 FOLDER = r"/[^/]*$"
 CODE = ("archive", "series", "deidentify", "run", "tables")
 """Packages whose code decides what a row holds."""
@@ -64,34 +66,34 @@ class Parted:
 
 
 def part(
-    run: Run, headers: pa.Table, rejected: pa.Table, keys: Pseudonyms, contrasts: Collection[str],
-    finished: Collection[tuple[str, ...]],
-) -> Parted:  # fmt: skip
-    """Part `headers` (modic.archive.crawl.Crawl.headers).
+    run: Run, crawled: Crawl, keys: Pseudonyms, contrasts: Collection[str], finished: Collection[tuple[str, ...]]
+) -> Parted:
+    """Part what the archive holds.
 
     Args:
         run: if it is asked for a part of the archive, all of it is to be identified.
-        headers, rejected: of the crawl.
+        crawled: what modic.archive.crawl.crawl returns.
         keys: pseudonyms of the cohort.
         contrasts: that the classifier's card asks for.
         finished: what modic.run.ledger.finished returns.
     """
     nothing = STATE.empty_table()
     if not run.selection.is_everything:
-        return Parted(headers, nothing, nothing.select(["study_uid", "images", "digest"]))
+        return Parted(crawled.headers, nothing, nothing.select(["study_uid", "images", "digest"]))
     decided_by = _decided_by(run, keys, contrasts)
-    digests = _ask(headers, DIGEST, ("StudyInstanceUID", "path", "member", "frame", "size", "mtime_ns"))
-    beside = _beside_unreadable(headers, rejected)
+    digests = _ask(crawled.images, DIGEST)
+    beside = _beside_unreadable(crawled.images, crawled.rejected)
     state = _remembered(run, decided_by)
     if state is None:
-        return Parted(headers, nothing, digests, decided_by, beside)
+        return Parted(crawled.headers, nothing, digests, decided_by, beside)
     changed = _changed(state, digests, finished) | beside
     if not changed:
-        return Parted(headers.schema.empty_table(), state, digests, decided_by, beside)
-    changed = _with_linked(changed, _ask(headers, LINKED, ("StudyInstanceUID", "PatientID", "SeriesInstanceUID")), run)
+        return Parted(HEADERS.empty_table(), state, digests, decided_by, beside)
+    changed = _with_linked(changed, _ask(crawled.columns(NAMES), LINKED), run)
     wanted = pa.array(sorted(changed), pa.string())
     as_before = state.filter(pc.invert(pc.is_in(state["study_uid"], wanted)))
-    return Parted(headers.filter(_is_in(headers["StudyInstanceUID"], wanted)), as_before, digests, decided_by, beside)
+    headers = crawled.headers_of(_is_in(crawled.images["StudyInstanceUID"], wanted))
+    return Parted(headers, as_before, digests, decided_by, beside)
 
 
 def remember(
@@ -157,9 +159,9 @@ def _code() -> str:
     return text.hexdigest()
 
 
-def _ask(headers: pa.Table, sql: str, columns: tuple[str, ...]) -> pa.Table:
+def _ask(headers: pa.Table, sql: str) -> pa.Table:
     with duckdb.connect(":memory:") as connection:
-        connection.register("headers", headers.select(columns))
+        connection.register("headers", headers)
         return connection.sql(sql).to_arrow_table()
 
 
@@ -186,9 +188,7 @@ def _with_linked(changed: set[str], links: pa.Table, run: Run) -> set[str]:
     edges = links.to_pandas()
     edges = edges[~edges["name"].isin(nobody)]
     edges["name"] = edges["name"].str.strip()
-    before = pq.read_table(
-        run.cohort.links, columns=["StudyInstanceUID", "PatientID", "SeriesInstanceUID"], partitioning=None
-    ).to_pandas()
+    before = pq.read_table(run.cohort.links, columns=NAMES, partitioning=None).to_pandas()
     old = before.melt("StudyInstanceUID", value_name="name").rename(columns={"StudyInstanceUID": "study_uid"})
     edges = pd.concat([edges, old[["study_uid", "name"]]]).drop_duplicates()
     while True:
@@ -199,15 +199,15 @@ def _with_linked(changed: set[str], links: pa.Table, run: Run) -> set[str]:
         changed = changed | more
 
 
-def _beside_unreadable(headers: pa.Table, rejected: pa.Table) -> frozenset[str]:
+def _beside_unreadable(images: pa.Table, rejected: pa.Table) -> frozenset[str]:
     """UIDs of the studies in whose folders lie files that cannot be read."""
     reasons = pa.array([str(reason) for reason in UNREADABLE], pa.string())
     paths = rejected.filter(pc.is_in(rejected["reason"].cast(pa.string()), reasons))["path"].cast(pa.string())
     if not len(paths):
         return frozenset()
     folders = pc.unique(pc.replace_substring_regex(paths, FOLDER, ""))
-    of_image = pc.replace_substring_regex(headers["path"].cast(pa.string()), FOLDER, "")
-    beside = headers["StudyInstanceUID"].filter(pc.is_in(of_image, folders))
+    of_image = pc.replace_substring_regex(images["path"].cast(pa.string()), FOLDER, "")
+    beside = images["StudyInstanceUID"].filter(pc.is_in(of_image, folders))
     return frozenset(pc.unique(beside.cast(pa.string())).to_pylist())
 
 

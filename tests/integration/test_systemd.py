@@ -11,6 +11,8 @@ from pathlib import Path
 from queue import Queue
 from threading import Thread
 
+import pyarrow.parquet as pq
+
 import dicoms
 from live_systemd import ROOT, UID, Machine, live_systemd
 
@@ -26,6 +28,14 @@ def files(**night: str) -> dict[str, str]:
     return {**units, "modic/night.env": "\n".join(lines) + "\n", "modic/prefect.env": f"PYTHONPATH={PYTHONPATH}\n"}
 
 
+def archive_and_cluster(folder: Path, *patients: str) -> None:
+    """Studies of patients, and a cluster that grades them without networks."""
+    for name in patients:
+        dicoms.write(dicoms.study(patient=name, rows=4, columns=4), folder / "archive" / name)
+    preload = ["flows.dask_worker", str(ROOT / "tests" / "support" / "fake_worker.py")]
+    (folder / "cluster.json").write_text(json.dumps({"cluster_kwargs": {"n_workers": 1, "preload": preload}}))
+
+
 def soon() -> str:
     """A time that the timer reaches in a moment."""
     return f"{datetime.now(UTC) + timedelta(seconds=6):%Y-%m-%d %H:%M:%S} UTC"
@@ -35,8 +45,9 @@ def soon() -> str:
 def webhook(machine: Machine) -> Iterator[tuple[str, "Queue[dict[str, str]]"]]:
     """URL there, and the JSON that was posted to it."""
     command = machine.enter(sys.executable, "-m", "receivers", net_only=True)
-    environment = os.environ | {"PYTHONPATH": PYTHONPATH}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as it:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": PYTHONPATH}
+    ) as it:
         assert it.stdout is not None
         url, posts = it.stdout.readline().strip(), Queue[dict[str, str]]()
         thread = Thread(target=lambda: [posts.put(json.loads(line)) for line in it.stdout or ()], daemon=True)
@@ -49,10 +60,7 @@ def webhook(machine: Machine) -> Iterator[tuple[str, "Queue[dict[str, str]]"]]:
 
 
 def test_the_timer_starts_a_night_and_a_night_that_went_wrong_is_told_of(tmp_path: Path) -> None:
-    for name in ("ann", "bug-bob"):
-        dicoms.write(dicoms.study(patient=name, rows=4, columns=4), tmp_path / "archive" / name)
-    preload = ["flows.dask_worker", str(ROOT / "tests" / "support" / "fake_worker.py")]
-    (tmp_path / "cluster.json").write_text(json.dumps({"cluster_kwargs": {"n_workers": 1, "preload": preload}}))
+    archive_and_cluster(tmp_path, "ann", "bug-bob")
     (tmp_path / "sendmail").write_text(SENDMAIL)
     (tmp_path / "sendmail").chmod(0o755)
     night = {"MODIC": "/opt/modic/.venv/bin/modic", "MODIC_ARCHIVE": "/data/archive", "MODIC_COHORT": "/data/lumbar",
@@ -77,3 +85,23 @@ def test_the_timer_starts_a_night_and_a_night_that_went_wrong_is_told_of(tmp_pat
     assert mail.startswith("To: me@example.org\nSubject: modic: the night of lumbar went wrong\n")
     assert post["text"] in mail
     assert (tmp_path / "lumbar").stat().st_uid == UID
+
+
+def test_the_server_and_the_worker_run_the_deployment(tmp_path: Path) -> None:
+    archive_and_cluster(tmp_path, "ann")
+    api, own = "http://127.0.0.1:4200/api", "/opt/modic/.venv/bin"
+    given = {"PYTHONPATH": PYTHONPATH, "PREFECT_API_URL": api, "DO_NOT_TRACK": "1", "MODIC_ARCHIVE": "/data/archive",
+             "MODIC_COHORT": "/data/lumbar"}  # fmt: skip
+    asked = [f"{own}/python", "-c", f"import urllib.request as web; web.urlopen('{api}/health')"]
+    with live_systemd(tmp_path, files()) as machine:
+        machine.do("systemctl", "start", "prefect-server")
+        machine.wait(lambda: machine.answers(*asked), "the server")
+        machine.as_user(given, f"{own}/prefect", "work-pool", "create", "modic", "--type", "process")
+        machine.as_user(given, f"{own}/python", "-P", "-m", "flows.deploy", f"{ROOT}/deployments/prefect.yaml")
+        machine.do("systemctl", "start", "prefect-worker")
+        once = ("deployment", "run", "grade-cohort/nightly", "--param", "cluster=/data/cluster.json")
+        machine.as_user(given, f"{own}/prefect", *once)
+        machine.wait((tmp_path / "lumbar" / "report.html").exists, "the run of the worker")
+        machine.do("systemctl", "stop", "prefect-worker", "prefect-server")
+        assert [machine.property(unit, "Result") for unit in ("prefect-worker", "prefect-server")] == ["success"] * 2
+    assert pq.read_table(tmp_path / "lumbar" / "current" / "studies.parquet")["status"].to_pylist() == ["graded"]

@@ -74,6 +74,10 @@ class Machine:
         assert done.returncode == 0 or not check, f"{words}: {done.stdout}{done.stderr}{self.log()}"
         return done.stdout.strip()
 
+    def answers(self, *words: str) -> bool:
+        """Whether a command there ends well."""
+        return subprocess.run(self.enter(*words), capture_output=True, timeout=120, check=False).returncode == 0
+
     def as_user(self, environment: Mapping[str, str], *words: str) -> str:
         """What a command there prints that the units' user gives."""
         given = [f"{name}={value}" for name, value in environment.items()]
