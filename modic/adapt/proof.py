@@ -125,7 +125,7 @@ def numbers(read: Group, judged: Judged, rows: np.ndarray) -> Numbers:
 
 def groups(read: Group) -> dict[tuple[str, str], np.ndarray]:
     """(by what, which) → the rows (bool mask) of each group of which `FEWEST_OF_GROUP` discs were read."""
-    found = {}
+    found: dict[tuple[str, str], np.ndarray] = {}
     for name, of in (("level", read.levels), ("scanner", read.scanners), ("field", read.fields)):
         found |= {(f"by {name}", value): of == value for value in np.unique(of).tolist()}
     for level, k in product(LEVELS, range(CLASSES)):

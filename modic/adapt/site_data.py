@@ -191,10 +191,13 @@ class _Maker:
         patients = np.array([row["patient_key"] for row in studies])
         labels = np.array([one.label for one in given], int)
         weights, shares = (np.array([getattr(one, name) for one in given], float) for name in ("weight", "share"))
+        scanners, fields, years = (np.array([name(row) for row in studies]) for name in GROUPS.values())
         return Group(
             Discs(logits, features, labels, patients, weights, shares),
             np.array([one.level for one in given]),
-            *(np.array([name(row) for row in studies]) for name in GROUPS.values()),
+            scanners,
+            fields,
+            years,
             tuple(
                 from_numbers(one.level, of.endplates) if len(of.endplates) else None
                 for one, of in zip(given, kept, strict=True)

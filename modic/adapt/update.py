@@ -79,7 +79,7 @@ class Update:
 
     def p(self, logits: np.ndarray, features: np.ndarray) -> np.ndarray:
         """Probabilities (n, classes), float64."""
-        return softmax((logits + corrections(features, self.shift, self.weights.T)) / self.temperature)
+        return softmax((logits + corrections(features, self.shift, [*self.weights.T])) / self.temperature)
 
 
 @dataclass(frozen=True, slots=True)

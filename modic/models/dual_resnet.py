@@ -65,7 +65,7 @@ def build(architecture: dict[str, Any], contrasts: Sequence[str]) -> "nn.Module"
             self.spread = nn.BatchNorm1d(n_features, affine=False, momentum=0.05)
             self.dropout = nn.Dropout(arch.dropout)
             self.head = nn.Linear(n_features, arch.classes)
-            self.register_load_state_dict_pre_hook(_without_spread)
+            self.register_load_state_dict_pre_hook(_without_spread)  # type: ignore[no-untyped-call]
 
         @property
         def branches(self) -> list[nn.Module]:

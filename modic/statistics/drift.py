@@ -83,7 +83,7 @@ def baseline(
         what: {name: round(float(shares[names == name].sum())) for name in np.unique(names).tolist()}
         for what, names in groups.items()
     }
-    return Baseline(tuple(map(_row, directions)), *map(_row, (spread, center, np.diag(covariance))), read)
+    return Baseline(tuple(map(_row, directions)), _row(spread), _row(center), _row(np.diag(covariance)), read)
 
 
 def _row(values: np.ndarray) -> Row:

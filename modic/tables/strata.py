@@ -1,6 +1,6 @@
 """What studies are told apart by in samples, on pages and in comparisons: scanner, field strength, year."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 UNKNOWN = "unknown"
@@ -24,7 +24,7 @@ def field_name(strength: float | None) -> str:
     return next((name for low, high, name in FIELDS_T if low <= strength < high), "unknown field")
 
 
-GROUPS = {
+GROUPS: dict[str, Callable[[Study], str]] = {
     "scanner": lambda study: scanner_name(study, field=True) or UNKNOWN,
     "field strength": lambda study: field_name(study["field_strength_t"]),
     "year": lambda study: str(study["study_year"] or UNKNOWN),

@@ -1,4 +1,4 @@
--- One row is one study, with what is shown of it, the geometry of its T1 and of its T2, and its levels from head to foot
+-- One row is one study, with what is shown of it, the geometry of its T1 and T2, and its levels from head to foot
 -- (each null if the study has none).
 WITH levels_of AS (
     SELECT
