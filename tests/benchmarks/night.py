@@ -37,7 +37,7 @@ def main() -> None:
     if options.night:
         print(json.dumps(night(*map(Path, options.night))))
         return
-    print("studies night            files  wall s  CPU s  files/s of CPU  peak MB  seconds by step")
+    print("studies night            files  wall s  CPU s  files/s of CPU  peak MB  CPU seconds by step")
     for studies in options.studies:
         with tempfile.TemporaryDirectory(dir=options.folder) as folder:
             nights(Path(folder), studies, options.new)
@@ -94,22 +94,29 @@ def night(archive: Path, cohort: Path) -> dict[str, object]:
 
     result = StudyResult(tuple(map(level, LEVELS)), "ok", 0.97)
     run = prepare.prepare(str(archive), str(cohort), device="cpu")
-    steps, began, before = {}, time.perf_counter(), used()
+    began, before, steps = time.perf_counter(), used(), dict[str, float]()
+
+    def ended(step: str) -> None:
+        """Note what the step has used, and say it on the way."""
+        steps[step] = used() - before - sum(steps.values())
+        print(f"{step}: {steps[step]:.1f} s of CPU", file=sys.stderr, flush=True)
+
     with run.cohort.lock(run.run_id):
         found = survey.find_studies(run)
-        steps["find"] = time.perf_counter() - began
+        ended("find")
         planned = plan.cut_shards(run, found, workers=2)
         for shard in planned.shards:
             work, _ = shards.read_input(run.job, shard)
             ledger.write_output(
                 run.job.output(shard), [ledger.row(one, result, run.grader, **MODELS.identity) for one in work]
             )
-        steps["plan"] = time.perf_counter() - began - sum(steps.values())
+        ended("plan")
         summary = publish.publish(run, found)
-        steps["publish"] = time.perf_counter() - began - sum(steps.values())
+        ended("publish")
+        del found
         if summary.news:
             write_report(run.cohort.root, run.run_id)
-        steps["report"] = time.perf_counter() - began - sum(steps.values())
+        ended("report")
     wall, peak = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     files = int(summary.row["files_seen"])
     return {"files": files, "wall": wall, "cpu": used() - before, "peak_mb": peak, "steps": steps}
