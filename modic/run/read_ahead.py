@@ -44,7 +44,7 @@ class Images:
 @contextmanager
 def read_ahead(pairs: Sequence[Pair], opener: Opener) -> Iterator[Iterator[Images]]:
     """The images of each pair in order; those of the next `STUDIES` are read meanwhile."""
-    executor = ThreadPoolExecutor(STUDIES, thread_name_prefix="read-ahead")
+    executor = ThreadPoolExecutor(max(STUDIES, 1), thread_name_prefix="read-ahead")
     try:
         yield _in_order(pairs, opener, executor)
     finally:
