@@ -98,15 +98,13 @@ def register(t1: CanonicalVolume, t2: CanonicalVolume) -> Registration:
     grid = _Points.of(t2).shown_by(lambda points: _lattice(moving, thresholds, t1, points, 0) < BINS)
     if min(grid.levels.shape) < 1 or grid.levels[0].size < MIN_POINTS:
         return Registration(0.0, 0.0)
-    layers = [
-        _lattice(moving, thresholds, t1, grid, reach, move=layer * t2.spacing_mm[2] * grid.axes[:, 2])
-        for layer in LAYERS
-    ]
+    apart = t2.spacing_mm[2]
+    layers = [_lattice(moving, thresholds, t1, grid, reach, move=layer * apart * grid.axes[:, 2]) for layer in LAYERS]
     joint, shifts = [], []
     for layer, lattice in zip(LAYERS, layers, strict=True):
         for down, along in product(range(2 * reach + 1), repeat=2):
             joint.append(_joint(grid.levels, lattice, down, along))
-            shifts.append((SHIFTS_MM[along], SHIFTS_MM[down], layer * t2.spacing_mm[2]))
+            shifts.append((SHIFTS_MM[along], SHIFTS_MM[down], layer * apart))
     gains, places = _gains(np.array(joint)), np.array(shifts)
     best = int((gains * np.where(places[:, 2] == 0, 1.0, 1 - SIDEWAYS_GAIN)).argmax())
     far = np.linalg.norm((places - places[best])[:, :2], axis=1) >= FAR_MM
@@ -131,7 +129,7 @@ def moved(t1: CanonicalVolume, t2: CanonicalVolume, registration: Registration) 
 class _Points:
     """Points on slices of T2, `POINTS_MM` apart over the middle two thirds of rows and columns, and its grey levels.
 
-    `origin_mm`: (slices, 3) LPS of the first point of each slice; `levels`: uint16 (slices, rows, columns), times
+    `origin_mm`: (slices, 3) LPS of the first point of each slice; `levels`: int64 (slices, rows, columns), times
     `BINS` + 1; `axes` (3, 3): unit vectors along columns, rows and slices.
     """
 
@@ -149,7 +147,7 @@ class _Points:
         )
         corners = np.array([(columns[0], rows[0], index) for index in slices])
         axes = t2.affine[:3, :3] / np.linalg.norm(t2.affine[:3, :3], axis=0)
-        return cls(t2.to_mm(corners), axes, (levels * (BINS + 1)).astype(np.uint16))
+        return cls(t2.to_mm(corners), axes, levels * (BINS + 1))
 
     def shown_by(self, inside: "Callable[[_Points], np.ndarray]") -> "_Points":
         """The rows and columns of which T1 shows most. `inside`: bool (slices, rows, columns), steps of the lattice."""
