@@ -1,6 +1,8 @@
 """One shard in a worker: graded once, and what happens if a study fails, memory ends or the GPU is lost."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,13 +15,15 @@ from fake_worker import level
 from made_cohort import key
 from made_studies import MODELS, SHARD, pairs_of, write_shard
 from modic import pipeline
+from modic.archive.sources import Opener
 from modic.config import Config, RunOptions
 from modic.errors import DeviceLost, Reason
 from modic.models import weights
 from modic.phantom.archive import write_archive
 from modic.records import LEVELS, Pair, StudyResult
 from modic.run import ledger, worker
-from modic.run.shards import Job, Work
+from modic.run.read_ahead import Images
+from modic.run.shards import Job, Work, position
 
 
 @pytest.mark.parametrize("wanted", [True, False])
@@ -73,6 +77,24 @@ def test_a_shard_is_written_once_and_holds_nothing_identifying(
     assert (row["status"], row["study_key"], len(row["levels"])) == ("graded", key("s", 1), 6)
     text = json.dumps(row, default=str)
     assert all(secret not in text for secret in (one_pair.patient_id, one_pair.study_uid, one_pair.t1.images[0].path))
+
+
+def test_a_shard_is_at_a_study_before_it_waits_for_the_studys_images(
+    one_pair: Pair, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that never comes, or takes the worker with it, is so laid to the study that it belongs to."""
+    at = []
+
+    @contextmanager
+    def waiting(pairs: list[Pair], _: Opener) -> Iterator[Iterator[Images]]:
+        yield (at.append(position(job, shard)) or Images(Opener()) for _ in pairs)
+
+    monkeypatch.setattr(worker, "load_models", lambda *_: MODELS)
+    monkeypatch.setattr(worker, "grade_study", lambda *_, **__: StudyResult(tuple(map(level, LEVELS)), "ok", 0.9))
+    monkeypatch.setattr(worker, "read_ahead", waiting)
+    shard = write_shard(job, [Work(key("s", number), "print", one_pair) for number in (1, 2, 3)], Config())
+    worker.grade_shard(job, shard)
+    assert at == [0, 1, 2]
 
 
 class OutOfMemoryOnce:
