@@ -1,6 +1,6 @@
 """Studies a second of whole `modic grade` runs, and what they are spent on.
 
-    python tests/benchmarks/throughput.py [--studies 24] [--workers 1 2] [--device cpu] [--slow 0.5] [--ahead 0]
+    python tests/benchmarks/throughput.py [--studies 24] [--workers 1 2] [--device cpu]
 
 Four synthetic patients, copied under new UIDs until there are enough studies, with the shipped weights. Of each number
 of workers (on a GPU: workers that share it): seconds from the command to the end, and between the first and the last
@@ -9,8 +9,7 @@ share of busy time, where there is one; resident memory of the largest worker af
 end, which must not grow. Then the CPU seconds a study would take if nothing but the networks' arithmetic took any, at
 the speed of this core's matrix products, and the bytes that are read.
 
-`--slow S` makes the workers' reading slower by S seconds a series; `--ahead N` reads so many studies ahead. The load of
-the machine is printed: compare numbers of one load.
+The load of the machine is printed: compare numbers of one load.
 """
 
 import argparse
@@ -32,29 +31,6 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "benchmarks")]
 
 from memory import fill  # noqa: E402
 
-from modic.archive import folder  # noqa: E402
-from modic.run import read_ahead  # noqa: E402
-
-SLOW, AHEAD = "MODIC_BENCHMARK_SLOW", "MODIC_BENCHMARK_AHEAD"
-FILES = 13  # of a series of these patients, about
-
-
-def dask_setup(process: Any) -> None:
-    """Called by Dask in nannies, whose workers shall load this file too, and in these: reading is made slower there."""
-    from distributed import Nanny
-
-    if isinstance(process, Nanny):
-        process.preload = [*process.preload, __file__]
-        return
-    read_ahead.STUDIES = int(os.environ[AHEAD])
-    slow, opened = float(os.environ[SLOW]) / FILES, folder._opened
-
-    def opened_slowly(*arguments: Any, **options: Any) -> Any:
-        time.sleep(slow)
-        return opened(*arguments, **options)
-
-    folder._opened = opened_slowly
-
 
 def main() -> None:
     """Print one paragraph for each number of workers."""
@@ -62,8 +38,6 @@ def main() -> None:
     parser.add_argument("--studies", type=int, default=24)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    parser.add_argument("--slow", type=float, default=0.0, help="s a series")
-    parser.add_argument("--ahead", type=int, default=read_ahead.STUDIES)
     parser.add_argument("--no-pictures", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as home:
@@ -86,8 +60,7 @@ def run(home: Path, workers: int, options: argparse.Namespace) -> None:
     (home / "cluster.yaml").write_text(json.dumps(cluster))
     command = [sys.executable, "-m", "modic", "grade", "archive", "--out", name, "--device", options.device]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT")}
-    environment |= {"PYTHONPATH": str(ROOT), SLOW: str(options.slow), AHEAD: str(options.ahead)}
-    environment["DASK_DISTRIBUTED__NANNY__PRELOAD"] = str(Path(__file__).resolve())
+    environment |= {"PYTHONPATH": str(ROOT)}
     started, load = time.perf_counter(), os.getloadavg()[0]
     samples = []
     with subprocess.Popen(
