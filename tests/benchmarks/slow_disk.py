@@ -1,10 +1,11 @@
 """What a slow disk costs a worker, with and without reading ahead.
 
-    python tests/benchmarks/slow_disk.py [--studies 8] [--seconds 0.5] [--workers 2]
+    python tests/benchmarks/slow_disk.py [--studies 8] [--seconds 0.5] [--workers 2] [--pretend 1.5]
 
 Each worker grades one shard of synthetic studies three times: from the disk as it is, and from one that takes so many
 seconds more for each series, without and with reading ahead (modic/run/read_ahead.py). Prints seconds of the clock and
-of the CPU a study, and whether all three gave the same rows.
+of the CPU a study, and whether all three gave the same rows. `--pretend S`: in place of grading, T1 and T2 are loaded,
+and the worker waits S seconds, which shows what is hidden on a machine that is busy with other things.
 """
 
 import argparse
@@ -27,10 +28,11 @@ def main() -> None:
     parser.add_argument("--studies", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=0.5)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--pretend", type=float, default=0.0, help="s a study, in place of the networks")
     parser.add_argument("--archive", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.archive:
-        work(options.archive, options.seconds)
+        work(options.archive, options.seconds, options.pretend)
         return
     from memory import fill
 
@@ -38,13 +40,15 @@ def main() -> None:
         fill(Path(folder), options.studies)
         print(f"load {os.getloadavg()[0]:.1f}", flush=True)
         command = [sys.executable, __file__, "--archive", folder, "--seconds", str(options.seconds)]
+        command += ["--pretend", str(options.pretend)]
         environment = os.environ | ALLOCATOR | {"OMP_NUM_THREADS": "1"}
         workers = [subprocess.Popen(command, env=environment) for _ in range(options.workers)]
         sys.exit(max(worker.wait() for worker in workers))
 
 
-def work(archive: Path, seconds: float) -> None:
+def work(archive: Path, seconds: float, pretend: float) -> None:
     """What one worker does."""
+    from modic import pipeline
     from modic.archive import folder
     from modic.archive.crawl import crawl
     from modic.archive.sources import Opener
@@ -53,14 +57,23 @@ def work(archive: Path, seconds: float) -> None:
     from modic.records import Pair
     from modic.run import read_ahead
     from modic.run.ledger import level_row
-    from modic.run.worker import grade_or_fail
     from modic.series.identify import identify
     from modic.series.pair import pair
 
-    config, models = Config(), load_models("detector", "classifier", "cpu")
+    config = Config()
+    models = None if pretend else load_models("detector", "classifier", "cpu")
+
+    def graded(study: Pair, images: read_ahead.Images) -> object:
+        if models:
+            result = pipeline.grade_study(study, models=models, config=config, images=images)
+            return [level_row(level) for level in result.levels]
+        volumes = pipeline.load_volumes(study, config, images=images)
+        time.sleep(pretend)
+        return {name: float(volume.voxels.sum()) for name, volume in volumes.items()}
+
     found = pair(identify(crawl(archive, index=None).headers, options=config.identify), options=config.pair)
     pairs = [one for one in found if isinstance(one, Pair)]
-    grade_or_fail(pairs[0], models=models, config=config)
+    graded(pairs[0], read_ahead.Images(Opener(config.archive)))
     opened, first = (
         folder._opened,
         {one.path for study in pairs for series in study.series for one in series.images[:1]},
@@ -79,13 +92,9 @@ def work(archive: Path, seconds: float) -> None:
         folder._opened, read_ahead.STUDIES = open_file, ahead
         started, used = time.perf_counter(), time.process_time()
         with read_ahead.read_ahead(pairs, Opener(config.archive)) as reading:
-            results = [
-                grade_or_fail(study, models=models, config=config, images=images)
-                for study, images in zip(pairs, reading, strict=True)
-            ]
+            rows.append([graded(study, images) for study, images in zip(pairs, reading, strict=True)])
         took = (time.perf_counter() - started) / len(pairs), (time.process_time() - used) / len(pairs)
         print(f"{name:12} {took[0]:6.2f} s a study, {took[1]:.2f} of the CPU", flush=True)
-        rows.append([[level_row(level) for level in result.levels] for result in results])
     print("the same rows" if rows[0] == rows[1] == rows[2] else "OTHER ROWS")
 
 
