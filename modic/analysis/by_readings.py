@@ -11,7 +11,7 @@ from modic.analysis.corrected import answers, read_levels
 from modic.analysis.visits import GRADES_BEFORE_AFTER, change_rows, pairs_of
 from modic.errors import UsageError
 from modic.grades import CLASSES, P
-from modic.statistics.difference import Read, mean, pseudo_outcomes
+from modic.statistics.difference import Estimate, Read, mean, pseudo_outcomes
 from modic.statistics.odds_ratios import outcome_of, read_odds_ratios
 from modic.statistics.prevalence import ABSTAINED, own_prevalence
 
@@ -58,17 +58,12 @@ def changes(frame: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
         at_first, at_last = (answers(pairs, f"mc_{when}") for when in SIDES)
         unsure = (at_first == ABSTAINED) | (at_last == ABSTAINED)
         said_both = np.where(unsure, "unsure", np.where(at_first == at_last, "same", "changed"))
-        cells, covariance = mean(p, said_both, pairs["patient_key"].to_numpy(), read)
+        cells = mean(p, said_both, pairs["patient_key"].to_numpy(), read)
     except ValueError as error:
         raise UsageError(
             f"changes by readings: {error}; modic review --by patient --visits all draws patients with all visits"
         ) from error
-    m = len(np.unique(pairs["patient_key"].to_numpy()[read.place]))
-    found = []
-    for before, after in GRADES_BEFORE_AFTER:
-        value, variance = _ratio(cells, covariance, before, after)
-        half = float(student.ppf(0.975, m - 1)) * np.sqrt(variance)
-        found.append((value, max(value - half, 0.0), min(value + half, 1.0)))
+    found = [_ratio(cells, before, after) for before, after in GRADES_BEFORE_AFTER]
     return change_rows(found, pairs, n_read=len(read.place))
 
 
@@ -94,14 +89,16 @@ def _read_pairs(pairs: pd.DataFrame, known: pd.DataFrame) -> Read:
     return Read(truth.index.to_numpy(int), truth.to_numpy(float), weight.to_numpy(float))
 
 
-def _ratio(cells: np.ndarray, covariance: np.ndarray, before: int, after: int) -> tuple[float, float]:
-    """Share of the levels with grade `before` that have `after` later, and its variance (delta method)."""
-    row = np.arange(before * CLASSES, (before + 1) * CLASSES)
-    part, whole = cells[before * CLASSES + after], cells[row].sum()
+def _ratio(cells: Estimate, before: int, after: int) -> tuple[float, float, float]:
+    """Share of the levels with grade `before` that have `after` later, low and high (delta method)."""
+    of, row = cells.values[0], np.arange(before * CLASSES, (before + 1) * CLASSES)
+    part, whole = of[before * CLASSES + after], of[row].sum()
     if whole <= 0:
-        return float("nan"), float("nan")
-    value = float(np.clip(part / whole, 0, 1))
-    slope = np.zeros(len(cells))
+        return float("nan"), float("nan"), float("nan")
+    value = np.clip(part / whole, 0, 1)
+    slope = np.zeros((len(of), 1))
     slope[row] = -part / whole**2
     slope[before * CLASSES + after] += 1 / whole
-    return value, float(slope @ covariance @ slope)
+    deviation, freedom = cells.spread(slope)
+    low, high = (float((value + way * student.ppf(0.975, freedom) * deviation).clip(0, 1)[0]) for way in (-1, 1))
+    return float(value), low, high

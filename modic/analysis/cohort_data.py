@@ -25,6 +25,7 @@ from modic.analysis.corrected import (
     corrected_rows,
     read_validation,
 )
+from modic.analysis.elsewhere import ERROR_COVARIATES, impute_elsewhere
 from modic.analysis.groups import groups, typed, with_flags
 from modic.analysis.imputed import Imputed, impute
 from modic.analysis.table_one import missingness, table_one, with_scanner
@@ -51,6 +52,18 @@ def _joined(frame: pd.DataFrame, data: pd.DataFrame | None) -> tuple[pd.DataFram
         raise UsageError(f"data has several rows for one {key}; keep one, or join by study_key")
     right = data[[key, *added]].astype({key: frame[key].dtype})
     return frame.merge(right, on=key, how="left"), added
+
+
+def _patients_of(cohort: Path) -> pd.DataFrame:
+    """study_key and ERROR_COVARIATES of the studies of `cohort`; no rows if it is none."""
+    columns = ["study_key", *ERROR_COVARIATES]
+    try:
+        studies = pd.read_parquet(
+            published(cohort) / "studies.parquet", dtype_backend="numpy_nullable", columns=columns
+        )
+    except UsageError:
+        return pd.DataFrame({"study_key": pd.array([], "string")})
+    return studies
 
 
 NAIVE = "grades as they are, not corrected for the grader's errors: odds ratios are pulled towards 1, or made"
@@ -344,6 +357,7 @@ class CohortData:
         visits: str = "first",
         sure_numbering: bool = False,
         seed: int = 0,
+        elsewhere: bool = False,
     ) -> Imputed:
         """The true grades of all levels, drawn `m` times from what readers said (modic.analysis.imputed).
 
@@ -357,9 +371,15 @@ class CohortData:
             validation: the folder that `modic validate` wrote (default: COHORT/validation), or a frame of readings.
             visits, sure_numbering: as in `graded`.
             seed: the same seed draws the same grades.
+            elsewhere: nobody read this cohort; `validation` (the folder of another cohort's, a frame of readings with
+                level and, if known, age_years, sex and field_strength_t, or a confusion matrix) tells how the grader
+                errs there, and is taken to err here (modic.analysis.elsewhere).
 
-        Raises UsageError without enough readings of this cohort's levels.
+        Raises UsageError without enough readings of this cohort's levels, or `elsewhere`.
         """
+        if elsewhere:
+            frame, added = _joined(self._six_levels(visits, sure_numbering), data)
+            return impute_elsewhere(frame, self._elsewhere(validation), m=m, seed=seed, covariates=added)
         frame, added = _joined(self._six_levels("all", False), data)
         known = self._readings(validation)
         imputed = impute(frame, known, m=m, seed=seed, covariates=added)
@@ -387,11 +407,12 @@ class CohortData:
 
         `method="readings"` takes the difference estimator instead (modic.analysis.by_readings): it assumes nothing
         about the model, only that readers read a random sample with the weights of `modic review`; intervals are wider.
+        `method="elsewhere"` takes a validation of another place (`imputed(elsewhere=True)`), which `validation` names.
         `scale="difference"` gives differences of shares instead of odds ratios. What was simulated says
         `attrs["simulated"]` of the answer, and README.
         """
-        if method not in ("imputed", "readings"):
-            raise UsageError(f"method is imputed or readings, not {method!r}")
+        if method not in ("imputed", "readings", "elsewhere"):
+            raise UsageError(f"method is imputed, readings or elsewhere, not {method!r}")
         graded, _ = _joined(self.graded(visits=visits, sure_numbering=sure_numbering), data)
         if naive:
             return _said(odds_ratios(graded, formula, scale=scale), NAIVE)
@@ -400,7 +421,10 @@ class CohortData:
                 return _said(
                     by_readings.association(graded, self._readings(validation), formula, scale=scale), SIMULATED
                 )
-            imputed = self.imputed(m, data=data, validation=validation, visits=visits, sure_numbering=sure_numbering)
+            imputed = self.imputed(
+                m, data=data, validation=validation, visits=visits, sure_numbering=sure_numbering,
+                elsewhere=method == "elsewhere",
+            )  # fmt: skip
         except UsageError as error:
             raise UsageError(
                 f"{error}. Without it no odds ratio is corrected; association(…, naive=True) takes grades as they are"
@@ -420,7 +444,7 @@ class CohortData:
         `share` is of the levels with the grade `before` that have `after` later (modic.analysis.visits.change_rows).
         Two visits' errors look like changes, so only patients whom readers read at both visits can tell:
         `modic review --by patient --visits all`. `method`: `imputed` (Imputed.changes) or `readings` (the difference
-        estimator). Raises UsageError without such readings.
+        estimator). A validation elsewhere cannot tell. Raises UsageError without such readings.
         """
         if method == "imputed":
             imputed = self.imputed(m, validation=validation, visits="all", sure_numbering=sure_numbering)
@@ -435,6 +459,18 @@ class CohortData:
         known = self._validation(given)
         if not isinstance(known, pd.DataFrame):
             raise UsageError("this needs readings of this cohort's own levels, not a confusion matrix")
+        return known
+
+    def _elsewhere(self, given: Path | pd.DataFrame | np.ndarray | None) -> pd.DataFrame | np.ndarray:
+        """Readings of another place with what is known of their patients, or a confusion matrix."""
+        if given is None:
+            raise UsageError(
+                "validation names the place that was read: the folder that modic validate wrote in another cohort, a"
+                " frame of readings, or a confusion matrix"
+            )
+        known = self._validation(given)
+        if isinstance(given, (str, Path)) and isinstance(known, pd.DataFrame):
+            return known.merge(_patients_of(Path(given).parent), on="study_key", how="left")
         return known
 
     def _validation(self, given: Path | pd.DataFrame | np.ndarray | None) -> pd.DataFrame | np.ndarray:

@@ -52,7 +52,7 @@ def answers(graded: pd.DataFrame, column: str = "mc") -> np.ndarray:
     return graded[column].astype("Int8").fillna(ABSTAINED).to_numpy(int)
 
 
-def _weights(readings: pd.DataFrame) -> np.ndarray:
+def reading_weights(readings: pd.DataFrame) -> np.ndarray:
     """Weight of each reading (n,): that of its level, shared among the readers of the level."""
     weights = readings["weight"].to_numpy(float) if "weight" in readings else np.ones(len(readings))
     if not {"study_key", "level"} <= set(readings.columns):
@@ -89,7 +89,7 @@ def _invert(graded: pd.DataFrame, known: pd.DataFrame | np.ndarray) -> Corrected
     if isinstance(known, np.ndarray):
         return rogan_gladen(said, patients, known)
     readers = known["patient_key"].to_numpy() if "patient_key" in known else np.arange(len(known))
-    table = confusion_of(known["truth"].to_numpy(int), answers(known, "predicted"), readers, _weights(known))
+    table = confusion_of(known["truth"].to_numpy(int), answers(known, "predicted"), readers, reading_weights(known))
     return replace(rogan_gladen(said, patients, table), n_read=len(known))
 
 

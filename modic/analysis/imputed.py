@@ -205,7 +205,7 @@ def impute(
         times = rng.multinomial(len(names), np.full(len(names), 1 / len(names)))[np.searchsorted(names, patients)]
         one = read.sample(frac=1, random_state=int(rng.integers(2**31))).drop_duplicates("place")  # one reader a level
         p = _learn(x[read["place"]], truth, weight * times, read["share"].to_numpy(float))(x)
-        drawn = _draw(rng, p)
+        drawn = draw_grades(rng, p)
         drawn[one["place"]] = one["truth"]
         if n_pairs >= PAIRS:
             _draw_later(rng, drawn, x, visit, before, read.assign(weight=weight * times), one)
@@ -216,7 +216,7 @@ def impute(
     return Imputed(tuple(frames), n_read, observed, n_pairs)
 
 
-def _draw(rng: np.random.Generator, p: np.ndarray) -> np.ndarray:
+def draw_grades(rng: np.random.Generator, p: np.ndarray) -> np.ndarray:
     """A grade (n,) for each row of probabilities (n, classes)."""
     drawn: np.ndarray = (rng.random((len(p), 1)) > p.cumsum(1)).sum(1).clip(0, CLASSES - 1)
     return drawn
@@ -250,7 +250,7 @@ def _draw_later(
     for number in range(1, visit.max() + 1):
         rows = later[visit[later] == number]
         ask = np.column_stack([x[rows], PERSISTS * np.eye(CLASSES)[drawn[before[rows]]]])
-        drawn[rows] = _draw(rng, learnt(ask))
+        drawn[rows] = draw_grades(rng, learnt(ask))
         kept = one[one["place"].isin(rows)]
         drawn[kept["place"]] = kept["truth"]
 
@@ -285,11 +285,11 @@ def features(frame: pd.DataFrame, covariates: Sequence[str] = ()) -> np.ndarray:
     others = np.bincount(of, graded.astype(float))[of] - graded
     around = (total - said) / np.maximum(others, 1)[:, None]
     levels = np.array([[name == level for level in LEVELS] for name in frame["level"].astype(str)], float)
-    columns = [said, around, graded[:, None], levels, _encoded(frame["mc"].isna().to_numpy(bool))]
+    columns = [said, around, graded[:, None], levels, encoded(frame["mc"].isna().to_numpy(bool))]
     columns.append(_at_other_visits(frame, said, graded))
-    columns += [_encoded(frame[name]) for name in ("age_years", "sex", *covariates) if name in frame]
+    columns += [encoded(frame[name]) for name in ("age_years", "sex", *covariates) if name in frame]
     if "field_strength_t" in frame:
-        columns.append(_encoded(pd.cut(frame["field_strength_t"].astype(float), [0, 1, 2, 20]).astype(str)))
+        columns.append(encoded(pd.cut(frame["field_strength_t"].astype(float), [0, 1, 2, 20]).astype(str)))
     x = np.column_stack(columns).astype(float)
     spread = x.std(0)
     return (x - x.mean(0))[:, spread > 0] / spread[spread > 0]
@@ -303,7 +303,7 @@ def _at_other_visits(frame: pd.DataFrame, said: np.ndarray, graded: np.ndarray) 
     return np.column_stack([(total - said) / np.maximum(others, 1)[:, None], others > 0])
 
 
-def _encoded(column: Any) -> np.ndarray:
+def encoded(column: Any) -> np.ndarray:
     """A column as numbers: itself, and whether it is missing; of text a flag for each of its commonest values."""
     values = pd.Series(column).reset_index(drop=True)
     if pd.api.types.is_numeric_dtype(values.dtype) or pd.api.types.is_bool_dtype(values.dtype):

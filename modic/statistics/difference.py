@@ -16,6 +16,8 @@ the place of y in every estimating equation: shares, differences, regressions.
 |   learning)                                               |                                                          |
 | Angelopoulos, Duchi, Zrnic, arXiv 2311.01453 (PPI++)      | f, which makes the variance smallest                     |
 | Binder, Int. Stat. Rev. 51 (1983) 279-292                 | sandwich variance, patients as clusters                  |
+| Pan and Wall, Stat. Med. 21 (2002) 1429-1441              | Student's t, with as many degrees of freedom as the      |
+|                                                           |   spread of the patients' contributions allows           |
 
 The line f is learnt for each answer of the model (the strata of `modic review --by grade`), on all but one of FOLDS
 parts of the read patients in turn, so that no reading takes part in its own residual.
@@ -27,6 +29,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from scipy.stats import t as student
 
 FOLDS = 5
 TUNED_FROM = 20
@@ -51,10 +54,50 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class Pseudo:
-    """Pseudo-outcomes in two parts: `said` (n, k), f(p) of all units; `missed` (r, k), y - f(p) of the read ones."""
+    """Pseudo-outcomes in two parts: `said` (n, k), f(p) of all units; `missed` (r, k), y - f(p) of the read ones, whose
+    rows are `place` (r,) and whose weights `weights` (r,)."""
 
     said: np.ndarray
     missed: np.ndarray
+    place: np.ndarray
+    weights: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Coefficients (d, k), and what each patient adds to them: `parts` (patients, d k), whose sum is 0.
+
+    Index j k + i of a part is of column j and outcome i. `n_read`: patients of whom a unit was read.
+    """
+
+    values: np.ndarray
+    parts: np.ndarray
+    n_read: int
+
+    @property
+    def covariance(self) -> np.ndarray:
+        """(d k, d k), patients as clusters."""
+        covariance: np.ndarray = self.n_read / (self.n_read - 1) * self.parts.T @ self.parts
+        return covariance
+
+    def spread(self, slopes: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Standard errors and degrees of freedom of all coefficients, (d k,), or of linear combinations of them.
+
+        `slopes`: (d k, c). A variance is a sum of squares, of which that of few patients with large weights is most:
+        it is known as well as one of 2 / (its relative variance) degrees of freedom, at most `n_read` - 1.
+        """
+        parts = self.parts if slopes is None else self.parts @ slopes
+        square = parts**2
+        total = np.maximum(square.sum(0), 1e-300)
+        relative = (square**2).sum(0) / total**2 - 1 / len(parts)
+        freedom = (2 / np.maximum(relative, 1e-12)).clip(1, self.n_read - 1)
+        return np.sqrt(self.n_read / (self.n_read - 1) * square.sum(0)), freedom
+
+    def half(self) -> np.ndarray:
+        """Half of the 95 % interval of each coefficient, (d, k)."""
+        deviation, freedom = self.spread()
+        wide: np.ndarray = (student.ppf(0.975, freedom) * deviation).reshape(self.values.shape)
+        return wide
 
 
 def pseudo_outcomes(p: np.ndarray, answers: np.ndarray, patients: np.ndarray, read: Read) -> Pseudo:
@@ -72,7 +115,7 @@ def pseudo_outcomes(p: np.ndarray, answers: np.ndarray, patients: np.ndarray, re
     level, slope = (np.stack(parts) for parts in zip(*learnt, strict=True))
     of = answer[read.place]
     missed = read.truth - level[fold, of] - slope[fold, of] * p[read.place]
-    return Pseudo(level.mean(0)[answer] + slope.mean(0)[answer] * p, missed)
+    return Pseudo(level.mean(0)[answer] + slope.mean(0)[answer] * p, missed, read.place, read.weights)
 
 
 def folds_of(patients: np.ndarray, folds: int = FOLDS, seed: int = 0) -> np.ndarray:
@@ -102,35 +145,31 @@ def _learn(p: np.ndarray, answer: np.ndarray, n: int, read: Read, used: np.ndarr
     return np.where(rare, 0, level), np.where(rare, 1, slope)
 
 
-def solve(
-    x: np.ndarray, pseudo: Pseudo, patients: np.ndarray, read: Read, link: Link = "identity"
-) -> tuple[np.ndarray, np.ndarray]:
-    """Coefficients (d, k) of k regressions on `x` (n, d), and their covariance (d k, d k), patients as clusters.
+def solve(x: np.ndarray, pseudo: Pseudo, patients: np.ndarray, link: Link = "identity") -> Estimate:
+    """Coefficients (d, k) of k regressions on `x` (n, d), patients as clusters.
 
     Solves Σ x (f(p) - μ) + c Σ w x (y - f(p)) = 0, where μ is x β or its logistic and c scales the weights to n units
-    (Hájek). With a single column of ones and no link, β is the mean of the pseudo-outcomes. In the covariance, index
-    j k + i is of column j and outcome i. Raises ValueError if less than two patients were read or no finite β solves
-    the equation.
+    (Hájek). With a single column of ones and no link, β is the mean of the pseudo-outcomes. Raises ValueError if less
+    than two patients were read or no finite β solves the equation.
     """
-    if len(np.unique(np.asarray(patients)[read.place])) < 2:
+    place, (n, d), k = pseudo.place, x.shape, pseudo.said.shape[1]
+    n_read = len(np.unique(np.asarray(patients)[place]))
+    if n_read < 2:
         raise ValueError("units of at least two patients must have been read")
-    (n, d), k = x.shape, pseudo.said.shape[1]
-    weights = read.weights * n / read.weights.sum()
+    weights = pseudo.weights * n / pseudo.weights.sum()
     missed = weights[:, None] * pseudo.missed
-    beta = np.stack([_root(x, pseudo.said[:, i], x[read.place].T @ missed[:, i], link) for i in range(k)], 1)
+    beta = np.stack([_root(x, pseudo.said[:, i], x[place].T @ missed[:, i], link) for i in range(k)], 1)
     mean, slope = _mean(x @ beta, link)
     scores = (x[:, :, None] * (pseudo.said - mean)[:, None, :]).reshape(n, d * k)
-    residuals = (x[read.place][:, :, None] * pseudo.missed[:, None, :]).reshape(len(read.place), d * k)
+    residuals = (x[place][:, :, None] * pseudo.missed[:, None, :]).reshape(len(place), d * k)
     names, of = np.unique(patients, return_inverse=True)
     totals = np.zeros((len(names), d * k))
     np.add.at(totals, of, scores - scores.mean(0))
-    np.add.at(totals, of[read.place], weights[:, None] * (residuals - np.average(residuals, axis=0, weights=weights)))
-    m = len(names)
-    inner = m / (m - 1) * totals.T @ totals
+    np.add.at(totals, of[place], weights[:, None] * (residuals - np.average(residuals, axis=0, weights=weights)))
     bread = np.zeros((d * k, d * k))
     for i in range(k):
         bread[i::k, i::k] = np.linalg.inv(x.T @ (x * slope[:, i : i + 1]))
-    return beta, bread @ inner @ bread.T
+    return Estimate(beta, totals @ bread, n_read)
 
 
 def _mean(eta: np.ndarray, link: Link) -> tuple[np.ndarray, np.ndarray]:
@@ -168,8 +207,6 @@ def _root(x: np.ndarray, said: np.ndarray, missed: np.ndarray, link: Link) -> np
     raise ValueError("no model solves the equation: too few readings for these terms, or two terms hold the same")
 
 
-def mean(p: np.ndarray, answers: np.ndarray, patients: np.ndarray, read: Read) -> tuple[np.ndarray, np.ndarray]:
-    """Mean of each outcome (k,) and its covariance (k, k); arguments and errors as `pseudo_outcomes` and `solve`."""
-    pseudo = pseudo_outcomes(p, answers, patients, read)
-    beta, covariance = solve(np.ones((len(p), 1)), pseudo, patients, read)
-    return beta[0], covariance
+def mean(p: np.ndarray, answers: np.ndarray, patients: np.ndarray, read: Read) -> Estimate:
+    """Mean of each outcome, values (1, k); arguments and errors as `pseudo_outcomes` and `solve`."""
+    return solve(np.ones((len(p), 1)), pseudo_outcomes(p, answers, patients, read), patients)

@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
 from scipy.stats import t as student
 
 from modic.errors import UsageError
-from modic.statistics.difference import Pseudo, Read, solve
+from modic.statistics.difference import Pseudo, solve
 from modic.statistics.intervals import Z
 
 SMALL = 300
@@ -61,7 +60,7 @@ def odds_ratios(frame: pd.DataFrame, formula: str, *, scale: str = "odds ratio")
         raise
     except Exception as error:
         raise UsageError(f"the model {formula!r} cannot be fitted: {type(error).__name__}: {error}") from error
-    terms = _terms(fit.params, fit.bse, Z, fit.pvalues, scale)
+    terms = _terms(fit.params, Z * fit.bse, fit.pvalues, scale)
     n = int(fit.nobs)
     return terms.assign(n_levels=n, n_patients=len(model.group_labels), n_left_out=len(frame) - n)
 
@@ -74,7 +73,7 @@ def read_odds_ratios(frame: pd.DataFrame, formula: str, *, scale: str = "odds ra
             read `missed` and `weight` (others null). The outcome's own column is not used.
         formula, scale: as of `odds_ratios`.
 
-    Intervals are Student's, of as many as read patients. One row a term: as `odds_ratios`, and n_read. Raises
+    Intervals are Student's (modic.statistics.difference). One row a term: as `odds_ratios`, and n_read. Raises
     UsageError if no model solves the equation, as with too few readings.
     """
     from statsmodels.api import OLS
@@ -84,17 +83,16 @@ def read_odds_ratios(frame: pd.DataFrame, formula: str, *, scale: str = "odds ra
         model = OLS.from_formula(formula, plain)
         place = np.flatnonzero(plain["missed"].notna().to_numpy())
         weight = plain["weight"].to_numpy(float)[place]
-        read = Read(place, np.empty((len(place), 1)), weight)
-        pseudo = Pseudo(plain["said"].to_numpy(float)[:, None], plain["missed"].to_numpy(float)[place, None])
+        missed = plain["missed"].to_numpy(float)[place, None]
+        pseudo = Pseudo(plain["said"].to_numpy(float)[:, None], missed, place, weight)
         link = "logit" if scale == "odds ratio" else "identity"
         patients = plain["patient_key"].to_numpy()
-        beta, covariance = solve(np.asarray(model.exog), pseudo, patients, read, link)  # type: ignore[arg-type]
+        found = solve(np.asarray(model.exog), pseudo, patients, link)  # type: ignore[arg-type]
     except Exception as error:
         raise UsageError(f"the model {formula!r} cannot be fitted to {len(plain)} levels: {error}") from error
-    deviation, n_patients = np.sqrt(np.diag(covariance)), len(np.unique(patients[place]))
-    params = pd.Series(beta[:, 0], model.exog_names)
-    p = 2 * norm.sf(np.abs(params / deviation))
-    terms = _terms(params, pd.Series(deviation, params.index), float(student.ppf(0.975, n_patients - 1)), p, scale)
+    (deviation, freedom), params = found.spread(), pd.Series(found.values[:, 0], model.exog_names)
+    p = 2 * student.sf(np.abs(params / deviation), freedom)
+    terms = _terms(params, found.half()[:, 0], p, scale)
     counts = {"n_levels": len(plain), "n_patients": len(np.unique(patients)), "n_left_out": len(frame) - len(plain)}
     return terms.assign(**counts, n_read=len(place))
 
@@ -104,9 +102,10 @@ def outcome_of(formula: str) -> str:
     return formula.partition("~")[0].strip()
 
 
-def _terms(params: pd.Series, deviation: pd.Series, z: float, p: Any, scale: str) -> pd.DataFrame:
+def _terms(params: pd.Series, half: Any, p: Any, scale: str) -> pd.DataFrame:
+    """A row a term; `half` of its interval."""
     plain = np.exp if scale == "odds ratio" else np.asarray
-    ends = {name: plain(params + way * z * deviation) for name, way in (("low", -1), ("high", 1))}
+    ends = {"low": plain(params - half), "high": plain(params + half)}
     terms = pd.DataFrame({SCALES[scale]: plain(params), **ends, "p": np.asarray(p)}, index=params.index)
     return terms.drop(index="Intercept", errors="ignore").rename_axis("term").reset_index()
 

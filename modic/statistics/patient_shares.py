@@ -90,7 +90,7 @@ def patient_shares(graded: pd.DataFrame, readings: pd.DataFrame) -> PatientShare
     read, not_whole = whole_readings(patients, readings)
     if len(read.place) < 2:
         raise ValueError("readers read fewer than two whole patients: modic review --by patient draws them")
-    plain, covariance = mean(patients.p, patients.answers, patients.keys, read)
-    share = plain.clip(0, 1)
-    low, high = student_bounds(plain, np.sqrt(np.diag(covariance)), share, len(read.place))
+    found = mean(patients.p, patients.answers, patients.keys, read)
+    share = found.values[0].clip(0, 1)
+    low, high = student_bounds(found, share)
     return PatientShares(share, low, high, len(patients.keys), len(read.place), not_whole)

@@ -15,7 +15,7 @@ import numpy as np
 from scipy.stats import t as student
 
 from modic.grades import CLASSES
-from modic.statistics.difference import Read, mean
+from modic.statistics.difference import Estimate, Read, mean
 from modic.statistics.intervals import clustered_mean
 
 ABSTAINED = CLASSES
@@ -205,18 +205,17 @@ def prediction_powered(
     y = np.eye(CLASSES)[truth] if np.ndim(truth) == 1 else np.asarray(truth, float)
     w = np.ones(len(read)) if weights is None else np.asarray(weights, float)
     units = Read(np.asarray(read), y, w)
-    plain, covariance = mean(p, p.argmax(1), patients, units)
-    share = plain.clip(0, 1) / plain.clip(0, 1).sum()
-    low, high = student_bounds(plain, np.sqrt(np.diag(covariance)), share, np.unique(np.asarray(patients)[read]).size)
+    found = mean(p, p.argmax(1), patients, units)
+    share = found.values[0].clip(0, 1) / found.values[0].clip(0, 1).sum()
+    low, high = student_bounds(found, share)
     return Corrected(share, low, high, Method.PREDICTION_POWERED, len(p), len(np.unique(patients)), len(read))
 
 
-def student_bounds(
-    plain: np.ndarray, deviation: np.ndarray, share: np.ndarray, patients: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Student's 95 % interval (`bounded`) of shares (k,) with these standard errors, of so many read patients."""
-    ends = plain + student.ppf(np.array(PERCENT) / 100, patients - 1)[:, None] * deviation
-    return bounded(ends, plain, share)
+def student_bounds(found: Estimate, share: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Student's 95 % interval (`bounded`) of means (1, k) that are shown as `share` (k,)."""
+    deviation, freedom = found.spread()
+    ends = found.values[0] + student.ppf(np.array(PERCENT)[:, None] / 100, freedom) * deviation
+    return bounded(ends, found.values[0], share)
 
 
 def own_prevalence(p: np.ndarray) -> np.ndarray:

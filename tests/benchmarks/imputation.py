@@ -9,17 +9,25 @@ DESIGN `levels`: readers read READ levels, equally many of each answer of the gr
 both visits, as `modic review --by patient,grade --visits all` draws them; without error. The truth is what 30,000
 patients show. Prints how often 95 % intervals of imputed grades (`cohort.imputed`), of the difference estimator
 (`method="readings"`) and of the grades as they are hold it, and the mean error of each. FIRST: number of the first run.
+
+--methods: some of METHODS alone. --out FILE: a line of JSON an answer; runs that FILE holds are not made again, so that
+a long one can be stopped, and several be read together.
 """
 
-import sys
+import argparse
+import json
 from collections import defaultdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from benchmarks.fast_gee import check, fast
 
 from modic.analysis import by_readings
+from modic.analysis import imputed as imputed_grades
 from modic.analysis.corrected import corrected_patients, corrected_prevalence, corrected_rows
+from modic.analysis.elsewhere import ERROR_COVARIATES, impute_elsewhere
 from modic.analysis.groups import groups, with_flags
 from modic.analysis.imputed import Imputed, impute, with_grades
 from modic.analysis.visits import GRADES_BEFORE_AFTER, change_rows, pairs_of
@@ -34,7 +42,8 @@ TERMS = {
     "age_years": "OR a year", "C(level, Treatment('L1/L2'))[T.L5/S1]": "OR L5/S1", "trait": "OR trait",
     "idle": "OR idle",
 }  # fmt: skip
-HEIGHT = np.array([-1.6, -1.2, -0.6, 0.0, 0.9, 1.0])  # of the levels, on the logit of MC2
+DIFFERENCES = {"trait": "MC2, trait minus none", "weak": "MC2, 1.5 minus 3 T"}
+HEIGHT = np.array([-1.6, -1.2, -0.6, 0.0, 0.9, 1.2])  # of the levels, on the logit of MC2
 CHANGE = np.array([[0.93, 0.02, 0.05], [0.20, 0.40, 0.40], [0.02, 0.03, 0.95]])  # grade before → after
 SHOWN = {("MC0", "MC2"): "MC0 to MC2", ("MC1", "MC2"): "MC1 to MC2"}
 M = 10
@@ -72,7 +81,7 @@ def simulate(rng: np.random.Generator, patients: int, visits: int = 1, *, base: 
             "level": np.array(LEVELS)[level], "mc": mc, "truth": truth, "p_mc0": p[:, 0], "p_mc1": p[:, 1],
             "p_mc2": p[:, 2], "age_years": age[of] + 4 * visit, "trait": trait[of].astype(int), "sex": "F",
             "idle": idle[of].astype(int), "field_strength_t": np.where(scanner, 1.5, 3.0)[of],
-            "days_since_first_study": 1461 * visit,
+            "weak": scanner[of].astype(int), "days_since_first_study": 1461 * visit,
         }  # fmt: skip
         frames.append(pd.DataFrame(columns))
     return pd.concat(frames, ignore_index=True)
@@ -95,27 +104,36 @@ def read_patients(seed: int, frame: pd.DataFrame, n: int) -> pd.DataFrame:
     return drawn[["study_key", "patient_key", "level", "truth", "weight", "unit"]].assign(reader="A")
 
 
+def read_elsewhere(rng: np.random.Generator, n: int) -> pd.DataFrame:
+    """Readings of about `n` levels of 800 other patients, of whom more have changes, with the answers of the grader."""
+    other = simulate(rng, 800, base=-1.4)
+    read_there = read(rng, other, n).join(other[["mc", *ERROR_COVARIATES]])
+    return read_there.rename(columns={"mc": "predicted"})
+
+
 Numbers = dict[str, tuple[float, float, float]]
 
 
 def answers(ask: Any) -> Numbers:
     """Name → estimate, low, high; what `ask` cannot answer is left out."""
     found: Numbers = {}
+
+    def keep(name: str | None, row: dict[str, Any], column: str = "share") -> None:
+        if name:
+            found[name] = (row[column], row["low"], row["high"])
+
     for unit in ("levels", "patients"):
         for row in ask.prevalence((), unit=unit).to_dict("records"):
-            if row["grade"] != "MC0":
-                found[f"{row['grade']}, {unit}"] = (row["share"], row["low"], row["high"])
+            keep(f"{row['grade']}, {unit}" if row["grade"] != "MC0" else None, row)
     for row in ask.prevalence("old", unit="patients").to_dict("records"):
-        if row["grade"] == "MC1 or MC2":
-            found[f"any, patients {'over' if row['old'] else 'under'} 60"] = (row["share"], row["low"], row["high"])
-    row = ask.association("mc2 ~ trait", scale="difference").iloc[0]
-    found["MC2, trait minus none"] = (row["difference"], row["low"], row["high"])
+        age = "over" if row["old"] else "under"
+        keep(f"any, patients {age} 60" if row["grade"] == "MC1 or MC2" else None, row)
+    for row in ask.association("mc2 ~ trait + weak", scale="difference").to_dict("records"):
+        keep(DIFFERENCES[row["term"]], row, "difference")
     for row in ask.association(FORMULA, scale="odds ratio").to_dict("records"):
-        if row["term"] in TERMS:
-            found[TERMS[row["term"]]] = (row["odds_ratio"], row["low"], row["high"])
+        keep(TERMS.get(row["term"]), row, "odds_ratio")
     for row in ask.changes().to_dict("records"):
-        if name := SHOWN.get((row["before"], row["after"])):
-            found[name] = (row["share"], row["low"], row["high"])
+        keep(SHOWN.get((row["before"], row["after"])), row)
     return found
 
 
@@ -176,6 +194,13 @@ class FromImputed:
             return NOTHING
 
 
+class FromElsewhere(FromImputed):
+    """`cohort.imputed(elsewhere=True)`: of first visits."""
+
+    def changes(self) -> pd.DataFrame:
+        return NOTHING
+
+
 class ByReadings:
     """The difference estimator."""
 
@@ -209,46 +234,107 @@ def with_old(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(old=(age >= 60).astype(int))
 
 
-METHODS = ("imputed", "readings", "as graded")
+METHODS = ("imputed", "readings", "elsewhere", "as graded")
 
 
 def asker(method: str, frame: pd.DataFrame, readings: pd.DataFrame, seed: int) -> Any:
     """What answers by one of METHODS."""
     if method == "imputed":
         return FromImputed(impute(frame, readings, m=M, seed=seed, covariates=("trait", "idle")))
+    if method == "elsewhere":
+        return FromElsewhere(impute_elsewhere(first(frame), readings, m=M, seed=seed, covariates=("trait", "idle")))
     return ByReadings(frame, readings) if method == "readings" else AsGraded(with_flags(frame))
 
 
-def main(design: str, runs: int, patients: int, n_read: int, start: int) -> None:
+Runs = dict[str, dict[int, Numbers]]
+TRUTH = "truth"
+
+
+def true_numbers() -> Numbers:
+    """What 30,000 patients show."""
     big = with_old(simulate(np.random.default_rng(1), 30_000, 2))
-    truth = {name: value[0] for name, value in answers(AsGraded(with_grades(big, big["truth"].to_numpy()))).items()}
-    hits: dict[str, dict[str, list[tuple[bool, float]]]] = {method: defaultdict(list) for method in METHODS}
-    for run in range(start, start + runs):
-        rng = np.random.default_rng([7, run])
-        frame = with_old(simulate(rng, patients, 2))
-        readings = read_patients(run, frame, n_read) if design == "patients" else read(rng, frame, n_read)
-        for method, of in hits.items():
-            try:
-                found = answers(asker(method, frame, readings, run))
-            except UsageError as error:
-                print(run, method, error)
+    return answers(AsGraded(with_grades(big, big["truth"].to_numpy())))
+
+
+def kept(out: Path | None) -> Runs:
+    """Method → run → its answers, of the lines of `out`."""
+    found: Runs = defaultdict(dict)
+    for line in out.read_text().splitlines() if out and out.exists() else ():
+        one = json.loads(line)
+        found[one["method"]][one["run"]] = one["found"]
+    return found
+
+
+def one_run(design: str, run: int, patients: int, n_read: int, method: str) -> Numbers:
+    """The answers of a method; none if it refuses."""
+    rng = np.random.default_rng([7, run])
+    frame = with_old(simulate(rng, patients, 2))
+    readings = read_patients(run, frame, n_read) if design == "patients" else read(rng, frame, n_read)
+    try:
+        if method == "elsewhere":
+            readings = read_elsewhere(np.random.default_rng([8, run]), n_read)
+        return answers(asker(method, frame, readings, run))
+    except UsageError as error:
+        print(run, method, error)
+        return {}
+
+
+def fit_faster() -> None:
+    """Fit the models of completed cohorts with benchmarks.fast_gee, which is first compared with the product's."""
+    frame = first(simulate(np.random.default_rng(5), 400))
+    for formula, scale in ((FORMULA, "odds ratio"), ("mc2 ~ trait + weak", "difference")):
+        check(with_grades(frame, frame["truth"].to_numpy()), formula, scale)
+    imputed_grades.odds_ratios = fast  # type: ignore[attr-defined]
+    globals()["odds_ratios"] = fast
+
+
+def main(design: str, runs: range, patients: int, n_read: int, methods: list[str], out: Path | None) -> None:
+    fit_faster()
+    done = kept(out)
+    for run in runs:
+        for method in methods if TRUTH in done else (TRUTH, *methods):
+            if run in done[method]:
                 continue
-            for name, (value, low, high) in found.items():
-                of[name].append((low <= truth[name] <= high, value - truth[name]))
-    print(f"{runs} runs of {patients} patients with two visits; read: {n_read} {design}; {M} imputations")
-    print(f"{'':24s} {'truth':>7s}" + "".join(f" | {method:>10s}: covered   error" for method in hits))
-    for name, value in truth.items():
+            done[method][run] = found = (
+                true_numbers() if method == TRUTH else one_run(design, run, patients, n_read, method)
+            )
+            if out:
+                with out.open("a") as file:
+                    file.write(json.dumps({"method": method, "run": run, "found": found}) + "\n")
+    print(f"{patients} patients with two visits; read: {n_read} {design}; {M} imputations")
+    for line in lines(done):
+        print(line)
+
+
+def lines(done: Runs) -> list[str]:
+    """A row a number: the truth, and of each method the share of intervals that hold it, the mean error and that of the
+    median, and the ratio of the errors' spread to the intervals' (mean half length / 1.96)."""
+    (truth,) = list(done.pop(TRUTH).values())[:1]
+    text = [
+        f"{'':24s} {'truth':>7s}"
+        + "".join(f" | {m:>10s} ({len(of)}): covered   error  median" for m, of in done.items())
+    ]
+    for name, (value, _, _) in truth.items():
         line = f"{name:24s} {value:7.3f}"
-        for of in hits.values():
-            if name in of:
-                covered, error = np.mean(of[name], axis=0)
-                line += f" | {100 * covered:18.1f} % {error:+7.3f}"
-            else:
-                line += f" | {'-':>28s}"
-        print(line, flush=True)
+        for of in done.values():
+            rows = np.array([found[name] for found in of.values() if name in found])
+            if not len(rows):
+                line += f" | {'-':>43s}"
+                continue
+            middle, low, high = rows.T
+            covered = np.mean((low <= value) & (value <= high))
+            line += f" | {100 * covered:21.1f} % {np.mean(middle - value):+8.4f} {np.median(middle) - value:+8.4f}"
+        text.append(line)
+    return text
 
 
 if __name__ == "__main__":
-    given = sys.argv[2:]
-    numbers = [int(word) for word in (*given, *("40", "800", "400", "0")[len(given) :])]
-    main(sys.argv[1] if len(sys.argv) > 1 else "levels", *numbers)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("design", nargs="?", default="levels", choices=("levels", "patients"))
+    for name, default in {"runs": 40, "patients": 800, "read": 400, "first": 0}.items():
+        parser.add_argument(name, nargs="?", type=int, default=default)
+    parser.add_argument("--methods", default=",".join(METHODS))
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
+    numbers = range(given.first, given.first + given.runs)
+    main(given.design, numbers, given.patients, given.read, given.methods.split(","), given.out)

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from modic.statistics.difference import Pseudo, Read, mean, pseudo_outcomes, solve
+from modic.statistics.difference import Estimate, Pseudo, Read, mean, pseudo_outcomes, solve
 from modic.statistics.odds_ratios import odds_ratios, read_odds_ratios
 from modic.statistics.prevalence import own_prevalence
 
@@ -23,8 +23,8 @@ def world(rng: np.random.Generator, patients: int = 1500) -> tuple[pd.DataFrame,
 
 
 def of_mean(frame: pd.DataFrame, read: Read) -> tuple[float, float]:
-    value, covariance = mean(frame[["p"]].to_numpy(), frame["said"].to_numpy(), frame["patient_key"].to_numpy(), read)
-    return float(value[0]), float(np.sqrt(covariance[0, 0]))
+    found = mean(frame[["p"]].to_numpy(), frame["said"].to_numpy(), frame["patient_key"].to_numpy(), read)
+    return float(found.values[0, 0]), float(np.sqrt(found.covariance[0, 0]))
 
 
 def with_pseudo(frame: pd.DataFrame, read: Read) -> pd.DataFrame:
@@ -62,8 +62,7 @@ def test_a_regression_on_ones_is_the_mean_and_on_groups_their_means() -> None:
     frame, read = world(np.random.default_rng(5))
     patients = frame["patient_key"].to_numpy()
     pseudo = pseudo_outcomes(frame[["p"]].to_numpy(), frame["said"].to_numpy(), patients, read)
-    one, _ = solve(np.ones((len(frame), 1)), pseudo, patients, read)
-    logit, _ = solve(np.ones((len(frame), 1)), pseudo, patients, read, "logit")
+    one, logit = (solve(np.ones((len(frame), 1)), pseudo, patients, link).values for link in ("identity", "logit"))
     assert one[0, 0] == pytest.approx(of_mean(frame, read)[0]) == pytest.approx(1 / (1 + np.exp(-logit[0, 0])))
 
 
@@ -123,10 +122,35 @@ def test_what_cannot_be_fitted_is_refused() -> None:
     patients = frame["patient_key"].to_numpy()
     pseudo = pseudo_outcomes(frame[["p"]].to_numpy(), frame["said"].to_numpy(), patients, read)
     with pytest.raises(ValueError, match="no model solves"):
-        solve(np.ones((len(frame), 2)), pseudo, patients, read, "logit")
-    one = Read(np.array([0, 1]), np.ones((2, 1)), np.ones(2))
+        solve(np.ones((len(frame), 2)), pseudo, patients, "logit")
     with pytest.raises(ValueError, match="at least two patients"):
-        solve(np.ones((len(frame), 1)), Pseudo(pseudo.said, np.zeros((2, 1))), patients, one)
+        one = Pseudo(pseudo.said, np.zeros((2, 1)), np.array([0, 1]), np.ones(2))
+        solve(np.ones((len(frame), 1)), one, patients)
+
+
+def test_the_degrees_of_freedom_are_those_of_the_patients_that_matter() -> None:
+    even = np.tile([1.0, -1.0], 50)[:, None]
+    assert Estimate(np.zeros((1, 1)), even, 100).spread()[1] == 99
+    few = np.concatenate([np.tile([10.0, -10.0], 5), np.tile([0.1, -0.1], 45)])[:, None]
+    assert Estimate(np.zeros((1, 1)), few, 100).spread()[1] == pytest.approx(2 / (1 / 10 - 1 / 100), rel=0.01)
+    both = Estimate(np.zeros((1, 2)), np.column_stack([even, few]), 100)
+    deviation, freedom = both.spread(np.array([[1.0], [-1.0]]))
+    assert deviation[0] ** 2 == pytest.approx(both.covariance[[0, 1], [0, 1]].sum() - 2 * both.covariance[0, 1])
+    assert 9 < freedom[0] < 99
+
+
+def test_intervals_hold_the_truth_if_few_patients_have_most_of_the_weight() -> None:
+    """20 of 2,970 patients are read, and 30 others: of 2,000 cohorts 94.1 % (93.5 % with 49 degrees of freedom)."""
+    covered = []
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        common = np.arange(3000) < 2970
+        y = rng.random(3000) < np.where(common, 0.4, 0.7)
+        place = np.concatenate([rng.choice(2970, 20, replace=False), np.arange(2970, 3000)])
+        read = Read(place, y[place, None].astype(float), np.where(common, 2970 / 20, 1.0)[place])
+        found = mean(np.full((3000, 1), 0.5), np.zeros(3000), np.arange(3000), read)
+        covered.append(abs(found.values[0, 0] - (0.4 * 0.99 + 0.7 * 0.01)) <= found.half()[0, 0])
+    assert 0.92 <= np.mean(covered) <= 0.98
 
 
 def test_probabilities_are_brought_to_the_prevalence_that_they_show() -> None:
