@@ -5,7 +5,7 @@ silently: each answer counts them.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -112,6 +112,10 @@ class CohortData:
 
     root: Path
     folder: Path
+    kept: frozenset[str] | None = field(default=None, repr=False)
+    """Keys of the studies that `only` kept; None: all."""
+    measured: bool = field(default=True, repr=False)
+    """Whether levels have their boxes and measured marrow (`without_measurements`)."""
 
     @classmethod
     def of(cls, cohort: Path, run: str | None = None) -> "CohortData":
@@ -139,14 +143,12 @@ class CohortData:
     @cached_property
     def levels(self) -> pd.DataFrame:
         """One row a level of a graded study; `level` is an ordered category, head to foot."""
-        return _in_order(self._read("levels"))
+        columns = [name for name in SCHEMAS["levels"].names if name not in MEASURED]
+        return _in_order(self._read("levels", None if self.measured else columns))
 
     def without_measurements(self) -> "CohortData":
         """The same tables without the boxes and the measured marrow of levels, which take most of the memory."""
-        columns = [name for name in SCHEMAS["levels"].names if name not in MEASURED]
-        part = CohortData(self.root, self.folder)
-        part.__dict__["levels"] = _in_order(part._read("levels", columns))
-        return part
+        return replace(self, measured=False)
 
     @cached_property
     def runs(self) -> pd.DataFrame:
@@ -157,7 +159,10 @@ class CohortData:
         self._check_kept()
         path = self.folder / f"{name}.parquet"
         written = columns and [column for column in columns if column in pq.read_schema(path).names]
-        return pd.read_parquet(path, columns=written, dtype_backend="numpy_nullable", partitioning=None)
+        rows = pd.read_parquet(path, columns=written, dtype_backend="numpy_nullable", partitioning=None)
+        if self.kept is None or "study_key" not in rows:
+            return rows
+        return rows[rows["study_key"].isin(list(self.kept))].reset_index(drop=True)
 
     def sql(self, query: str) -> duckdb.DuckDBPyRelation:
         """The answer to a query over studies, series, levels, runs and the views of sql/views, as a DuckDB relation.
@@ -215,13 +220,7 @@ class CohortData:
 
         Answers by `sql` are still of all studies.
         """
-        kept = self.studies[keep.to_numpy(bool)]
-        part = CohortData(self.root, self.folder)
-        part.__dict__["studies"] = kept.reset_index(drop=True)
-        for name in ("series", "levels"):
-            rows = getattr(self, name)
-            part.__dict__[name] = rows[rows["study_key"].isin(kept["study_key"])].reset_index(drop=True)
-        return part
+        return replace(self, kept=frozenset(self.studies["study_key"][keep.to_numpy(bool)]))
 
     def table_one(self) -> pd.DataFrame:
         """Age, sex, scanner and year of graded studies beside those not graded (modic.analysis.table_one)."""
@@ -319,7 +318,8 @@ class CohortData:
 
         An abstention (null in `predicted`) is a fourth answer of the model, in the cohort as in the validation, so none
         is dropped. One row a group and grade: share, low, high, method, n, n_patients, n_read, n_abstained,
-        n_not_graded. Raises UsageError if the validation cannot correct these numbers.
+        n_not_graded (of patients: those with an abstention, and those without a graded level). Raises UsageError if the
+        validation cannot correct these numbers.
         """
         if method not in METHODS:
             raise UsageError(f"method is one of {', '.join(sorted(METHODS))}, not {method!r}")
@@ -337,7 +337,7 @@ class CohortData:
             graded = members[members["level_status"] == "graded"].reset_index(drop=True)
             if graded.empty:
                 continue
-            counts = {"n_abstained": int(graded["mc"].isna().sum()), "n_not_graded": len(members) - len(graded)}
+            counts = _open(members, unit)
             try:
                 if unit == "patients":
                     found = corrected_patients(graded, known)
@@ -493,6 +493,15 @@ class CohortData:
             graded = (joined["status"] == "graded").to_numpy(bool, na_value=False)
             readings["predicted"] = joined["mc"].where(graded, joined["predicted"]).astype("Int8")
         return readings
+
+
+def _open(members: pd.DataFrame, unit: str) -> dict[str, int]:
+    """Levels (or patients with one) on which the model abstained, and levels (patients) without a grade."""
+    graded = (members["level_status"] == "graded").to_numpy(bool)
+    abstained, of = graded & members["mc"].isna().to_numpy(bool), members["patient_key"]
+    if unit == "levels":
+        return {"n_abstained": int(abstained.sum()), "n_not_graded": int((~graded).sum())}
+    return {"n_abstained": of[abstained].nunique(), "n_not_graded": of.nunique() - of[graded].nunique()}
 
 
 def _share(members: pd.DataFrame, types: tuple[int, ...], unit: str) -> dict[str, Any]:

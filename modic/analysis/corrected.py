@@ -151,7 +151,7 @@ def read_validation(folder: Path) -> pd.DataFrame:
     for name in ("readings.parquet", "confusion.parquet"):
         if (folder / name).is_file():
             return reference(pd.read_parquet(folder / name, dtype_backend="numpy_nullable", partitioning=None))
-    raise UsageError(f"{folder} holds no validation: run modic validate first, or give a confusion matrix")
+    raise UsageError(f"{folder} holds no validation: run modic validate first")
 
 
 def confusion_matrix(cells: pd.DataFrame) -> np.ndarray:

@@ -17,6 +17,7 @@ its errors at two levels of a patient are independent. Errors of two visits are 
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -39,7 +40,7 @@ FLAT = -1
 LEAST = 1e-6
 """Smallest probability of an answer that was given: one never seen in a validation is not impossible."""
 ERROR_COVARIATES = ("age_years", "sex", "field_strength_t")
-INTERACTS = 0.5  # scale of covariates' interactions with the true grade, so that they are shrunk more
+SPREAD = 0.3  # standard deviation of the prior on what a covariate of unit variance does to the errors' logits
 
 Errors = Callable[[np.random.Generator], np.ndarray]
 """Draws P(answer | true grade), float (n, classes, answers), of each level of the cohort."""
@@ -101,9 +102,7 @@ def _check_grades(n: np.ndarray) -> None:
 
 
 def _of_readings(readings: pd.DataFrame, frame: pd.DataFrame) -> Errors:
-    """A logistic regression of the answer; its interactions with the true grade are shrunk towards none."""
-    from sklearn.linear_model import LogisticRegression
-
+    """A logistic regression of the answer (`_ErrorModel`)."""
     readings = readings[readings["truth"].notna()].reset_index(drop=True)
     if len(readings) < FEWEST:
         raise UsageError(f"the validation elsewhere holds {len(readings)} readings; {FEWEST} are needed")
@@ -121,15 +120,9 @@ def _of_readings(readings: pd.DataFrame, frame: pd.DataFrame) -> Errors:
 
     def draw(rng: np.random.Generator) -> np.ndarray:
         times = rng.multinomial(len(names), np.full(len(names), 1 / len(names)))[of] * weight
-        used = times > 0
-        if len(np.unique(truth[used])) < CLASSES:  # a rare grade was not drawn: this draw keeps all readings
-            times, used = weight, weight > 0
-        model = LogisticRegression(C=STRENGTH, max_iter=500)
-        model.fit(_of_errors(truth, there)[used], answer[used], sample_weight=_even(times, truth)[used])
-        theta = np.zeros((len(here), CLASSES, ANSWERS))
-        for grade in range(CLASSES):
-            theta[:, grade, model.classes_] = model.predict_proba(_of_errors(np.full(len(here), grade), here))
-        return theta
+        if (np.bincount(truth, times, CLASSES) == 0).any():  # a rare grade was not drawn: this draw keeps all readings
+            times = weight
+        return _error_model(there, truth, answer, _even(times, truth)).of_all(here)
 
     return draw
 
@@ -143,11 +136,50 @@ def _even(weight: np.ndarray, truth: np.ndarray) -> np.ndarray:
     return even
 
 
-def _of_errors(truth: np.ndarray, about: np.ndarray) -> np.ndarray:
-    """Features (n, …): the true grade, covariates, and their products."""
-    grade = np.eye(CLASSES)[truth]
-    products = (grade[:, :, None] * about[:, None, :]).reshape(len(truth), -1)
-    return np.column_stack([2 * grade, INTERACTS * about, INTERACTS * products])
+@dataclass(frozen=True, slots=True)
+class _ErrorModel:
+    """log P(answer a | true grade t, covariates z) = base[t, a] + z by_answer[a] + (z right if a is t), normalized."""
+
+    base: np.ndarray  # (classes, answers)
+    by_answer: np.ndarray  # (covariates, answers): which answers covariates make more frequent
+    right: np.ndarray  # (covariates,): how much more often they make the answer right
+
+    def p(self, z: np.ndarray, truth: np.ndarray) -> np.ndarray:
+        """(n, answers)."""
+        eta = self.base[truth] + z @ self.by_answer
+        eta[np.arange(len(z)), truth] += z @ self.right
+        eta = np.exp(eta - eta.max(1, keepdims=True))
+        return eta / eta.sum(1, keepdims=True)  # type: ignore[no-any-return]
+
+    def of_all(self, z: np.ndarray) -> np.ndarray:
+        """(n, classes, answers)."""
+        return np.stack([self.p(z, np.full(len(z), grade)) for grade in range(CLASSES)], 1)
+
+
+def _error_model(z: np.ndarray, truth: np.ndarray, answer: np.ndarray, weight: np.ndarray) -> _ErrorModel:
+    """The most likely one, with a normal prior (SPREAD) on what covariates do."""
+    from scipy.optimize import minimize
+
+    d, n, place = z.shape[1], len(z), np.arange(len(z))
+    shape = (CLASSES * ANSWERS, d * ANSWERS, d)
+    given = np.eye(ANSWERS)[answer]
+
+    def model(flat: np.ndarray) -> _ErrorModel:
+        base, by_answer, right = np.split(flat, np.cumsum(shape)[:-1])
+        return _ErrorModel(base.reshape(CLASSES, ANSWERS), by_answer.reshape(d, ANSWERS), right)
+
+    precision = np.repeat([1e-2, 1 / SPREAD**2, 1 / SPREAD**2], shape)
+
+    def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        p = model(flat).p(z, truth)
+        height = (weight * np.log(np.maximum(p[place, answer], 1e-300))).sum() - (precision * flat**2).sum() / 2
+        above = weight[:, None] * (given - p)
+        base = np.zeros((CLASSES, ANSWERS))
+        np.add.at(base, truth, above)
+        slope = np.concatenate([base.ravel(), (z.T @ above).ravel(), z.T @ above[place, truth]]) - precision * flat
+        return -height / n, -slope / n
+
+    return model(minimize(objective, np.zeros(sum(shape)), jac=True, method="L-BFGS-B", options={"maxiter": 500}).x)
 
 
 def _columns(frame: pd.DataFrame, names: Sequence[str]) -> np.ndarray:

@@ -2,8 +2,9 @@
 
 | step     | what                                                                                               |
 |----------|----------------------------------------------------------------------------------------------------|
-| learn    | P(reader's grade | what the grader said, level, age, sex, field strength, the patient's other levels, |
-|          | and the user's own covariates): a logistic regression on the levels that readers read              |
+| learn    | P(reader's grade | what the grader said, level, age, sex, field strength, days since the first      |
+|          | study, the patient's other levels, and the user's own covariates): a logistic regression on the    |
+|          | levels that readers read                                                                           |
 | draw     | a grade for every level, abstained, not found and unread ones too; read levels keep their reading  |
 |          | later visits are drawn after earlier ones, given the grade drawn there, if PAIRS levels were read  |
 |          | at two visits                                                                                       |
@@ -287,7 +288,8 @@ def features(frame: pd.DataFrame, covariates: Sequence[str] = ()) -> np.ndarray:
     levels = np.array([[name == level for level in LEVELS] for name in frame["level"].astype(str)], float)
     columns = [said, around, graded[:, None], levels, encoded(frame["mc"].isna().to_numpy(bool))]
     columns.append(_at_other_visits(frame, said, graded))
-    columns += [encoded(frame[name]) for name in ("age_years", "sex", *covariates) if name in frame]
+    of_patient = ("age_years", "sex", "days_since_first_study", *covariates)
+    columns += [encoded(frame[name]) for name in of_patient if name in frame]
     if "field_strength_t" in frame:
         columns.append(encoded(pd.cut(frame["field_strength_t"].astype(float), [0, 1, 2, 20]).astype(str)))
     x = np.column_stack(columns).astype(float)

@@ -31,8 +31,9 @@ OWN = {
 GUIDE = """# Imputed Modic grades
 
 {n} levels of {patients} patients, {m} imputations learnt from {read} levels that readers read (modic.analysis.imputed).
-`imputation` 0 is what was read. Pool with Rubin's rules; the levels of one patient are a cluster. Put no covariate into
-an analysis that the imputation did not know (`--data`): its association would be too weak.
+`imputation` 0 is what was read; levels {levels} are 1 to 6. Pool with Rubin's
+rules; the levels of one patient are a cluster. Put no covariate into an analysis that the imputation did not know
+(`--data`): its association would be too weak.
 
 Stata:
 
@@ -43,12 +44,15 @@ Stata:
 
 R:
 
-    long <- as.data.frame(arrow::read_parquet("imputed.parquet"))
-    long$level <- factor(long$level, levels = 1:6, labels = c({levels}))
+    long <- as.data.frame(haven::read_dta("imputed.dta"))
+    long$level <- haven::as_factor(long$level)
     long$sex <- factor(long$sex, levels = c("F", "M", "O"))
     imp <- mice::as.mids(long, .imp = "imputation", .id = "row")
     fit <- with(imp, geepack::geeglm(mc2 ~ age_years + level, id = patient, family = binomial, corstr = "exchangeable"))
     summary(mice::pool(fit), conf.int = TRUE, exponentiate = TRUE)
+
+`as.mids` logs columns that hold one value or the same as others ("logged events"): that is no error. `imputed.parquet`
+holds the same rows for `arrow::read_parquet`, with `level` as a number.
 """
 
 
@@ -70,7 +74,7 @@ def write_mi(imputed: Imputed, out: Path, *, data: tuple[str, ...] = ()) -> list
     one = imputed.observed
     text = GUIDE.format(
         n=len(one), patients=one["patient_key"].nunique(), m=len(imputed.frames), read=imputed.n_read,
-        levels=", ".join(f'"{name}"' for name in LEVELS),
+        levels=", ".join(LEVELS),
     )  # fmt: skip
     (out / "imputed.md").write_text(text, encoding="utf-8")
     return [

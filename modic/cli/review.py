@@ -122,9 +122,9 @@ def _again(options: argparse.Namespace) -> int:
 
 def _plan(options: argparse.Namespace, by: list[str]) -> int:
     """`modic review --plan`."""
-    from modic.reader_study.plan import plan
+    from modic.reader_study.readings_needed import readings_needed
 
-    show(plan(options.cohort, by=by, width=options.width, visits=options.visits).table().text())
+    show(readings_needed(options.cohort, by=by, width=options.width, visits=options.visits).table().text())
     print(
         "least if the grader's probabilities hold here, most if they tell nothing within a stratum; both are guesses"
         " from probabilities that no reader has checked: validate a first part, then plan again"

@@ -1,9 +1,9 @@
 """Two data sets for Stata (`.dta`) and SPSS (`.sav`), with labels of variables and values.
 
-| data set  | one row is                                                                                  |
-|-----------|---------------------------------------------------------------------------------------------|
-| `levels`  | a graded level (the view `graded_levels`) with the types and extents of its endplates       |
-| `patients` | a patient's first graded study, with `mc_t12_l1` … `mc_l5_s1`, `any_mc` and the counts     |
+| data set        | one row is                                                                            |
+|-----------------|---------------------------------------------------------------------------------------|
+| `graded_levels` | a graded level with the types and extents of its endplates                            |
+| `patients`      | a patient's first graded study, with `mc_t12_l1` … `mc_l5_s1`, `any_mc` and the counts     |
 
 `level` is coded 1 (T12/L1) to 6 (L5/S1), flags 0 and 1. What is null is missing: never 0.
 """
@@ -25,18 +25,18 @@ FLAG = {0.0: "no", 1.0: "yes"}
 
 
 def write_stata(cohort: Path, out: Path) -> list[str]:
-    """Write `levels.dta` and `patients.dta`; returns lines that say what was written."""
+    """Write `graded_levels.dta` and `patients.dta`; returns lines that say what was written."""
     return _write(cohort, out, "dta", pyreadstat.write_dta)
 
 
 def write_spss(cohort: Path, out: Path) -> list[str]:
-    """Write `levels.sav` and `patients.sav`; returns lines that say what was written."""
+    """Write `graded_levels.sav` and `patients.sav`; returns lines that say what was written."""
     return _write(cohort, out, "sav", pyreadstat.write_sav)
 
 
 def _write(cohort: Path, out: Path, suffix: str, write: Callable[..., None]) -> list[str]:
     lines = []
-    for name, frame in zip(("levels", "patients"), _frames(cohort), strict=True):
+    for name, frame in zip(flat_queries(), _frames(cohort), strict=True):
         path = out / f"{name}.{suffix}"
         labels: list[str | None] = [label(meaning(column)) for column in frame.columns]
         write(plain(frame), str(path), column_labels=labels, variable_value_labels=_values(frame))

@@ -40,6 +40,7 @@ from modic.statistics.metrics import (
     agreement_metrics,
     counted,
     grade_metrics,
+    kappa,
     kappas,
     probability_metrics,
     reliability,
@@ -257,15 +258,14 @@ def _types(group: str, pairs: list[tuple[tuple[Reading, str], str]]) -> list[dic
     """Rows about pairs of types of one endplate."""
     if not pairs:
         return []
-    a, b = np.array([kind for (_, kind), _ in pairs]), np.array([kind for _, kind in pairs])
+    kinds, codes = np.unique([[kind, other] for (_, kind), other in pairs], return_inverse=True)
+    a, b = codes.reshape(-1, 2).T
     weight = np.array([reading.weight for (reading, _), _ in pairs])
 
     def statistic(rows: np.ndarray) -> Numbers:
-        same, w = a[rows] == b[rows], weight[rows] / weight[rows].sum()
-        chance = sum(float(w[a[rows] == kind].sum() * w[b[rows] == kind].sum()) for kind in np.union1d(a, b))
-        observed = float((w * same).sum())
-        kappa = (observed - chance) / (1 - chance) if chance < 1 else float("nan")
-        return {("same type", "endplates"): observed, ("Cohen's kappa", "endplates"): kappa}
+        observed = float(np.average(a[rows] == b[rows], weights=weight[rows]))
+        agreement = kappa(a[rows], b[rows], sample=weight[rows], classes=len(kinds))
+        return {("same type", "endplates"): observed, ("Cohen's kappa", "endplates"): agreement}
 
     return _agreement(statistic, [reading for (reading, _), _ in pairs], group, SINGLE)
 

@@ -6,10 +6,10 @@ Only studies that both graded are compared.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from modic.cohort import open_cohort
@@ -25,7 +25,6 @@ from modic.tables.store import read_table
 ANSWERS = (*GRADES, "abstained", "not graded")
 """What may become of a level of a graded study."""
 WHO = ("grading_version", "grader_id", "detector_id", "classifier_id", "configuration_hash")
-Row = dict[str, Any]
 SHOWN = 20  # levels that moved which are printed
 
 
@@ -110,39 +109,49 @@ def compare(cohort_root: Path, first: str, second: str) -> Comparison:
         if run not in known:
             raise UsageError(f"{cohort_root} has no run {run}; it has {', '.join(known) or 'none'}")
     ledger = read_ledger(cohort)
-    sides = [_as_of(ledger.filter(pc.less_equal(ledger["run_id"], run)).to_pylist()) for run in (first, second)]
-    both = sides[0].keys() & sides[1].keys()
-    if not both:
+    sides = [_as_of(ledger, run) for run in (first, second)]
+    known_to = [set(side["study_key"].to_pylist()) for side in sides]
+    both = pa.array(sorted(known_to[0] & known_to[1]), pa.string())
+    if not len(both):
         raise UsageError(f"no study was graded by both {first} and {second}")
-    studies = read_table(cohort_root, "studies")
-    patients = dict(zip(*(studies[name].to_pylist() for name in ("study_key", "patient_key")), strict=True))
-    rows = []
-    for key in sorted(both):
-        levels = [{level["level"]: level for level in side[key]["levels"]} for side in sides]
-        for name in LEVELS:
-            before, after = (of.get(name, {}) for of in levels)
-            row = {"study_key": key, "patient_key": patients.get(key, key), "level": name}
-            row |= {"before": _answer(before), "after": _answer(after)}
-            row |= {"confidence_before": before.get("confidence"), "confidence_after": after.get("confidence")}
-            rows.append(row)
-    frame = pd.DataFrame(rows).astype({"confidence_before": float, "confidence_after": float})
-    only = (len(sides[0].keys() - both), len(sides[1].keys() - both))
-    return Comparison((first, second), frame, only, _graders_of((first, second), sides, both))
+    shared = [side.filter(pc.is_in(side["study_key"], both)) for side in sides]
+    before, after = (_answers(side) for side in shared)
+    frame = before.merge(after, on=["study_key", "level"], suffixes=("_before", "_after"))
+    frame = frame.rename(columns={"answer_before": "before", "answer_after": "after"})
+    studies = read_table(cohort_root, "studies").select(["study_key", "patient_key"]).to_pandas()
+    frame = frame.merge(studies, on="study_key", how="left")
+    frame["patient_key"] = frame["patient_key"].fillna(frame["study_key"])
+    only = (len(known_to[0] - known_to[1]), len(known_to[1] - known_to[0]))
+    return Comparison((first, second), frame, only, _graders_of((first, second), shared))
 
 
-def _as_of(rows: list[Row]) -> dict[str, Row]:
-    """Study key → the last row of the ledger about it, of graded studies."""
-    last = {row["study_key"]: row for row in rows}
-    return {key: row for key, row in last.items() if row["status"] == "graded"}
+def _as_of(ledger: pa.Table, run: str) -> pa.Table:
+    """The last row of the ledger up to `run` about each study, of graded studies."""
+    rows = ledger.filter(pc.less_equal(ledger["run_id"], run))
+    places = rows.select(["study_key"]).append_column("place", pa.array(np.arange(len(rows))))
+    last = places.group_by("study_key").aggregate([("place", "max")])["place_max"]
+    rows = rows.take(last)
+    return rows.filter(pc.equal(rows["status"], "graded"))
 
 
-def _answer(level: Row) -> str:
-    if level.get("status") != "graded":
-        return "not graded"
-    return "abstained" if level["mc"] is None else GRADES[level["mc"]]
+def _answers(side: pa.Table) -> pd.DataFrame:
+    """answer and confidence of each of LEVELS of each study, by study_key and level, in their order."""
+    side = side.combine_chunks()
+    levels = pc.list_flatten(side["levels"])
+    keys = side["study_key"].take(pc.list_parent_indices(side["levels"]))
+    status, mc, name, sure = (pc.struct_field(levels, column) for column in ("status", "mc", "level", "confidence"))
+    graded = pc.fill_null(pc.equal(status, "graded"), False)
+    answer = pc.fill_null(pc.take(pa.array(GRADES), mc.cast(pa.int64())), "abstained")
+    answer = pc.if_else(graded, answer, "not graded")
+    rows = pd.DataFrame({"study_key": keys.to_pandas(), "level": name.to_pandas(), "answer": answer.to_pandas()})
+    rows["confidence"] = sure.to_pandas().astype(float)
+    every = pd.MultiIndex.from_product([sorted(side["study_key"].to_pylist()), LEVELS], names=["study_key", "level"])
+    rows = rows.set_index(["study_key", "level"]).reindex(every).fillna({"answer": "not graded"})
+    return rows.reset_index()
 
 
-def _graders_of(runs: tuple[str, str], sides: list[dict[str, Row]], both: set[str]) -> pd.DataFrame:
-    pairs = [(run, side[key]) for run, side in zip(runs, sides, strict=True) for key in both]
-    rows = [{"run": run, **{name: row[name] for name in WHO}} for run, row in pairs]
-    return pd.DataFrame(rows).fillna("unknown").groupby(["run", *WHO], sort=True).size().rename("studies").reset_index()
+def _graders_of(runs: tuple[str, str], sides: list[pa.Table]) -> pd.DataFrame:
+    parts = [side.select(WHO).to_pandas().assign(run=run) for run, side in zip(runs, sides, strict=True)]
+    rows = pd.concat(parts).astype(object)
+    rows = rows.where(rows.notna(), "unknown")
+    return rows.groupby(["run", *WHO], sort=True).size().rename("studies").reset_index()

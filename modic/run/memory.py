@@ -22,6 +22,7 @@ from modic.errors import UsageError
 from modic.files import write_json
 from modic.run import rows
 from modic.run.survey import Survey
+from modic.tables.store import with_column
 
 LINKS = pa.schema(
     [(name, pa.string()) for name in ("study_key", "series_key", "patient_key")]
@@ -53,9 +54,7 @@ def archive_number(cohort: Cohort, archive: str) -> int:
 
 def with_archive(studies: pa.Table, number: int) -> pa.Table:
     """The table `studies` of this run, all of archive `number`."""
-    position = studies.column_names.index("archive")
-    column = pa.array([number] * len(studies), pa.int16())
-    return studies.set_column(position, studies.schema.field(position), column)
+    return with_column(studies, "archive", [number] * len(studies))
 
 
 COUNTED = ("study_key", "patient_key", "days_since_first_study")
@@ -128,5 +127,4 @@ def with_days(studies: pa.Table, remembered: pa.Table, published: pa.Table) -> p
         if key in dates:
             first[patient] = min(dates[key], first.get(patient, dates[key]))
     days = [(dates[key] - first[patient]).days if key in dates else None for key, patient in found]
-    position = studies.column_names.index(COUNTED[2])
-    return studies.set_column(position, studies.schema.field(position), pa.array(days, pa.int32()))
+    return with_column(studies, COUNTED[2], pa.array(days, pa.int32()))

@@ -19,6 +19,7 @@ from modic.errors import Reason, Rejected
 from modic.records import Excluded, Pair, Series
 from modic.run.ledger import STUDY_FIELDS
 from modic.tables.schema import KEYS, OLDEST, SCHEMAS
+from modic.tables.store import with_column
 
 
 def attributes(series: Series, keys: Pseudonyms) -> dict[str, Any]:
@@ -162,8 +163,7 @@ def level_rows(graded: pa.Table, patients: dict[str, str]) -> pa.Table:
 
 def _with_versions(graded: pa.Table) -> pa.Table:
     """Rows from before the ledger held the grading version are of version 1."""
-    position = graded.column_names.index("grading_version")
-    return graded.set_column(position, "grading_version", pc.fill_null(graded["grading_version"], 1))
+    return with_column(graded, "grading_version", pc.fill_null(graded["grading_version"], 1))
 
 
 def table(name: str, rows: list[dict[str, Any]]) -> pa.Table:
@@ -180,8 +180,7 @@ def keep_run_ids(name: str, new: pa.Table, old: pa.Table) -> pa.Table:
         a, b = new[column], before[column]
         equal = pc.fill_null(pc.equal(a, b), False)
         same = pc.and_(same, pc.or_(equal, pc.and_(pc.is_null(a), pc.is_null(b))))
-    position = new.column_names.index("run_id")
-    return new.set_column(position, new.schema.field("run_id"), pc.if_else(same, before["run_id"], new["run_id"]))
+    return with_column(new, "run_id", pc.if_else(same, before["run_id"], new["run_id"]))
 
 
 def with_gone(
@@ -194,7 +193,6 @@ def with_gone(
     before, now = (set(tables["studies"]["study_key"].to_pylist()) for tables in (old, new))
     gone = pa.array(sorted(before - now), pa.string())
     kept = {name: old[name].filter(pc.is_in(old[name]["study_key"], gone)).cast(new[name].schema) for name in new}
-    position = kept["studies"].column_names.index("in_archive")
     marks = pc.is_in(kept["studies"]["study_key"], pa.array(sorted(left_out), pa.string()))
-    kept["studies"] = kept["studies"].set_column(position, new["studies"].schema.field("in_archive"), marks)
+    kept["studies"] = with_column(kept["studies"], "in_archive", marks)
     return {name: pa.concat_tables([table, kept[name]]) for name, table in new.items()}

@@ -88,8 +88,8 @@ class Estimate:
         """
         parts = self.parts if slopes is None else self.parts @ slopes
         square = parts**2
-        total = np.maximum(square.sum(0), 1e-300)
-        relative = (square**2).sum(0) / total**2 - 1 / len(parts)
+        shares = square / np.maximum(square.sum(0), 1e-300)
+        relative = (shares**2).sum(0) - 1 / len(parts)
         freedom = (2 / np.maximum(relative, 1e-12)).clip(1, self.n_read - 1)
         return np.sqrt(self.n_read / (self.n_read - 1) * square.sum(0)), freedom
 

@@ -112,14 +112,16 @@ def oedema_found(p: np.ndarray, labels: np.ndarray) -> Numbers:
 
 
 def kappa(
-    labels: np.ndarray, graded: np.ndarray, *, weights: str | None = None, sample: np.ndarray | None = None
-) -> float:
-    """Cohen's κ; NaN if both give one and the same class to every disc. `sample`: weights of the discs."""
+    labels: np.ndarray, graded: np.ndarray, *, weights: str | None = None, sample: np.ndarray | None = None,
+    classes: int = CLASSES,
+) -> float:  # fmt: skip
+    """Cohen's κ of `classes` (0, 1, …); NaN if both give one and the same class to every disc. `sample`: weights of the
+    discs."""
     from sklearn.metrics import cohen_kappa_score
 
     if len(np.union1d(labels, graded)) < 2:
         return NAN
-    return float(cohen_kappa_score(labels, graded, labels=list(range(CLASSES)), weights=weights, sample_weight=sample))
+    return float(cohen_kappa_score(labels, graded, labels=list(range(classes)), weights=weights, sample_weight=sample))
 
 
 def probability_metrics(p: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> Numbers:

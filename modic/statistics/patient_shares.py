@@ -92,5 +92,5 @@ def patient_shares(graded: pd.DataFrame, readings: pd.DataFrame) -> PatientShare
         raise ValueError("readers read fewer than two whole patients: modic review --by patient draws them")
     found = mean(patients.p, patients.answers, patients.keys, read)
     share = found.values[0].clip(0, 1)
-    low, high = student_bounds(found, share)
+    low, high = student_bounds(found, share, read)
     return PatientShares(share, low, high, len(patients.keys), len(read.place), not_whole)

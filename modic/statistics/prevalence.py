@@ -16,7 +16,7 @@ from scipy.stats import t as student
 
 from modic.grades import CLASSES
 from modic.statistics.difference import Estimate, Read, mean
-from modic.statistics.intervals import clustered_mean
+from modic.statistics.intervals import clustered_mean, wilson
 
 ABSTAINED = CLASSES
 """The model's answer that is no grade, beside 0 to CLASSES - 1."""
@@ -207,15 +207,25 @@ def prediction_powered(
     units = Read(np.asarray(read), y, w)
     found = mean(p, p.argmax(1), patients, units)
     share = found.values[0].clip(0, 1) / found.values[0].clip(0, 1).sum()
-    low, high = student_bounds(found, share)
+    low, high = student_bounds(found, share, units)
     return Corrected(share, low, high, Method.PREDICTION_POWERED, len(p), len(np.unique(patients)), len(read))
 
 
-def student_bounds(found: Estimate, share: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Student's 95 % interval (`bounded`) of means (1, k) that are shown as `share` (k,)."""
+def student_bounds(found: Estimate, share: np.ndarray, read: Read) -> tuple[np.ndarray, np.ndarray]:
+    """Student's 95 % interval (`bounded`) of means (1, k) that are shown as `share` (k,).
+
+    An outcome that readers saw at no unit, or at all, leaves nothing to learn its variance from: the interval then
+    reaches as far as Wilson's of none, or all, of as many units as the weights are worth (Kish).
+    """
     deviation, freedom = found.spread()
     ends = found.values[0] + student.ppf(np.array(PERCENT)[:, None] / 100, freedom) * deviation
-    return bounded(ends, found.values[0], share)
+    low, high = bounded(ends, found.values[0], share)
+    units = read.weights.sum() ** 2 / (read.weights**2).sum()
+    none, every = (read.truth == 0).all(0), (read.truth == 1).all(0)
+    return (
+        np.where(none, 0.0, np.where(every, np.minimum(low, wilson(units, units)[0]), low)),
+        np.where(every, 1.0, np.where(none, np.maximum(high, wilson(0, units)[1]), high)),
+    )
 
 
 def own_prevalence(p: np.ndarray) -> np.ndarray:

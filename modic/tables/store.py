@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,6 +16,13 @@ from modic.tables.published import current_tables, new_folder, point_current, re
 from modic.tables.schema import CLOSED, KEYS, SCHEMAS
 
 CHECKED_ROWS = 20_000  # of a table's file, at a time
+
+
+def with_column(table: pa.Table, name: str, values: Any) -> pa.Table:
+    """`table` with other values in the column `name`, of the type that it has."""
+    place = table.column_names.index(name)
+    column = values if isinstance(values, (pa.Array, pa.ChunkedArray)) else pa.array(values)
+    return table.set_column(place, table.schema.field(place), column.cast(table.schema.field(place).type))
 
 
 def enforce(name: str, table: pa.Table) -> pa.Table:

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from patsy import dmatrices
 
+from modic.errors import UsageError
 from modic.statistics.intervals import Z
 from modic.statistics.odds_ratios import SCALES, odds_ratios
 
@@ -36,7 +37,10 @@ def fast(frame: pd.DataFrame, formula: str, *, scale: str = "odds ratio") -> pd.
         shared = alpha / (1 + (n - 1) * alpha)
         of_white, of_residual = sums(white), np.bincount(of, residual)
         score = sums(white * residual[:, None]) - (shared * of_residual)[:, None] * of_white
-        bread = np.linalg.inv(white.T @ white - of_white.T @ (of_white * shared[:, None]))
+        try:
+            bread = np.linalg.inv(white.T @ white - of_white.T @ (of_white * shared[:, None]))
+        except np.linalg.LinAlgError as error:
+            raise UsageError("in one group all levels or none have the outcome") from error
         step = bread @ score.sum(0)
         beta = beta + step
         square = (residual**2).sum()

@@ -125,4 +125,5 @@ def test_imputed_files_open_in_their_programs_as_their_guide_says(
         assert (one.set_index("row")["mc"][same.index] == same).all(), "what was read is not imputed"
     assert about.column_names_to_labels["mc"].startswith("true Modic type")
     guide = (tmp_path / "imputed.md").read_text()
-    assert "mi import flong, m(imputation) id(row)" in guide and 'labels = c("T12/L1"' in guide
+    assert "mi import flong, m(imputation) id(row)" in guide and 'haven::read_dta("imputed.dta")' in guide
+    assert "T12/L1, L1/L2, L2/L3, L3/L4, L4/L5, L5/S1 are 1 to 6" in guide

@@ -18,7 +18,7 @@ def test_levels_and_patients_with_their_labels(tmp_path: Path, format: str) -> N
     cohort = make_cohort(tmp_path / "cohort", 20)
     said = export(cohort, tmp_path / "out", format=format)
     read, suffix = READ[format]
-    levels, about = read(str(tmp_path / "out" / f"levels.{suffix}"))
+    levels, about = read(str(tmp_path / "out" / f"graded_levels.{suffix}"))
     opened = modic.open(cohort)
     graded = opened.graded(visits="all")
     assert len(levels) == len(graded) and f"{len(graded):,} rows" in said[0]

@@ -12,7 +12,7 @@ from made_cohort import RUN, as_tables, make_rows
 from modic.cli.main import main
 from modic.errors import UsageError
 from modic.grades import P
-from modic.reader_study import plan as planning
+from modic.reader_study import readings_needed as planning
 from modic.reader_study import sample as sampling
 from modic.reader_study.sample import draw, readable_units
 from modic.reader_study.validation import validate
@@ -160,15 +160,15 @@ def cohort_of(monkeypatch: pytest.MonkeyPatch) -> pd.DataFrame:
 
 
 def test_as_many_readings_as_planned_give_the_wanted_interval(cohort_of: pd.DataFrame) -> None:
-    planned = planning.plan(Path("unused"), by=["patient", "grade"], width=0.06)
+    planned = planning.readings_needed(Path("unused"), by=["patient", "grade"], width=0.06)
     least, most = planned.needs["MC1 or MC2", 0.06]
     assert least is not None and most is not None and 40 < least < most < 400
     found = [patient_shares(cohort_of, read_whole(cohort_of, most, seed)) for seed in range(8)]
     half = np.mean([(one.high[ANY] - one.low[ANY]) / 2 for one in found])
     assert 0.045 < half < 0.065
-    wider = planning.plan(Path("unused"), by=["patient", "grade"])
+    wider = planning.readings_needed(Path("unused"), by=["patient", "grade"])
     assert wider.needs["MC1 or MC2", 0.01] == (None, None), "600 patients are too few, even if all are read"
-    levels = planning.plan(Path("unused"), by=["level", "grade"], width=0.02)
+    levels = planning.readings_needed(Path("unused"), by=["level", "grade"], width=0.02)
     assert levels.n_units == 3600 and levels.n_strata == 24 and levels.needs["MC1", 0.02][0] is not None
     assert "600 patients with images in 4 strata; 6.0 discs each" in wider.table().text()
 

@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 
 from modic.statistics.difference import Estimate, Pseudo, Read, mean, pseudo_outcomes, solve
+from modic.statistics.intervals import wilson
 from modic.statistics.odds_ratios import odds_ratios, read_odds_ratios
-from modic.statistics.prevalence import own_prevalence
+from modic.statistics.prevalence import own_prevalence, prediction_powered
 
 
 def world(rng: np.random.Generator, patients: int = 1500) -> tuple[pd.DataFrame, Read]:
@@ -161,3 +162,16 @@ def test_probabilities_are_brought_to_the_prevalence_that_they_show() -> None:
     p /= p.sum(1, keepdims=True)
     assert p.mean(0)[1] > 0.05
     assert own_prevalence(p).mean(0) == pytest.approx([0.9, 0.02, 0.08], abs=0.005)
+
+
+def test_an_outcome_that_no_reader_saw_is_not_sure_to_be_rare() -> None:
+    """Six patients were read, nobody had it, and the model says 1 %: Wilson's interval of none of six ends at 39 %."""
+    patients, place = np.arange(100), np.arange(6)
+    p = np.full((100, 3), [0.98, 0.01, 0.01])
+    found = prediction_powered(p, patients, read=place, truth=np.zeros(6, int))
+    assert found.low[1] == 0 and found.high[1] == pytest.approx(wilson(0, 6)[1], abs=0.02) and found.high[1] > 0.35
+    assert found.high[0] == 1 and found.low[0] < 0.65
+    weighted = prediction_powered(
+        p, patients, read=place, truth=np.zeros(6, int), weights=np.array([90.0, 1, 1, 1, 1, 1])
+    )
+    assert weighted.high[1] > 0.7, "one patient with all the weight says little"

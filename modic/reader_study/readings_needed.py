@@ -31,7 +31,7 @@ WIDTHS = (0.01, 0.02, 0.03, 0.05)
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ReadingsNeeded:
     """For each outcome its guessed share; and for each width the fewest units, least and most; None: all do not do."""
 
     unit: str
@@ -60,7 +60,9 @@ def _span(need: tuple[int | None, int | None]) -> str:
     return least if least == most else f"{least} to {most}"
 
 
-def plan(cohort_root: Path, *, by: list[str], width: float | None = None, visits: str = "first") -> Plan:
+def readings_needed(
+    cohort_root: Path, *, by: list[str], width: float | None = None, visits: str = "first"
+) -> ReadingsNeeded:
     """The plan for a sample of `modic review` by these columns.
 
     `width`: of the interval, from the share to each end (0.02 is ± 2 %); None plans WIDTHS. Raises UsageError for a
@@ -85,7 +87,9 @@ def plan(cohort_root: Path, *, by: list[str], width: float | None = None, visits
     }
     shares = {name: float(p[:, i].mean()) for i, name in enumerate(OUTCOMES)}
     discs = sum(map(len, order)) / len(order)
-    return Plan(unit_of(by), len(order), len(strata), discs, widths, shares, {k: (a, b) for k, (a, b) in needs.items()})
+    return ReadingsNeeded(
+        unit_of(by), len(order), len(strata), discs, widths, shares, {k: (a, b) for k, (a, b) in needs.items()}
+    )
 
 
 def _probabilities(discs: pd.DataFrame, unit: str) -> np.ndarray:
