@@ -28,6 +28,7 @@ from modic.analysis.corrected import (
 from modic.analysis.elsewhere import ERROR_COVARIATES, impute_elsewhere
 from modic.analysis.groups import groups, typed, with_flags
 from modic.analysis.imputed import Imputed, impute
+from modic.analysis.simulated import said
 from modic.analysis.table_one import missingness, table_one, with_scanner
 from modic.errors import UsageError
 from modic.grades import PARTS
@@ -66,15 +67,6 @@ def _patients_of(cohort: Path) -> pd.DataFrame:
     return studies
 
 
-NAIVE = "grades as they are, not corrected for the grader's errors: odds ratios are pulled towards 1, or made"
-SIMULATED = (
-    "simulated: imputed grades from 400 levels that readers read without error, of 800 patients, by a grader that errs"
-    " differently by level and scanner, with true odds ratios 1, 1.04 a year, 2 and 7 (coverage and bias:"
-    " modic/analysis/README.md). Not simulated: readers who err, fewer readings. Changes, differences and"
-    ' method="readings": tests/benchmarks/imputation.py measures them, in few cohorts so far'
-)
-
-
 BOXES = [f"{image}_{edge}" for image in ("t1", "t2") for edge in ("x0", "y0", "x1", "y1", "slice")]
 CORNERS = [f"mm_{axis}{corner}" for axis in "xyz" for corner in (0, 1)]
 MEASURED = frozenset([*BOXES, *CORNERS, *MARROW_COLUMNS, *STIR_COLUMNS, *ENDPLATE_COLUMNS])
@@ -83,12 +75,6 @@ MEASURED = frozenset([*BOXES, *CORNERS, *MARROW_COLUMNS, *STIR_COLUMNS, *ENDPLAT
 
 def _in_order(levels: pd.DataFrame) -> pd.DataFrame:
     return levels.assign(level=pd.Categorical(levels["level"], LEVELS, ordered=True))
-
-
-def _said(answer: pd.DataFrame, text: str) -> pd.DataFrame:
-    """`answer` that says in `attrs` what its numbers rest on."""
-    answer.attrs["simulated"] = text
-    return answer
 
 
 COUNTED = ("study_key", "patient_key", "level", "level_status", "mc", "age_years", "manufacturer", "scanner_model")
@@ -346,7 +332,8 @@ class CohortData:
             except ValueError as error:
                 raise UsageError(f"{method} {group or ''}: {error}") from error
             rows += [{**group, **row, **counts} for row in found]
-        return typed(pd.DataFrame(rows), frame, by)
+        found = typed(pd.DataFrame(rows), frame, by)
+        return said(found, "readings") if method == "prediction-powered" else found
 
     def imputed(
         self,
@@ -415,12 +402,11 @@ class CohortData:
             raise UsageError(f"method is imputed, readings or elsewhere, not {method!r}")
         graded, _ = _joined(self.graded(visits=visits, sure_numbering=sure_numbering), data)
         if naive:
-            return _said(odds_ratios(graded, formula, scale=scale), NAIVE)
+            return said(odds_ratios(graded, formula, scale=scale), "naive")
         try:
             if method == "readings":
-                return _said(
-                    by_readings.association(graded, self._readings(validation), formula, scale=scale), SIMULATED
-                )
+                found = by_readings.association(graded, self._readings(validation), formula, scale=scale)
+                return said(found, method)
             imputed = self.imputed(
                 m, data=data, validation=validation, visits=visits, sure_numbering=sure_numbering,
                 elsewhere=method == "elsewhere",
@@ -429,7 +415,7 @@ class CohortData:
             raise UsageError(
                 f"{error}. Without it no odds ratio is corrected; association(…, naive=True) takes grades as they are"
             ) from error
-        return _said(imputed.association(formula, scale=scale), SIMULATED)
+        return imputed.association(formula, scale=scale)
 
     def changes(
         self,
@@ -448,11 +434,11 @@ class CohortData:
         """
         if method == "imputed":
             imputed = self.imputed(m, validation=validation, visits="all", sure_numbering=sure_numbering)
-            return _said(imputed.changes(), SIMULATED)
+            return imputed.changes()
         if method != "readings":
             raise UsageError(f"method is imputed or readings, not {method!r}")
         graded = self.graded(visits="all", sure_numbering=sure_numbering)
-        return _said(by_readings.changes(graded, self._readings(validation)), SIMULATED)
+        return said(by_readings.changes(graded, self._readings(validation)), method)
 
     def _readings(self, given: Path | pd.DataFrame | None) -> pd.DataFrame:
         """Readings of this cohort's levels. Raises UsageError for a confusion matrix."""

@@ -79,7 +79,7 @@ def impute_elsewhere(
         times = rng.multinomial(model.n_patients, np.full(model.n_patients, 1 / model.n_patients))
         frames.append(with_grades(frame, model.draw(rng, theta, model.fit(theta, times, start))))
     nothing = with_flags(frame.assign(mc=pd.array(np.full(len(frame), np.nan), "Float64").astype("Int8")))
-    return Imputed(tuple(frames), n_read, nothing)
+    return Imputed(tuple(frames), n_read, nothing, method="elsewhere")
 
 
 def _of_matrix(confusion: np.ndarray, n: int) -> Errors:
@@ -149,7 +149,7 @@ class _ErrorModel:
         eta = self.base[truth] + z @ self.by_answer
         eta[np.arange(len(z)), truth] += z @ self.right
         eta = np.exp(eta - eta.max(1, keepdims=True))
-        return eta / eta.sum(1, keepdims=True)  # type: ignore[no-any-return]
+        return eta / eta.sum(1, keepdims=True)
 
     def of_all(self, z: np.ndarray) -> np.ndarray:
         """(n, classes, answers)."""
@@ -234,7 +234,7 @@ class _Grades:
         eta -= eta.max(2, keepdims=True)
         p = np.exp(eta)
         p /= p.sum(2, keepdims=True)
-        return p  # type: ignore[no-any-return]
+        return p
 
     def posterior(
         self, likelihood: np.ndarray, beta: np.ndarray

@@ -19,7 +19,7 @@ the columns of `data` are.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ import pandas as pd
 from scipy import stats
 
 from modic.analysis.groups import groups, typed, with_flags
+from modic.analysis.simulated import said
 from modic.analysis.standardized import hits_of, standardized_share, weights_of
 from modic.analysis.visits import GRADES_BEFORE_AFTER, change_rows, in_time, pairs_of
 from modic.errors import UsageError
@@ -53,6 +54,7 @@ class Imputed:
     n_read: int  # levels that readers read
     observed: pd.DataFrame  # the same rows before imputation: `mc` is what was read, else null
     n_pairs: int = 0  # levels that readers read at two visits of a patient
+    method: str = "imputed"  # or elsewhere: what was read (modic.analysis.simulated)
 
     def prevalence(self, by: str | Sequence[str] = (), *, unit: str = "levels") -> pd.DataFrame:
         """Share of levels (or of patients with it at one level or more) with each grade, with 95 % intervals.
@@ -73,7 +75,7 @@ class Imputed:
                 share, low, high = pool_shares(shares, variances, n)
                 row = {"grade": grade, "share": share, "low": low, "high": high, "n": n, "n_patients": n_patients}
                 rows.append({**group[0], **row, "n_read": self.n_read})
-        return typed(pd.DataFrame(rows), self.frames[0], by)
+        return said(typed(pd.DataFrame(rows), self.frames[0], by), self.method)
 
     def association(self, formula: str, *, scale: str = "odds ratio") -> pd.DataFrame:
         """Odds ratios (or differences) of `formula` over the imputed grades (modic.statistics.odds_ratios).
@@ -87,7 +89,8 @@ class Imputed:
         spread = ((linear[:, :, 2] - linear[:, :, 1]) / (2 * Z)) ** 2
         pooled = [pool(linear[:, i, 0], spread[:, i]) for i in range(linear.shape[1])]
         about = fits[0][["n_levels", "n_patients"]].assign(n_read=self.n_read)
-        return pd.concat([fits[0][["term"]], pd.DataFrame(back(pooled), columns=columns), about], axis=1)
+        found = pd.concat([fits[0][["term"]], pd.DataFrame(back(pooled), columns=columns), about], axis=1)
+        return said(found, self.method)
 
     def changes(self) -> pd.DataFrame:
         """Changes from each patient's first to last graded study (`modic.analysis.visits.change_rows`), 95 % intervals.
@@ -109,7 +112,7 @@ class Imputed:
             n = int(np.mean([(both["mc_before"] == before).sum() for both in pairs]))
             shares, variances = np.array(parts).T
             found.append(pool_shares(shares, variances, n) if n else (np.nan, np.nan, np.nan))
-        return change_rows(found, pairs[0], n_read=self.n_pairs)
+        return said(change_rows(found, pairs[0], n_read=self.n_pairs), self.method)
 
     def standardized(
         self, population: pd.DataFrame, by: str | Sequence[str] = ("age_band", "sex"), *, unit: str = "levels"
@@ -126,7 +129,7 @@ class Imputed:
                 np.array([one.value for one in found]), np.array([one.variance for one in found]), found[0].n
             )
             rows.append({"grade": grade, "share": share, "low": low, "high": high, **found[0].counts()})
-        return pd.DataFrame(rows).assign(n_read=self.n_read)
+        return said(pd.DataFrame(rows).assign(n_read=self.n_read), self.method)
 
     def estimate(self, fit: Callable[[pd.DataFrame], tuple[np.ndarray, np.ndarray]]) -> pd.DataFrame:
         """Pool any analysis: `fit` gives estimates and their standard errors of one completed cohort."""
@@ -139,7 +142,7 @@ class Imputed:
     def only(self, wanted: pd.Index) -> "Imputed":
         """The same cohorts with the levels of these studies alone."""
         frames = [f[f["study_key"].isin(wanted)].reset_index(drop=True) for f in (self.observed, *self.frames)]
-        return Imputed(tuple(frames[1:]), self.n_read, frames[0], self.n_pairs)
+        return replace(self, frames=tuple(frames[1:]), observed=frames[0])
 
     def long(self) -> pd.DataFrame:
         """All cohorts below each other, numbered 1 to m in `imputation`, and `observed` as 0; `row` numbers the levels.

@@ -95,5 +95,6 @@ def test_another_cohorts_validation_is_read_with_what_is_known_of_its_patients(t
     )
     found = here.association("mc2 ~ age_years", method="elsewhere", validation=where, m=2)
     assert found["term"].tolist() == ["age_years"] and found["n_read"].iloc[0] == len(readings)
+    assert "400 levels read in another cohort" in found.attrs["simulated"]
     with pytest.raises(UsageError, match="validation names the place that was read"):
         here.imputed(2, elsewhere=True)
