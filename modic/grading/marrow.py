@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.ndimage import binary_opening, map_coordinates, uniform_filter1d
 
-from modic.imaging.quantiles import medians
+from modic.quantiles import medians
 from modic.records import SIDES, Endplate, Endplates
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modic.grading.marrow import DEFAULT, Key, MarrowOptions, MarrowSignals, depths_of, read_marrow
-from modic.imaging.quantiles import medians, quantiles
+from modic.quantiles import medians, quantiles
 
 if TYPE_CHECKING:
     from modic.imaging.volume import Volume

@@ -31,8 +31,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from modic.imaging.quantiles import medians, patches, quantiles
 from modic.imaging.volume import Volume
+from modic.quantiles import medians, patches, quantiles
 from modic.records import Contrast
 from modic.series.contrast import ContrastFinding
 

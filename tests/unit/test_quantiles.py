@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from modic.imaging.quantiles import medians, patches, quantiles
+from modic.quantiles import medians, patches, quantiles
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
