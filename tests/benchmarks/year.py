@@ -4,7 +4,7 @@
 
 Runs `modic grade` with its temporary Prefect server on a small archive of tiny studies, graded without networks
 (tests/support/fake_worker.py): a first night of so many shards, then nights without news. What such a night adds
-is the same each time, so that a year is that times 365.
+is the same each time, so that a year is that times 365; of tables a week of nights is kept.
 """
 
 import argparse
@@ -20,6 +20,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 
 import dicoms  # noqa: E402
 
+WEEK = 7  # nights whose tables are kept ([run] keep_tables_days)
 PARTS = ("private/prefect", "private/logs", "private", "runs", ".tables")
 
 
@@ -40,7 +41,8 @@ def main() -> None:
     print("part                first night  a night without news  a year of them")
     for part in PARTS:
         each = (sizes[-1][part] - sizes[1][part]) / max(options.nights - 1, 1)
-        print(f"{part:18} {sizes[0][part] / 1e6:9.2f} MB {each / 1e3:17.1f} kB {365 * each / 1e6:12.1f} MB")
+        nights = WEEK if part == ".tables" else 365
+        print(f"{part:18} {sizes[0][part] / 1e6:9.2f} MB {each / 1e3:17.1f} kB {nights * each / 1e6:12.1f} MB")
 
 
 def night(folder: Path) -> dict[str, int]:
