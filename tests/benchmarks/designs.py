@@ -7,6 +7,7 @@ modic/models/README.md, with the paper's own numbers, which are of other patient
 """
 
 import argparse
+import json
 import os
 import statistics
 import sys
@@ -40,6 +41,7 @@ def main() -> None:
         parser.add_argument(f"--{kind}", default="paper", help="`paper` where it is installed, or NAME.safetensors")
     parser.add_argument("--rounds", type=int, default=3, help="of the synthetic studies")
     parser.add_argument("--archive", type=Path, help="DICOM to grade instead of four synthetic studies")
+    parser.add_argument("--home", type=Path, help="folder that keeps the boxed slices for a next call")
     parser.add_argument("--studies", type=int, default=4, help="at most")
     parser.add_argument("--only", nargs="+", choices=("size", "speed", "levels", "grades"), help="some of the tables")
     options = parser.parse_args()
@@ -48,7 +50,7 @@ def main() -> None:
         "paper's design": {kind: vars(options)[kind] for kind in KINDS},
     }
     with tempfile.TemporaryDirectory() as folder:
-        home = Path(folder)
+        home = options.home or Path(folder)
         makes = {
             "size": lambda: [size(designs)],
             "speed": lambda: [
@@ -158,16 +160,20 @@ def pairs_in(archive: Path, most: int) -> list[Any]:
 
 
 def test_patients(spider: Path, folder: Path) -> Path:
-    """The folder of SPIDER's slices with the test patients alone, so that nobody else's are looked at."""
+    """SPIDER's slices of the test patients alone, so that nobody else's are looked at, boxed once for all tables."""
+    from modic.train.data.spider_slices import boxed_by
     from modic.train.data.split import split_of
 
+    if (folder / "disc_boxes.json").is_file():
+        return folder
     (folder / "images").mkdir(parents=True, exist_ok=True)
-    for path in spider.iterdir():
-        if path.is_file() and not (folder / path.name).exists():
-            (folder / path.name).symlink_to(path.resolve())
-    for path in (spider / "images").iterdir():
-        if split_of(path.name.split("_")[0]) == "test" and not (folder / "images" / path.name).exists():
-            (folder / "images" / path.name).symlink_to(path.resolve())
+    for path in (*spider.glob("*.csv"), *(spider / "images").glob("*.png")):
+        copy = folder / path.relative_to(spider)
+        if (path.suffix == ".csv" or split_of(path.name.split("_")[0]) == "test") and not copy.exists():
+            copy.symlink_to(path.resolve())
+    given = json.loads((spider / "disc_boxes.json").read_text())
+    own = {key: entry for key, entry in given.items() if split_of(key.split("_")[0]) == "test"}
+    (folder / "disc_boxes.json").write_text(json.dumps(boxed_by("detector", folder, own)))
     return folder
 
 
@@ -179,7 +185,7 @@ def levels(designs: dict[str, dict[str, str]], spider: Path) -> list[Table]:
     from modic.train.detector_results import compare
     from modic.train.evaluate_detector import measure_group
 
-    samples = [one for one in load_spider(spider, detector="detector") if split_of(one.patient) == "test"]
+    samples = [one for one in load_spider(spider) if split_of(one.patient) == "test"]
     tables = []
     for title, chosen in (("boxes that were given", [s for s in samples if s.given]), ("all boxes", samples)):
         found = {
@@ -249,7 +255,7 @@ def examples_of(card: dict[str, Any], spider: Path) -> tuple[list[Any], Any]:
     from modic.train.sampling import examples_by_part
 
     segmenter = "endplates" if "marrow" in card["calibration"] else ""
-    discs = spider_discs(spider, card["preprocessing"], detector="detector", segmenter=segmenter)
+    discs = spider_discs(spider, card["preprocessing"], segmenter=segmenter)
     preprocessing = {name: value for name, value in card["preprocessing"].items() if name != "contrasts"}
     backbone = card["architecture"].get("backbone", "resnet3d")
     options = ClassifierTraining(data=(), out=Path(), backbone=backbone, device="cpu", **preprocessing)
