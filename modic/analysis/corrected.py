@@ -55,10 +55,15 @@ def answers(graded: pd.DataFrame, column: str = "mc") -> np.ndarray:
 def reading_weights(readings: pd.DataFrame) -> np.ndarray:
     """Weight of each reading (n,): that of its level, shared among the readers of the level."""
     weights = readings["weight"].to_numpy(float) if "weight" in readings else np.ones(len(readings))
+    return weights * _shares(readings)
+
+
+def _shares(readings: pd.DataFrame) -> np.ndarray:
+    """What part of its level's readings each is (n,), 0-1."""
     if not {"study_key", "level"} <= set(readings.columns):
-        return weights
+        return np.ones(len(readings))
     n_readers: np.ndarray = readings.groupby(["study_key", "level"])["truth"].transform("size").to_numpy(float)
-    return weights / n_readers
+    return 1 / n_readers
 
 
 def corrected_prevalence(method: str, graded: pd.DataFrame, known: pd.DataFrame | np.ndarray) -> Corrected:
@@ -89,8 +94,9 @@ def _invert(graded: pd.DataFrame, known: pd.DataFrame | np.ndarray) -> Corrected
     if isinstance(known, np.ndarray):
         return rogan_gladen(said, patients, known)
     readers = known["patient_key"].to_numpy() if "patient_key" in known else np.arange(len(known))
-    table = confusion_of(known["truth"].to_numpy(int), answers(known, "predicted"), readers, reading_weights(known))
-    return replace(rogan_gladen(said, patients, table), n_read=len(known))
+    truth, shares = known["truth"].to_numpy(int), _shares(known)
+    table = confusion_of(truth, answers(known, "predicted"), readers, reading_weights(known), shares)
+    return replace(rogan_gladen(said, patients, table), n_read=round(shares.sum()))
 
 
 def _power(graded: pd.DataFrame, known: pd.DataFrame | np.ndarray) -> Corrected:

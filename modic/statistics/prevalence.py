@@ -125,11 +125,11 @@ def _refuse(table: np.ndarray, given: np.ndarray) -> None:
         raise ValueError("in the validation the model does not tell the grades apart: nothing can be corrected")
 
 
-def _effective(share: np.ndarray, covariance: np.ndarray, n: int, patients: int) -> float:
+def _effective(share: np.ndarray, covariance: np.ndarray, n: float, patients: int) -> float:
     """Number of independent levels that would be as informative, by the mean design effect of all categories."""
     variance = float(np.trace(covariance))
     spread = float((share * (1 - share)).sum())
-    return min(spread / variance, float(n)) if variance > 0 else float(patients)
+    return min(spread / variance, n) if variance > 0 else float(patients)
 
 
 def inverted(apparent: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -161,26 +161,29 @@ def most_likely(apparent: np.ndarray, rows: np.ndarray, *, steps: int = 20_000) 
 
 
 def confusion_of(
-    truth: np.ndarray, predicted: np.ndarray, patients: np.ndarray, weights: np.ndarray | None = None
-) -> np.ndarray:
-    """Effective numbers of readings (classes, classes + 1) by true grade (row) and answer of the model (column).
+    truth: np.ndarray, predicted: np.ndarray, patients: np.ndarray, weights: np.ndarray | None = None,
+    shares: np.ndarray | None = None,
+) -> np.ndarray:  # fmt: skip
+    """Effective numbers of levels read (classes, classes + 1) by true grade (row) and answer of the model (column).
 
     Args:
         truth: int (n,), the readers' grades.
         predicted: int (n,), the model's answers; ABSTAINED for none.
         patients: (n,), whose level it is.
         weights: float (n,), inverse to the chance of having been drawn; None means all equal.
+        shares: float (n,), 0-1, what part of its level's readings each is; None means one reader a level.
 
-    Each row keeps its weighted shares. Its sum is the number of independent readings that would be as informative,
-    since readings of one patient are alike and weights are uneven.
+    Each row keeps its weighted shares. Its sum is the number of independent levels that would be as informative,
+    since levels of one patient are alike and weights are uneven. A level counts once, however many read it.
     """
     weights = np.ones(len(truth)) if weights is None else np.asarray(weights, float)
+    shares = np.ones(len(truth)) if shares is None else shares
     table, answers = np.zeros((CLASSES, CLASSES + 1)), np.eye(CLASSES + 1)[predicted]
     for grade in range(CLASSES):
         of = truth == grade
         if of.any():
             share, covariance = clustered_mean(answers[of], patients[of], weights[of])
-            table[grade] = share * _effective(share, covariance, int(of.sum()), len(np.unique(patients[of])))
+            table[grade] = share * _effective(share, covariance, float(shares[of].sum()), len(np.unique(patients[of])))
     return table
 
 

@@ -20,6 +20,7 @@ from benchmarks.imputation import (
 )
 
 from modic.analysis.by_readings import association, changes
+from modic.analysis.corrected import corrected_prevalence
 from modic.analysis.imputed import PAIRS, impute
 from modic.analysis.mi_files import write_mi
 from modic.analysis.visits import pairs_of
@@ -127,3 +128,14 @@ def test_imputed_files_open_in_their_programs_as_their_guide_says(
     guide = (tmp_path / "imputed.md").read_text()
     assert "mi import flong, m(imputation) id(row)" in guide and 'haven::read_dta("imputed.dta")' in guide
     assert "T12/L1, L1/L2, L2/L3, L3/L4, L4/L5, L5/S1 are 1 to 6" in guide
+
+
+def test_two_readers_who_agree_know_no_more_than_one(cohort: tuple[pd.DataFrame, pd.DataFrame]) -> None:
+    frame, readings = cohort
+    graded = frame.drop_duplicates(["patient_key", "level"]).reset_index(drop=True)
+    known = readings.merge(graded[["study_key", "level", "mc", "patient_key"]].rename(columns={"mc": "predicted"}))
+    twice = pd.concat([known, known.assign(reader="B")], ignore_index=True)
+    one, two = (corrected_prevalence("rogan-gladen", graded, some) for some in (known, twice))
+    assert one.n_read == two.n_read == len(known)
+    for name in ("share", "low", "high"):
+        assert getattr(two, name) == pytest.approx(getattr(one, name))
