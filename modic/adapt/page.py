@@ -10,6 +10,7 @@ from modic.adapt.proof import FEWEST_OF_GROUP, LEVEL_AND_TYPE, Compared
 from modic.adapt.thresholds import promise
 from modic.grades import GRADES
 from modic.records import LEVELS
+from modic.statistics.drift import Drift
 from modic.statistics.intervals import clustered_mean, effective_wilson
 from modic.statistics.metric_tables import Table
 from modic.statistics.metrics import alike, reliability
@@ -170,11 +171,18 @@ def _drift_text(site: Site) -> list[str]:
         texts.append(f"Read again there: {', '.join(missing)}. Until then the grader promises nothing there.")
     else:
         texts.append("Nothing calls for further readings now.")
-    texts.append(
-        "Every night that grades with this grader compares its newest studies in the same way, and says so in its last"
-        " line, in `modic status` and on the report if they drift."
-    )
+    if not site.adapted.unchanged:
+        texts.append(
+            "Every night that grades with this grader compares its newest studies in the same way, and says so in its"
+            " last line, in `modic status` and on the report if they drift."
+        )
+    if few := len(site.drift) - len(_compared_groups(site)):
+        texts.append(f"{few} small groups, of which too few discs are there to compare, are not shown.")
     return texts
+
+
+def _compared_groups(site: Site) -> list[Drift]:
+    return [one for one in site.drift if one.distance is not None or one.to_read]
 
 
 def _drift(site: Site) -> Table:
@@ -182,9 +190,9 @@ def _drift(site: Site) -> Table:
         (
             one.what, one.which, f"{100 * one.share:.0f} %", str(one.read),
             "–" if one.distance is None else f"{one.distance:.2f}",
-            "drifts" if one.far else "too few discs" if one.distance is None else "",
+            "read there" if one.to_read else "unlike, but read" if one.far else "",
         )
-        for one in site.drift
+        for one in _compared_groups(site)
     ]  # fmt: skip
     return Table("", ("by", "group", "of the cohort", "discs read", "distance", ""), body)
 

@@ -125,8 +125,8 @@ def numbers(read: Group, judged: Judged, rows: np.ndarray) -> Numbers:
 
 def groups(read: Group) -> dict[tuple[str, str], np.ndarray]:
     """(by what, which) → the rows (bool mask) of each group of which `FEWEST_OF_GROUP` discs were read."""
-    found: dict[tuple[str, str], np.ndarray] = {}
-    for name, of in (("level", read.levels), ("scanner", read.scanners), ("field", read.fields)):
+    found = {("by level", level): read.levels == level for level in LEVELS}
+    for name, of in (("scanner", read.scanners), ("field", read.fields)):
         found |= {(f"by {name}", value): of == value for value in np.unique(of).tolist()}
     for level, k in product(LEVELS, range(CLASSES)):
         found[LEVEL_AND_TYPE, f"{level} {GRADES[k]}"] = (read.levels == level) & (read.discs.labels == k)
