@@ -68,10 +68,13 @@ def check_archive(archive: str) -> Path | None:
         source_of(archive)
         return None
     path = Path(archive)
-    if not path.is_dir() and not (path.is_file() and is_container(path.name)):
+    try:
+        if path.is_dir() or (path.is_file() and is_container(path.name)):
+            return path
         wrong = f"is not a folder, nor one of {' '.join(LISTED)}" if path.exists() else "does not exist"
-        raise UsageError(f"the archive {archive} {wrong}")
-    return path
+    except OSError as error:  # a folder above it may not be entered
+        wrong = f"cannot be reached: {error.strerror}; ask for the right to enter every folder of its path"
+    raise UsageError(f"the archive {archive} {wrong}")
 
 
 def short_name(archive: str) -> str:

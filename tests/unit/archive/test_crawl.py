@@ -25,6 +25,7 @@ import dicoms
 from modic.archive.crawl import COLUMNS, Crawl, crawl
 from modic.archive.fast_headers import ReadAt, Unusual, fast_elements
 from modic.archive.headers import BINARY, REALS, SLOW_MIB, TAGS, TEXT, convert_ascii, read_rows
+from modic.archive.sources import check_archive
 from modic.config import IdentifyOptions
 from modic.errors import Reason, UsageError
 from modic.imaging.load import load_volume
@@ -272,6 +273,15 @@ def test_the_message_about_an_unusable_archive_names_the_trouble(tmp_path: Path)
     for name, message in (("missing", "does not exist"), ("file", "not a folder"), ("folder", "no DICOM")):
         with pytest.raises(UsageError, match=message):
             crawl(tmp_path / name, index=None)
+
+
+def test_an_archive_below_a_folder_that_may_not_be_entered_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "is_dir", forbidden)
+    with pytest.raises(UsageError, match=r"archive /closed/lumbar cannot be reached: Permission denied; ask"):
+        check_archive("/closed/lumbar")
 
 
 def test_links_lead_nowhere_twice(tmp_path: Path) -> None:
