@@ -5,7 +5,7 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -15,6 +15,8 @@ import pyarrow.parquet as pq
 
 UNFINISHED = re.compile(r"\..+\.[0-9a-f]{8}(\.part\.parquet)?\.tmp")
 """Form of the hidden name under which a file lies until it is whole."""
+ROW_GROUP = 100_000
+"""Rows of a Parquet file that are read together."""
 LEFT_OVER_S = 180.0
 """Seconds after which an unfinished file that nobody touched is taken for that of a killed process."""
 NO_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.ENOSYS})
@@ -53,8 +55,17 @@ def write_table(table: pa.Table, path: Path) -> None:
 
     Until it is whole it lies beside `path` under a hidden name that pandas, pyarrow and DuckDB ignore.
     """
-    with _whole(path, f".{path.stem}.{secrets.token_hex(4)}.part.parquet.tmp") as file:
-        pq.write_table(table, file, compression="zstd", row_group_size=100_000, write_page_checksum=True)
+    write_tables([table], table.schema, path)
+
+
+def write_tables(tables: Iterable[pa.Table], schema: pa.Schema, path: Path) -> None:
+    """As `write_table`, one table after the other, so that no more than one need be in memory."""
+    with (
+        _whole(path, f".{path.stem}.{secrets.token_hex(4)}.part.parquet.tmp") as file,
+        pq.ParquetWriter(file, schema, compression="zstd", write_page_checksum=True) as writer,
+    ):
+        for table in tables:
+            writer.write_table(table, row_group_size=ROW_GROUP)
 
 
 @contextmanager

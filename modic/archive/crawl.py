@@ -20,6 +20,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -28,7 +29,7 @@ from modic.archive.headers import COLUMNS, TEXT, WHOLE
 from modic.archive.source import UNKNOWN_TIME, File, Row, Source, Unopened
 from modic.archive.sources import check_archive, source_of
 from modic.errors import CURES, ModicError, Reason, UsageError
-from modic.files import write_table
+from modic.files import ROW_GROUP, write_table, write_tables
 
 __all__ = ["COLUMNS", "Crawl", "crawl"]
 
@@ -136,24 +137,30 @@ def crawl(
             on_progress(known.files_kept + new)
     kept, dropped, gone = known.files_kept, known.dropped(), known.files_gone
     refused_now = sum(len(table) - sum(_accepted(table)) for table in tables)
-    table = known.table
+    table, known_files = known.table, len(known.table)
     del known
     if changed := changed or len(dropped) > 0:
-        parts = [_read_index(index), *tables]
-        if index is not None and len(parts[0]) < len(table):  # damaged in a column that was not compared
-            index.unlink()
-            return crawl(source, index=index, on_progress=on_progress, processes=processes)
-        del tables  # of a million files each copy takes most of a gigabyte
-        table = _arranged(parts, dropped)
+        order = _order([table, *tables], dropped)
+        table = _arranged([table, *(part.select(COMPARED) for part in tables)], order)
     accepted, containers = _accepted(table)
     refused = len(table) - accepted - containers
     if not _any_dicom(table):
         raise UsageError(
             f"the archive {source.name} holds no DICOM file ({kept + new} files seen{_packed(source, table)})"
         )
-    if index is not None and changed:
-        write_table(table.replace_schema_metadata(INDEX.metadata), index)
-    whole = index if index is not None else table.slice(0, accepted).select(HEADERS.names)
+    whole: pa.Table | Path = index or INDEX.empty_table()
+    if changed and index is not None and known_files:
+        try:
+            write_tables(_merged(index, known_files, tables, order), INDEX, index)
+        except _Damaged:  # in a column that was not compared
+            index.unlink()
+            return crawl(source, index=index, on_progress=on_progress, processes=processes)
+    elif changed:
+        every = _arranged(tables, order)
+        if index is None:
+            whole = every.slice(0, accepted).select(HEADERS.names)
+        else:
+            write_table(every.replace_schema_metadata(INDEX.metadata), index)
     images, rejected = table.slice(0, accepted).select(IMAGES), table.slice(accepted, refused)
     counts = {
         "files_seen": kept + new,
@@ -207,23 +214,55 @@ def _add(table: pa.Table, tables: list[pa.Table]) -> None:
         tables[-MERGED_TABLES:] = [pa.concat_tables(tables[-MERGED_TABLES:]).combine_chunks()]
 
 
-def _arranged(parts: list[pa.Table], dropped: pa.Array) -> pa.Table:
-    """The rows of all `parts` in `ORDER`, without those rows of the first part whose key is in `dropped`.
-
-    Empties `parts`, a column at a time, so that no more than one column is held twice.
-    """
-    order = _order(parts, dropped)
-    columns = []
-    for name in INDEX.names:
-        chunks = [chunk for part in parts for chunk in part[name].chunks]
+def _arranged(parts: list[pa.Table], order: pa.Array) -> pa.Table:
+    """The rows of all `parts` in `order`. Empties `parts`, a column at a time, so that only one is held twice."""
+    schema, columns = parts[0].schema, []
+    for field in schema:
+        chunks = [chunk for part in parts for chunk in part[field.name].chunks]
         parts[:] = [part.remove_column(0) for part in parts]
-        columns.append(pa.chunked_array(chunks, INDEX.field(name).type).unify_dictionaries().take(order))
+        columns.append(pa.chunked_array(chunks, field.type).unify_dictionaries().take(order))
     parts.clear()
-    return pa.table(columns, schema=INDEX)
+    return pa.table(columns, schema=schema)
+
+
+class _Damaged(Exception):
+    """A row group of the index cannot be read."""
+
+
+def _merged(index: Path, known: int, tables: list[pa.Table], order: pa.Array) -> Iterator[pa.Table]:
+    """The rows of an index of `known` rows and of `tables` in `order`, piece by piece: the index is never held whole.
+
+    Raises _Damaged.
+    """
+    new = pa.concat_tables([INDEX.empty_table(), *tables]).unify_dictionaries()
+    with _readable(), pq.ParquetFile(index) as file:
+        sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+        starts = np.cumsum([0, *sizes])
+        held: dict[int, pa.Table] = {}
+        for start in range(0, len(order), ROW_GROUP):
+            here = order.slice(start, ROW_GROUP).to_numpy()
+            old = here < known
+            group_of = np.searchsorted(starts, here[old], side="right") - 1
+            groups = np.unique(group_of)
+            held = {group: held.get(group) or file.read_row_group(group) for group in groups.tolist()}
+            before = np.cumsum([0, *(sizes[group] for group in held)])
+            at = np.empty(len(here), np.int64)
+            at[old] = here[old] - starts[group_of] + before[np.searchsorted(groups, group_of)]
+            at[~old] = before[-1] + np.arange(np.count_nonzero(~old))
+            rows = pa.concat_tables([*held.values(), new.take(here[~old] - known)])
+            yield rows.unify_dictionaries().take(at)
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        raise _Damaged from error
 
 
 def _order(parts: list[pa.Table], dropped: pa.Array) -> pa.Array:
-    """The numbers of the rows that stay, as `_arranged` wants them."""
+    """The numbers of the rows of all `parts` in `ORDER`, without the first part's whose key is in `dropped`."""
     ranks = [_ranks(part["reason"]) for part in parts]
     stale = pc.is_in(_keys(parts[0]), dropped)
     ranks[0] = pc.if_else(stale, pa.scalar(3, pa.int8()), ranks[0])  # they come last, to be cut off

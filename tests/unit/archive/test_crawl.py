@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import struct
 import subprocess
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+import pyarrow.parquet as pq
 import pydicom
 import pytest
 from pydicom.dataset import Dataset, FileDataset
@@ -264,6 +266,49 @@ def test_a_broken_index_is_made_anew(tmp_path: Path) -> None:
     index.write_bytes(b"PAR1 no")
     assert crawl(tmp_path / "archive", index=index).counts["files_read"] == 2
     assert crawl(tmp_path / "archive", index=index).counts["files_unchanged"] == 2
+
+
+def test_an_index_that_is_merged_piece_by_piece_is_that_of_a_fresh_crawl(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """New files between known ones, changed, gone and refused ones, with row groups of 4 rows."""
+    archive, index = tmp_path / "archive", tmp_path / "index.parquet"
+    for name in ("b", "d", "f"):
+        dicoms.write(dicoms.series(n=7, name=name, study=name), archive / name)
+    (archive / "b" / "note").write_text("x")
+    monkeypatch.setattr("modic.archive.crawl.ROW_GROUP", 4)
+    monkeypatch.setattr("modic.files.ROW_GROUP", 4)
+    crawl(archive, index=index)
+    assert pq.ParquetFile(index).num_row_groups == 6
+    for name in ("a", "c", "g"):
+        dicoms.write(dicoms.series(n=3, name=name, study=name), archive / name)
+    (archive / "c" / "note").write_text("y")
+    shutil.rmtree(archive / "d")
+    gone, changed = sorted((archive / "f").iterdir())[2:4]
+    gone.unlink()
+    changed.write_bytes(b"no DICOM any more")
+    found, fresh = crawl(archive, index=index), crawl(archive, index=tmp_path / "fresh.parquet")
+    assert (found.counts["files_read"], found.counts["files_gone"]) == (9, 8)
+    assert found.images.to_pylist() == fresh.images.to_pylist() and found.rejected.equals(fresh.rejected)
+    merged, whole = pq.read_table(index), pq.read_table(tmp_path / "fresh.parquet")
+    assert merged.schema.metadata == whole.schema.metadata and merged.to_pylist() == whole.to_pylist()
+
+
+def test_an_index_damaged_where_it_is_not_compared_is_made_anew(tmp_path: Path) -> None:
+    archive, index = tmp_path / "archive", tmp_path / "index.parquet"
+    dicoms.write(dicoms.series(n=3), archive / "a")
+    crawl(archive, index=index)
+    group = pq.ParquetFile(index).metadata.row_group(0)
+    names = [group.column(k).path_in_schema for k in range(group.num_columns)]
+    page = group.column(names.index("RepetitionTime"))
+    content = bytearray(index.read_bytes())
+    start = page.dictionary_page_offset or page.data_page_offset
+    content[start : start + page.total_compressed_size] = b"\xff" * page.total_compressed_size
+    index.write_bytes(content)
+    assert crawl(archive, index=index).counts["files_unchanged"] == 3  # not asked yet
+    dicoms.write(dicoms.series(n=2, name="b"), archive / "b")
+    assert crawl(archive, index=index).counts["files_read"] == 5
+    assert crawl(archive, index=index).headers["RepetitionTime"].to_pylist() == [3500.0] * 5
 
 
 def test_the_message_about_an_unusable_archive_names_the_trouble(tmp_path: Path) -> None:
