@@ -201,7 +201,7 @@ def _shares_text(site: Site) -> list[str]:
     return [
         "The probabilities of the tables take the types for equally frequent. How frequent they are in this cohort, as"
         " estimated from all probabilities (label shift, Saerens 2002) and from the readings alone, weighted. For"
-        " intervals use modic.open(COHORT).corrected_prevalence() after `modic validate`."
+        " intervals use `modic.open(COHORT).corrected_prevalence()` after `modic validate`."
     ]
 
 

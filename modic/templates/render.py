@@ -1,8 +1,10 @@
 """Jinja templates, with the filters that the pages need."""
 
+import re
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup, escape
 
 
 def template(name: str) -> Any:
@@ -14,8 +16,14 @@ def template(name: str) -> Any:
     environment.filters["n"] = _number
     environment.filters["percent"] = lambda value: "–" if value is None else f"{100 * value:.1f}"
     environment.filters["share"] = _share
+    environment.filters["code"] = _code
     environment.filters["time"] = lambda value: f"{value:%Y-%m-%d %H:%M} UTC"
     return environment.get_template(f"templates/{name}")
+
+
+def _code(text: str) -> Markup:
+    """A text whose words between backticks are commands."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
 def _number(value: float | str | None) -> str:

@@ -82,6 +82,7 @@ def test_before_and_after_are_compared_with_intervals(adapted: Path) -> None:
 
 def test_the_page_says_what_was_decided_and_needs_no_other_file(adapted: Path, shifted: MadeSite) -> None:
     page = (adapted / "report.html").read_text()
+    assert "<code>modic validate</code>" in page and "`" not in page
     assert "A grader of this site&#39;s own" in page or "A grader of this site's own" in page
     assert "300 discs of" in page and "Updated: intercept" in page and "points (SD" in page
     assert "<script" not in page and "http" not in page.replace("http-equiv", "")
