@@ -1,4 +1,4 @@
-"""The units of deployments/systemd under a running systemd: a night by the timer, and who hears of it."""
+"""The units of deployments/systemd under a running systemd: server, worker, a night by the timer, who hears of it."""
 
 import json
 import os
@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from queue import Queue
 from threading import Thread
+
+import pyarrow.parquet as pq
 
 import dicoms
 from live_systemd import ROOT, UID, Machine, live_systemd
@@ -77,3 +79,24 @@ def test_the_timer_starts_a_night_and_a_night_that_went_wrong_is_told_of(tmp_pat
     assert mail.startswith("To: me@example.org\nSubject: modic: the night of lumbar went wrong\n")
     assert post["text"] in mail
     assert (tmp_path / "lumbar").stat().st_uid == UID
+
+
+def test_the_server_and_the_worker_run_the_deployment(tmp_path: Path) -> None:
+    archive_and_cluster(tmp_path, "ann")
+    api, own = "http://127.0.0.1:4200/api", "/opt/modic/.venv/bin"
+    given = {"PYTHONPATH": PYTHONPATH, "PREFECT_API_URL": api, "DO_NOT_TRACK": "1", "MODIC_ARCHIVE": "/data/archive",
+             "MODIC_COHORT": "/data/lumbar"}  # fmt: skip
+    asked = [f"{own}/python", "-c", f"import urllib.request as web; web.urlopen('{api}/health')"]
+    os.chown(tmp_path, UID, UID)
+    with live_systemd(tmp_path, files()) as machine:
+        machine.do("systemctl", "start", "prefect-server")
+        machine.wait(lambda: machine.answers(*asked), "the server")
+        machine.as_user(given, f"{own}/prefect", "work-pool", "create", "modic", "--type", "process")
+        machine.as_user(given, f"{own}/python", "-P", "-m", "flows.deploy", f"{ROOT}/deployments/prefect.yaml")
+        machine.do("systemctl", "start", "prefect-worker")
+        once = ("deployment", "run", "grade-cohort/nightly", "--param", "cluster=/data/cluster.json")
+        machine.as_user(given, f"{own}/prefect", *once)
+        machine.wait((tmp_path / "lumbar" / "report.html").exists, "the run of the worker")
+        machine.do("systemctl", "stop", "prefect-worker", "prefect-server")
+        assert [machine.property(unit, "Result") for unit in ("prefect-worker", "prefect-server")] == ["success"] * 2
+    assert pq.read_table(tmp_path / "lumbar" / "current" / "studies.parquet")["status"].to_pylist() == ["graded"]
