@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from modic.adapt.update import Discs
@@ -21,7 +20,7 @@ from modic.reader_study.readings import Reading, Readings, read_readings
 from modic.reader_study.weights import Disc
 from modic.records import LevelFeatures
 from modic.run.ledger import read_ledger
-from modic.tables.features import files_of, read_features
+from modic.tables.features import newest_features
 from modic.tables.query import published
 from modic.tables.strata import GROUPS, STUDY_COLUMNS
 
@@ -160,16 +159,11 @@ def kept_levels(
     ledger = read_ledger(cohort).select(["study_key", "run_id", "classifier_id"])
     rows = zip(*(ledger[name].to_pylist() for name in ledger.column_names), strict=True)
     of = {(key, run) for key, run, classifier in rows if classifier == classifier_id and key in study_keys}
-    missing = set(study_keys)
-    for run in reversed(cohort.runs()):
-        wanted = {key for key in missing if (key, run.name) in of}
-        for path in files_of(cohort.features(run.name)) if wanted else ():
-            try:
-                for key, levels in read_features(path, wanted):
-                    missing.discard(key)
-                    yield key, levels
-            except (pa.ArrowException, OSError) as error:
-                raise UsageError(f"{path} cannot be read: {error}; delete it and grade again") from error
+
+    def damaged(path: Path, error: Exception) -> None:
+        raise UsageError(f"{path} cannot be read: {error}; delete it and grade again") from error
+
+    return newest_features(cohort, study_keys, damaged=damaged, of=of)
 
 
 class _Maker:

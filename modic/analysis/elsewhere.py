@@ -24,10 +24,17 @@ import pandas as pd
 
 from modic.analysis.corrected import answers, reading_weights
 from modic.analysis.groups import with_flags
-from modic.analysis.imputed import STRENGTH, Imputed, draw_grades, encoded, with_grades
+from modic.analysis.imputed import (
+    STRENGTH,
+    Imputed,
+    draw_grades,
+    encoded,
+    field_classes,
+    level_flags,
+    with_grades,
+)
 from modic.errors import UsageError
 from modic.grades import CLASSES
-from modic.records import LEVELS
 from modic.statistics.prevalence import ABSTAINED, SMOOTH
 
 ANSWERS = CLASSES + 1
@@ -183,13 +190,13 @@ def _error_model(z: np.ndarray, truth: np.ndarray, answer: np.ndarray, weight: n
 
 
 def _columns(frame: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
-    """Levels and columns as numbers; field strengths in classes, as in modic.analysis.imputed."""
+    """Levels and columns as numbers, as in modic.analysis.imputed."""
     columns = []
     for name in names:
         if name == "level":
-            columns.append(np.array([[one == level for level in LEVELS] for one in frame["level"].astype(str)], float))
+            columns.append(level_flags(frame[name]))
         elif name == "field_strength_t":
-            columns.append(encoded(pd.cut(frame[name].astype(float), [0, 1, 2, 20]).astype(str)))
+            columns.append(field_classes(frame[name]))
         else:
             columns.append(encoded(frame[name]))
     return np.column_stack(columns).astype(float)

@@ -288,13 +288,13 @@ def features(frame: pd.DataFrame, covariates: Sequence[str] = ()) -> np.ndarray:
     total = np.column_stack([np.bincount(of, s) for s in said.T])[of]
     others = np.bincount(of, graded.astype(float))[of] - graded
     around = (total - said) / np.maximum(others, 1)[:, None]
-    levels = np.array([[name == level for level in LEVELS] for name in frame["level"].astype(str)], float)
+    levels = level_flags(frame["level"])
     columns = [said, around, graded[:, None], levels, encoded(frame["mc"].isna().to_numpy(bool))]
     columns.append(_at_other_visits(frame, said, graded))
     of_patient = ("age_years", "sex", "days_since_first_study", *covariates)
     columns += [encoded(frame[name]) for name in of_patient if name in frame]
     if "field_strength_t" in frame:
-        columns.append(encoded(pd.cut(frame["field_strength_t"].astype(float), [0, 1, 2, 20]).astype(str)))
+        columns.append(field_classes(frame["field_strength_t"]))
     x = np.column_stack(columns).astype(float)
     spread = x.std(0)
     return (x - x.mean(0))[:, spread > 0] / spread[spread > 0]
@@ -306,6 +306,16 @@ def _at_other_visits(frame: pd.DataFrame, said: np.ndarray, graded: np.ndarray) 
     others = np.bincount(of, graded.astype(float))[of] - graded
     total = np.column_stack([np.bincount(of, s) for s in said.T])[of]
     return np.column_stack([(total - said) / np.maximum(others, 1)[:, None], others > 0])
+
+
+def level_flags(levels: pd.Series) -> np.ndarray:
+    """float (n, levels): 1 in the column of each one's level."""
+    return np.array([[name == level for level in LEVELS] for name in levels.astype(str)], float)
+
+
+def field_classes(strengths: pd.Series) -> np.ndarray:
+    """Field strengths (tesla) as flags of low field, 1 to 2 T, and more."""
+    return encoded(pd.cut(strengths.astype(float), [0, 1, 2, 20]).astype(str))
 
 
 def encoded(column: Any) -> np.ndarray:

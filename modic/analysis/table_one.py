@@ -7,11 +7,10 @@ import numpy as np
 import pandas as pd
 
 from modic.analysis.groups import groups, typed
-from modic.tables.strata import scanner_name
+from modic.tables.strata import UNKNOWN, scanner_name
 
 NUMBERS = ("age_years", "study_year")
 KINDS = ("sex", "scanner", "field_strength_t", "age_band")
-UNKNOWN = "unknown"
 
 
 def with_scanner(frame: pd.DataFrame) -> pd.DataFrame:

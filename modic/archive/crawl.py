@@ -73,21 +73,21 @@ class Crawl:
         return self.columns(HEADERS.names)
 
     def columns(self, names: list[str]) -> pa.Table:
-        """Some columns of HEADERS, with the rows of `images`. Raises ModicError if the index is damaged."""
+        """Some columns of HEADERS, with the rows of `images`. Raises DamagedIndex."""
         if isinstance(self._whole, pa.Table):
             return self._whole.select(names)
-        with _read_again(self._whole):
+        with _reading(self._whole):
             return pq.read_table(self._whole, columns=names, partitioning=None).slice(0, len(self.images))
 
     def headers_of(self, wanted: pa.ChunkedArray) -> pa.Table:
         """The rows of `headers` for which `wanted` (bool, one value a row) is true; holds no others in memory.
 
-        Raises ModicError if the index is damaged.
+        Raises DamagedIndex.
         """
         if isinstance(self._whole, pa.Table):
             return self._whole.filter(wanted)
         parts, start = [HEADERS.empty_table()], 0
-        with _read_again(self._whole), pq.ParquetFile(self._whole) as file:
+        with _reading(self._whole), pq.ParquetFile(self._whole) as file:
             for group in range(file.num_row_groups):
                 here = wanted.slice(start, file.metadata.row_group(group).num_rows)
                 if pc.any(here).as_py():
@@ -97,12 +97,16 @@ class Crawl:
         return pa.concat_tables(parts)
 
 
+class DamagedIndex(ModicError):
+    """A part of the index cannot be read."""
+
+
 @contextmanager
-def _read_again(index: Path) -> Iterator[None]:
+def _reading(index: Path) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError) as error:
-        raise ModicError(f"{index} is damaged; delete it, and the next run reads all headers again") from error
+        raise DamagedIndex(f"{index} is damaged; delete it, and the next run reads all headers again") from error
 
 
 def crawl(
@@ -126,7 +130,7 @@ def crawl(
         check_archive(str(archive))
     source = source_of(archive) if isinstance(archive, Path) else archive
     files = source.files()
-    known = _Known(_read_index(index, COMPARED))
+    known = _Known(_read_index(index))
     tables: list[pa.Table] = []
     new, opened, changed = 0, 0, False
     for batch, table in _read_all(source, _new_files(source, files, known), processes):
@@ -152,7 +156,7 @@ def crawl(
     if changed and index is not None and known_files:
         try:
             write_tables(_merged(index, known_files, tables, order), INDEX, index)
-        except _Damaged:  # in a column that was not compared
+        except DamagedIndex:  # in a column that was not compared
             index.unlink()
             return crawl(source, index=index, on_progress=on_progress, processes=processes)
     elif changed:
@@ -225,17 +229,13 @@ def _arranged(parts: list[pa.Table], order: pa.Array) -> pa.Table:
     return pa.table(columns, schema=schema)
 
 
-class _Damaged(Exception):
-    """A row group of the index cannot be read."""
-
-
 def _merged(index: Path, known: int, tables: list[pa.Table], order: pa.Array) -> Iterator[pa.Table]:
     """The rows of an index of `known` rows and of `tables` in `order`, piece by piece: the index is never held whole.
 
-    Raises _Damaged.
+    Raises DamagedIndex.
     """
     new = pa.concat_tables([INDEX.empty_table(), *tables]).unify_dictionaries()
-    with _readable(), pq.ParquetFile(index) as file:
+    with _reading(index), pq.ParquetFile(index) as file:
         sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
         starts = np.cumsum([0, *sizes])
         held: dict[int, pa.Table] = {}
@@ -251,14 +251,6 @@ def _merged(index: Path, known: int, tables: list[pa.Table], order: pa.Array) ->
             at[~old] = before[-1] + np.arange(np.count_nonzero(~old))
             rows = pa.concat_tables([*held.values(), new.take(here[~old] - known)])
             yield rows.unify_dictionaries().take(at)
-
-
-@contextmanager
-def _readable() -> Iterator[None]:
-    try:
-        yield
-    except (pa.ArrowException, OSError) as error:
-        raise _Damaged from error
 
 
 def _order(parts: list[pa.Table], dropped: pa.Array) -> pa.Array:
@@ -423,18 +415,14 @@ class _Known:
         return self._keys.take(pa.array([*self._changed, *self._row.values()], WHOLE))
 
 
-def _read_index(index: Path | None, columns: list[str] | None = None) -> pa.Table:
-    """What the last crawl remembered; empty if there is no index, or one of another version or broken.
-
-    `columns`: those that are read; None: all.
-    """
-    names = columns or INDEX.names
+def _read_index(index: Path | None) -> pa.Table:
+    """The columns COMPARED of what the last crawl remembered; empty if there is no index, or an older or broken one."""
     if index is not None and index.is_file():
         with suppress(pa.ArrowException, OSError):
             written = pq.read_schema(index)
             if written == INDEX and written.metadata == INDEX.metadata:
-                return pq.read_table(index, columns=names, partitioning=None).select(names)
-    return INDEX.empty_table().select(names)
+                return pq.read_table(index, columns=COMPARED, partitioning=None).select(COMPARED)
+    return INDEX.empty_table().select(COMPARED)
 
 
 PACKED = {

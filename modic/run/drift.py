@@ -5,20 +5,19 @@ studies are compared with it by scanner, field strength and year (modic/statisti
 nothing is read.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from modic.cohort import Cohort
 from modic.decode import decode_json
 from modic.errors import UsageError
 from modic.models.card import is_path, weights_path
 from modic.records import LevelFeatures
 from modic.run.prepare import Run
-from modic.tables.features import files_of, read_features
+from modic.tables.features import newest_features
 from modic.tables.strata import GROUPS, STUDY_COLUMNS
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ def drifting(run: Run, graded: pa.Table, studies: pa.Table) -> str:
 
     ours = pc.and_(pc.equal(graded["status"], "graded"), pc.equal(graded["classifier_id"], run.classifier_id))
     wanted = set(graded.filter(ours)["study_key"].to_pylist())
-    kept = dict(islice(newest_features(run.cohort, wanted), LOOKED_AT))
+    kept = dict(islice(newest_features(run.cohort, wanted, damaged=lambda *_: None), LOOKED_AT))
     try:
         baseline = decode_json(Baseline, path.read_bytes(), str(path))
         found = drift(baseline, *_discs(kept, studies))
@@ -65,19 +64,6 @@ def sentence(found: "list[Drift]") -> str:
         f" read some (modic review COHORT --sample 60 --by {by},grade --out DIR) and run modic adapt again with all"
         " readings"
     )
-
-
-def newest_features(cohort: Cohort, wanted: set[str]) -> Iterator[tuple[str, dict[str, LevelFeatures]]]:
-    """The newest kept features of each of these studies, the newest run first; a damaged file keeps none."""
-    missing = set(wanted)
-    for run in reversed(cohort.runs()):
-        for path in files_of(cohort.features(run.name)) if missing else ():
-            try:
-                for key, levels in read_features(path, missing):
-                    missing.discard(key)
-                    yield key, levels
-            except (pa.ArrowException, OSError):
-                continue
 
 
 def _discs(kept: Mapping[str, Mapping[str, LevelFeatures]], studies: pa.Table) -> tuple[Any, Any, dict[str, Any]]:

@@ -32,7 +32,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from modic.imaging.volume import Volume
-from modic.quantiles import medians, patches, quantiles
+from modic.quantiles import medians, quantiles
 from modic.records import Contrast
 from modic.series.contrast import ContrastFinding
 
@@ -149,3 +149,20 @@ def measure(image: np.ndarray, discs: np.ndarray) -> list[Signals]:
     beside = (disc[1:] + disc[:-1]) / 2 - air
     columns = (*(np.median(values, axis=1) for values in bodies), beside, variation)
     return [Signals(*map(float, values)) for values in zip(*columns, strict=True)]
+
+
+def patches(image: np.ndarray, *sides: np.ndarray) -> np.ndarray:
+    """The pixels within each rectangle: (n, pixels of the largest), filled up with NaN. At least one pixel each.
+
+    Args:
+        image: floating point (rows, columns).
+        sides: first and last row, first and last column, (n,) each, fractional; both ends belong to the rectangle.
+    """
+    last = np.array(image.shape).repeat(2)[:, None] - 1
+    top, bottom, left, right = np.clip(np.rint(np.stack(sides)), 0, last).astype(int)
+    bottom, right = np.maximum(bottom, top), np.maximum(right, left)
+    rows = top[:, None] + np.arange((bottom - top).max() + 1)
+    columns = left[:, None] + np.arange((right - left).max() + 1)
+    there = (rows <= bottom[:, None])[:, :, None] & (columns <= right[:, None])[:, None]
+    values = image[rows.clip(max=last[0])[:, :, None], columns.clip(max=last[2])[:, None]]
+    return np.where(there, values, np.nan).astype(image.dtype).reshape(len(top), -1)

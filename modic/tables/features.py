@@ -5,7 +5,7 @@
 and study says which networks, options and images they are of (its column `encoding`).
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from modic.cohort import Cohort
 from modic.files import make_folder, write_table
 from modic.grades import CLASSES
 from modic.records import LevelFeatures
@@ -61,6 +62,30 @@ def read_features(path: Path, wanted: set[str] | None = None) -> Iterator[tuple[
 def files_of(folder: Path) -> list[Path]:
     """The whole files of a run's features."""
     return sorted(folder.glob("[!.]*.parquet"))
+
+
+def newest_features(
+    cohort: Cohort, wanted: Collection[str], *, damaged: Callable[[Path, Exception], None],
+    of: Container[tuple[str, str]] | None = None,
+) -> Iterator[tuple[str, dict[str, LevelFeatures]]]:  # fmt: skip
+    """The newest kept features of each of these studies, the newest run first.
+
+    Args:
+        cohort: that kept them.
+        wanted: study keys.
+        damaged: is told of a file that cannot be read, and may raise; else its studies are looked for in earlier runs.
+        of: (study key, run id) of the gradings whose features count; None: all.
+    """
+    missing = set(wanted)
+    for run in reversed(cohort.runs()):
+        here = {key for key in missing if of is None or (key, run.name) in of}
+        for path in files_of(cohort.features(run.name)) if here else ():
+            try:
+                for key, levels in read_features(path, here):
+                    missing.discard(key)
+                    yield key, levels
+            except (pa.ArrowException, OSError) as error:
+                damaged(path, error)
 
 
 def studies_in(path: Path) -> set[str]:

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from modic.quantiles import medians, patches, quantiles
+from modic.quantiles import medians, quantiles
+from modic.series.contrast_from_pixels import patches
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
