@@ -13,7 +13,7 @@ the run and kept in memory; their status pages say that they are well and nothin
 
 Without a file: this machine, one single-threaded process a core (fewer if memory or studies are few); if there are GPUs
 and the device allows it, these processes share them. More threads a worker are slower, and every worker
-imports torch and MONAI: 0.9 GB and some 8 s.
+imports torch, and MONAI if its card asks for it.
 """
 
 import importlib

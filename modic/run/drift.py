@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from modic.statistics.drift import Drift
 
 DRIFT = "drift.json"
-LOOKED_AT = 1000  # studies: a second or two
+LOOKED_AT = 1000  # studies
 BY = {"scanner": "scanner", "field strength": "field", "year": "year"}
 """What groups are told apart by → the word in `modic review --by`."""
 

@@ -84,7 +84,7 @@ def test_a_group_that_was_read_is_no_news_though_it_lies_apart(site: MadeSite, g
 def test_without_a_sites_grader_nothing_is_read(
     site: MadeSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("modic.run.drift.read_features", None)
+    monkeypatch.setattr("modic.run.drift.newest_features", None)
     assert said(site, "classifier") == ""
     assert said(site, str(tmp_path)) == ""  # somebody's weights, without a baseline
 
