@@ -160,7 +160,7 @@ StirRatios = dict[str, dict[str, float | None]]
 
 
 class Beside(NamedTuple):
-    """What is measured beside the endplates, by level (`measure`); nothing where no segmenter finds them."""
+    """What is measured beside the endplates, by level (`measure`); nothing without a segmenter."""
 
     marrow: dict[str, MarrowMeasurements]
     features: dict[str, np.ndarray]

@@ -68,7 +68,7 @@ def frame_rows(row: Row, dataset: Dataset) -> list[Row]:
     """One row a frame: `row` (the values outside the functional groups) completed from shared and per-frame groups.
 
     Frames have no position if there are not as many per-frame groups as NumberOfFrames says. A file of one frame may
-    have no groups at all, and its values where a classic header has them (RSNA 2024).
+    have no groups at all, and its values as a classic header has them (RSNA 2024).
     """
     shared = next(iter(dataset.get("SharedFunctionalGroupsSequence") or ()), None)
     frames = list(dataset.get("PerFrameFunctionalGroupsSequence") or ())

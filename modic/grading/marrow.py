@@ -14,7 +14,7 @@ front to back, and most of a smooth one, thus leave every number as it was.
 | `depth_mm`        | how far that goes into the body there: the `depth_quantile` of these points                    |
 | `unlike_ratio`    | as `*_ratio`, of the unlike points alone                                                       |
 | `bright`          | share of the unlike points that are brighter on T1 than their own marrow; the others are darker |
-| `height_mm`       | of the vertebra, between its two endplates; the patient's median where one of them is not seen |
+| `height_mm`       | of the vertebra, between its two endplates; the patient's median if one of them is not seen    |
 
 Bone of the endplate itself (the first `band_mm[0]`) is left out, and so is the hind part of the core, where the
 basivertebral vein lies (`vein`), the corners of the bodies (EndplateOptions.corner), and whatever is not vertebral

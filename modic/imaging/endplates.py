@@ -301,7 +301,7 @@ def _robust_parabola(columns: np.ndarray, rows: np.ndarray) -> np.ndarray:
 def _implausible(
     upper: Edge | EndplateTrouble, lower: Edge | EndplateTrouble, step: float, options: EndplateOptions
 ) -> EndplateTrouble | None:
-    """Trouble if both endplates of a disc are found, but not where a disc's would be."""
+    """Trouble if both endplates of a disc are found, but not as a disc's would lie."""
     if isinstance(upper, EndplateTrouble) or isinstance(lower, EndplateTrouble):
         return None
     shared = np.intersect1d(upper[0], lower[0])
