@@ -101,9 +101,12 @@ class Comparison:
 def compare(cohort_root: Path, first: str, second: str) -> Comparison:
     """The grades of two runs of a cohort beside each other.
 
-    Raises UsageError if `cohort_root` is no cohort, a run is not in it, or no study was graded by both.
+    Raises UsageError if `cohort_root` is no cohort, a run is not in it, both are the same, or no study was graded by
+    both.
     """
     cohort = open_cohort(cohort_root)
+    if first == second:
+        raise UsageError(f"{first} is named twice; name two runs")
     known = [path.name for path in cohort.runs()]
     for run in (first, second):
         if run not in known:

@@ -71,7 +71,5 @@ def test_the_command_prints_tables_and_writes_what_moved(
 def test_runs_that_are_not_there_are_refused(cohort: Path) -> None:
     with pytest.raises(UsageError, match=f"has no run 20200101T000000Z-0000; it has {RUN}, {LATER}, {LAST}"):
         compare(cohort, RUN, "20200101T000000Z-0000")
-
-
-def test_one_run_with_itself_moves_nothing(cohort: Path) -> None:
-    assert compare(cohort, LATER, LATER).moved.empty
+    with pytest.raises(UsageError, match=f"{RUN} is named twice"):
+        compare(cohort, RUN, RUN)
