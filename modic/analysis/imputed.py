@@ -1,15 +1,15 @@
 """Multiple imputation of the true grades: what readers would have said of every level, drawn `m` times.
 
-| step     | what                                                                                               |
-|----------|----------------------------------------------------------------------------------------------------|
-| learn    | P(reader's grade | what the grader said, level, age, sex, field strength, days since the first      |
-|          | study, the patient's other levels, and the user's own covariates): a logistic regression on the    |
-|          | levels that readers read                                                                           |
-| draw     | a grade for every level, abstained, not found and unread ones too; read levels keep their reading  |
-|          | later visits are drawn after earlier ones, given the grade drawn there, if PAIRS levels were read  |
-|          | at two visits                                                                                       |
-| analyse  | each of the `m` completed cohorts as if its grades were true                                        |
-| pool     | Rubin's rules (Multiple Imputation for Nonresponse in Surveys, 1987)                                |
+| step     | what                                                                                              |
+|----------|---------------------------------------------------------------------------------------------------|
+| learn    | P(reader's grade | what the grader said, level, age, sex, field strength, days since the first     |
+|          | study, the patient's other levels, and the user's own covariates): a logistic regression on the   |
+|          | levels that readers read; of first visits on those read at first visits alone, if there are FEWEST |
+| draw     | a grade for every level, abstained, not found and unread ones too; levels of one study as alike as |
+|          | readers find them (modic/analysis/correlated.py); read levels keep their reading; later visits    |
+|          | after earlier ones, given the grade drawn there, if PAIRS levels were read at two visits          |
+| analyse  | each of the `m` completed cohorts as if its grades were true                                      |
+| pool     | Rubin's rules (Multiple Imputation for Nonresponse in Surveys, 1987)                              |
 
 Measurement error as missing data: Cole, Chu & Greenland, Int. J. Epidemiol. 35 (2006) 1074-1081; in survey terms the
 readings are a validation subsample. The uncertainty of the learnt model enters by learning it anew, for each of the
@@ -26,6 +26,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from modic.analysis.correlated import draw_correlated
 from modic.analysis.groups import groups, typed, with_flags
 from modic.analysis.simulated import said
 from modic.analysis.standardized import hits_of, standardized_share, weights_of
@@ -201,16 +202,24 @@ def impute(
     x = features(frame, covariates)
     visit, before = _visits(frame)
     n_pairs = int(np.isin(before[np.unique(read["place"])], read["place"]).sum())
+    at_first = visit[read["place"]] == 0
+    apart = read["place"][at_first].nunique() >= FEWEST and set(truth[at_first]) == set(truth)
+    studies = frame["study_key"].to_numpy()
     patients = frame["patient_key"].to_numpy()[read["place"]]
+
+    def learnt(rows: pd.DataFrame, weight: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+        return _learn(x[rows["place"]], rows["truth"].to_numpy(int), weight, rows["share"].to_numpy(float))
+
     names, weight = np.unique(patients), read["weight"].to_numpy(float)
     frames = []
     for number in range(m):
         rng = np.random.default_rng([seed, number])
         times = rng.multinomial(len(names), np.full(len(names), 1 / len(names)))[np.searchsorted(names, patients)]
         one = read.sample(frac=1, random_state=int(rng.integers(2**31))).drop_duplicates("place")  # one reader a level
-        p = _learn(x[read["place"]], truth, weight * times, read["share"].to_numpy(float))(x)
-        drawn = draw_grades(rng, p)
-        drawn[one["place"]] = one["truth"]
+        p = learnt(read, weight * times)(x)
+        if apart:
+            p[visit == 0] = learnt(read[at_first], (weight * times)[at_first])(x[visit == 0])
+        drawn = draw_correlated(rng, p, studies, one["place"].to_numpy(int), one["truth"].to_numpy(int))
         if n_pairs >= PAIRS:
             _draw_later(rng, drawn, x, visit, before, read.assign(weight=weight * times), one)
         frames.append(with_grades(frame, drawn))

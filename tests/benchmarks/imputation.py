@@ -10,8 +10,9 @@ both visits, as `modic review --by patient,grade --visits all` draws them; witho
 patients show. Prints how often 95 % intervals of imputed grades (`cohort.imputed`), of the difference estimator
 (`method="readings"`) and of the grades as they are hold it, and the mean error of each. FIRST: number of the first run.
 
---methods: some of METHODS alone. --out FILE: a line of JSON an answer; runs that FILE holds are not made again, so that
-a long one can be stopped, and several be read together.
+--methods: some of METHODS alone. --differences: of shares between groups alone, which takes a second a cohort by
+readings. --out FILE: a line of JSON an answer; runs that FILE holds are not made again, so that a long one can be
+stopped, and several be read together.
 """
 
 import argparse
@@ -116,7 +117,7 @@ def read_elsewhere(rng: np.random.Generator, n: int) -> pd.DataFrame:
 Numbers = dict[str, tuple[float, float, float]]
 
 
-def answers(ask: Any) -> Numbers:
+def answers(ask: Any, *, differences_alone: bool = False) -> Numbers:
     """Name → estimate, low, high; what `ask` cannot answer is left out."""
     found: Numbers = {}
 
@@ -128,15 +129,17 @@ def answers(ask: Any) -> Numbers:
             return
         found.update({name_of(row): (row[column], row["low"], row["high"]) for row in rows})
 
-    for unit in ("levels", "patients"):
-        add(partial(ask.prevalence, (), unit=unit), lambda row, unit=unit: f"{row['grade']}, {unit}", "share")  # type: ignore[misc]
-    add(partial(ask.prevalence, "old", unit="patients"), _name_of_age, "share")
     for term in ("trait", "weak"):
         add(
             partial(ask.association, f"mc2 ~ {term}", scale="difference"),
             lambda row: DIFFERENCES[row["term"]],
             "difference",
         )
+    if differences_alone:
+        return found
+    for unit in ("levels", "patients"):
+        add(partial(ask.prevalence, (), unit=unit), lambda row, unit=unit: f"{row['grade']}, {unit}", "share")  # type: ignore[misc]
+    add(partial(ask.prevalence, "old", unit="patients"), _name_of_age, "share")
     add(partial(ask.association, FORMULA, scale="odds ratio"), lambda row: TERMS.get(row["term"], ""), "odds_ratio")
     add(ask.changes, lambda row: SHOWN.get((row["before"], row["after"]), ""), "share")
     return {name: value for name, value in found.items() if name and not name.startswith("MC0, ")}
@@ -274,7 +277,7 @@ def kept(out: Path | None) -> Runs:
     return found
 
 
-def one_run(design: str, run: int, patients: int, n_read: int, method: str) -> Numbers:
+def one_run(design: str, run: int, patients: int, n_read: int, method: str, *, differences_alone: bool) -> Numbers:
     """The answers of a method; none if it refuses."""
     rng = np.random.default_rng([7, run])
     frame = with_old(simulate(rng, patients, 2))
@@ -282,7 +285,7 @@ def one_run(design: str, run: int, patients: int, n_read: int, method: str) -> N
     try:
         if method == "elsewhere":
             readings = read_elsewhere(np.random.default_rng([8, run]), n_read)
-        return answers(asker(method, frame, readings, run))
+        return answers(asker(method, frame, readings, run), differences_alone=differences_alone)
     except UsageError as error:
         print(run, method, error)
         return {}
@@ -297,7 +300,10 @@ def fit_faster() -> None:
     globals()["odds_ratios"] = fast
 
 
-def main(design: str, runs: range, patients: int, n_read: int, methods: list[str], out: Path | None) -> None:
+def main(
+    design: str, runs: range, patients: int, n_read: int, methods: list[str], out: Path | None, *,
+    differences_alone: bool,
+) -> None:  # fmt: skip
     fit_faster()
     done = kept(out)
     for run in runs:
@@ -305,7 +311,9 @@ def main(design: str, runs: range, patients: int, n_read: int, methods: list[str
             if run in done[method]:
                 continue
             done[method][run] = found = (
-                true_numbers() if method == TRUTH else one_run(design, run, patients, n_read, method)
+                true_numbers()
+                if method == TRUTH
+                else one_run(design, run, patients, n_read, method, differences_alone=differences_alone)
             )
             if out:
                 with out.open("a") as file:
@@ -344,6 +352,8 @@ if __name__ == "__main__":
         parser.add_argument(name, nargs="?", type=int, default=default)
     parser.add_argument("--methods", default=",".join(METHODS))
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--differences", action="store_true")
     given = parser.parse_args()
     numbers = range(given.first, given.first + given.runs)
-    main(given.design, numbers, given.patients, given.read, given.methods.split(","), given.out)
+    methods = given.methods.split(",")
+    main(given.design, numbers, given.patients, given.read, methods, given.out, differences_alone=given.differences)
