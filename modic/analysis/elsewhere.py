@@ -31,6 +31,7 @@ from modic.analysis.imputed import (
     encoded,
     field_classes,
     level_flags,
+    standard,
     with_grades,
 )
 from modic.errors import UsageError
@@ -119,7 +120,7 @@ def _of_readings(readings: pd.DataFrame, frame: pd.DataFrame) -> Errors:
     both = pd.concat(
         [part[shared].astype(dict.fromkeys(set(shared) & {"level", "sex"}, "string")) for part in (readings, frame)]
     )
-    about = _standard(_columns(both, shared)) if shared else np.zeros((len(both), 0))
+    about = standard(_columns(both, shared)) if shared else np.zeros((len(both), 0))
     there, here = about[: len(readings)], about[len(readings) :]
     weight = reading_weights(readings)
     patients = readings["patient_key"].to_numpy() if "patient_key" in readings else np.arange(len(readings))
@@ -202,14 +203,9 @@ def _columns(frame: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
     return np.column_stack(columns).astype(float)
 
 
-def _standard(x: np.ndarray) -> np.ndarray:
-    spread = x.std(0)
-    return (x - x.mean(0))[:, spread > 0] / spread[spread > 0]
-
-
 def _design(frame: pd.DataFrame, covariates: Sequence[str]) -> np.ndarray:
     names = [name for name in ("level", *ERROR_COVARIATES, *covariates) if name in frame]
-    return np.column_stack([np.ones(len(frame)), _standard(_columns(frame, names))])
+    return np.column_stack([np.ones(len(frame)), standard(_columns(frame, names))])
 
 
 class _Grades:

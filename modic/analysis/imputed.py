@@ -4,7 +4,7 @@
 |----------|---------------------------------------------------------------------------------------------------|
 | learn    | P(reader's grade | what the grader said, level, age, sex, field strength, days since the first     |
 |          | study, the patient's other levels, and the user's own covariates): a logistic regression on the   |
-|          | levels that readers read; of first visits on those read at first visits alone, if there are FEWEST |
+|          | levels that readers read; at later visits level, age and covariates may tell another thing        |
 | draw     | a grade for every level, abstained, not found and unread ones too; levels of one study as alike as |
 |          | readers find them (modic/analysis/correlated.py); read levels keep their reading; later visits    |
 |          | after earlier ones, given the grade drawn there, if PAIRS levels were read at two visits          |
@@ -42,6 +42,7 @@ FEWEST = 100
 PAIRS = 50
 """Fewest levels read at two visits from which changes are imputed."""
 CLIP = 5.0  # of the logarithm of two probabilities' ratio
+LATER = 0.15  # scale of what tells another thing at later visits, among features of unit variance
 PERSISTS = 3.0  # scale of the grade at the visit before among features of unit variance, so that it is hardly shrunk
 STRENGTH = 10.0  # scikit-learn's C, of features of unit variance
 CATEGORIES = 12  # values of a text column that are told apart; rarer ones together
@@ -199,26 +200,18 @@ def impute(
         raise UsageError(f"readers read {n_read} of these levels; {FEWEST} are needed to impute the others")
     if len(np.unique(truth)) < 2:
         raise UsageError("readers gave all levels the same grade; nothing can be learnt from that")
-    x = features(frame, covariates)
     visit, before = _visits(frame)
+    x = features(frame, covariates, later=visit > 0)
     n_pairs = int(np.isin(before[np.unique(read["place"])], read["place"]).sum())
-    at_first = visit[read["place"]] == 0
-    apart = read["place"][at_first].nunique() >= FEWEST and set(truth[at_first]) == set(truth)
     studies = frame["study_key"].to_numpy()
     patients = frame["patient_key"].to_numpy()[read["place"]]
-
-    def learnt(rows: pd.DataFrame, weight: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-        return _learn(x[rows["place"]], rows["truth"].to_numpy(int), weight, rows["share"].to_numpy(float))
-
     names, weight = np.unique(patients), read["weight"].to_numpy(float)
     frames = []
     for number in range(m):
         rng = np.random.default_rng([seed, number])
         times = rng.multinomial(len(names), np.full(len(names), 1 / len(names)))[np.searchsorted(names, patients)]
         one = read.sample(frac=1, random_state=int(rng.integers(2**31))).drop_duplicates("place")  # one reader a level
-        p = learnt(read, weight * times)(x)
-        if apart:
-            p[visit == 0] = learnt(read[at_first], (weight * times)[at_first])(x[visit == 0])
+        p = _learn(x[read["place"]], truth, weight * times, read["share"].to_numpy(float))(x)
         drawn = draw_correlated(rng, p, studies, one["place"].to_numpy(int), one["truth"].to_numpy(int))
         if n_pairs >= PAIRS:
             _draw_later(rng, drawn, x, visit, before, read.assign(weight=weight * times), one)
@@ -287,8 +280,12 @@ def _placed(readings: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
     return named.assign(weight=weight * share, share=share)[[*KEY, "truth", "weight", "share"]].merge(place)
 
 
-def features(frame: pd.DataFrame, covariates: Sequence[str] = ()) -> np.ndarray:
-    """float64 (n, features) of unit variance: what the grader said, where, of whom."""
+def features(frame: pd.DataFrame, covariates: Sequence[str] = (), *, later: np.ndarray) -> np.ndarray:
+    """float64 (n, features) of unit variance: what the grader said, where, of whom.
+
+    And, LATER as large, so that they are shrunk more, what level, age and covariates tell more or less at `later` (n,)
+    visits than at first ones: grades that came between two visits came to every level and age.
+    """
     p = np.clip(frame[P].to_numpy(float, na_value=np.nan), 1e-3, 1)
     said = np.clip(np.log(p[:, 1:] / p[:, :1]), -CLIP, CLIP)
     graded = np.isfinite(said[:, 0])
@@ -304,9 +301,16 @@ def features(frame: pd.DataFrame, covariates: Sequence[str] = ()) -> np.ndarray:
     columns += [encoded(frame[name]) for name in of_patient if name in frame]
     if "field_strength_t" in frame:
         columns.append(field_classes(frame["field_strength_t"]))
-    x = np.column_stack(columns).astype(float)
+    changing = [levels, *(encoded(frame[name]) for name in ("age_years", *covariates) if name in frame)]
+    at_later = standard(np.column_stack(changing).astype(float)) * (later - later.mean())[:, None]
+    return np.column_stack([standard(np.column_stack(columns).astype(float)), LATER * standard(at_later)])
+
+
+def standard(x: np.ndarray) -> np.ndarray:
+    """The columns that vary, with mean 0 and variance 1."""
     spread = x.std(0)
-    return (x - x.mean(0))[:, spread > 0] / spread[spread > 0]
+    found: np.ndarray = (x - x.mean(0))[:, spread > 0] / spread[spread > 0]
+    return found
 
 
 def _at_other_visits(frame: pd.DataFrame, said: np.ndarray, graded: np.ndarray) -> np.ndarray:

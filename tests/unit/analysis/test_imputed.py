@@ -82,7 +82,7 @@ def test_what_is_missing_is_a_value_of_its_own_and_rows_keep_their_order() -> No
     frame = simulate(np.random.default_rng(2), 30)
     frame.loc[:5, P] = np.nan
     frame.loc[6:11, "age_years"] = np.nan
-    x = features(frame.assign(mc=frame["mc"]), ("trait",))
+    x = features(frame.assign(mc=frame["mc"]), ("trait",), later=np.zeros(len(frame), bool))
     assert np.isfinite(x).all() and x.shape[0] == len(frame) and np.allclose(x.std(0), 1)
 
 
