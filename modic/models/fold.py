@@ -45,10 +45,18 @@ def _fold_sequence(sequence: "nn.Sequential") -> None:
             setattr(sequence, name, _fused(first, second))
             setattr(sequence, next_name, nn.Identity())
         elif isinstance(first, nn.ZeroPad2d) and isinstance(second, nn.Conv2d) and second.padding == (0, 0):
-            left, right, top, bottom = first.padding
-            if left == right and top == bottom:
-                second.padding = (top, left)
-                setattr(sequence, name, nn.Identity())
+            setattr(sequence, name, nn.Identity())
+            _pad(second, *first.padding)
+
+
+def _pad(convolution: Any, left: int, right: int, top: int, bottom: int) -> None:
+    """Make a convolution pad its input itself: as much on both sides, with zeros in the kernel where that is more."""
+    from torch.nn.functional import pad
+
+    across, along = max(left, right), max(top, bottom)
+    smaller = (across - left, across - right, along - top, along - bottom)
+    convolution.weight.data = pad(convolution.weight.data, smaller)
+    convolution.kernel_size, convolution.padding = tuple(convolution.weight.shape[2:]), (along, across)
 
 
 def _fused(convolution: Any, bn: Any) -> Any:

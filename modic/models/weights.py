@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from modic.errors import WeightsError
 from modic.models.card import SEGMENTER, contrasts, model_id, read_card, sha256
+from modic.models.detector_heads import quicken
 from modic.models.fold import fold
 from modic.models.step_classifier import StepClassifier, load_step_classifier
 
@@ -75,7 +76,10 @@ def load_detector(name: str = "detector", *, device: str = "cpu") -> "Model[nn.M
     """The Faster R-CNN that a card describes, in evaluation mode. Raises WeightsError (`read_card`)."""
     from modic.models.detector import build_detector
 
-    return _load(name, "detector", lambda card: build_detector(card["architecture"]), device)
+    model = _load(name, "detector", lambda card: build_detector(card["architecture"]), device)
+    if device == "cpu":
+        quicken(model.net)
+    return model
 
 
 def load_classifier(name: str = "classifier", *, device: str = "cpu") -> Model[Any]:
