@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modic.imaging.endplates import SpineStrips, find_edges
+from modic.imaging.endplate_edges import SpineStrips, find_edges
 from modic.imaging.spine_strip import COLUMNS, WIDTH_PX, Strip
 from modic.imaging.volume import Volume
 from modic.models.endplate_net import CLASSES, PERCENTILES, STRIP, Segmenter
@@ -115,10 +115,10 @@ def _edges_apart(sample: StripSample, truth: np.ndarray, p: np.ndarray) -> tuple
     """Distances, mm, along each endplate that truth and answer have, and whether the answer has each of the truth's."""
     known = np.stack([(truth == index).astype(np.float32) for index in range(len(CLASSES))])[None]
     levels = [i for i in range(len(LEVELS)) if sample.rhythm[0] < i - 0.5 and i + 0.5 < sample.rhythm[-1]]
+    wanted_edges, given_edges = (find_edges(_spine(sample, answer)) for answer in (known, p))
     distances, seen = [], []
     for level in levels:
-        pairs = zip(find_edges(_spine(sample, known), level, 0), find_edges(_spine(sample, p), level, 0), strict=True)
-        for wanted, given in pairs:
+        for wanted, given in zip(wanted_edges[level, 0], given_edges[level, 0], strict=True):
             if isinstance(wanted, EndplateTrouble):
                 continue
             seen.append(not isinstance(given, EndplateTrouble))
