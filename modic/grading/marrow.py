@@ -29,7 +29,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.ndimage import binary_opening, map_coordinates, uniform_filter1d
+from scipy.ndimage import binary_opening, uniform_filter1d
 
 from modic.quantiles import medians
 from modic.records import SIDES, Endplate, Endplates
@@ -272,19 +272,22 @@ def relative_signal(
     volume: "Volume", profiles: Mapping[Key, MarrowProfiles], options: MarrowOptions
 ) -> dict[Key, np.ndarray]:
     """Each profile's values over the patient's marrow, float64; NaN outside of marrow or image."""
-    values = {key: _read(volume, profile) for key, profile in profiles.items()}
-    marrow = _patient_marrow(values, profiles, options)
-    return {key: values[key] / marrow(profile.places_mm) for key, profile in profiles.items()}
+    if not profiles:
+        return {}
+    places = np.concatenate([profile.places_mm for profile in profiles.values()])
+    marrow = np.concatenate([profile.marrow for profile in profiles.values()])
+    values = _read(volume, places, marrow)
+    ends = np.cumsum([len(profile.marrow) for profile in profiles.values()])
+    relative = values / _patient_marrow(values, places, ends, options)(places)
+    return dict(zip(profiles, np.split(relative, ends[:-1]), strict=True))
 
 
-def _read(volume: "Volume", profile: MarrowProfiles) -> np.ndarray:
-    index = volume.to_index(profile.places_mm.reshape(-1, 3))
-    last = np.array(volume.voxels.shape[::-1]) - 1
-    within = ((index >= -0.5) & (index <= last + 0.5)).all(1)
-    values = map_coordinates(volume.voxels, index.T[::-1], order=1, mode="nearest", output=np.float64)
-    usable = within.reshape(profile.marrow.shape) & profile.marrow
-    values = values.reshape(profile.marrow.shape)
-    return np.where(usable & (values > 0), values, np.nan)
+def _read(volume: "Volume", places_mm: np.ndarray, marrow: np.ndarray) -> np.ndarray:
+    """Values (…) at places (…, 3) that are marrow; NaN where it is none, where the volume ends, and where it is 0."""
+    values = volume.values_at(places_mm[marrow])
+    everywhere = np.full(marrow.shape, np.nan)
+    everywhere[marrow] = np.where(values > 0, values, np.nan)
+    return everywhere
 
 
 class _Surface:
@@ -309,19 +312,21 @@ STIFFNESS = np.array([0.0, 2.0, 2.0, 0.5, 1.0])  # of each term, against bending
 """In units of one body's weight: with one body alone the surface is flat, with seven it follows a coil's profile."""
 
 
-def _patient_marrow(
-    values: Mapping[Key, np.ndarray], profiles: Mapping[Key, MarrowProfiles], options: MarrowOptions
-) -> _Surface:
+def _patient_marrow(values: np.ndarray, places_mm: np.ndarray, ends: np.ndarray, options: MarrowOptions) -> _Surface:
     """The patient's marrow: a surface through the cores of all vertebrae, robust against a few that are unlike.
 
     The logarithm of the medians of each core's thirds from front to back is fitted by least absolute deviations
     (reweighted least squares), then shifted so that the median of all cores lies on it.
+
+    Args:
+        values, places_mm: (slices, points, depths) and (…, 3) of all profiles, one endplate's after another.
+        ends: (n,), behind the last slice of each endplate, which all have the same weight.
     """
-    parts = [_core_parts(values[key], profile, options) for key, profile in profiles.items()]
-    mm, y = (np.concatenate([part[i] for part in parts] or [np.zeros((0, 3)[: 2 - i])]) for i in (0, 1))
-    w = np.concatenate([np.full(len(logs), 1.0 / max(len(logs), 1)) for _, logs in parts] or [np.zeros(0)])
+    enough, mm, y = _core_parts(values, places_mm, options)
     if not len(y):
         return _Surface(np.zeros(5), np.zeros(3))
+    of_plate = np.searchsorted(ends, np.nonzero(enough)[0], side="right")
+    w = 1.0 / np.bincount(of_plate)[of_plate]
     centre = mm.mean(0)
     terms = surface_terms(mm - centre)
     coefficients = np.array([np.median(y), 0, 0, 0, 0])
@@ -333,17 +338,20 @@ def _patient_marrow(
     return _Surface(coefficients, centre)
 
 
-def _core_parts(values: np.ndarray, profile: MarrowProfiles, options: MarrowOptions) -> tuple[np.ndarray, np.ndarray]:
-    """Places (n, 3) and logarithms (n,) of the medians of a core's parts: three of each slice, from front to back."""
+def _core_parts(
+    values: np.ndarray, places_mm: np.ndarray, options: MarrowOptions
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Which parts of the cores are seen, bool (slices, 3), three of each slice from front to back; of these the places
+    (n, 3) and the logarithms (n,) of the medians."""
     core = _is_core(values.shape, options)
     last = int(options.vein * values.shape[1]) // 3 * 3
     columns = np.flatnonzero(core[0])
     parts = values[:, :last][:, :, columns].reshape(len(values), 3, -1)
-    places = profile.places_mm[:, :last][:, :, columns].reshape(*parts.shape, 3)
+    places = places_mm[:, :last][:, :, columns].reshape(*parts.shape, 3)
     seen = np.isfinite(parts)
     enough = seen.sum(-1) >= 5
-    centres = np.where(seen[..., None], places, 0).sum(-2) / np.maximum(seen.sum(-1), 1)[..., None]
-    return centres[enough], np.log(medians(parts[enough]))
+    centres = (seen[..., None, :] @ np.where(seen[..., None], places, 0))[..., 0, :]
+    return enough, centres[enough] / seen[enough].sum(-1)[:, None], np.log(medians(parts[enough]))
 
 
 def _is_core(shape: tuple[int, ...], options: MarrowOptions) -> np.ndarray:

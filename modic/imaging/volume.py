@@ -108,6 +108,12 @@ class Volume:
         """(n, 3) LPS mm → (n, 3) of (column, row, slice), fractional."""
         return self.grid.to_index(points_mm)
 
+    def values_at(self, points_mm: np.ndarray) -> np.ndarray:
+        """(n,) float64 at LPS points (n, 3), linear; NaN outside, beyond the outer edges of the outermost voxels."""
+        index = self.to_index(points_mm)
+        outside = (index < -0.5) | (index > np.array(self.voxels.shape[::-1]) - 0.5)
+        return np.where(outside.any(1), np.nan, read_points(self.voxels, index))
+
     def canonical(self) -> "CanonicalVolume":
         """The same voxels on canonical axes; this volume's grid becomes the native one.
 
@@ -216,3 +222,27 @@ def read_lattice(voxels: np.ndarray, lattice: Places, *, every: int = 1) -> np.n
             shape = *values.shape[:axis], -1, every, *values.shape[axis + 1 :]
             values = values.reshape(shape).mean(axis + 1)
     return values
+
+
+def read_points(voxels: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """Values at points (n, 3) of (column, row, slice), float64, linear; the outermost voxels serve beyond.
+
+    As `scipy.ndimage.map_coordinates` of order 1, in a quarter of its time.
+    """
+    flat, at = voxels.ravel(), np.zeros(len(index), int)
+    shares, strides, stride = [], [], 1
+    for places, n in zip(index.T, voxels.shape[::-1], strict=True):
+        inside = places.clip(0, n - 1)
+        low = np.minimum(inside.astype(int), max(n - 2, 0))
+        at += stride * low
+        shares.append(inside - low)
+        strides.append(stride if n > 1 else 0)
+        stride *= n
+
+    def between(at: np.ndarray, axis: int) -> np.ndarray:
+        if axis < 0:
+            return flat.take(at).astype(float)
+        below = between(at, axis - 1)
+        return below + shares[axis] * (between(at + strides[axis], axis - 1) - below)
+
+    return between(at, 2)
