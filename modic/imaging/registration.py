@@ -33,7 +33,8 @@ from modic.config import RegistrationOptions
 from modic.imaging.volume import CanonicalVolume, Grid, Volume
 
 STEP_MM = 1.5
-POINTS_MM = 3.0  # between the points that are compared
+EVERY = 2  # steps between the points that are compared
+POINTS_MM = EVERY * STEP_MM
 SHIFTS_MM = np.arange(-8, 9) * STEP_MM  # within the plane
 TURNS_DEG = (-6.0, -4.0, -2.0, 2.0, 4.0, 6.0)
 TURNED_MM = SHIFTS_MM[np.abs(SHIFTS_MM) <= 6.0]
@@ -87,7 +88,7 @@ class Registration:
 
 
 def register(t1: CanonicalVolume, t2: CanonicalVolume) -> Registration:
-    """Compare two sagittal volumes of one patient, LPS mm. About 0.2 seconds.
+    """Compare two sagittal volumes of one patient, LPS mm. About 0.1 seconds.
 
     Points lie `POINTS_MM` apart on slices of T2, where T1 shows them. T1 is read once on a lattice of `STEP_MM` along
     the axes of T2, so that each shift is another slice of that array.
@@ -100,12 +101,9 @@ def register(t1: CanonicalVolume, t2: CanonicalVolume) -> Registration:
         return Registration(0.0, 0.0)
     apart = t2.spacing_mm[2]
     layers = [_lattice(moving, thresholds, t1, grid, reach, move=layer * apart * grid.axes[:, 2]) for layer in LAYERS]
-    joint, shifts = [], []
-    for layer, lattice in zip(LAYERS, layers, strict=True):
-        for down, along in product(range(2 * reach + 1), repeat=2):
-            joint.append(_joint(grid.levels, lattice, down, along))
-            shifts.append((SHIFTS_MM[along], SHIFTS_MM[down], layer * apart))
-    gains, places = _gains(np.array(joint)), np.array(shifts)
+    gains = np.concatenate([_gains(_joint(grid.levels, lattice)) for lattice in layers])
+    shifts = product(LAYERS, SHIFTS_MM, SHIFTS_MM)
+    places = np.array([(along, down, layer * apart) for layer, down, along in shifts])
     best = int((gains * np.where(places[:, 2] == 0, 1.0, 1 - SIDEWAYS_GAIN)).argmax())
     far = np.linalg.norm((places - places[best])[:, :2], axis=1) >= FAR_MM
     clarity = 1 - gains[far].max() / gains[best] if gains[best] > 0 else 0.0
@@ -142,17 +140,15 @@ class _Points:
         slices = np.unique((np.linspace(0.2, 0.8, MOST_SLICES) * (len(t2.voxels) - 1)).round().astype(int))
         rows, columns = (_steps(n, s) for n, s in zip(t2.voxels.shape[1:], t2.spacing_mm[1::-1], strict=True))
         blurred = _blurred(t2, slices)
-        levels = np.searchsorted(
-            _thresholds(blurred), blurred[:, rows.round().astype(int)[:, None], columns.round().astype(int)]
-        )
+        points = blurred[:, rows.round().astype(int)[:, None], columns.round().astype(int)]
+        levels = _grey_levels(points, _thresholds(blurred)).astype(np.int64)
         corners = np.array([(columns[0], rows[0], index) for index in slices])
         axes = t2.affine[:3, :3] / np.linalg.norm(t2.affine[:3, :3], axis=0)
         return cls(t2.to_mm(corners), axes, levels * (BINS + 1))
 
     def shown_by(self, inside: "Callable[[_Points], np.ndarray]") -> "_Points":
         """The rows and columns of which T1 shows most. `inside`: bool (slices, rows, columns), steps of the lattice."""
-        every = round(POINTS_MM / STEP_MM)
-        shown = inside(self)[:, ::every, ::every]
+        shown = inside(self)[:, ::EVERY, ::EVERY]
         shown = shown[shown.any((1, 2))]  # a slice beyond T1 says nothing of rows and columns
         rows, columns = (
             np.flatnonzero(shown.mean(axes) >= 0.5) if len(shown) else np.arange(0) for axes in ((0, 2), (0, 1))
@@ -179,9 +175,8 @@ def _lattice(
     `move` (3,) mm and `turn` (degrees, about T2's slice axis through the middle of the points) are those of T1.
     """
     _, rows, columns = grid.levels.shape
-    every = round(POINTS_MM / STEP_MM)
-    down = STEP_MM * (np.arange(every * (rows - 1) + 1 + 2 * reach) - reach)
-    along = STEP_MM * (np.arange(every * (columns - 1) + 1 + 2 * reach) - reach)
+    down = STEP_MM * (np.arange(EVERY * (rows - 1) + 1 + 2 * reach) - reach)
+    along = STEP_MM * (np.arange(EVERY * (columns - 1) + 1 + 2 * reach) - reach)
     middle = np.array([(along[0] + along[-1]) / 2, (down[0] + down[-1]) / 2])
     c, s = np.cos(np.radians(turn)), np.sin(np.radians(turn))
     to_index = np.linalg.inv(t1.affine[:3, :3])
@@ -195,9 +190,19 @@ def _lattice(
     )
     slices, height, width = moving.shape
     inside = (x >= 0) & (y >= 0) & (z >= 0) & (x < width) & (y < height) & (z < slices)
-    values = moving[z.clip(0, slices - 1), y.clip(0, height - 1), x.clip(0, width - 1)]
-    levels = np.searchsorted(thresholds, values).astype(np.uint8)
+    places = np.where(inside, (z * height + y) * width + x, 0)
+    levels = _grey_levels(moving.take(places), thresholds)
     levels[~inside] = BINS
+    return levels
+
+
+def _grey_levels(values: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """uint8: how many of the thresholds each value (float32) exceeds; `numpy.searchsorted` takes five times as long."""
+    nearest = thresholds.astype(np.float32)
+    below = np.where(nearest > thresholds, np.nextafter(nearest, np.float32(-np.inf)), nearest)
+    levels = np.zeros(values.shape, np.uint8)
+    for threshold in below:
+        levels += values > threshold
     return levels
 
 
@@ -207,18 +212,37 @@ def _best_turn(moving: np.ndarray, thresholds: np.ndarray, t1: CanonicalVolume, 
     gains = {}
     for turn in TURNS_DEG:
         lattice = _lattice(moving, thresholds, t1, grid, reach, turn=turn)
-        joint = [_joint(grid.levels, lattice, *place) for place in product(range(2 * reach + 1), repeat=2)]
-        gains[turn] = float(_gains(np.array(joint)).max())
+        gains[turn] = float(_gains(_joint(grid.levels, lattice)).max())
     turn = max(gains, key=gains.__getitem__)
     return turn, gains[turn]
 
 
-def _joint(levels: np.ndarray, lattice: np.ndarray, down: int, along: int) -> np.ndarray:
-    """(BINS, BINS + 1) counts of the grey levels of T2 and T1 (last: outside) at one shift."""
-    every = round(POINTS_MM / STEP_MM)
-    _, rows, columns = levels.shape
-    shown = lattice[:, down : down + every * (rows - 1) + 1 : every, along : along + every * (columns - 1) + 1 : every]
-    return np.bincount((levels + shown).ravel(), minlength=BINS * (BINS + 1)).reshape(BINS, BINS + 1)
+def _joint(levels: np.ndarray, lattice: np.ndarray) -> np.ndarray:
+    """(shifts, BINS, BINS + 1) counts of the grey levels of T2 and T1 (last: outside), down before along.
+
+    Two neighbouring shifts are counted at once, as one number a point: T2's level, T1's and its neighbour's. Rows come
+    before slices here, so that the numbers of a shift down lie in a row.
+    """
+    slices, rows, columns = levels.shape
+    shifts, several = lattice.shape[1] - EVERY * (rows - 1), BINS + 1
+    fixed = np.ascontiguousarray(levels.transpose(1, 0, 2)).ravel() * several
+    pairs = lattice[:, :, :-1] * np.int64(several) + lattice[:, :, 1:]
+    alongs = [*range(0, shifts - 2, 2), shifts - 2]
+    numbers, both = np.empty_like(fixed), np.empty((shifts, len(alongs), BINS * several**2), np.float32)
+    for pair, along in enumerate(alongs):
+        shown = pairs[:, :, along : along + EVERY * (columns - 1) + 1 : EVERY].transpose(1, 0, 2)
+        for phase in range(EVERY):
+            moving = shown[phase::EVERY].ravel()
+            for down in range(phase, shifts, EVERY):
+                start = down // EVERY * slices * columns
+                np.add(fixed, moving[start : start + len(fixed)], out=numbers)
+                both[down, pair] = np.bincount(numbers, minlength=both.shape[2])
+    first, second = np.repeat(np.eye(several), several, 0), np.tile(np.eye(several), (several, 1))
+    counts = np.empty((shifts, shifts, BINS, several), np.float32)  # whole numbers below 2**24
+    for shift, of_one in ((0, first), (1, second)):
+        of_shift = both.reshape(-1, several**2) @ of_one.astype(np.float32)
+        counts[:, np.array(alongs) + shift] = of_shift.reshape(shifts, len(alongs), BINS, several)
+    return counts.reshape(-1, BINS, several)
 
 
 def _gains(joint: np.ndarray) -> np.ndarray:
