@@ -13,13 +13,18 @@ A study is an outlier for the first of these kinds that applies; within a kind t
 | pictures    | a graded study without images to look at                                                           |
 
 A level without a grade alone makes no outlier: most studies have one. The report counts them.
+
+sql/cases/ranked.sql decides which studies of a large cohort come first; `flags_of` says it in words for those shown.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from heapq import nsmallest
 from pathlib import Path
 from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from modic.cases.images import Case
 from modic.cohort import Cohort
@@ -29,6 +34,7 @@ from modic.errors import UsageError
 from modic.files import read_json
 from modic.grades import AbstainedReason, P
 from modic.records import LEVELS, StudyWarning
+from modic.tables.query import rows_of, statements
 from modic.tables.schema import OLDEST
 from modic.tables.strata import UNKNOWN, scanner_name
 
@@ -85,21 +91,37 @@ ODD = (
 )
 
 
-def gather_cases(cohort_root: Path, studies: Iterable[Row], most: int = MOST) -> Row:
+def gather_cases(connection: duckdb.DuckDBPyConnection, cohort_root: Path, most: int = MOST) -> Row:
     """What the viewer shows of the `most` studies to look at first, outliers first, and the number `n` of all.
 
-    `studies`: rows of sql/cases/studies.sql. They are asked for one by one, and only the first ones are kept.
+    `connection`: to the tables of the cohort (modic.tables.query.connect). Only studies that are shown become Python
+    objects: a cohort may hold hundreds of thousands.
     """
-    count, drawn = 0, _Drawn(Cohort(cohort_root))
+    cohort, sql = Cohort(cohort_root), statements("cases")
+    ranked = connection.sql(sql["ranked"]).to_arrow_table()
+    connection.register("shown", _first(ranked, cohort, most).select(["study_key"]))
+    connection.execute(f"CREATE OR REPLACE TEMP VIEW cases AS {sql['studies']}")
+    studies = rows_of(connection, "FROM cases SEMI JOIN shown USING (study_key)")
+    shown = sorted((_shown(cohort, study) for study in studies), key=lambda pair: pair[0])
+    return {"levels": LEVELS, "kinds": KINDS, "n": len(ranked), "studies": [study for _, study in shown]}
 
-    def ranked() -> Iterator[tuple[tuple[int, float, str], Row]]:
-        nonlocal count
-        for count, study in enumerate(studies, 1):  # noqa: B007
-            yield rank(flags_of(study, study["levels"] or [], drawn.has(study)), study), study
 
-    first = nsmallest(most, ranked(), key=lambda pair: pair[0])
-    shown = sorted((_shown(Cohort(cohort_root), study) for _, study in first), key=lambda pair: pair[0])
-    return {"levels": LEVELS, "kinds": KINDS, "n": count, "studies": [study for _, study in shown]}
+def _first(ranked: pa.Table, cohort: Cohort, most: int) -> pa.Table:
+    """The first `most` rows of sql/cases/ranked.sql in the order of `rank`, once it is known who has pictures."""
+    drawn = [f"{run_id} {key}" for run_id in pc.unique(ranked["run_id"]).to_pylist()
+             for key in cohort.with_pictures(run_id)]  # fmt: skip
+    names = pc.binary_join_element_wise(ranked["run_id"], ranked["study_key"], " ")
+    graded = pc.equal(ranked["status"], "graded")
+    without = pc.and_(graded, pc.invert(pc.is_in(names, pa.array(drawn, pa.string()))))
+    fine = pc.if_else(pc.equal(ranked["status"], "failed"), 0, pc.if_else(graded, 1, 2))
+    others = pc.if_else(without, KINDS.index("pictures"), pc.add(fine, len(KINDS)))
+    keys = {
+        "kind": pc.coalesce(ranked["kind"].cast(pa.int64()), others.cast(pa.int64())),
+        "extent": pc.coalesce(ranked["extent"], pc.if_else(without, 1.0, 0.0)),
+        "study_key": ranked["study_key"],
+    }
+    order = [("kind", "ascending"), ("extent", "descending"), ("study_key", "ascending")]
+    return ranked.take(pc.sort_indices(pa.table(keys), sort_keys=order)[:most])
 
 
 def _shown(cohort: Cohort, study: Row) -> tuple[tuple[int, float, str], Row]:
@@ -108,21 +130,6 @@ def _shown(cohort: Cohort, study: Row) -> tuple[tuple[int, float, str], Row]:
     case = read_case(folder)
     flags = flags_of(study, levels, case is not None)
     return rank(flags, study), study_for_page(study, levels, case, flags, folder)
-
-
-class _Drawn:
-    """Which studies have a folder of pictures; each run's are listed once."""
-
-    def __init__(self, cohort: Cohort) -> None:
-        self._cohort = cohort
-        self._of_run: dict[str, set[str]] = {}
-
-    def has(self, study: Row) -> bool:
-        """Whether the study has one."""
-        run_id, key = study["run_id"], study["study_key"]
-        if run_id not in self._of_run:
-            self._of_run[run_id] = self._cohort.with_pictures(run_id)
-        return key in self._of_run[run_id]
 
 
 def read_case(folder: Path) -> Row | None:

@@ -18,7 +18,7 @@ from modic.report.flow_diagram import archives, lay_out, steps
 from modic.report.front_page import answers
 from modic.report.local_validation import local_validation
 from modic.statistics.intervals import wilson
-from modic.tables.query import connect, each_row, rows_of, statements
+from modic.tables.query import connect, rows_of, statements
 from modic.templates.render import template
 from modic.versions import versions
 
@@ -92,7 +92,7 @@ def gather(cohort_root: Path) -> Row:
             "versions": versions(),
             **_tables(connection, patients["n_patients"]),
             **answers(cohort_root),
-            **viewer(gather_cases(cohort_root, each_row(connection, statements("cases")["studies"]))),
+            **viewer(gather_cases(connection, cohort_root)),
         }
 
 

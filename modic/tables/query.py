@@ -4,7 +4,6 @@ import contextlib
 import glob
 import shutil
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -24,7 +23,6 @@ COPY_OPTIONS = {
     "parquet": "FORMAT parquet, COMPRESSION zstd",
 }
 TABLE_ROWS, TABLE_WIDTH = 1000, 10_000
-ROWS_AT_A_TIME = 2_000
 
 
 def sql_dir() -> Path:
@@ -133,14 +131,6 @@ def rows_of(connection: duckdb.DuckDBPyConnection, sql: str) -> list[dict[str, A
     answer = connection.execute(sql)
     names = [column[0] for column in answer.description or ()]
     return [dict(zip(names, row, strict=True)) for row in answer.fetchall()]
-
-
-def each_row(connection: duckdb.DuckDBPyConnection, sql: str) -> Iterator[dict[str, Any]]:
-    """As `rows_of`, a few rows at a time; nothing else may be asked of the connection meanwhile."""
-    answer = connection.execute(sql)
-    names = [column[0] for column in answer.description or ()]
-    while rows := answer.fetchmany(ROWS_AT_A_TIME):
-        yield from (dict(zip(names, row, strict=True)) for row in rows)
 
 
 def run_checks(cohort: Path) -> dict[str, list[dict[str, Any]]]:

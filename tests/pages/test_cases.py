@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,22 @@ from browser import chromium, opened
 from made_cases import pictures
 from made_cohort import RUN, as_tables, key, make_rows
 from made_cohort import study as made_study
-from modic.cases.outliers import Flag, flags_of, gather_cases, odd_acquisition, rank, study_for_page
+from modic.cases.outliers import (
+    CONTRADICTIONS,
+    DISAGREEMENT,
+    KINDS,
+    LITTLE_OVERLAP,
+    SCORE,
+    Flag,
+    flags_of,
+    gather_cases,
+    odd_acquisition,
+    rank,
+    study_for_page,
+)
 from modic.records import LEVELS
 from modic.report.page import write_report
+from modic.tables.query import connect, rows_of, statements
 from modic.tables.store import publish
 
 HOSTILE = "</script><script>window.pwned=1</script><img src=x onerror=window.pwned=2>\u2028"
@@ -108,26 +122,64 @@ def test_every_study_is_there_once(cohort: Path) -> None:
     with_pictures = [study for study in data["studies"] if "path" in study]
     assert [study["path"] for study in with_pictures] == [f"../{RUN}/cases/{key('s', n)}" for n in (0, 1)]
     assert data["n"] == STUDIES + 3
-    assert gather_cases(cohort, [])["studies"] == []
 
 
-def test_of_many_studies_those_to_look_at_first_are_shown(tmp_path: Path) -> None:
-    def one(number: int, **more: Any) -> dict[str, Any]:
-        return {**study(), "study_key": key("s", number), "levels": [level(**more)]}
+def unlike(studies: int) -> dict[str, list[dict[str, Any]]]:
+    """Rows of studies that are outliers of every kind, or of none, at random; many lie just at a limit."""
+    draw = random.Random(1)
+    rows = make_rows(graded=studies)
+    for row in rows["levels"]:
+        graded = row["status"] == "graded"
+        if graded:
+            row |= {"mc": 0, "p_mc0": 0.8, "p_mc1": 0.1, "p_mc2": 0.1, "abstained": False, "abstained_reason": None}
+            row["level_score"] = draw.choice([0.9] * 19 + [SCORE, 0.59])
+            row["slice_disagreement"] = draw.choice([None] + [0.1] * 38 + [DISAGREEMENT, 0.75])
+        if graded and draw.random() < 0.02:
+            row |= {"mc": 1, "p_mc0": 0.2, "p_mc1": draw.choice((0.55, 0.6)), "p_mc2": 0.2}
+        if graded and draw.random() < 0.05:
+            why = draw.choice(("set.several_types", *map(str, CONTRADICTIONS)))
+            p_mc1 = draw.choice((0.1, 0.1, 0.3, 0.4))
+            row |= {"mc": None, "abstained": True, "abstained_reason": why, "p_mc0": 0.3, "p_mc1": p_mc1, "p_mc2": 0.3}
+    for row in rows["studies"]:
+        if row["status"] == "graded":
+            row["overlap_fraction"] = draw.choice((1.0, 1.0, 1.0, LITTLE_OVERLAP, 0.97))
+            row["warnings"] = draw.choice([None] * 4 + ["no pictures: full disk", "T2 odd; no pictures", "odd; odder"])
+            row["level_numbering"] = draw.choice(["ok"] * 9 + ["uncertain"])
+    for row in rows["series"]:
+        spacing = draw.choice((None, 0.9, 0.9, 0.9, 1.2))
+        row |= {"pixel_spacing_row_mm": spacing, "pixel_spacing_column_mm": draw.choice([spacing] * 9 + [1.25])}
+        row |= {"slice_spacing_mm": draw.choice([4.0] * 8 + [6.0, 6.5]), "n_slices": draw.choice([15] * 8 + [8, 9])}
+    return rows
 
-    suspects = {number: {"mc": 1, "p_mc1": 0.5 + number / 100} for number in range(5, 50, 5)}
-    data = gather_cases(tmp_path, (one(number, **suspects.get(number, {})) for number in range(50)), most=4)
-    assert [study["key"] for study in data["studies"]] == [key("s", number) for number in (45, 40, 35, 30)]
-    assert data["n"] == 50, "which the page says"
+
+def test_the_database_ranks_studies_as_their_flags_do(tmp_path: Path) -> None:
+    publish(tmp_path, as_tables(unlike(200)), RUN)
+    with_pictures = {key("s", number) for number in range(0, 200, 3)}
+    for number in range(0, 200, 3):
+        pictures(tmp_path, number)
+    with connect(tmp_path) as connection:
+        studies = rows_of(connection, statements("cases")["studies"])
+        shown = {most: gather_cases(connection, tmp_path, most) for most in (1, 30, 100, 170, 203)}
+    flags = {s["study_key"]: flags_of(s, s["levels"] or [], s["study_key"] in with_pictures) for s in studies}
+    assert {flag.kind for of in flags.values() for flag in of[:1]} == set(KINDS)
+    order = [s["study_key"] for s in sorted(studies, key=lambda s: rank(flags[s["study_key"]], s))]
+    for most, cases in shown.items():
+        assert [study["key"] for study in cases["studies"]] == order[:most]
+        assert cases["n"] == len(order) == 203, "which the page says"
 
 
-def test_a_study_keeps_the_pictures_of_the_run_that_graded_it(cohort: Path) -> None:
-    earlier = made_study(0, run_id="20250101T000000Z-0000")
-    folder = cohort / "runs" / earlier["run_id"] / "cases" / earlier["study_key"]
+def test_a_study_keeps_the_pictures_of_the_run_that_graded_it(tmp_path: Path) -> None:
+    rows = make_rows(graded=1)
+    earlier = "20250101T000000Z-0000"
+    rows["studies"][0]["run_id"] = earlier
+    publish(tmp_path, as_tables(rows), RUN)
+    folder = tmp_path / "runs" / earlier / "cases" / key("s", 0)
     folder.mkdir(parents=True)
     (folder / "case.json").write_text('{"size": [4, 3], "slices": 5, "levels": {}}')
-    (shown,) = gather_cases(cohort, [{**earlier, "warnings": None, "t1": {}, "t2": {}, "levels": None}])["studies"]
-    assert shown["path"] == f"../20250101T000000Z-0000/cases/{key('s', 0)}" and shown["size"] == [4, 3]
+    with connect(tmp_path) as connection:
+        studies = gather_cases(connection, tmp_path)["studies"]
+    (shown,) = [study for study in studies if study["key"] == key("s", 0)]
+    assert shown["path"] == f"../{earlier}/cases/{key('s', 0)}" and shown["size"] == [4, 3]
 
 
 @pytest.fixture(scope="module")
