@@ -271,6 +271,7 @@ class CohortData:
         if unit not in ("levels", "patients"):
             raise UsageError(f"unit is levels or patients, not {unit!r}")
         frame = self._six_levels(visits, sure_numbering, by)
+        frame["patient"] = pd.factorize(frame["patient_key"], sort=True)[0]  # numbers are sorted sooner than keys
         rows = []
         for group, members in groups(frame, by):
             for grade, types in PARTS.items():
@@ -367,8 +368,8 @@ class CohortData:
         if elsewhere:
             frame, added = _joined(self._six_levels(visits, sure_numbering), data)
             return impute_elsewhere(frame, self._elsewhere(validation), m=m, seed=seed, covariates=added)
-        frame, added = _joined(self._six_levels("all", False), data)
         known = self._readings(validation)
+        frame, added = _joined(self._six_levels("all", False), data)
         imputed = impute(frame, known, m=m, seed=seed, covariates=added)
         return imputed.only(pd.Index(self._six_levels(visits, sure_numbering)["study_key"]))
 
@@ -493,7 +494,7 @@ def _open(members: pd.DataFrame, unit: str) -> dict[str, int]:
 def _share(members: pd.DataFrame, types: tuple[int, ...], unit: str) -> dict[str, Any]:
     """Share of levels (or patients) of one group with a grade of `types`, its interval, its bounds and its counts."""
     graded = members["level_status"] == "graded"
-    units = pd.DataFrame({"patient": members["patient_key"], "hit": members["mc"].isin(types), "graded": graded})
+    units = pd.DataFrame({"patient": members["patient"], "hit": members["mc"].isin(types), "graded": graded})
     units["undecided"] = members["mc"].isna()
     if unit == "patients":
         units = _of_patients(units)
@@ -505,7 +506,7 @@ def _share(members: pd.DataFrame, types: tuple[int, ...], unit: str) -> dict[str
     return {
         "n": int((~unsure).sum()),
         "n_hit": int(hit.sum()),
-        "n_patients": len(set(patient[~unsure])),
+        "n_patients": len(np.unique(patient[~unsure])),
         "share": share,
         "low": low,
         "high": high,

@@ -10,13 +10,16 @@ from modic.analysis.groups import groups, typed
 from modic.tables.strata import UNKNOWN, scanner_name
 
 NUMBERS = ("age_years", "study_year")
+SCANNER = ("manufacturer", "scanner_model")
 KINDS = ("sex", "scanner", "field_strength_t", "age_band")
 
 
 def with_scanner(frame: pd.DataFrame) -> pd.DataFrame:
     """`frame` with the column scanner: manufacturer and model, null if neither is known."""
-    studies = frame[["manufacturer", "scanner_model"]].astype("string").fillna("").to_dict("records")
-    return frame.assign(scanner=pd.array([scanner_name(study) or None for study in studies], "string"))
+    texts = frame[list(SCANNER)].astype("string").fillna("")
+    codes, kinds = pd.factorize(texts[SCANNER[0]] + "\0" + texts[SCANNER[1]])
+    names = [scanner_name(dict(zip(SCANNER, kind.split("\0"), strict=True))) or None for kind in kinds]
+    return frame.assign(scanner=pd.array(names, "string").take(codes))
 
 
 def table_one(studies: pd.DataFrame) -> pd.DataFrame:

@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -31,7 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--studies", type=int, nargs="+", default=[1000, 10_000], help="sizes of the archives")
     parser.add_argument("--new", type=float, default=0.02, help="share of studies that arrive in the third night")
-    parser.add_argument("--folder", type=Path, help="where archives are made, or are from an earlier time")
+    parser.add_argument("--folder", type=Path, help="where archives are made and stay for the next time")
     parser.add_argument("--night", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.night:
@@ -39,29 +40,35 @@ def main() -> None:
         return
     print("studies night            files  wall s  CPU s  files/s of CPU  peak MB  CPU seconds by step")
     for studies in options.studies:
-        with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-            nights(Path(folder), studies, options.new)
+        with tempfile.TemporaryDirectory() as folder:
+            nights((options.folder or Path(folder)) / str(studies), studies, options.new)
 
 
 def nights(folder: Path, studies: int, new: float) -> None:
-    """Make an archive and run the nights on it."""
-    made = 0
-    for name in NIGHTS:
-        wanted = studies if name == "first" else studies + round(new * studies) if name == "new studies" else made
-        make_studies(folder / "archive", range(made, wanted))
-        made = wanted
-        command = [sys.executable, __file__, "--night", str(folder / "archive"), str(folder / "cohort")]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            sys.exit(done.stderr)
-        cost = json.loads(done.stdout.splitlines()[-1])
-        steps = ", ".join(f"{step} {seconds:.1f}" for step, seconds in cost["steps"].items())
-        print(f"{made:7} {name:15} {cost['files']:7} {cost['wall']:7.1f} {cost['cpu']:6.1f} "
-              f"{cost['files'] / cost['cpu']:15.0f} {cost['peak_mb']:8.0f}  {steps}", flush=True)  # fmt: skip
+    """Make an archive, unless it is there, and run the nights on it."""
+    archive, made = folder / "archive", studies
+    shutil.rmtree(archive / "new", ignore_errors=True)
+    make_studies(archive, range(studies))
+    with tempfile.TemporaryDirectory(dir=folder) as cohort:
+        for name in NIGHTS:
+            if name == "new studies":
+                made += round(new * studies)
+                make_studies(archive / "new", range(studies, made))
+            command = [sys.executable, __file__, "--night", str(archive), f"{cohort}/cohort"]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode:
+                sys.exit(done.stderr)
+            cost = json.loads(done.stdout.splitlines()[-1])
+            steps = ", ".join(f"{step} {seconds:.1f}" for step, seconds in cost["steps"].items())
+            print(f"{made:7} {name:15} {cost['files']:7} {cost['wall']:7.1f} {cost['cpu']:6.1f} "
+                  f"{cost['files'] / cost['cpu']:15.0f} {cost['peak_mb']:8.0f}  {steps}", flush=True)  # fmt: skip
 
 
 def make_studies(archive: Path, numbers: range) -> None:
-    """Studies of a patient each, whose files differ from those of a model in the digits of their names and UIDs."""
+    """Studies of a patient each, whose files differ from those of a model in the digits of their names and UIDs.
+
+    Those that are there are left as they are.
+    """
     import io
 
     import dicoms
@@ -79,7 +86,9 @@ def make_studies(archive: Path, numbers: range) -> None:
             models.append(content.getvalue())
     for number in numbers:
         folder = archive / f"{number // 1000:04d}" / str(number)
-        folder.mkdir(parents=True)
+        if (folder / f"{len(models) - 1:05d}").exists():
+            continue
+        folder.mkdir(parents=True, exist_ok=True)
         for index, model in enumerate(models):
             (folder / f"{index:05d}").write_bytes(model.replace(str(NUMBER).encode(), str(NUMBER + number).encode()))
 

@@ -11,7 +11,7 @@ from made_cohort import RUN, as_tables, make_rows
 from modic.analysis.cohort_data import CohortData
 from modic.analysis.imputed import Imputed
 from modic.analysis.standardized import hits_of, standardized_share, weights_of
-from modic.analysis.table_one import table_one
+from modic.analysis.table_one import table_one, with_scanner
 from modic.errors import UsageError
 from modic.tables.store import publish
 
@@ -104,3 +104,11 @@ def test_imputed_cohorts_are_standardized(cohort: CohortData) -> None:
     assert found.loc["MC2", "n"] == frame["patient_key"].nunique()
     both = hits_of(frame.assign(mc=pd.array(np.arange(len(frame)) % 3, "Int8")), (2,), "patients")
     assert both["hit"].all() and both["patient_key"].is_unique
+
+
+def test_scanners_are_named_by_what_is_known_of_each() -> None:
+    makers = pd.array(["SIEMENS", None, "Philips", "SIEMENS", None], "string")
+    models = pd.array(["Aera", "Aera", None, "Aera", None], "string")
+    named = with_scanner(pd.DataFrame({"manufacturer": makers, "scanner_model": models}, index=[9, 3, 5, 1, 0]))
+    assert named["scanner"].to_list() == ["SIEMENS Aera", "Aera", "Philips", "SIEMENS Aera", pd.NA]
+    assert named["scanner"].dtype == "string" and with_scanner(named.iloc[:0])["scanner"].empty
