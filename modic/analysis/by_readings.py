@@ -3,6 +3,8 @@
 One estimating equation (modic.statistics.difference.solve) gives shares, regressions and changes, patients as clusters.
 """
 
+import re
+
 import numpy as np
 import pandas as pd
 from scipy.stats import t as student
@@ -28,6 +30,11 @@ def association(graded: pd.DataFrame, known: pd.DataFrame, formula: str, *, scal
     outcome = outcome_of(formula)
     if outcome not in TYPES:
         raise UsageError(f"the outcome of {formula!r} is not one of {', '.join(TYPES)}")
+    if used := [name for name in ("mc", *TYPES) if re.search(rf"\b{name}\b", formula.partition("~")[2])]:
+        raise UsageError(
+            f"{', '.join(used)} on the right of {formula!r} would be the model's own grades; readings correct the"
+            ' outcome alone: take method="imputed", which draws both'
+        )
     graded = graded.reset_index(drop=True)
     try:
         levels = read_levels(graded, known)

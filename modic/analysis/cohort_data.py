@@ -19,6 +19,7 @@ from modic.analysis import by_readings
 from modic.analysis.corrected import (
     METHODS,
     blind_readings,
+    checked_readings,
     confusion_matrix,
     corrected_patients,
     corrected_prevalence,
@@ -43,6 +44,10 @@ def _joined(frame: pd.DataFrame, data: pd.DataFrame | None) -> tuple[pd.DataFram
     """`frame` with the columns of a user's `data`, by study_key or patient_key, and their names."""
     if data is None:
         return frame, []
+    if not isinstance(data, pd.DataFrame):
+        raise UsageError(
+            f"data is a {type(data).__name__}; give a pandas DataFrame (pd.read_csv of what modic link wrote)"
+        )
     key = next((name for name in ("study_key", "patient_key") if name in data and data[name].notna().all()), None)
     if key is None:
         raise UsageError("data needs a column study_key or patient_key without gaps (modic link makes them)")
@@ -52,6 +57,11 @@ def _joined(frame: pd.DataFrame, data: pd.DataFrame | None) -> tuple[pd.DataFram
     if data[key].duplicated().any():
         raise UsageError(f"data has several rows for one {key}; keep one, or join by study_key")
     right = data[[key, *added]].astype({key: frame[key].dtype})
+    if not right[key].isin(frame[key]).any():
+        raise UsageError(
+            f"no {key} of data is one of this cohort ({right[key].iloc[0] if len(right) else 'no rows'}; here they look"
+            f" like {frame[key].iloc[0] if len(frame) else 'nothing'}): modic link gives the keys of your own table"
+        )
     return frame.merge(right, on=key, how="left"), added
 
 
@@ -331,7 +341,8 @@ class CohortData:
                 else:
                     found = corrected_rows(corrected_prevalence(method, graded, known))
             except ValueError as error:
-                raise UsageError(f"{method} {group or ''}: {error}") from error
+                of = f" ({', '.join(f'{name} {value}' for name, value in group.items())})" if group else ""
+                raise UsageError(f"{method}{of}: {error}") from error
             rows += [{**group, **row, **counts} for row in found]
         found = typed(pd.DataFrame(rows), frame, by)
         return said(found, "readings") if method == "prediction-powered" else found
@@ -406,16 +417,19 @@ class CohortData:
             return said(odds_ratios(graded, formula, scale=scale), "naive")
         try:
             if method == "readings":
-                found = by_readings.association(graded, self._readings(validation), formula, scale=scale)
-                return said(found, method)
-            imputed = self.imputed(
-                m, data=data, validation=validation, visits=visits, sure_numbering=sure_numbering,
-                elsewhere=method == "elsewhere",
-            )  # fmt: skip
+                known = self._readings(validation)
+            else:
+                imputed = self.imputed(
+                    m, data=data, validation=validation, visits=visits, sure_numbering=sure_numbering,
+                    elsewhere=method == "elsewhere",
+                )  # fmt: skip
         except UsageError as error:
             raise UsageError(
-                f"{error}. Without it no odds ratio is corrected; association(…, naive=True) takes grades as they are"
+                f"{error}. Without readings no odds ratio is corrected; association(…, naive=True) takes the grades as"
+                " they are"
             ) from error
+        if method == "readings":
+            return said(by_readings.association(graded, known, formula, scale=scale), method)
         return imputed.association(formula, scale=scale)
 
     def changes(
@@ -469,7 +483,7 @@ class CohortData:
             raise UsageError(f"the validation lacks {', '.join(sorted(missing))}")
         if "n" in known.columns:
             return confusion_matrix(known)
-        readings = blind_readings(known[known["truth"].notna()]).reset_index(drop=True)
+        readings = blind_readings(checked_readings(known)).reset_index(drop=True)
         if {"study_key", "level"} <= set(readings.columns):
             own = self.levels[["study_key", "level", "mc", "status"]].assign(
                 level=self.levels["level"].astype("string")

@@ -13,6 +13,8 @@ import pandas as pd
 
 from modic.errors import UsageError
 from modic.grades import CLASSES, GRADES, PARTS, P
+from modic.labels.level_names import disc_rank, name_of
+from modic.records import LEVELS
 from modic.statistics.difference import Read
 from modic.statistics.patient_shares import OUTCOMES, patient_shares
 from modic.statistics.prevalence import (
@@ -35,6 +37,36 @@ def reference(readings: pd.DataFrame) -> pd.DataFrame:
     if "reference" not in readings.columns:
         return readings
     return readings[readings["reference"].fillna(True).to_numpy(bool)]
+
+
+def checked_readings(readings: pd.DataFrame) -> pd.DataFrame:
+    """The readings that give a grade, in the types and with the level names of the tables.
+
+    Raises UsageError for a truth other than 0, 1, 2 or none, weights that are none, or a level that is none.
+    """
+    truth = pd.to_numeric(readings["truth"], errors="coerce")
+    wrong = readings["truth"].notna() & ~truth.isin(range(CLASSES)).fillna(False).astype(bool)
+    if wrong.any():
+        raise UsageError(
+            f"truth holds {readings['truth'][wrong].iloc[0]} ({int(wrong.sum())} readings); it is 0, 1 or 2, or empty"
+            " for what is no grade"
+        )
+    given = readings.assign(truth=truth.astype("Float64").astype("Int64"))[readings["truth"].notna()]
+    for name in {"study_key", "patient_key"} & set(given.columns):
+        given[name] = given[name].astype("string")
+    if "weight" in given and len(given):
+        weights = given["weight"].astype("Float64").to_numpy(float, na_value=np.nan)
+        if not (np.isfinite(weights) & (weights >= 0)).all() or not weights.any():
+            raise UsageError("weight of a reading is how many levels it stands for: a number above 0")
+    return given if "level" not in given else given.assign(level=_level_names(given["level"]))
+
+
+def _level_names(levels: pd.Series) -> pd.Series:
+    """Their names in the tables; they may be written as `modic validate` reads them (`L4L5`)."""
+    ranks = {text: disc_rank(str(text)) for text in levels.unique()}
+    if unknown := [text for text, rank in ranks.items() if rank is None or name_of(rank) < 0]:
+        raise UsageError(f"{unknown[0]} is no level that is graded: {', '.join(LEVELS)}")
+    return levels.map({text: LEVELS[name_of(rank or 0)] for text, rank in ranks.items()}).astype("string")
 
 
 def blind_readings(readings: pd.DataFrame) -> pd.DataFrame:

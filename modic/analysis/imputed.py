@@ -82,7 +82,8 @@ class Imputed:
     def association(self, formula: str, *, scale: str = "odds ratio") -> pd.DataFrame:
         """Odds ratios (or differences) of `formula` over the imputed grades (modic.statistics.odds_ratios).
 
-        One row a term: odds_ratio, low, high (95 %), n_levels, n_patients, n_read. Raises UsageError if a fit fails.
+        One row a term: odds_ratio, low, high (95 %), n_levels, n_patients, n_left_out (levels without a value
+        of some term), n_read. Raises UsageError if a fit fails.
         """
         fits = [odds_ratios(frame, formula, scale=scale) for frame in self.frames]
         columns = [SCALES[scale], "low", "high"]
@@ -90,7 +91,7 @@ class Imputed:
         linear, back = (np.log(values), np.exp) if scale == "odds ratio" else (values, np.asarray)
         spread = ((linear[:, :, 2] - linear[:, :, 1]) / (2 * Z)) ** 2
         pooled = [pool(linear[:, i, 0], spread[:, i]) for i in range(linear.shape[1])]
-        about = fits[0][["n_levels", "n_patients"]].assign(n_read=self.n_read)
+        about = fits[0][["n_levels", "n_patients", "n_left_out"]].assign(n_read=self.n_read)
         found = pd.concat([fits[0][["term"]], pd.DataFrame(back(pooled), columns=columns), about], axis=1)
         return said(found, self.method)
 

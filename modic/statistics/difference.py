@@ -108,7 +108,11 @@ def pseudo_outcomes(p: np.ndarray, answers: np.ndarray, patients: np.ndarray, re
         answers: (n,) of any type, the model's answers, each with a line of its own.
         patients: (n,), whose unit it is.
         read: what readers read.
+
+    Raises ValueError if they read less than two patients.
     """
+    if len(np.unique(np.asarray(patients)[read.place])) < 2:
+        raise ValueError("units of at least two patients must have been read")
     names, answer = np.unique(answers, return_inverse=True)
     fold = folds_of(np.asarray(patients)[read.place])
     learnt = [_learn(p, answer, len(names), read, fold != part) for part in range(FOLDS)]

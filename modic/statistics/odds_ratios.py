@@ -2,6 +2,7 @@
 
 import re
 import warnings
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,11 @@ from modic.statistics.intervals import Z
 
 SMALL = 300
 """Largest number of patients for which the covariance is corrected for small samples."""
-
-
+EXTREME = 15.0
+"""Largest logit that a model of levels may give: one of 3 million. Beyond it some group has no outcome, or no other."""
+GROUPS = 12
+"""Most values of a column of text that looks like numbers which are taken for names of groups."""
+INFINITE = "a term of {!r} is infinite for some levels, as the logarithm of 0 is"
 SCALES = {"odds ratio": "odds_ratio", "difference": "difference"}
 """What an association is measured in → the column that holds it. A difference is one of shares (0.05: 5 % more)."""
 
@@ -39,30 +43,32 @@ def odds_ratios(frame: pd.DataFrame, formula: str, *, scale: str = "odds ratio")
     from statsmodels.genmod.generalized_estimating_equations import GEE
     from statsmodels.tools.sm_exceptions import ModelWarning
 
-    plain = _plain(frame, formula, scale)
+    design = _designed(frame, formula, scale)
+    y, n_patients = design.model.endog, design.rows["patient_key"].nunique()
+    if not np.isin(y, (0, 1)).all():
+        raise UsageError(f"the outcome of {formula!r} is not 0 or 1; take mc0, mc1, mc2 or any_mc")
+    if len(design.names) >= n_patients:
+        raise UsageError(f"the model {formula!r} has {len(design.names)} terms for {n_patients} patients; join groups")
     family = Binomial() if scale == "odds ratio" else Gaussian()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            model = GEE.from_formula(
-                formula, "patient_key", plain, family=family, cov_struct=Exchangeable(), missing="drop"
-            )
-            if not np.isin(model.endog, (0, 1)).all():
-                raise UsageError(f"the outcome of {formula!r} is not 0 or 1; take mc0, mc1, mc2 or any_mc")
-            few = len(model.group_labels) <= SMALL
-            fit = model.fit(cov_type="bias_reduced" if few else "robust", maxiter=100)
+            model = GEE(y, design.x, design.rows["patient_key"].to_numpy(), family=family, cov_struct=Exchangeable())
+            fit = model.fit(cov_type="bias_reduced" if n_patients <= SMALL else "robust", maxiter=100)
+            if not (np.isfinite(fit.bse).all() and (fit.bse > 0).all()):
+                raise RuntimeWarning("no standard error")
+            if scale == "odds ratio" and np.abs(design.x @ fit.params).max() > EXTREME:
+                raise RuntimeWarning("a probability of 0 or 1")
     except (RuntimeWarning, ModelWarning, np.linalg.LinAlgError) as error:
         raise UsageError(
-            f"the model {formula!r} cannot be fitted to {len(plain)} levels: in one group of a term all levels or none"
+            f"the model {formula!r} cannot be fitted to {len(y)} levels: in one group of a term all levels or none"
             f" have the outcome, or two terms hold the same; leave terms out or join groups ({error})"
         ) from error
-    except UsageError:
-        raise
     except Exception as error:
         raise UsageError(f"the model {formula!r} cannot be fitted: {type(error).__name__}: {error}") from error
-    terms = _terms(fit.params, Z * fit.bse, fit.pvalues, scale)
-    n = int(fit.nobs)
-    return terms.assign(n_levels=n, n_patients=len(model.group_labels), n_left_out=len(frame) - n)
+    params, errors, p = (pd.Series(part, design.names) for part in (fit.params, fit.bse, fit.pvalues))
+    terms = _terms(params, Z * errors, p, scale)
+    return terms.assign(n_levels=len(y), n_patients=n_patients, n_left_out=len(frame) - len(y))
 
 
 def read_odds_ratios(frame: pd.DataFrame, formula: str, *, scale: str = "odds ratio") -> pd.DataFrame:
@@ -76,25 +82,71 @@ def read_odds_ratios(frame: pd.DataFrame, formula: str, *, scale: str = "odds ra
     Intervals are Student's (modic.statistics.difference). One row a term: as `odds_ratios`, and n_read. Raises
     UsageError if no model solves the equation, as with too few readings.
     """
-    from statsmodels.api import OLS
-
-    plain = _plain(frame.assign(**{outcome_of(formula): frame["said"]}), formula, scale)
+    design = _designed(frame.assign(**{outcome_of(formula): frame["said"]}), formula, scale)
+    rows = design.rows
+    place = np.flatnonzero(rows["missed"].notna().to_numpy())
+    weight, missed = (rows[name].to_numpy(float)[place] for name in ("weight", "missed"))
+    pseudo = Pseudo(rows["said"].to_numpy(float)[:, None], missed[:, None], place, weight)
+    patients = rows["patient_key"].to_numpy()
     try:
-        model = OLS.from_formula(formula, plain)
-        place = np.flatnonzero(plain["missed"].notna().to_numpy())
-        weight = plain["weight"].to_numpy(float)[place]
-        missed = plain["missed"].to_numpy(float)[place, None]
-        pseudo = Pseudo(plain["said"].to_numpy(float)[:, None], missed, place, weight)
-        link = "logit" if scale == "odds ratio" else "identity"
-        patients = plain["patient_key"].to_numpy()
-        found = solve(np.asarray(model.exog), pseudo, patients, link)  # type: ignore[arg-type]
-    except Exception as error:
-        raise UsageError(f"the model {formula!r} cannot be fitted to {len(plain)} levels: {error}") from error
-    (deviation, freedom), params = found.spread(), pd.Series(found.values[:, 0], model.exog_names)
+        found = solve(design.x, pseudo, patients, "logit" if scale == "odds ratio" else "identity")
+    except (ValueError, np.linalg.LinAlgError) as error:
+        raise UsageError(f"the model {formula!r} cannot be fitted to {len(rows)} levels: {error}") from error
+    (deviation, freedom), params = found.spread(), pd.Series(found.values[:, 0], design.names)
     p = 2 * student.sf(np.abs(params / deviation), freedom)
     terms = _terms(params, found.half()[:, 0], p, scale)
-    counts = {"n_levels": len(plain), "n_patients": len(np.unique(patients)), "n_left_out": len(frame) - len(plain)}
+    counts = {"n_levels": len(rows), "n_patients": len(np.unique(patients)), "n_left_out": len(frame) - len(rows)}
     return terms.assign(**counts, n_read=len(place))
+
+
+@dataclass(frozen=True, slots=True)
+class _Design:
+    """The rows that a model uses, and its matrices."""
+
+    rows: pd.DataFrame
+    model: Any
+
+    @property
+    def x(self) -> np.ndarray:
+        """float (rows, terms)."""
+        return np.asarray(self.model.exog)
+
+    @property
+    def names(self) -> list[str]:
+        """Of the terms."""
+        return list(self.model.exog_names)
+
+
+def _designed(frame: pd.DataFrame, formula: str, scale: str) -> _Design:
+    """Raises UsageError for an unknown scale or column, if no row is left, or if terms cannot be told apart."""
+    from statsmodels.api import OLS
+
+    plain = _plain(frame, formula, scale)
+    try:
+        with np.errstate(all="ignore"):
+            model = OLS.from_formula(formula, plain)
+    except Exception as error:
+        raise UsageError(_why(formula, error)) from error
+    if not np.isfinite(model.exog).all():
+        raise UsageError(INFINITE.format(formula))
+    x = model.exog / np.maximum(np.abs(model.exog).max(0), 1e-300)
+    if np.linalg.matrix_rank(x) < x.shape[1]:
+        raise UsageError(
+            f"two or more terms of {formula!r} hold the same: leave one out (cr(x, df=4) needs"
+            " constraints='center' beside an intercept)"
+        )
+    return _Design(plain.loc[model.data.row_labels], model)
+
+
+def _why(formula: str, error: Exception) -> str:
+    """Why a formula cannot be read, in words."""
+    if unknown := re.search(r"name '(\w+)' is not defined", str(error)):
+        return f"the formula {formula!r} names {unknown[1]}, which is no column of the tables or of data"
+    if "contains inf" in str(error):
+        return INFINITE.format(formula)
+    if not all(side.strip() for side in formula.partition("~")):
+        return f"{formula!r} is no formula: outcome ~ terms, as in mc2 ~ age_years + C(level)"
+    return f"the formula {formula!r} cannot be read: {str(error).splitlines()[0]}"
 
 
 def outcome_of(formula: str) -> str:
@@ -117,8 +169,13 @@ def _plain(frame: pd.DataFrame, formula: str, scale: str) -> pd.DataFrame:
     """
     if scale not in SCALES:
         raise UsageError(f"scale is {' or '.join(SCALES)}, not {scale!r}")
-    named = [name for name in frame.columns if re.search(rf"\b{re.escape(name)}\b", formula)]
+    named = [name for name in frame.columns if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", formula)]
+    for name in named:
+        _check_values(frame[name])
     plain = frame.dropna(subset=named).sort_values("patient_key", kind="stable").reset_index(drop=True)
+    for name in named:
+        if name != outcome_of(formula) and len(plain) and plain[name].nunique() == 1:
+            raise UsageError(f"{name} of {formula!r} is {plain[name].iloc[0]} for all levels; leave it out")
     for name in plain.columns:
         kind = plain[name].dtype
         if isinstance(kind, pd.CategoricalDtype):
@@ -130,3 +187,18 @@ def _plain(frame: pd.DataFrame, formula: str, scale: str) -> pd.DataFrame:
     if plain.empty:
         raise UsageError(f"the model {formula!r} has no level with a grade and a value in each column that it names")
     return plain
+
+
+def _check_values(column: pd.Series) -> None:
+    """Raise UsageError for dates, and for numbers that are text, which a formula would take for groups."""
+    if pd.api.types.is_datetime64_any_dtype(column.dtype):
+        raise UsageError(f"{column.name} holds dates, which a formula would take for groups; make days or years of it")
+    if pd.api.types.is_numeric_dtype(column.dtype) or isinstance(column.dtype, pd.CategoricalDtype):
+        return
+    texts = column.dropna().drop_duplicates()
+    numbers = pd.to_numeric(texts.astype("string").str.replace(",", "."), errors="coerce")
+    if len(texts) > GROUPS and numbers.notna().all():
+        raise UsageError(
+            f"{column.name} holds numbers as text ({texts.iloc[0]}), which would be {len(texts)} groups:"
+            f' data["{column.name}"].str.replace(",", ".").astype(float) makes numbers of it'
+        )

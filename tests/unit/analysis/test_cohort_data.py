@@ -290,12 +290,117 @@ def test_a_wrong_question_is_refused_in_one_line(cohort: CohortData) -> None:
     for outcome in ("mc", "confidence"):
         with pytest.raises(UsageError, match="is not 0 or 1; take mc0, mc1, mc2 or any_mc"):
             cohort.association(f"{outcome} ~ age_years", naive=True)
-    with pytest.raises(UsageError, match="cannot be fitted"):
+    with pytest.raises(UsageError, match="names shoe_size, which is no column"):
         cohort.association("mc2 ~ shoe_size", naive=True)
     with pytest.raises(UsageError, match="join groups"):
         cohort.association("mc2 ~ C(mc)", naive=True)
     with pytest.raises(UsageError, match="visits is first or all"):
         cohort.graded(visits="last")
+
+
+def own_data(cohort: CohortData) -> pd.DataFrame:
+    """Covariates of each patient as people bring them."""
+    patients = cohort.studies["patient_key"].drop_duplicates().to_frame().reset_index(drop=True)
+    n = np.arange(len(patients))
+    weight = 60 + n % 37
+    return patients.assign(
+        kg=weight, pounds=2.2 * weight, as_text=[f"{w},5" for w in weight], country="FI", none=np.nan,
+        visit=pd.Timestamp("2020-01-01") + pd.to_timedelta(n, "D"), zero=n % 2,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("method", ["naive", "readings"])
+@pytest.mark.parametrize(
+    ("terms", "why"),
+    [
+        ("kg + pounds", "hold the same"),
+        ("cr(kg, df=4)", "constraints='center'"),
+        ("kg * country", "country .* is FI for all levels"),
+        ("as_text", r'numbers as text.*data\["as_text"\]'),
+        ("visit", "visit holds dates"),
+        ("np.log(zero)", "infinite for some levels"),
+        ("shoe_size", "no column"),
+        ("none", "a value in each column"),
+        ("", "is no formula"),
+        ("C(patient_key)", "join groups|too few readings"),
+    ],
+)
+def test_a_model_whose_numbers_would_mean_nothing_is_refused(
+    terms: str, why: str, method: str, graded_as_the_paper: tuple[CohortData, pd.DataFrame]
+) -> None:
+    cohort, readings = graded_as_the_paper
+    how = {"naive": True} if method == "naive" else {"method": "readings", "validation": readings}
+    with pytest.raises(UsageError, match=why) as refused:
+        cohort.association(f"mc2 ~ {terms}", data=own_data(cohort), visits="all", **how)  # type: ignore[arg-type]
+    assert "Without readings" not in str(refused.value), "readings would not help"
+
+
+def test_levels_without_a_value_of_a_term_are_left_out_and_counted(
+    graded_as_the_paper: tuple[CohortData, pd.DataFrame],
+) -> None:
+    cohort, readings = graded_as_the_paper
+    mine, formula = own_data(cohort), "mc2 ~ np.log(kg - 70.5)"
+    without = int((cohort.graded().merge(mine, on="patient_key")["kg"] < 70.5).sum())
+    found = [
+        cohort.association(formula, data=mine, naive=True),
+        cohort.association(formula, data=mine, method="readings", validation=readings),
+        cohort.association(formula, data=mine, validation=readings, m=2),
+    ]
+    assert without > 100
+    assert [answer["n_left_out"].iloc[0] for answer in found] == [without, without, without * 6 // 5]  # T12/L1 too
+    assert [answer["n_levels"].iloc[0] + answer["n_left_out"].iloc[0] for answer in found] == [1000, 1000, 1200]
+
+
+def test_data_of_other_people_or_of_another_kind_is_refused(cohort: CohortData) -> None:
+    mine = own_data(cohort)
+    for keys in (range(len(mine)), "x" + mine["patient_key"]):
+        with pytest.raises(UsageError, match=r"no patient_key of data is one of this cohort.*modic link"):
+            cohort.association("mc2 ~ kg", data=mine.assign(patient_key=keys), naive=True)
+    with pytest.raises(UsageError, match="data is a dict; give a pandas DataFrame"):
+        cohort.association("mc2 ~ kg", data=mine.to_dict(), naive=True)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({"truth": 3}, r"truth holds 3 \(.*it is 0, 1 or 2"),
+        ({"truth": "MC1"}, "truth holds MC1"),
+        ({"weight": np.nan}, "weight of a reading"),
+        ({"weight": -1.0}, "weight of a reading"),
+        ({"weight": 0.0}, "weight of a reading"),
+        ({"level": "S1/S2"}, "S1/S2 is no level that is graded"),
+        ({"study_key": 7}, "no reader read one of these levels"),
+    ],
+)
+def test_readings_that_say_nothing_are_refused(
+    changed: dict[str, object], why: str, graded_as_the_paper: tuple[CohortData, pd.DataFrame]
+) -> None:
+    cohort, readings = graded_as_the_paper
+    with pytest.raises(UsageError, match=why):
+        cohort.corrected_prevalence(method="prediction-powered", validation=readings.assign(**changed))
+
+
+def test_readings_are_understood_as_people_write_them(graded_as_the_paper: tuple[CohortData, pd.DataFrame]) -> None:
+    cohort, readings = graded_as_the_paper
+    ask = [readings, readings.assign(level=readings["level"].str.replace("/", ""), truth=readings["truth"].astype(str))]
+    shares = [cohort.corrected_prevalence(method="prediction-powered", validation=given)["share"] for given in ask]
+    assert shares[0].to_list() == shares[1].to_list() and shares[0][1] > 0
+
+
+def test_readings_of_a_single_patient_are_too_few(graded_as_the_paper: tuple[CohortData, pd.DataFrame]) -> None:
+    cohort, readings = graded_as_the_paper
+    one = readings[readings["patient_key"] == readings["patient_key"].iloc[0]]
+    for given in (one, one.iloc[:1]):
+        with pytest.raises(UsageError, match=r"prediction-powered \(sex F\): .*two patients"):
+            cohort.corrected_prevalence("sex", method="prediction-powered", validation=given)
+
+
+def test_grades_of_the_model_are_no_covariates_of_readings(
+    graded_as_the_paper: tuple[CohortData, pd.DataFrame],
+) -> None:
+    cohort, readings = graded_as_the_paper
+    with pytest.raises(UsageError, match="mc1 on the right"):
+        cohort.association("mc2 ~ mc1", method="readings", validation=readings)
 
 
 def test_intervals_cover_in_a_small_simulation() -> None:
