@@ -36,7 +36,8 @@ def fast_elements(
     """Transfer syntax, wanted top-level elements (tag → VR, value), and the byte where PixelData begins (None: absent).
 
     A VR that is no two capitals (`--`, blanks, zeros) is taken for one with a short head, as other readers do, if the
-    element behind it is sound. `odd` gets the byte of each such VR and its tag; wanted elements have `ODD` for it.
+    element behind it is sound. `odd` gets the byte of each such VR and its tag; wanted elements have `ODD` for it. Of a
+    wanted sequence of undefined length the value is empty.
 
     Raises `Unusual`, and struct.error if the file ends within an element's head.
     """
@@ -65,6 +66,7 @@ def fast_elements(
             if vr in LONG:
                 (length,), start = _LENGTH(buffer, at - base + 8), at + 12
                 if _opens(tag, vr, length):
+                    elements |= _sequence(tag, depth, wanted)
                     at, depth = start, depth + 1
                     continue
         at = start + length
@@ -107,6 +109,11 @@ def _opens(tag: int, vr: bytes, length: int) -> bool:
     if vr not in LONG or (length == UNDEFINED and vr != b"SQ") or (length and tag == AGENT_CODES):
         raise Unusual
     return length == UNDEFINED
+
+
+def _sequence(tag: int, depth: int, wanted: Mapping[int, str]) -> dict[int, tuple[str, bytes]]:
+    """A sequence that is only known to be there, if it is wanted."""
+    return {tag: ("SQ", b"")} if depth == 0 and tag in wanted else {}
 
 
 def _closes(tag: int, depth: int) -> bool:

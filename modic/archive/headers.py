@@ -185,7 +185,7 @@ class _Header(io.BytesIO):
 
 
 def _rows(file: BinaryIO) -> list[Row] | Reason:
-    content = _content(file)
+    content = content_of(file)
     try:
         elements = Elements(content, *fast_elements(content.read_at, FAST))
         row = _row(elements, convert_ascii)
@@ -213,7 +213,7 @@ def with_sound_vrs(file: BinaryIO) -> BinaryIO:
     """
     odd: list[tuple[int, int]] = []
     try:
-        fast_elements(_content(file).read_at, FAST, odd)
+        fast_elements(content_of(file).read_at, FAST, odd)
     except (Unusual, struct.error):
         odd = []
     file.seek(0)
@@ -226,7 +226,8 @@ def with_sound_vrs(file: BinaryIO) -> BinaryIO:
     return io.BytesIO(content)
 
 
-def _content(file: BinaryIO) -> Content:
+def content_of(file: BinaryIO) -> Content:
+    """The bytes of an open file."""
     if isinstance(file, io.FileIO):
         return Content(partial(os.pread, file.fileno()), os.fstat(file.fileno()).st_size)
 

@@ -14,6 +14,7 @@
 
 import struct
 import warnings
+from typing import BinaryIO
 
 import numpy as np
 import pydicom
@@ -29,6 +30,7 @@ from modic.archive.source import Opens
 from modic.archive.sources import Opener
 from modic.config import IdentifyOptions
 from modic.errors import Reason, Rejected
+from modic.imaging.fast_pixels import Pixels, read_pixels
 from modic.imaging.volume import CanonicalVolume, Volume, affine_of
 from modic.records import ImageReference, Series
 from modic.resources import is_out_of_memory
@@ -117,6 +119,7 @@ class _Reader:
         self._series, self._source = series, source
         self._opened: tuple[str, str | None] | None = None  # path and member
         self._dataset = pydicom.Dataset()
+        self._pixels: Pixels | None = None  # of that file, if the next one may be as it (fast_pixels.py)
         self._sign_unknown = False  # the file lacks PixelRepresentation
         self.has_padding = False  # some slice so far
 
@@ -141,9 +144,7 @@ class _Reader:
         try:
             state = self._source.state(image.path, image.member)
             with self._source.open(image.path, image.member) as file:
-                dataset = pydicom.dcmread(with_sound_vrs(file), force=True)
-            uid = str(dataset.get("SOPInstanceUID") or dataset.file_meta.get("MediaStorageSOPInstanceUID"))
-            self._complete(dataset)
+                dataset, uid = self._read(file)
         except OSError as error:
             raise _Refused(Reason.STUDY_FILES_CHANGED, type(error).__name__) from error
         except MemoryError:
@@ -153,6 +154,18 @@ class _Reader:
         if (image.size, image.mtime_ns, image.sop_uid) != (*state, uid):
             raise _Refused(Reason.STUDY_FILES_CHANGED, f"slice {index}")
         return dataset
+
+    def _read(self, file: BinaryIO) -> tuple[pydicom.Dataset, str]:
+        """The file's data set and SOPInstanceUID; the last one's with other pixels if it says the same of them."""
+        pixels, last = read_pixels(file), self._pixels
+        self._pixels = pixels
+        if pixels and last and pixels.elements == last.elements:
+            self._dataset["PixelData"].value = pixels.data
+            return self._dataset, pixels.sop_uid
+        file.seek(0)
+        dataset = pydicom.dcmread(with_sound_vrs(file), force=True)
+        self._complete(dataset)
+        return dataset, str(dataset.get("SOPInstanceUID") or dataset.file_meta.get("MediaStorageSOPInstanceUID"))
 
     def _complete(self, dataset: pydicom.Dataset) -> None:
         """Set what the file lacks and decoding needs."""

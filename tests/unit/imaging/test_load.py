@@ -2,11 +2,15 @@
 tests/unit/series/test_identify.py.)"""
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
+import pydicom
 import pytest
+from pydicom import Dataset
 from pydicom.uid import JPEG2000Lossless, RLELossless
 
 import dicoms
@@ -165,3 +169,53 @@ def test_pixels_without_padding_stay_as_they_are(tmp_path: Path) -> None:
     volume = load_volume(identified(tmp_path), options=OPTIONS)
     assert isinstance(volume, Volume)
     assert volume.voxels[:, 0, 0].tolist() == [0, 100, 200, 300, 400, 500]
+
+
+def written(tmp_path: Path, change: Callable[[int, Dataset], None]) -> tuple[list[int], list[int]]:
+    """First values of a series' slices as loaded, and which of the files pydicom read."""
+    slices = dicoms.series(n=6)
+    for index, slice_ in enumerate(slices):
+        change(index, slice_)
+    dicoms.write(slices, tmp_path)
+    found, read, dcmread = identified(tmp_path), list[str](), pydicom.dcmread
+
+    def counted(file: BinaryIO, **options: bool) -> Dataset:
+        dataset = dcmread(file, **options)
+        read.append(str(dataset.SOPInstanceUID))
+        return dataset
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("modic.imaging.load.pydicom.dcmread", counted)
+        volume = load_volume(found, options=OPTIONS)
+    assert isinstance(volume, Volume)
+    uids = [image.sop_uid for image in found.images]
+    return volume.voxels[:, 0, 0].tolist(), [uids.index(uid) for uid in read]
+
+
+def test_pydicom_reads_only_the_first_of_files_that_say_the_same_of_their_pixels(tmp_path: Path) -> None:
+    assert written(tmp_path, lambda index, slice_: None) == ([0, 100, 200, 300, 400, 500], [0])
+
+
+def test_a_file_with_another_slope_is_scaled_by_its_own(tmp_path: Path) -> None:
+    def change(index: int, slice_: Dataset) -> None:
+        slice_.RescaleSlope, slice_.RescaleIntercept = (1, 1, 3, 3, 1, 1)[index], 0
+
+    assert written(tmp_path, change) == ([0, 100, 600, 900, 400, 500], [0, 2, 4])
+
+
+def test_a_sequence_that_may_rescale_is_compared_byte_by_byte(tmp_path: Path) -> None:
+    def change(index: int, slice_: Dataset) -> None:
+        groups, scaling = Dataset(), Dataset()
+        scaling.RescaleSlope, scaling.RescaleIntercept = (1, 1, 1, 1, 5, 5)[index], 0
+        groups.PixelValueTransformationSequence = [scaling]
+        slice_.SharedFunctionalGroupsSequence = [groups]
+        slice_["SharedFunctionalGroupsSequence"].is_undefined_length = True
+
+    assert written(tmp_path, change) == ([0, 100, 200, 300, 2000, 2500], [0, 4])
+
+
+def test_pixels_with_a_table_or_an_overlay_are_read_by_pydicom(tmp_path: Path) -> None:
+    def change(index: int, slice_: Dataset) -> None:
+        slice_.add_new(0x60000102, "US", 15)
+
+    assert written(tmp_path, change) == ([0, 100, 200, 300, 400, 500], [0, 1, 2, 3, 4, 5])
