@@ -1,5 +1,6 @@
 """The run that a deployment starts every night, and `modic grade` at once."""
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from datetime import date
@@ -86,7 +87,7 @@ def grade_cohort(
         if summary.news:
             with working("writing the report", say):
                 tasks.write_report(run)
-        say(summary.line())
+        say(summary.line(), logging.WARNING if summary.failed or summary.attention else logging.INFO)
     tasks.show_run(run)
     return ended(summary)  # type: ignore[return-value]  # Prefect gives the caller what the state holds
 
@@ -126,9 +127,9 @@ def follow(
         future.result()
 
 
-def say(line: str) -> None:
+def say(line: str, level: int = logging.INFO) -> None:
     """Show a line to the user: in Prefect's log, and on standard output unless a deployment runs."""
-    get_run_logger().info(line)
+    get_run_logger().log(level, line)
     context = FlowRunContext.get()  # `prefect.runtime` would ask the server each time, which may be gone
     if not (context and context.flow_run and context.flow_run.deployment_id):
         print(line, flush=True)

@@ -149,9 +149,7 @@ def crawl(
     accepted, containers = _accepted(table)
     refused = len(table) - accepted - containers
     if not _any_dicom(table):
-        raise UsageError(
-            f"the archive {source.name} holds no DICOM file ({kept + new} files seen{_packed(source, table)})"
-        )
+        raise UsageError(f"the archive {source.name} holds no DICOM file ({_seen(kept + new)}{_packed(source, table)})")
     whole: pa.Table | Path = index or INDEX.empty_table()
     if changed and index is not None and known_files:
         try:
@@ -175,6 +173,10 @@ def crawl(
         "files_gone": gone,
     }
     return Crawl(images, rejected.select([*FILE, "member", "reason"]), counts, whole)
+
+
+def _seen(files: int) -> str:
+    return "1 file seen" if files == 1 else f"{files} files seen"
 
 
 def _new_files(source: Source, files: Iterable[File], known: "_Known") -> Iterator[File]:

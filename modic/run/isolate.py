@@ -33,17 +33,23 @@ def isolate(job: Job, shard: Shard, trouble: Reason) -> list[Shard]:
     work, config = read_input(job, shard)
     if at == LOADING:
         return [_again(job, shard, work, config)]
-    LOG.warning("shard %s, study %s: %s; the others are graded without it", shard.id, work[at].study_key, trouble)
     others = work[:at] + work[at + 1 :]
     rest = _part(shard, 2, studies=len(others))
     parts = [write_input(job, rest, others, config)] if others else []
     alone = _part(shard, 1, studies=1, isolated=True)
     if trouble is Reason.STUDY_WORKER_DIED and not shard.isolated:
+        _say(shard, work[at], f"{trouble}; it is tried again alone", others)
         return [write_input(job, alone, work[at : at + 1], config), *parts]
     detail = f"limit {job.study_time_limit_s:g} s" if trouble is Reason.STUDY_TIME_LIMIT else "twice"
     failed = StudyResult(rejected=Rejected(trouble, detail))
     write_output(job.output(alone), [row(work[at], failed, job.grader)])
+    _say(shard, work[at], f"failed: {trouble} ({detail})", others)
     return parts
+
+
+def _say(shard: Shard, work: Work, outcome: str, others: list[Work]) -> None:
+    rest = f"; the other {len(others)} of its shard are graded without it" if others else ""
+    LOG.warning("shard %s, study %s: %s%s", shard.id, work.study_key, outcome, rest)
 
 
 def _again(job: Job, shard: Shard, work: list[Work], config: Config) -> Shard:

@@ -1,6 +1,5 @@
 """Finds the studies of an archive that can be graded: crawl, identify, pair."""
 
-import json
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable
@@ -86,6 +85,18 @@ class Survey:
         )
 
 
+def files_in_words(counts: dict[str, Any]) -> str:
+    """What became of the files of an archive; `counts`: those of modic.archive.crawl.Crawl."""
+    rejected, gone = counts["rejected"], counts["files_gone"]
+    reasons = ", ".join(f"{reason} {n}" for reason, n in rejected.items())
+    return (
+        f"files: {counts['files_seen']} seen: {counts['files_read']} read, {counts['files_unchanged']} unchanged,"
+        f" {sum(rejected.values())} rejected"
+        + (f" ({reasons})" if rejected else "")
+        + (f"; {gone} that were here before are gone" if gone else "")
+    )
+
+
 @discreet
 def find_studies(run: Run, *, on_progress: Callable[[int], None] | None = None) -> Survey:
     """crawl → identify → pair. `on_progress` is called with the number of files seen.
@@ -97,7 +108,7 @@ def find_studies(run: Run, *, on_progress: Callable[[int], None] | None = None) 
     # the workers that will grade have nothing to do yet
     source = source_of(run.archive, cache_of(run.config.archive))
     crawled = crawl(source, index=run.cohort.header_index, on_progress=on_progress, processes=cores())
-    LOG.info("files: %s", json.dumps(crawled.counts))
+    LOG.info("%s", files_in_words(crawled.counts))
     wanted, keys = _contrasts(run), Pseudonyms.open(run.cohort.private)
     finished = ledger.finished(ledger.read_keys(run.cohort))
     parted = part(run, crawled, keys, wanted, finished)

@@ -24,7 +24,9 @@ def failures(job: Job) -> list[tuple[str, str]]:
     return list(zip(table["study_key"].to_pylist(), table["reason"].to_pylist(), strict=True))
 
 
-def test_the_study_that_killed_a_worker_is_tried_alone_and_then_named(job: Job, one_pair: Pair) -> None:
+def test_the_study_that_killed_a_worker_is_tried_alone_and_then_named(
+    job: Job, one_pair: Pair, caplog: pytest.LogCaptureFixture
+) -> None:
     died = Reason.STUDY_WORKER_DIED
     (alone, culprit), (others, rest) = split(job, one_pair, Shard("00000", 4), 2, died)
     assert (culprit, rest) == (["s_2"], ["s_0", "s_1", "s_3"])
@@ -33,6 +35,11 @@ def test_the_study_that_killed_a_worker_is_tried_alone_and_then_named(job: Job, 
     assert failures(job) == []
     assert split(job, one_pair, alone, 0, died) == []
     assert failures(job) == [("s_0", "study.worker_died")]
+    assert caplog.messages == [
+        "shard 00000, study s_2: study.worker_died; it is tried again alone; the other 3 of its shard are graded"
+        " without it",
+        f"shard {alone.id}, study s_0: failed: study.worker_died (twice)",
+    ]
 
 
 def test_the_study_over_the_time_limit_is_named_at_once(job: Job, one_pair: Pair) -> None:

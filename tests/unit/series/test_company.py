@@ -104,11 +104,11 @@ def _assert_said(folder: Path) -> None:
 )
 def test_an_archive_of_packed_files_is_named(content: bytes, kind: str, cure: str, tmp_path: Path) -> None:
     (tmp_path / "study").write_bytes(content + bytes(500))
-    with pytest.raises(UsageError, match=f"holds no DICOM file .1 files seen; 1 {kind} among .*{cure}"):
+    with pytest.raises(UsageError, match=f"holds no DICOM file .1 file seen; 1 {kind} among .*{cure}"):
         crawl(tmp_path, index=None)
 
 
 def test_an_archive_of_notes_has_nothing_to_unpack(tmp_path: Path) -> None:
     (tmp_path / "note").write_text("no image")
-    with pytest.raises(UsageError, match=r"holds no DICOM file \(1 files seen\)"):
+    with pytest.raises(UsageError, match=r"holds no DICOM file \(1 file seen\)"):
         crawl(tmp_path, index=None)
