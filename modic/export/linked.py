@@ -8,8 +8,9 @@
 
 Instead of identifiers the output has `patient_key`, `study_key` and `days_since_first_study`. Columns of other dates
 become days since the patient's first study (`surgery_date` → `surgery_date_days`). A column is dropped, and named, if
-its name says that it identifies, or if one of its values is a patient id or UID of the cohort. Patient ids that lost
-leading zeros in a spreadsheet are found again if only one patient fits.
+its name says that it identifies, if one of its values is or holds a patient id or UID of the cohort, or if it holds
+dates not all of which can be read. Patient ids that a spreadsheet made numbers of (`0011` → `11`, `11.0`) are found
+again if only one patient fits. Numbers of a table with semicolons get a decimal point (`24,5` → `24.5`).
 """
 
 import io
@@ -31,8 +32,14 @@ from modic.text import delimiter_of
 
 WHO = ("patient_id", "study_uid", "study_date")
 IDENTIFYING = re.compile(
-    r"name|birth|geburt|\bdob\b|accession|\bmrn\b|address|adresse|phone|telefon|e-?mail|ssn|insurance|postcode|\bzip\b"
+    r"name|birth|geburt|\bgeb\b|\bdob\b|accession|\bmrn\b|address|adresse|stra(ss|ß)e|street|phone|telefon|e ?mail|ssn"
+    r"|insurance|versicher|post ?code|postal|\bplz\b|\bzip\b|initial|wohnort"
 )
+A_DATE = re.compile(r"(?<!\d)(?:\d{1,2}[./-]\d{1,2}[./-](?:\d{4}|\d{2})|\d{4}[./-]\d{1,2}[./-]\d{1,2})(?!\d)")
+"""What looks like a date, also one of which nobody knows whether the day or the month comes first."""
+LONG = 4
+"""Fewest characters of an identifier that is looked for inside longer texts."""
+DECIMAL = re.compile(r"[-+]?\d+(,\d+)?")
 LINKED = ["patient_key", "study_key", "days_since_first_study"]
 
 
@@ -86,9 +93,8 @@ def _read(path: Path) -> pd.DataFrame:
     """The table as text, its columns in lower case."""
     try:
         text = path.read_text(encoding="utf-8-sig")
-        frame = pd.read_csv(
-            io.StringIO(text), dtype=str, keep_default_na=False, sep=delimiter_of(text), skipinitialspace=True
-        )
+        separator = delimiter_of(text)
+        frame = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False, sep=separator, skipinitialspace=True)
     except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         why = getattr(error, "strerror", None) or "it is no table of comma-separated values in UTF-8"
         raise UsageError(f"{path} cannot be read: {why}") from error
@@ -97,7 +103,16 @@ def _read(path: Path) -> pd.DataFrame:
         raise UsageError(f"{path} has neither a column patient_id nor study_uid; it has {', '.join(frame.columns)}")
     if twice := [name for name, n in Counter(frame.columns).items() if n > 1]:
         raise UsageError(f"{path} has the column {twice[0]} twice")
-    return frame
+    if made := [name for name in LINKED if name in frame]:
+        raise UsageError(f"{path} has a column {made[0]}, which the linked table gets from the cohort: rename it")
+    return frame if separator == "," else frame.apply(_decimal_point)
+
+
+def _decimal_point(column: pd.Series) -> pd.Series:
+    """`column` with points for commas if all that it holds is numbers; identifiers have no comma."""
+    texts = column.str.strip()
+    numbers = texts[texts != ""].map(lambda text: bool(DECIMAL.fullmatch(text)))
+    return texts.str.replace(",", ".") if len(numbers) and numbers.all() else column
 
 
 class _Known:
@@ -114,8 +129,10 @@ class _Known:
         return self._by_uid.get(uid, self._none)
 
     def of_patient(self, patient: str) -> pd.DataFrame:
-        """Those of the patient, else of all whose id is this one but for leading zeros."""
-        return self._by_patient.get(patient, self._by_digits.get(patient.lstrip("0"), self._none))
+        """Those of the patient, else of all whose id is this one but for leading zeros, and for `.0` at its end."""
+        if patient in self._by_patient:
+            return self._by_patient[patient]
+        return self._by_digits.get(re.sub(r"\.0+$", "", patient).lstrip("0"), self._none)
 
 
 def _of_row(row: dict[str, str], known: _Known, reasons: Counter[str]) -> tuple[str, str, int | None] | None:
@@ -123,8 +140,11 @@ def _of_row(row: dict[str, str], known: _Known, reasons: Counter[str]) -> tuple[
     uid, patient, day = (row.get(name, "").strip() for name in ("study_uid", "patient_id", "study_date"))
     if uid:
         fits = known.of_study(uid)
-        if patient and len(fits) and fits["PatientID"].nunique() > 1:
-            fits = fits[fits["PatientID"] == patient]
+        if patient and len(fits):
+            fits = fits[fits["PatientID"].isin(known.of_patient(patient)["PatientID"])]
+            if fits.empty:
+                reasons["study_uid is of another patient"] += 1
+                return None
         return _one(fits, "no such study_uid", reasons)
     if not patient:
         reasons["neither patient_id nor study_uid"] += 1
@@ -170,25 +190,37 @@ def _without_identifiers(
     """The columns that may leave, and lines that say which were dropped or turned into days."""
     secret = set(studies["PatientID"]) | set(studies["StudyInstanceUID"])
     secret |= {value.lstrip("0") for value in secret}
+    secret -= {""}
+    long = {value for value in secret if len(value) >= LONG}
     first = dict(zip(studies["patient_key"], studies["first"], strict=True))
     kept: dict[str, pd.Series] = {}
-    dropped, days = [name for name in WHO if name in frame], []
+    dropped, days, unread = [name for name in WHO if name in frame], [], []
     for name in frame.columns.difference(list(WHO), sort=False):
         values = frame[name].str.strip()
         filled = values[values != ""]
         dates = filled.map(_date)
-        if IDENTIFYING.search(name) or (set(filled) & secret - {""}):
+        if IDENTIFYING.search(re.sub(r"[\W_]+", " ", name)) or set(filled) & secret or _inside(filled, long):
             dropped.append(name)
         elif len(filled) and dates.notna().all():
             since = [_days(dates.get(i), first.get(patients[i])) for i in frame.index]
             kept[f"{name}_days"] = pd.Series(since, dtype="Int32")
             days.append(name)
+        elif filled.str.contains(A_DATE).any():
+            unread.append(name)
         else:
             kept[name] = values
     said = [f"dropped, since they identify: {', '.join(dropped)}"]
     return pd.DataFrame(kept, index=frame.index), [
         *said, *([f"as days since the patient's first study: {', '.join(days)}"] if days else []),
+        *([f"dropped, since they hold dates (write all as 2024-01-31, unknown ones empty): {', '.join(unread)}"]
+          if unread else []),
     ]  # fmt: skip
+
+
+def _inside(texts: pd.Series, identifiers: set[str]) -> bool:
+    """Whether a word of some text is an identifier."""
+    words = texts.drop_duplicates().str.findall(r"[\w.-]+").explode().dropna()
+    return bool(set(words) & identifiers or set(words.str.strip(".-")) & identifiers)
 
 
 def _days(day: date | None, first: date | None) -> int | None:

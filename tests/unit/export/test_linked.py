@@ -48,7 +48,7 @@ def test_rows_are_linked_by_study_by_day_and_by_patient(cohort: Path) -> None:
     assert frame["patient_key"].tolist() == [key("p", 1), key("p", 0), key("p", 2), key("p", 1)]
     assert frame["study_key"].tolist() == [key("s", 3), key("s", 1), "", key("s", 3)]
     assert frame["days_since_first_study"].tolist() == ["401", "401", "", "401"]
-    assert frame["bmi"].tolist() == ["24,5", "31", "22", "-3"]
+    assert frame["bmi"].tolist() == ["24.5", "31", "22", "-3"], "a decimal comma is a text to pandas"
     assert "4 of 4 rows" in said and "patient_id, study_uid, study_date" in said
 
 
@@ -74,7 +74,48 @@ def test_no_identifier_and_no_date_leaves(cohort: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "why"), [("mrn,bmi\n1,2\n", "neither a column patient_id nor study_uid"), ("", "cannot be read")]
+    ("column", "value"),
+    [
+        ("note", "Patient 0011 came again"),
+        ("remark", "images (1.2.3.0)."),
+        ("patient_dob", "x"),
+        ("geb_datum", "1960-01-31"),
+        ("PLZ", "20095"),
+        ("Straße", "Hauptstr. 1"),
+        ("versichertennummer", "A1"),
+        ("op", "1/12/2020"),
+        ("op", "12.01.20"),
+        ("op", "2020-01-12 or later"),
+        ("note", "operated on 12.1.2020"),
+    ],
+)
+def test_what_identifies_does_not_leave_however_it_is_written(cohort: Path, column: str, value: str) -> None:
+    frame, said = linked(cohort, f"patient_id\t{column}\tgrip\n0012\tunknown\t3\n0011\t{value}\t4\n")
+    assert frame.columns[3:].tolist() == ["grip"] and frame["grip"].tolist() == ["3", "4"]
+    assert f"{column.lower()}" in "".join(line for line in said.splitlines() if line.startswith("dropped"))
+
+
+def test_scores_and_ratios_are_no_dates_and_no_identifiers(cohort: Path) -> None:
+    frame, _ = linked(cohort, "patient_id,pressure,score,text\n0011,120/80,3-4,L4/L5 and L5/S1 1.5 T\n")
+    assert frame.iloc[0, 3:].tolist() == ["120/80", "3-4", "L4/L5 and L5/S1 1.5 T"]
+
+
+def test_a_study_of_another_patient_is_not_linked(cohort: Path) -> None:
+    frame, said = linked(cohort, "patient_id,study_uid,x\n0012,1.2.3.0,1\n11,1.2.3.0,2\n11.0,1.2.3.1,3\n")
+    assert frame["x"].tolist() == ["2", "3"] and "study_uid is of another patient 1" in said
+
+
+def test_ids_that_became_numbers_are_found_again(cohort: Path) -> None:
+    assert linked(cohort, "patient_id,x\n11.0,1\n12,2\n0013,3\n")[0]["x"].tolist() == ["1", "2", "3"]
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("patient_id,patient_key\n0011,x\n", "patient_key.*rename"),
+        ("mrn,bmi\n1,2\n", "neither a column patient_id nor study_uid"),
+        ("", "cannot be read"),
+    ],
 )
 def test_a_table_that_cannot_be_linked_is_refused(cohort: Path, text: str, why: str) -> None:
     with pytest.raises(UsageError, match=why):
