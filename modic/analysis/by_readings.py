@@ -14,12 +14,15 @@ from modic.analysis.visits import GRADES_BEFORE_AFTER, change_rows, pairs_of
 from modic.errors import UsageError
 from modic.grades import CLASSES, P
 from modic.statistics.difference import Estimate, Read, mean, pseudo_outcomes
+from modic.statistics.intervals import wilson
 from modic.statistics.odds_ratios import outcome_of, read_odds_ratios
 from modic.statistics.prevalence import ABSTAINED, own_prevalence
 
 TYPES = {**{f"mc{k}": (k,) for k in range(CLASSES)}, "any_mc": (1, 2)}
 """Outcomes of a formula → the types that count."""
 SIDES = ("before", "after")
+FEW = 20
+"""Read levels with a grade before, from which changes have intervals by the spread of residuals alone."""
 
 
 def association(graded: pd.DataFrame, known: pd.DataFrame, formula: str, *, scale: str) -> pd.DataFrame:
@@ -41,6 +44,11 @@ def association(graded: pd.DataFrame, known: pd.DataFrame, formula: str, *, scal
     except ValueError as error:
         raise UsageError(f"an association by readings {error}") from error
     types = list(TYPES[outcome])
+    hits = levels.truth[:, types].sum(1)
+    if not (hits.any() and (hits < 1).any()):
+        raise UsageError(
+            f"readers saw {outcome} on {'all' if hits.any() else 'none'} of the {len(hits)} levels they read"
+        )
     p = own_prevalence(graded[P].to_numpy(float))[:, types].sum(1, keepdims=True)
     read = Read(levels.place, levels.truth[:, types].sum(1, keepdims=True), levels.weights)
     pseudo = pseudo_outcomes(p, answers(graded), graded["patient_key"].to_numpy(), read)
@@ -70,7 +78,8 @@ def changes(frame: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
         raise UsageError(
             f"changes by readings: {error}; modic review --by patient --visits all draws patients with all visits"
         ) from error
-    found = [_ratio(cells, before, after) for before, after in GRADES_BEFORE_AFTER]
+    seen = read.truth.reshape(-1, CLASSES, CLASSES).sum((0, 2))
+    found = [_ratio(cells, before, after, float(seen[before])) for before, after in GRADES_BEFORE_AFTER]
     return change_rows(found, pairs, n_read=len(read.place))
 
 
@@ -96,8 +105,14 @@ def _read_pairs(pairs: pd.DataFrame, known: pd.DataFrame) -> Read:
     return Read(truth.index.to_numpy(int), truth.to_numpy(float), weight.to_numpy(float))
 
 
-def _ratio(cells: Estimate, before: int, after: int) -> tuple[float, float, float]:
-    """Share of the levels with grade `before` that have `after` later, low and high (delta method)."""
+def _ratio(cells: Estimate, before: int, after: int, seen: float) -> tuple[float, float, float]:
+    """Share of the levels with grade `before` that have `after` later, low and high (delta method).
+
+    `seen`: read levels with `before`. Of none nothing is known; of fewer than FEW, whose residuals show too little of
+    their own variance, the interval is at least Wilson's of them.
+    """
+    if not seen:
+        return float("nan"), 0.0, 1.0
     of, row = cells.values[0], np.arange(before * CLASSES, (before + 1) * CLASSES)
     part, whole = of[before * CLASSES + after], of[row].sum()
     if whole <= 0:
@@ -108,4 +123,7 @@ def _ratio(cells: Estimate, before: int, after: int) -> tuple[float, float, floa
     slope[before * CLASSES + after] += 1 / whole
     deviation, freedom = cells.spread(slope)
     low, high = (float((value + way * student.ppf(0.975, freedom) * deviation).clip(0, 1)[0]) for way in (-1, 1))
+    if seen < FEW:
+        least, most = wilson(float(value) * seen, seen)
+        low, high = min(low, least), max(high, most)
     return float(value), low, high

@@ -20,6 +20,7 @@ from modic.analysis.corrected import (
     METHODS,
     blind_readings,
     checked_readings,
+    confusion_given,
     confusion_matrix,
     corrected_patients,
     corrected_prevalence,
@@ -374,8 +375,11 @@ class CohortData:
                 level and, if known, age_years, sex and field_strength_t, or a confusion matrix) tells how the grader
                 errs there, and is taken to err here (modic.analysis.elsewhere).
 
-        Raises UsageError without enough readings of this cohort's levels, or `elsewhere`.
+        Raises UsageError without enough readings of this cohort's levels, or `elsewhere`, and for `m` below 2, of
+        which no interval can be known.
         """
+        if m < 2:
+            raise UsageError(f"m is the number of imputations, 2 or more (20 for what is published), not {m}")
         if elsewhere:
             frame, added = _joined(self._six_levels(visits, sure_numbering), data)
             return impute_elsewhere(frame, self._elsewhere(validation), m=m, seed=seed, covariates=added)
@@ -476,8 +480,8 @@ class CohortData:
 
     def _validation(self, given: Path | pd.DataFrame | np.ndarray | None) -> pd.DataFrame | np.ndarray:
         """Readings, or a confusion matrix. Readings of this cohort's levels get the grades that it holds now."""
-        if isinstance(given, np.ndarray):
-            return given
+        if isinstance(given, (np.ndarray, list, tuple)):
+            return confusion_given(given)
         known = given if isinstance(given, pd.DataFrame) else read_validation(Path(given or self.root / "validation"))
         if missing := {"truth", "predicted"} - set(known.columns):
             raise UsageError(f"the validation lacks {', '.join(sorted(missing))}")

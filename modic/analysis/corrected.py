@@ -204,3 +204,17 @@ def confusion_matrix(cells: pd.DataFrame) -> np.ndarray:
     np.add.at(weighted, at, sure["weight" if "weight" in sure else "n"].to_numpy(float))
     totals = np.maximum(weighted.sum(1, keepdims=True), 1e-12)
     return weighted / totals * table.sum(1, keepdims=True)
+
+
+def confusion_given(table: Any) -> np.ndarray:
+    """float (classes, classes) or, with abstentions, (classes, classes + 1). Raises UsageError for another table."""
+    try:
+        given = np.asarray(table, float)
+    except (TypeError, ValueError):
+        given = np.zeros(0)
+    if given.shape not in ((CLASSES, CLASSES), (CLASSES, CLASSES + 1)) or not (np.isfinite(given) & (given >= 0)).all():
+        raise UsageError(
+            f"a confusion matrix has {CLASSES} rows (true grades) and {CLASSES} columns (the model's), or one more of"
+            " abstentions, of numbers of readings"
+        )
+    return given

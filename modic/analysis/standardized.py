@@ -38,10 +38,22 @@ def weights_of(population: pd.DataFrame, by: str | Sequence[str]) -> pd.Series:
     names = [by] if isinstance(by, str) else list(by)
     if missing := [name for name in (*names, PEOPLE) if name not in population]:
         raise UsageError(f"the population lacks {', '.join(missing)}; it needs {', '.join(names)} and {PEOPLE}")
-    of = population.astype(dict.fromkeys(names, "string")).groupby(names)[PEOPLE].sum().astype(float)
-    if not (of >= 0).all() or of.sum() <= 0:
+    people = pd.to_numeric(population[PEOPLE], errors="coerce").astype("Float64").to_numpy(float, na_value=np.nan)
+    of = _keys(population, names).assign(**{PEOPLE: people}).groupby(names)[PEOPLE].sum()
+    if not (people >= 0).all() or of.sum() <= 0:
         raise UsageError(f"{PEOPLE} of the population must be numbers of people, or shares, none below 0")
     return of[of > 0] / of.sum()
+
+
+def _keys(frame: pd.DataFrame, names: list[str]) -> pd.DataFrame:
+    """The columns `names` as text, numbers alike whatever their type (30.0 is 30)."""
+
+    def text(column: pd.Series) -> pd.Series:
+        if pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype):
+            return column.map("{:.12g}".format, na_action="ignore").astype("string")
+        return column.astype("string")
+
+    return frame[names].apply(text)
 
 
 def hits_of(frame: pd.DataFrame, types: tuple[int, ...], unit: str) -> pd.DataFrame:
@@ -62,7 +74,7 @@ def standardized_share(units: pd.DataFrame, weights: pd.Series, by: str | Sequen
     names = [by] if isinstance(by, str) else list(by)
     if wrong := [name for name in names if name not in units]:
         raise UsageError(f"there is no column {', '.join(wrong)} to standardize by")
-    keys = units[names].astype("string")
+    keys = _keys(units, names)
     group = pd.Series(list(keys.itertuples(index=False, name=None)), units.index)
     of = {name if isinstance(name, tuple) else (name,): weight for name, weight in weights.items()}
     inside = group.isin(list(of))

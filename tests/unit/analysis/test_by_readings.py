@@ -72,6 +72,27 @@ def test_changes_need_levels_read_at_both_visits(cohort: tuple[pd.DataFrame, pd.
         impute(frame, readings, m=2).only(pd.Index(first(frame)["study_key"])).changes()
 
 
+def test_of_a_grade_that_hardly_any_reader_saw_a_change_is_not_sure(cohort: tuple[pd.DataFrame, pd.DataFrame]) -> None:
+    frame, readings = cohort
+    without = readings.groupby("patient_key")["truth"].transform("max") == 0
+    three = readings["patient_key"].isin(readings["patient_key"][without].unique()[:2])
+    with_one = readings["patient_key"].isin(readings["patient_key"][readings["truth"] == 2].unique()[:1])
+    few, none = changes(frame, readings[three | with_one]), changes(frame, readings[three])
+    seen_none = none[none["before"] != "MC0"]
+    assert seen_none["share"].isna().all() and (seen_none["high"] - seen_none["low"] == 1).all()
+    row = few[(few["before"] == "MC2") & (few["after"] == "MC2")].iloc[0]
+    assert row["low"] < CHANGE[2, 2] < row["high"] and row["high"] - row["low"] > 0.4
+
+
+@pytest.mark.parametrize(("truth", "how_many"), [(0, "none"), (2, "all")])
+def test_without_a_reading_of_each_outcome_there_is_no_association(
+    cohort: tuple[pd.DataFrame, pd.DataFrame], truth: int, how_many: str
+) -> None:
+    frame, readings = cohort
+    with pytest.raises(UsageError, match=f"readers saw mc2 on {how_many} of the"):
+        association(frame, readings[readings["truth"] == truth], "mc2 ~ age_years", scale="odds ratio")
+
+
 def test_pairs_are_of_the_first_and_last_day() -> None:
     frame = simulate(np.random.default_rng(0), 3, 3)
     frame.loc[frame["study_key"] == "s000001-2", "days_since_first_study"] = 0  # the same day as the first

@@ -380,6 +380,19 @@ def test_readings_that_say_nothing_are_refused(
         cohort.corrected_prevalence(method="prediction-powered", validation=readings.assign(**changed))
 
 
+@pytest.mark.parametrize("table", [np.eye(2), -np.eye(3), [[1, 2], [3]], [["a"] * 3] * 3, np.full((3, 4), np.nan)])
+def test_what_is_no_confusion_matrix_is_refused(cohort: CohortData, table: object) -> None:
+    with pytest.raises(UsageError, match="a confusion matrix has 3 rows"):
+        cohort.corrected_prevalence(validation=table)  # type: ignore[arg-type]
+
+
+def test_one_imputation_has_no_interval(graded_as_the_paper: tuple[CohortData, pd.DataFrame]) -> None:
+    cohort, readings = graded_as_the_paper
+    for m in (0, 1):
+        with pytest.raises(UsageError, match=f"2 or more .* not {m}"):
+            cohort.imputed(m, validation=readings)
+
+
 def test_readings_are_understood_as_people_write_them(graded_as_the_paper: tuple[CohortData, pd.DataFrame]) -> None:
     cohort, readings = graded_as_the_paper
     ask = [readings, readings.assign(level=readings["level"].str.replace("/", ""), truth=readings["truth"].astype(str))]

@@ -112,3 +112,19 @@ def test_scanners_are_named_by_what_is_known_of_each() -> None:
     named = with_scanner(pd.DataFrame({"manufacturer": makers, "scanner_model": models}, index=[9, 3, 5, 1, 0]))
     assert named["scanner"].to_list() == ["SIEMENS Aera", "Aera", "Philips", "SIEMENS Aera", pd.NA]
     assert named["scanner"].dtype == "string" and with_scanner(named.iloc[:0])["scanner"].empty
+
+
+def test_groups_of_a_population_are_the_same_numbers_whatever_their_type() -> None:
+    units = pd.DataFrame(
+        {"patient_key": ["a", "b", "c"], "mc": [2, 0, 0], "age_years": pd.array([30, 30, 40], "Int16")}
+    )
+    hits = hits_of(units, (2,), "patients")
+    for ages in ([30, 40], [30.0, 40.0], ["30", "40"]):
+        weights = weights_of(pd.DataFrame({"age_years": ages, "people": ["1", "3"]}), "age_years")
+        assert standardized_share(hits, weights, "age_years").value == pytest.approx(0.5 / 4)
+
+
+@pytest.mark.parametrize("people", [["1,000", "2"], [np.nan, 2], [-1, 2]])
+def test_a_population_without_numbers_of_people_is_refused(people: list[object]) -> None:
+    with pytest.raises(UsageError, match="people of the population must be numbers"):
+        weights_of(pd.DataFrame({"sex": ["F", "M"], "people": people}), "sex")
