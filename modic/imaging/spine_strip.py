@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.interpolate import CubicHermiteSpline
 
 from modic.models.endplate_net import STRIP
 
@@ -61,16 +60,29 @@ def _curve(centres: np.ndarray, reach: float, step: float) -> tuple[np.ndarray, 
     knots = np.vstack([ends[:1], centres, ends[1:]])
     slopes = np.vstack([tangents[:1], tangents, tangents[-1:]])
     chord = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(knots, axis=0), axis=1))])
-    spline = CubicHermiteSpline(chord, knots, slopes)
     fine = np.linspace(0, chord[-1], 2000)
-    length = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(spline(fine), axis=0), axis=1))])
+    on_curve, _ = _hermite(fine, chord, knots, slopes)
+    length = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(on_curve, axis=0), axis=1))])
     rows = int(np.ceil(length[-1] / step / MULTIPLE)) * MULTIPLE
     wanted = (length[-1] - (rows - 1) * step) / 2 + np.arange(rows) * step  # centred on the curve; ends may stick out
     parameter = np.interp(wanted, length, fine)
     beyond = np.where(wanted < 0, wanted, np.maximum(wanted - length[-1], 0))
-    direction = spline(parameter, 1)
+    points, direction = _hermite(parameter, chord, knots, slopes)
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)
-    return parameter + beyond - reach, spline(parameter) + beyond[:, None] * direction, direction
+    return parameter + beyond - reach, points + beyond[:, None] * direction, direction
+
+
+def _hermite(at: np.ndarray, chord: np.ndarray, knots: np.ndarray, slopes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Points and derivatives (m, 2) at parameters `at` of the cubic Hermite spline through knots (n, 2).
+
+    As `scipy.interpolate.CubicHermiteSpline`, whose package takes a quarter of a second to import.
+    """
+    piece = (np.searchsorted(chord, at, side="right") - 1).clip(0, len(chord) - 2)
+    h = np.diff(chord)[piece][:, None]
+    t = (at - chord[piece])[:, None] / h
+    start, end, leaves, arrives = knots[piece], knots[piece + 1], h * slopes[piece], h * slopes[piece + 1]
+    square, cube = 3 * (end - start) - 2 * leaves - arrives, 2 * (start - end) + leaves + arrives
+    return start + t * (leaves + t * (square + t * cube)), (leaves + t * (2 * square + 3 * t * cube)) / h
 
 
 def _tangents(centres: np.ndarray) -> np.ndarray:

@@ -75,10 +75,8 @@ def run(home: Path, workers: int, options: argparse.Namespace) -> None:
         raise RuntimeError(f"modic grade ended with {process.returncode}")
     whole = time.perf_counter() - started
     load = (load + os.getloadavg()[0]) / 2
-    print(
-        f"{workers} workers, {options.studies} studies, {options.slow:g} s more a series, {options.ahead} read ahead,"
-    )
-    print(f"  load {load:.1f}: {whole:.1f} s in all, {whole / options.studies:.2f} s a study")
+    print(f"{workers} workers, {options.studies} studies, load {load:.1f}:", end=" ")
+    print(f"{whole:.1f} s in all, {whole / options.studies:.2f} s a study", flush=True)
     print_samples(samples, workers, options)
     print_stages(home / name)
 

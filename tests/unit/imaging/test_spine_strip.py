@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from modic.imaging.spine_strip import COLUMNS, WIDTH_PX, lay_strip
+from modic.imaging.spine_strip import COLUMNS, WIDTH_PX, _hermite, lay_strip
 
 STRAIGHT = np.array([[50.0, 40.0 * i] for i in range(6)])
 
@@ -41,3 +41,15 @@ def test_one_disc_is_enough_and_none_is_not():
     assert len(lay_strip(STRAIGHT[:1], [3], 48.0).rhythm) > WIDTH_PX
     with pytest.raises(ValueError, match="a disc"):
         lay_strip(STRAIGHT[:0], [], 48.0)
+
+
+def test_the_curve_is_a_cubic_hermite_spline():
+    from scipy.interpolate import CubicHermiteSpline
+
+    rng = np.random.default_rng(0)
+    chord, knots, slopes = np.cumsum(rng.uniform(1, 3, 6)), rng.normal(size=(6, 2)), rng.normal(size=(6, 2))
+    at = np.linspace(chord[0], chord[-1], 50)
+    points, derivatives = _hermite(at, chord, knots, slopes)
+    expected = CubicHermiteSpline(chord, knots, slopes)
+    assert points == pytest.approx(expected(at), abs=1e-12)
+    assert derivatives == pytest.approx(expected(at, 1), abs=1e-12)
