@@ -17,7 +17,6 @@ import modic.run.publish
 from flows import dask_worker
 from flows.progress import Progress, artifact_key, if_answered
 from modic.errors import ModicError, Reason
-from modic.report import page
 from modic.run import isolate, plan, prepare, shards, status, survey
 from modic.run.shards import Job, Shard
 
@@ -55,6 +54,8 @@ publish = coarse("publish", modic.run.publish.publish)
 @prepare.discreet
 def _write_report(run: prepare.Run) -> None:
     """The HTML page and the methods paragraph of this run."""
+    from modic.report import page  # with scipy.stats and pandas, which nothing before the end of a run needs
+
     page.write_report(run.cohort.root, run.run_id)
 
 

@@ -18,3 +18,9 @@ def test_the_library_is_imported_without_networks_and_orchestration() -> None:
     code = "import sys, modic.run.publish; print({'torch', 'monai', 'prefect', 'dask'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_a_run_starts_without_what_its_report_needs() -> None:
+    code = "import sys, flows.nightly; print({'torch', 'scipy.stats', 'modic.report.page'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
