@@ -78,6 +78,8 @@ def grade_cohort(
             survey = tasks.find_studies(run, on_progress=counting(say))
             if survey.unread:
                 say(f"{survey.unread} (`modic files {run.cohort.root} --rejected` names them)")
+            if survey.not_found:
+                say(survey.not_found, logging.WARNING)
             plan = tasks.cut_shards(run, quoted(survey), workers=spec.workers)
         say(str(plan))
         if plan.shards:

@@ -111,6 +111,8 @@ def plan(archive: str, cohort: str, *, config: str = "", models: str = "", devic
         survey = find_studies(run)
         show(f"{survey.n_studies} studies in the archive, {survey.n_pairs} of them with a pair to grade"
              + (f"; {len(survey.left_out)} are not asked for" if survey.left_out else ""))  # fmt: skip
+        if survey.not_found:
+            show(survey.not_found)
         show(plan_studies(run, survey))
     try:
         check_configuration(run.cohort, run.config, run.weights, run.given)

@@ -41,6 +41,7 @@ class Survey:
     seconds: float  # that it took
     ended: float = field(default_factory=time.monotonic)
     left_out: frozenset[str] = frozenset()  # keys of studies of the archive that the run is not asked for
+    not_found: str = ""  # which of the studies that the run is asked for are not in the archive, in words
     parted: Parted | None = None  # what is as the last run found it, which is in none of the lists above
 
     @property
@@ -125,14 +126,12 @@ def find_studies(run: Run, *, on_progress: Callable[[int], None] | None = None) 
         "%d studies found, %d of them with a pair to grade; %d are as the last run found them",
         survey.n_studies, survey.n_pairs, len(survey.as_before),
     )  # fmt: skip
-    return survey.without(_not_selected(run, survey))
+    return survey if run.selection.is_everything else _selected(run, survey)
 
 
-def _not_selected(run: Run, survey: Survey) -> frozenset[str]:
-    """Keys of the studies that the run is not asked for. Raises UsageError if it is asked for none of the archive."""
+def _selected(run: Run, survey: Survey) -> Survey:
+    """The survey with what the run is asked for alone. Raises UsageError if the archive holds nothing of that."""
     asked = run.selection
-    if asked.is_everything:
-        return frozenset()
     days: dict[str, date] = {}
     for series in survey.series:
         if day := study_date(series.header):
@@ -146,10 +145,8 @@ def _not_selected(run: Run, survey: Survey) -> frozenset[str]:
             left_out.add(key)
     missing = asked.not_found(seen)
     if len(left_out) == len(survey.outcomes):
-        raise UsageError(f"no study of {run.archive} is asked for" + (f": {missing}" if missing else ""))
-    if missing:
-        LOG.warning("%s", missing)
-    return frozenset(left_out)
+        raise UsageError(f"no study of {run.archive} is asked for: {missing or asked}")
+    return replace(survey.without(left_out), not_found=missing)
 
 
 def _contrasts(run: Run) -> tuple[str, ...]:

@@ -94,7 +94,7 @@ def test_a_limit_takes_the_same_sample_and_the_rest_waits(archive: Path, tmp_pat
 
 
 def test_ids_are_patients_studies_or_keys_and_a_line_that_fits_none_is_told_by_number(
-    archive: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cohort, ids = tmp_path / "cohort", tmp_path / "ids.csv"
     plain_run(archive, cohort, asked=Selection(limit=1))
@@ -103,14 +103,17 @@ def test_ids_are_patients_studies_or_keys_and_a_line_that_fits_none_is_told_by_n
     ids.write_text(f"patient_id;age\n  ann;44\n{uid};3\nnobody^else;5\n", encoding="utf-8-sig")
     asked = selection(only=str(ids))
     assert asked.only == {"ann": 2, uid: 3, "nobody^else": 4}
+    said = plan(archive, cohort, capsys, "--only", str(ids))
+    assert f"1 of the 3 ids of {ids} are in no study (lines 4)" in said and "nobody" not in said
     plain_run(archive, cohort, asked=asked)
     assert statuses(cohort)["ann"] == "graded"
-    assert f"1 of the 3 ids of {ids} are in no study (lines 4)" in caplog.text and "nobody" not in caplog.text
     ids.write_text(keys(cohort)["ann"])
     plain_run(archive, cohort, asked=selection(only=str(ids)))
     ids.write_text("nobody")
     with pytest.raises(UsageError, match=r"no study of .* is asked for: 1 of the 1 ids"):
         plain_run(archive, cohort, asked=selection(only=str(ids)))
+    with pytest.raises(UsageError, match=r"no study of .* is asked for: since 2030-01-01"):
+        plain_run(archive, cohort, asked=selection(since="2030-01-01"))
 
 
 @pytest.mark.parametrize(
