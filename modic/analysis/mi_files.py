@@ -3,6 +3,8 @@
 One row is one level of one imputation; `imputation` 0 is what was read, with `mc` missing where nothing was.
 """
 
+import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -56,12 +58,29 @@ holds the same rows for `arrow::read_parquet`, with `level` as a number.
 """
 
 
+STATA_NAME = re.compile(r"[^\W\d]\w{0,31}")
+RESERVED = frozenset(
+    {"_all", "_b", "_coef", "_cons", "_n", "_N", "_pi", "_pred", "_rc", "_skip", "_se", "byte", "double", "float"}
+    | {"if", "in", "int", "long", "strL", "using", "with"}
+)
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Raise UsageError for covariates that Stata cannot have as variables."""
+    if wrong := [name for name in names if not STATA_NAME.fullmatch(name) or name in RESERVED]:
+        raise UsageError(
+            f"Stata has no variable named {', '.join(map(repr, wrong))}: rename these columns of the data (letters,"
+            " digits and _, no digit first, 32 at most)"
+        )
+
+
 def write_mi(imputed: Imputed, out: Path, *, data: tuple[str, ...] = ()) -> list[str]:
     """Write `imputed.parquet`, `imputed.dta` (with labels) and `imputed.md` into the folder `out`.
 
     `data`: names of the user's own covariates, which are kept too. Returns lines that say what was written. Raises
-    UsageError without pyreadstat.
+    UsageError without pyreadstat, or as `check_names`.
     """
+    check_names(data)
     try:
         from pyreadstat import write_dta
     except ImportError as error:
@@ -91,5 +110,5 @@ def _table(imputed: Imputed, data: tuple[str, ...]) -> pd.DataFrame:
         patient=patients.rank(method="dense").astype(int),
         level=frame["level"].astype("string").map({name: i for i, name in enumerate(LEVELS, 1)}).astype(int),
     )
-    frame = frame[[name for name in (*KEPT, *data) if name in frame]]
+    frame = frame[[name for name in dict.fromkeys((*KEPT, *data)) if name in frame]]
     return frame.sort_values(["imputation", "patient", "study_key", "level"], kind="stable").reset_index(drop=True)

@@ -56,7 +56,7 @@ def _write_mi(options: argparse.Namespace, cohort: Path, out: Path) -> list[str]
     import pandas as pd
 
     from modic.analysis.cohort_data import CohortData
-    from modic.analysis.mi_files import write_mi
+    from modic.analysis.mi_files import check_names, write_mi
     from modic.errors import UsageError
     from modic.text import delimiter_of
 
@@ -71,6 +71,7 @@ def _write_mi(options: argparse.Namespace, cohort: Path, out: Path) -> list[str]
             raise UsageError(f"{options.data} cannot be read: {error}") from error
         empty = [name for name in ("study_key", "patient_key") if name in data and not data[name].notna().all()]
         data = data.drop(columns=empty)
-    imputed = CohortData.of(cohort).imputed(options.imputations, data=data, visits=options.visits)
     own = () if data is None else tuple(n for n in data.columns if n not in ("study_key", "patient_key"))
+    check_names(own)
+    imputed = CohortData.of(cohort).imputed(options.imputations, data=data, visits=options.visits)
     return write_mi(imputed, out, data=own)

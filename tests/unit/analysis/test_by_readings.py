@@ -21,8 +21,8 @@ from benchmarks.imputation import (
 
 from modic.analysis.by_readings import association, changes
 from modic.analysis.corrected import corrected_prevalence
-from modic.analysis.imputed import PAIRS, impute
-from modic.analysis.mi_files import write_mi
+from modic.analysis.imputed import PAIRS, Imputed, impute
+from modic.analysis.mi_files import check_names, write_mi
 from modic.analysis.visits import pairs_of
 from modic.errors import UsageError
 from modic.grades import GRADES
@@ -91,6 +91,24 @@ def test_without_a_reading_of_each_outcome_there_is_no_association(
     frame, readings = cohort
     with pytest.raises(UsageError, match=f"readers saw mc2 on {how_many} of the"):
         association(frame, readings[readings["truth"] == truth], "mc2 ~ age_years", scale="odds ratio")
+
+
+@pytest.mark.parametrize("name", ["BMI (kg)", "1st", "if", "x" * 33])
+def test_a_covariate_that_stata_cannot_name_is_refused_and_nothing_is_written(name: str, tmp_path: Path) -> None:
+    frame = simulate(np.random.default_rng(0), 3, 1).assign(**{name: 1.0})
+    with pytest.raises(UsageError, match=r"Stata has no variable named.*rename"):
+        write_mi(Imputed((frame, frame), 0, frame), tmp_path, data=(name,))
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_modic_link_writes_beside_the_keys_is_no_second_column(tmp_path: Path) -> None:
+    frame = simulate(np.random.default_rng(0), 3, 1)
+    write_mi(Imputed((frame, frame), 0, frame), tmp_path, data=("days_since_first_study", "trait"))
+    assert {"days_since_first_study", "trait"} <= set(pq.read_schema(tmp_path / "imputed.parquet").names)
+
+
+def test_umlauts_are_letters() -> None:
+    check_names(["größe", "_x", "x" * 32])
 
 
 def test_pairs_are_of_the_first_and_last_day() -> None:

@@ -331,7 +331,7 @@ def test_a_model_whose_numbers_would_mean_nothing_is_refused(
     cohort, readings = graded_as_the_paper
     how = {"naive": True} if method == "naive" else {"method": "readings", "validation": readings}
     with pytest.raises(UsageError, match=why) as refused:
-        cohort.association(f"mc2 ~ {terms}", data=own_data(cohort), visits="all", **how)  # type: ignore[arg-type]
+        cohort.association(f"mc2 ~ {terms}", data=own_data(cohort), visits="all", **how)
     assert "Without readings" not in str(refused.value), "readings would not help"
 
 
@@ -357,7 +357,7 @@ def test_data_of_other_people_or_of_another_kind_is_refused(cohort: CohortData) 
         with pytest.raises(UsageError, match=r"no patient_key of data is one of this cohort.*modic link"):
             cohort.association("mc2 ~ kg", data=mine.assign(patient_key=keys), naive=True)
     with pytest.raises(UsageError, match="data is a dict; give a pandas DataFrame"):
-        cohort.association("mc2 ~ kg", data=mine.to_dict(), naive=True)  # type: ignore[arg-type]
+        cohort.association("mc2 ~ kg", data=mine.to_dict(), naive=True)
 
 
 @pytest.mark.parametrize(
@@ -383,7 +383,7 @@ def test_readings_that_say_nothing_are_refused(
 @pytest.mark.parametrize("table", [np.eye(2), -np.eye(3), [[1, 2], [3]], [["a"] * 3] * 3, np.full((3, 4), np.nan)])
 def test_what_is_no_confusion_matrix_is_refused(cohort: CohortData, table: object) -> None:
     with pytest.raises(UsageError, match="a confusion matrix has 3 rows"):
-        cohort.corrected_prevalence(validation=table)  # type: ignore[arg-type]
+        cohort.corrected_prevalence(validation=table)
 
 
 def test_one_imputation_has_no_interval(graded_as_the_paper: tuple[CohortData, pd.DataFrame]) -> None:
