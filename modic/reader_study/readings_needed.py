@@ -8,7 +8,10 @@ stratum. It is guessed twice from the model's own probabilities, brought to this
 | least  | at its word: a residual varies by p (1 - p) of its own unit                                           |
 | most   | as no help within a stratum: it varies by the stratum's mean share s, s (1 - s)                       |
 
-Both rest on probabilities that nobody has checked here. Discs of one patient are taken for independent: with few
+Both rest on probabilities that nobody has checked here. In the cohort of tests/benchmarks/made_up_cohort.py, 25 samples
+each, intervals of MC2 (11 %) were as wide as planned (median ± 2.0 and 1.8 % of 581 and 680 discs, ± 2 % wanted); those
+of MC1 (2 %) were wider (± 2.7 and 2.8 % of 152 and 164): below TUNED_FROM readings of a type the model helps less, and
+near 0 intervals are widened. Discs of one patient are taken for independent: with few
 hundred discs of many patients they nearly are.
 """
 
