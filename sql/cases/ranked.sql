@@ -21,9 +21,9 @@ WITH of_levels AS (
 of_series AS (
     SELECT
         series_key,
-        coalesce(greatest(pixel_spacing_row_mm, pixel_spacing_column_mm)::DOUBLE > 1.2::DOUBLE, false)::INTEGER
-        + coalesce(slice_spacing_mm::DOUBLE > 6.0::DOUBLE, false)::INTEGER
-        + coalesce(n_slices < 9, false)::INTEGER AS odd
+        coalesce(greatest(pixel_spacing_row_mm, pixel_spacing_column_mm)::DOUBLE > 1.2::DOUBLE, FALSE)::INTEGER
+        + coalesce(slice_spacing_mm::DOUBLE > 6.0::DOUBLE, FALSE)::INTEGER
+        + coalesce(n_slices < 9, FALSE)::INTEGER AS odd
     FROM 'series.parquet'
 ),
 
@@ -40,7 +40,7 @@ of_studies AS (
         coalesce(studies.level_numbering_probability, 0)::DOUBLE AS p_numbering,
         coalesce(t1.odd, 0)
         + coalesce(t2.odd, 0)
-        + coalesce(studies.overlap_fraction::DOUBLE < 0.98::DOUBLE, false)::INTEGER
+        + coalesce(studies.overlap_fraction::DOUBLE < 0.98::DOUBLE, FALSE)::INTEGER
         + coalesce(len(string_split(nullif(studies.warnings, ''), '; ')), 0)
         - coalesce(len(regexp_extract_all(studies.warnings, '(^|; )no pictures')), 0) AS odd
     FROM 'studies.parquet' AS studies
@@ -51,18 +51,16 @@ of_studies AS (
 
 of_kinds AS (
     SELECT
-        study_key,
-        run_id,
-        status,
+        *,
         CASE
             WHEN status <> 'graded' THEN NULL
-            WHEN p_mc1 IS NOT NULL THEN {'kind': 0, 'extent': p_mc1}
-            WHEN contradicted > 0 THEN {'kind': 1, 'extent': contradicted::DOUBLE}
-            WHEN uncertain THEN {'kind': 2, 'extent': 1 - p_numbering}
-            WHEN apart >= 0.7::DOUBLE THEN {'kind': 3, 'extent': apart}
-            WHEN score < 0.6::DOUBLE THEN {'kind': 4, 'extent': 1 - score}
-            WHEN odd > 0 THEN {'kind': 5, 'extent': odd::DOUBLE}
-        END AS flag
+            WHEN p_mc1 IS NOT NULL THEN 0
+            WHEN contradicted > 0 THEN 1
+            WHEN uncertain THEN 2
+            WHEN apart >= 0.7::DOUBLE THEN 3
+            WHEN score < 0.6::DOUBLE THEN 4
+            WHEN odd > 0 THEN 5
+        END AS kind
     FROM of_studies
 )
 
@@ -70,6 +68,13 @@ SELECT
     study_key,
     run_id,
     status,
-    flag.kind AS kind,
-    flag.extent AS extent
+    kind,
+    CASE kind
+        WHEN 0 THEN p_mc1
+        WHEN 1 THEN contradicted::DOUBLE
+        WHEN 2 THEN 1 - p_numbering
+        WHEN 3 THEN apart
+        WHEN 4 THEN 1 - score
+        WHEN 5 THEN odd::DOUBLE
+    END AS extent
 FROM of_kinds;
