@@ -91,9 +91,9 @@ def find_edges(
     axes = {
         (level, number): axis for level in spine.levels for number, axis in enumerate(_disc_axes(spine, level, options))
     }
+    troubles = {place: (axis, axis) for place, axis in axes.items() if isinstance(axis, EndplateTrouble)}
     known = {place: axis for place, axis in axes.items() if not isinstance(axis, EndplateTrouble)}
-    edges = dict(zip(known, _pairs(spine, known, options), strict=True)) if known else {}
-    return {place: edges.get(place, (axis, axis)) for place, axis in axes.items()}  # type: ignore[misc]
+    return {**troubles, **dict(zip(known, _pairs(spine, known, options), strict=True))}
 
 
 def _disc_axes(spine: SpineStrips, level: int, options: EndplateOptions) -> list[np.ndarray | EndplateTrouble]:
@@ -102,23 +102,23 @@ def _disc_axes(spine: SpineStrips, level: int, options: EndplateOptions) -> list
     height = below - above
     top, end = max(round(row - 0.45 * height), 0), round(row + 0.45 * height) + 1
     left, right = round(CENTRE - 0.5 * WIDTH_PX), round(CENTRE + 0.5 * WIDTH_PX)
-    outside = ~spine.inside[:, top:end, left + 4 : right - 4].all((1, 2))
+    outside = np.asarray(~spine.inside[:, top:end, left + 4 : right - 4].all((1, 2)))
     disc = spine.probabilities[:, DISC, top:end, left:right] > 0.5
-    columns = disc.any(1)
+    columns = np.asarray(disc.any(1))
     width = columns.shape[1] - 1 - columns[:, ::-1].argmax(1) - columns.argmax(1)
     missing = (disc.sum((1, 2)) < options.disc_px) | (width < 0.4 * WIDTH_PX)
     slope, middle = _lines_through(disc, np.arange(left, right) - CENTRE, np.arange(top, top + disc.shape[1]))
     beside = np.abs(middle - row) > options.off_box * height
     apart = contrasts_apart_mm(spine, above, below) > options.apart_mm
     axis = middle[:, None] + slope[:, None] * (np.arange(COLUMNS) - CENTRE)
-    troubles = {
+    checks: dict[EndplateTrouble, np.ndarray] = {
         EndplateTrouble.OUTSIDE_IMAGE: outside,
         EndplateTrouble.NO_DISC: missing,
         EndplateTrouble.CONTRADICTS_BOX: beside,
         EndplateTrouble.CONTRASTS_APART: apart,
     }
     return [
-        next((trouble for trouble, there in troubles.items() if there[number]), axis[number])
+        next((trouble for trouble, there in checks.items() if there[number]), axis[number])
         for number in range(len(axis))
     ]
 
@@ -150,6 +150,8 @@ def _pairs(
     spine: SpineStrips, axes: dict[Place, np.ndarray], options: EndplateOptions
 ) -> list[tuple[Edge | EndplateTrouble, Edge | EndplateTrouble]]:
     """Upper and lower endplate from each disc axis."""
+    if not axes:
+        return []
     columns, rows, valid = _body_begins(spine, axes, options)
     runs = [longest_run(one) for one in valid]
     long_enough = [index for index, run in enumerate(runs) if len(run) >= options.shortest_px]

@@ -146,7 +146,8 @@ def find_lines(spine: SpineStrips, options: EndplateOptions = DEFAULT) -> dict[P
         for (_, number), pair in both.items()
         for edge, direction in zip(pair, DIRECTIONS, strict=True)
     ]
-    found = iter(_lines([one for one in edges if not isinstance(one[0], EndplateTrouble)], spine, options))
+    whole = [(edge, direction, number) for edge, direction, number in edges if not isinstance(edge, EndplateTrouble)]
+    found = iter(_lines(whole, spine, options))
     lines = [edge if isinstance(edge, EndplateTrouble) else next(found) for edge, _, _ in edges]
     return dict(zip(both, zip(lines[::2], lines[1::2], strict=True), strict=True))
 
