@@ -127,8 +127,7 @@ def _plan(options: argparse.Namespace, by: list[str]) -> int:
     show(readings_needed(options.cohort, by=by, width=options.width, visits=options.visits).table().text())
     print(
         "least if the grader's probabilities hold here, most if they tell nothing within a stratum; both are guesses"
-        " from probabilities that no reader has checked: validate a first part, then plan again. Of a type that readers"
-        " will see fewer than 20 times, plan twice as many"
+        " from probabilities that no reader has checked: validate a first part, then plan again"
     )
     return OK
 

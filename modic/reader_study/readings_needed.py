@@ -9,10 +9,9 @@ stratum. It is guessed twice from the model's own probabilities, brought to this
 | most   | as no help within a stratum: it varies by the stratum's mean share s, s (1 - s)                       |
 
 Both rest on probabilities that nobody has checked here. In the cohort of tests/benchmarks/made_up_cohort.py, 25 samples
-each, intervals of MC2 (11 %) were as wide as planned (median ± 2.0 and 1.8 % of 581 and 680 discs, ± 2 % wanted); those
-of MC1 (2 %) were wider (± 2.7 and 2.8 % of 152 and 164): below TUNED_FROM readings of a type the model helps less, and
-near 0 intervals are widened. Discs of one patient are taken for independent: with few
-hundred discs of many patients they nearly are.
+each, intervals were as wide as planned: where ± 2 % was wanted, MC2 (11 %) had ± 1.9 and 1.8 % (613 and 705 discs), MC1
+(2 %) ± 2.1 % (265). Discs of one patient are taken for independent: with few hundred discs of many patients they nearly
+are.
 """
 
 from dataclasses import dataclass
@@ -20,11 +19,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.stats import t as student
 
 from modic.errors import UsageError
 from modic.grades import P
 from modic.reader_study.sample import allocate, graded_discs, readable_units, strata_of, unit_of
-from modic.statistics.intervals import Z
 from modic.statistics.metric_tables import Table
 from modic.statistics.patient_shares import OUTCOMES, patients_of
 from modic.statistics.prevalence import own_prevalence
@@ -84,7 +83,7 @@ def readings_needed(
     of = np.repeat(np.arange(len(strata)), [len(strata[name]) for name in sorted(strata)])
     widths = WIDTHS if width is None else (width,)
     needs = {
-        (name, wide): tuple(_fewest(of, spread, p[:, i], wide) for spread in _spreads(p[:, i], of))
+        (name, wide): tuple(_fewest(of, residuals, p[:, i], wide) for residuals in _guessed(p[:, i], of))
         for i, name in enumerate(OUTCOMES)
         for wide in widths
     }
@@ -105,15 +104,33 @@ def _probabilities(discs: pd.DataFrame, unit: str) -> np.ndarray:
     return np.column_stack([p[:, list(types)].sum(1) for types in OUTCOMES.values()])
 
 
-def _spreads(p: np.ndarray, of: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Variance of a residual in each stratum, least and most."""
-    n = np.bincount(of)
-    share = np.bincount(of, p) / n
-    return np.bincount(of, p * (1 - p)) / n, share * (1 - share)
+@dataclass(frozen=True, slots=True)
+class _Residuals:
+    """Of each stratum the mean square (strata,) of what readers will add to the model, and the mean fourth power."""
+
+    square: np.ndarray
+    fourth: np.ndarray
+
+    @classmethod
+    def of_shares(cls, p: np.ndarray) -> "_Residuals":
+        """Of outcomes 0 and 1 with the probabilities `p` (any shape), each about its own."""
+        square = p * (1 - p)
+        return cls(square, square * ((1 - p) ** 3 + p**3))
 
 
-def _fewest(of: np.ndarray, spread: np.ndarray, p: np.ndarray, width: float) -> int | None:
-    """Fewest units of which the interval is as narrow as wanted; None if reading all does not suffice."""
+def _guessed(p: np.ndarray, of: np.ndarray) -> tuple[_Residuals, _Residuals]:
+    """Least and most."""
+    n, units = np.bincount(of), _Residuals.of_shares(p)
+    least = _Residuals(np.bincount(of, units.square) / n, np.bincount(of, units.fourth) / n)
+    return least, _Residuals.of_shares(np.bincount(of, p) / n)
+
+
+def _fewest(of: np.ndarray, residuals: _Residuals, p: np.ndarray, width: float) -> int | None:
+    """Fewest units of which the interval is as narrow as wanted; None if reading all does not suffice.
+
+    The interval is Student's, with the degrees of freedom that modic.statistics.difference will find
+    (`Estimate.spread`): few if the model misses a rare type in few units.
+    """
     sizes = np.bincount(of)
     names = [f"{i:09d}" for i in range(len(sizes))]
     of_cohort = p.mean() * (1 - p.mean()) / len(p)
@@ -121,8 +138,12 @@ def _fewest(of: np.ndarray, spread: np.ndarray, p: np.ndarray, width: float) -> 
     def half(n: int) -> float:
         drawn = allocate(dict(zip(names, sizes.tolist(), strict=True)), n)
         counts = np.array([drawn[name] for name in names])
-        variance = ((sizes / len(p)) ** 2 * (1 - counts / sizes) * spread / counts).sum()
-        return float(Z * np.sqrt(variance + of_cohort))
+        weight = sizes / counts / len(p)
+        variance = (counts * weight**2 * (1 - counts / sizes) * residuals.square).sum() + of_cohort
+        fourth = (counts * weight**4 * (1 - counts / sizes) ** 2 * residuals.fourth).sum()
+        relative = fourth / variance**2 - 1 / n
+        freedom = np.clip(2 / max(relative, 1e-12), 1, max(n - 1, 1))
+        return float(student.ppf(0.975, freedom) * np.sqrt(variance))
 
     few, many = len(sizes), len(p)
     if half(many) > width:
