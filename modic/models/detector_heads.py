@@ -78,7 +78,7 @@ def _best(
 
     most, wanted = rpn.pre_nms_top_n(), rpn.post_nms_top_n()
     starts = accumulate(counts, initial=0)
-    parts = [part.topk(min(most, len(part))).indices for part in logits.split(counts)]
+    parts = [part.topk(min(most, len(part))).indices for part in torch.split(logits, counts)]
     top = torch.cat([part + start for part, start in zip(parts, starts, strict=False)])
     levels = torch.arange(len(parts)).repeat_interleave(torch.tensor([len(part) for part in parts]))
     scores, order = logits[top].sigmoid().sort(descending=True, stable=True)
@@ -97,7 +97,7 @@ def _apart(boxes: "torch.Tensor", scores: "torch.Tensor", levels: "torch.Tensor"
     import torch
     from torchvision.ops import nms
 
-    groups = [torch.where(levels == level)[0] for level in levels.unique()]
+    groups = [torch.where(levels == level)[0] for level in torch.unique(levels)]
     kept = [group[nms(boxes[group], scores[group], overlap)] for group in groups]
     return torch.cat([*kept, levels.new_zeros(0)]).sort().values
 
@@ -122,7 +122,7 @@ def pool_regions(
     levels, images = mapper(boxes), torch.arange(len(boxes)).repeat_interleave(torch.tensor([len(b) for b in boxes]))
     together, channels = torch.cat(boxes), features[0].shape[1]
     pooled = together.new_empty(len(together), *pool.output_size, channels)
-    for level in levels.unique().tolist():
+    for level in torch.unique(levels).tolist():
         here = torch.where(levels == level)[0]
         scaled = together[here] / 2 ** steps[level]
         pooled[here] = _pool(features[level], scaled, images[here], pool.output_size, pool.sampling_ratio)

@@ -52,6 +52,8 @@ def _block(inputs: int, outputs: int, expansion: int, kernel: int, stride: int) 
     layers += [_convolution(hidden, outputs, activation=False)]
 
     class Residual(nn.Sequential):
+        residual = True  # asked by modic/models/onnx_trunk.py
+
         def forward(self, x: "torch.Tensor") -> "torch.Tensor":
             return x + super().forward(x)  # type: ignore[no-untyped-call]
 

@@ -12,6 +12,7 @@ from modic.errors import WeightsError
 from modic.models.card import SEGMENTER, contrasts, model_id, read_card, sha256
 from modic.models.detector_heads import quicken
 from modic.models.fold import fold
+from modic.models.onnx_trunk import fast_trunk
 from modic.models.step_classifier import StepClassifier, load_step_classifier
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from modic.models.network import Network
 
 Net = TypeVar("Net")
+LITE = "efficientnet_lite0"
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +81,8 @@ def load_detector(name: str = "detector", *, device: str = "cpu") -> "Model[nn.M
     model = _load(name, "detector", lambda card: build_detector(card["architecture"]), device)
     if device == "cpu":
         quicken(model.net)
+        if model.card["architecture"].get("backbone") == LITE:
+            model.net.backbone.body = fast_trunk(model.net.backbone.body)
     return model
 
 
@@ -86,7 +90,10 @@ def load_classifier(name: str = "classifier", *, device: str = "cpu") -> Model[A
     """The classifier that a card describes, a module and a Network, in evaluation mode. WeightsError: `read_card`."""
     from modic.models.classifier import build_classifier
 
-    return _load(name, "classifier", lambda card: build_classifier(card["architecture"], contrasts(card)), device)
+    model = _load(name, "classifier", lambda card: build_classifier(card["architecture"], contrasts(card)), device)
+    if device == "cpu" and model.card["architecture"].get("backbone") == LITE:
+        model.net.trunk = fast_trunk(model.net.trunk)
+    return model
 
 
 def load_segmenter(name: str = SEGMENTER, *, device: str = "cpu") -> "Segmenter":
