@@ -3,7 +3,7 @@
 Prefect starts such a server by itself, but the server outlives a run that is killed, and a caller that reads the output
 of `modic` through a pipe then waits for ever. This server runs in its own session, writes its output to a file, and
 ends when the pipe to its parent closes, however the parent ended. Its database stays in the cohort's `private/prefect`,
-so that the next start is three times as fast (measured: 17 s, then 6 s) and past runs can be looked up.
+so that past runs can be looked up; flows/prefect_database.py makes it.
 
 A cohort and the working folder may come from somebody else, so nothing but that database is read there: Prefect takes
 its settings from this module and from the environment (flows/prefect_settings.py). The server answers this run alone,
@@ -15,7 +15,6 @@ import secrets
 import shutil
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -23,16 +22,15 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 
-from flows import prefect_settings
+from flows import prefect_database, prefect_settings
 from modic.errors import ModicError, UsageError
 
 STARTUP_S = 120
 LEAST_FREE = 2**20  # bytes on the disk; with fewer the server cannot write its database
-DATABASE = "prefect.db"
 SET_ASIDE = "set-aside"  # added to the name of a database that Prefect cannot use
 
 
@@ -92,12 +90,14 @@ class _Server:
         self._socket.bind(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}/api"
         self.secret = f"modic:{secrets.token_urlsafe(32)}"
-        if not is_sound(home / DATABASE):
+        self._database = home / prefect_database.NAME
+        if not prefect_database.is_sound(self._database):
             self._set_aside()
         self._process = self._start()
 
     def _start(self) -> "subprocess.Popen[bytes]":
-        environment = prefect_settings.environment_of_server(self._folder, DATABASE, self.secret)
+        prefect_database.make(self._database)
+        environment = prefect_settings.environment_of_server(self._folder, self._database.name, self.secret)
         descriptor = self._socket.fileno()
         command = [sys.executable, "-P", "-m", "flows.prefect_server", str(descriptor)]
         with (self._home / "server.log").open("ab") as out:
@@ -112,7 +112,7 @@ class _Server:
         Raises ModicError if it does not answer within STARTUP_S.
         """
         healthy = self._is_healthy()
-        if not healthy and self._process.poll() is not None and not self._disk_is_full() and self._has_database():
+        if not healthy and self._process.poll() is not None and not self._disk_is_full() and self._database.exists():
             self._set_aside()
             self._process = self._start()
             healthy = self._is_healthy()
@@ -131,19 +131,16 @@ class _Server:
                 time.sleep(0.1)
         return False
 
-    def _has_database(self) -> bool:
-        return (self._home / DATABASE).exists()
-
     def _disk_is_full(self) -> bool:
         return shutil.disk_usage(self._home).free < LEAST_FREE
 
     def _set_aside(self) -> None:
         """Rename the database, so that the server makes a new one; only the last one set aside is kept."""
         for suffix in ("-wal", "-shm", ""):
-            file = self._home / f"{DATABASE}{suffix}"
+            file = self._database.with_name(f"{self._database.name}{suffix}")
             if file.exists():
-                file.replace(self._home / f"{DATABASE}.{SET_ASIDE}{suffix}")
-        aside = self._home / f"{DATABASE}.{SET_ASIDE}"
+                file.replace(file.with_name(f"{self._database.name}.{SET_ASIDE}{suffix}"))
+        aside = self._database.with_name(f"{self._database.name}.{SET_ASIDE}")
         print(
             f"modic: Prefect cannot use its records of earlier runs (damaged, or of a newer Prefect); they are kept as "
             f"{aside}, and this run begins new ones. The tables do not depend on them.",
@@ -159,19 +156,6 @@ class _Server:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-
-
-def is_sound(database: Path) -> bool:
-    """Whether SQLite finds no damage in the file, or there is none."""
-    if not database.exists():
-        return True
-    try:
-        with closing(sqlite3.connect(database)) as connection:
-            return connection.execute("PRAGMA quick_check(1)").fetchone() == ("ok",)
-    except sqlite3.OperationalError:  # locked, not readable, disk full: the server will say so
-        return True
-    except sqlite3.DatabaseError:
-        return False
 
 
 def serve(descriptor: int) -> None:

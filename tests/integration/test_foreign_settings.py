@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from dicoms import series, t1, write
-from flows.prefect_server import is_sound
+from flows.prefect_database import is_sound
 from modic.cohort import create_cohort
 from modic.tables.store import read_table
 
