@@ -2,7 +2,7 @@
 
 | the row gives                    | it is linked to                                                      |
 |----------------------------------|----------------------------------------------------------------------|
-| `study_uid`                      | that study                                                           |
+| `study_uid`                      | that study, unless `patient_id` or `study_date` are not its own      |
 | `patient_id` and `study_date`    | the patient's study of that day, the graded one if there are several |
 | `patient_id`                     | the patient; `study_key` is empty                                    |
 
@@ -22,15 +22,17 @@ from pathlib import Path
 import pandas as pd
 import pyarrow.parquet as pq
 
-from modic.archive.patient_identity import dicom_date
 from modic.cohort import open_cohort
 from modic.errors import UsageError
 from modic.export.csv import FORMULA
 from modic.files import write_whole
+from modic.labels.table import csv_lines
 from modic.tables.query import published
 from modic.text import delimiter_of
 
 WHO = ("patient_id", "study_uid", "study_date")
+HEADS = {"patientid": "patient_id", "studyuid": "study_uid", "studyinstanceuid": "study_uid", "studydate": "study_date"}
+"""Letters of a heading → the column that it is, however it is written (`Patient ID`, `StudyInstanceUID`)."""
 IDENTIFYING = re.compile(
     r"name|birth|geburt|\bgeb\b|\bdob\b|accession|\bmrn\b|address|adresse|stra(ss|ß)e|street|phone|telefon|e ?mail|ssn"
     r"|insurance|versicher|post ?code|postal|\bplz\b|\bzip\b|initial|wohnort"
@@ -67,7 +69,12 @@ def link(cohort: Path, clinic: Path, out: Path) -> list[str]:
     except OSError as error:
         raise UsageError(f"cannot write {out}: {error.strerror}") from error
     left_out = ", ".join(f"{reason} {n}" for reason, n in reasons.items())
-    return [f"{out}: {len(kept):,} of {len(given):,} rows" + (f"; left out: {left_out}" if left_out else ""), *said]
+    n_patient = int((linked["study_key"] == "").sum())
+    alone = f", {n_patient:,} of them to a patient alone, without a study" if n_patient else ""
+    return [
+        f"{out}: {len(kept):,} of {len(given):,} rows{alone}" + (f"; left out: {left_out}" if left_out else ""),
+        *said,
+    ]
 
 
 def _studies(cohort: Path) -> pd.DataFrame:
@@ -91,21 +98,17 @@ def _studies(cohort: Path) -> pd.DataFrame:
 
 def _read(path: Path) -> pd.DataFrame:
     """The table as text, its columns in lower case."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        separator = delimiter_of(text)
-        frame = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False, sep=separator, skipinitialspace=True)
-    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        why = getattr(error, "strerror", None) or "it is no table of comma-separated values in UTF-8"
-        raise UsageError(f"{path} cannot be read: {why}") from error
-    frame.columns = [str(name).strip().lower() for name in frame.columns]
-    if not {"patient_id", "study_uid"} & set(frame.columns):
-        raise UsageError(f"{path} has neither a column patient_id nor study_uid; it has {', '.join(frame.columns)}")
-    if twice := [name for name, n in Counter(frame.columns).items() if n > 1]:
+    names, lines = csv_lines(path)
+    names = [HEADS.get(re.sub(r"[\W_]", "", name), name) for name in names]
+    if not {"patient_id", "study_uid"} & set(names):
+        raise UsageError(f"{path} has neither a column patient_id nor study_uid; it has {', '.join(names)}")
+    if twice := [name for name, n in Counter(names).items() if n > 1]:
         raise UsageError(f"{path} has the column {twice[0]} twice")
-    if made := [name for name in LINKED if name in frame]:
+    if made := [name for name in LINKED if name in names]:
         raise UsageError(f"{path} has a column {made[0]}, which the linked table gets from the cohort: rename it")
-    return frame if separator == "," else frame.apply(_decimal_point)
+    frame = pd.DataFrame([values for _, values in lines], columns=names, dtype=str)
+    text = path.read_text(encoding="utf-8-sig")
+    return frame if delimiter_of(text) == "," else frame.apply(_decimal_point)
 
 
 def _decimal_point(column: pd.Series) -> pd.Series:
@@ -135,53 +138,72 @@ class _Known:
         return self._by_digits.get(re.sub(r"\.0+$", "", patient).lstrip("0"), self._none)
 
 
-def _of_row(row: dict[str, str], known: _Known, reasons: Counter[str]) -> tuple[str, str, int | None] | None:
+Keys = tuple[str, str, int | None]
+
+
+def _of_row(row: dict[str, str], known: _Known, reasons: Counter[str]) -> Keys | None:
     """patient_key, study_key and days of one row; None, counted in `reasons`, if it cannot be linked."""
     uid, patient, day = (row.get(name, "").strip() for name in ("study_uid", "patient_id", "study_date"))
-    if uid:
-        fits = known.of_study(uid)
-        if patient and len(fits):
-            fits = fits[fits["PatientID"].isin(known.of_patient(patient)["PatientID"])]
-            if fits.empty:
-                reasons["study_uid is of another patient"] += 1
-                return None
-        return _one(fits, "no such study_uid", reasons)
-    if not patient:
-        reasons["neither patient_id nor study_uid"] += 1
+    fits, reason = _named(uid, patient, known)
+    if day and not reason:
+        fits, reason = _of_day(fits, day, uid)
+    if reason:
+        reasons[reason] += 1
         return None
-    fits = known.of_patient(patient)
-    if fits["PatientID"].nunique() > 1:
-        reasons["several patients fit without leading zeros"] += 1
-        return None
-    if fits.empty:
-        reasons["no such patient_id"] += 1
-        return None
-    if not day:
+    if not (uid or day):
         return (str(fits["patient_key"].iloc[0]), "", None)
+    return _one(fits, reasons)
+
+
+def _named(uid: str, patient: str, known: _Known) -> tuple[pd.DataFrame, str]:
+    """The studies that a row names, or why there is none."""
+    fits = known.of_study(uid) if uid else known.of_patient(patient)
+    if fits.empty or not (uid or patient):
+        return (
+            fits,
+            "no such study_uid" if uid else "no such patient_id" if patient else "neither patient_id nor study_uid",
+        )
+    if uid and patient:
+        own = fits[fits["PatientID"].isin(known.of_patient(patient)["PatientID"])]
+        return own, "study_uid is of another patient" if own.empty else ""
+    return fits, "several patients fit without leading zeros" if fits["PatientID"].nunique() > 1 else ""
+
+
+def _of_day(fits: pd.DataFrame, day: str, uid: str) -> tuple[pd.DataFrame, str]:
+    """Those of `fits` on a day, or why there is none; a study without a date that its UID names may be of any."""
     when = _date(day)
     if when is None:
-        reasons["study_date is no date (2024-01-31)"] += 1
-        return None
-    return _one(fits[fits["study_date"] == when], "no study of this patient on study_date", reasons)
+        return fits, "study_date is no date (2024-01-31)"
+    same = fits["study_date"] == when
+    own = fits[same | fits["study_date"].isna() if uid else same]
+    why = "study_date is not that of study_uid" if uid else "no study of this patient on study_date"
+    return own, why if own.empty else ""
 
 
-def _one(fits: pd.DataFrame, reason: str, reasons: Counter[str]) -> tuple[str, str, int | None] | None:
+def _one(fits: pd.DataFrame, reasons: Counter[str]) -> Keys | None:
     """The keys of the only study that fits, or of the only graded one."""
     graded = fits[fits["graded"]]
     fits = (fits if graded.empty else graded).drop_duplicates("study_key")
     if len(fits) != 1:
-        reasons["several studies fit" if len(fits) else reason] += 1
+        reasons["several studies fit"] += 1
         return None
     row = fits.iloc[0]
     days = None if row["study_date"] is None else (row["study_date"] - row["first"]).days
     return str(row["patient_key"]), str(row["study_key"]), days
 
 
+DATES = (r"(?P<d>\d{1,2})\.(?P<m>\d{1,2})\.(?P<y>\d{4})", r"(?P<y>\d{4})([-/.])(?P<m>\d{1,2})\2(?P<d>\d{1,2})",
+         r"(?P<y>\d{4})(?P<m>\d\d)(?P<d>\d\d)(\.0+)?")  # fmt: skip
+TIME = r"([T\s]\s*\d{1,2}:\d\d(:\d\d([.,]\d+)?)?(Z|[+-]\d\d:?\d\d)?)?"
+
+
 def _date(text: str) -> date | None:
-    """Of `2024-01-31`, `20240131` or `31.01.2024`."""
-    if parts := re.fullmatch(r"(\d{1,2})\.(\d{1,2})\.(\d{4})", text.strip()):
-        text = f"{parts[3]}{int(parts[2]):02d}{int(parts[1]):02d}"
-    return dicom_date(re.sub(r"[-/]", "", text.strip()[:10]))
+    """Of `2024-01-31`, `20240131` or `31.01.2024`, also with a time of the day."""
+    parts = next(filter(None, (re.fullmatch(form + TIME, text.strip()) for form in DATES)), None)
+    try:
+        return date(int(parts["y"]), int(parts["m"]), int(parts["d"])) if parts else None
+    except ValueError:
+        return None
 
 
 def _without_identifiers(

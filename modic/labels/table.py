@@ -146,22 +146,38 @@ def csv_rows(path: Path, who: tuple[str, ...]) -> tuple[list[tuple[int, Row]], f
 
     Raises UsageError if the file cannot be read, has no column `level`, or none of the columns `who`.
     """
+    names, lines = csv_lines(path)
+    _check_columns(path, names, who)
+    return [(line, _row(path, line, names, values)) for line, values in lines], frozenset(names)
+
+
+def csv_lines(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """The columns of a CSV file in lower case, and its lines that are not blank, each with its number and a text for
+    each column (blank if it is too short).
+
+    `,`, `;` or tab separate values (`modic.text.delimiter_of`). Raises UsageError for a file that cannot be read, and
+    for a line with more values than columns, as a decimal comma makes it.
+    """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is not UTF-8; save it as CSV UTF-8") from error
     except OSError as error:
-        raise UsageError(f"--labels {path} cannot be read: {error.strerror}") from error
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter_of(text))
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter_of(text), skipinitialspace=True)
     try:
         names = [name.strip().lower() for name in next(reader, [])]
-        _check_columns(path, names, who)
-        rows = [
-            (reader.line_num, _row(path, reader.line_num, names, row)) for row in reader if any(map(str.strip, row))
-        ]
+        rows = [(reader.line_num, values) for values in reader if any(map(str.strip, values))]
     except csv.Error as error:
         raise UsageError(f"{path} line {reader.line_num} is not CSV: {error}") from error
-    return rows, frozenset(names)
+    return names, [(line, _of_columns(path, line, names, values)) for line, values in rows]
+
+
+def _of_columns(path: Path, line: int, names: list[str], values: list[str]) -> list[str]:
+    """One text for each column. Raises UsageError if there are too many."""
+    if len(values) > len(names) and any(value.strip() for value in values[len(names) :]):
+        raise UsageError(f"{path} line {line} has {len(values)} values for {len(names)} columns; quote or remove some")
+    return [*map(str.strip, values), *[""] * len(names)][: len(names)]
 
 
 def _check_columns(path: Path, names: list[str], who: tuple[str, ...]) -> None:
@@ -177,10 +193,8 @@ def _check_columns(path: Path, names: list[str], who: tuple[str, ...]) -> None:
 
 
 def _row(path: Path, line: int, names: list[str], values: list[str]) -> Row:
-    """Column → text; missing values at the end are blank. Raises UsageError if there are too many."""
-    if len(values) > len(names) and any(value.strip() for value in values[len(names) :]):
-        raise UsageError(f"{path} line {line} has {len(values)} values for {len(names)} columns; quote or remove some")
-    row = dict(zip(names, map(str.strip, [*values, *[""] * len(names)]), strict=False))
+    """Column → text. Raises UsageError for a text that cannot be printed."""
+    row = dict(zip(names, values, strict=True))
     if odd := next((name for name, text in row.items() if not text.isprintable()), None):
         raise UsageError(f"{path} line {line}: column {shown(odd)} holds a character that cannot be printed; remove it")
     return row

@@ -105,6 +105,46 @@ def test_a_study_of_another_patient_is_not_linked(cohort: Path) -> None:
     assert frame["x"].tolist() == ["2", "3"] and "study_uid is of another patient 1" in said
 
 
+def test_a_date_that_is_not_the_studys_is_counted(cohort: Path) -> None:
+    rows = ["1.2.3.0,02.01.2020,1", "1.2.3.0,03.01.2020,2", "1.2.3.1,soon,3", "1.2.3.1,,4", "9,2020-01-02,5"]
+    frame, said = linked(cohort, "\n".join(["study_uid,study_date,x", *rows]))
+    assert frame["x"].tolist() == ["1", "4"]
+    for reason in (
+        "study_date is not that of study_uid 1",
+        "study_date is no date (2024-01-31) 1",
+        "no such study_uid 1",
+    ):
+        assert reason in said
+
+
+@pytest.mark.parametrize(
+    "day", ["2021-02-06", "2021-2-6", "2021/02/06", "20210206", "20210206.0", "6.2.2021", "06.02.2021 00:00",
+            "2021-02-06 00:00:00", "2021-02-06T08:15:00.5+01:00"],
+)  # fmt: skip
+def test_dates_are_understood_as_programs_write_them(cohort: Path, day: str) -> None:
+    assert linked(cohort, f"patient_id,study_date\n0011,{day}\n")[0]["study_key"].tolist() == [key("s", 1)]
+
+
+@pytest.mark.parametrize("day", ["06/02/2021", "6.2.21", "2021-02-06 or so", "2021-02", "44233", "2021-13-01"])
+def test_a_date_that_could_be_another_links_nothing(cohort: Path, day: str) -> None:
+    assert "study_date is no date" in linked(cohort, f"patient_id,study_date\n0011,{day}\n")[1]
+
+
+@pytest.mark.parametrize("line", ["0012,24,5", "0012,24,5,"])
+def test_a_line_with_more_values_than_columns_is_refused(cohort: Path, line: str) -> None:
+    """pandas takes the first column of such a table for an index, and the second for the patient's id."""
+    with pytest.raises(UsageError, match=r"line 2 has \d values for 2 columns"):
+        linked(cohort, f"patient_id,bmi\n{line}\n")
+    assert linked(cohort, "patient_id,bmi\n0012,24,\n0013\n")[0]["bmi"].tolist() == ["24", ""]
+
+
+def test_headings_are_known_as_programs_write_them(cohort: Path) -> None:
+    text = '\ufeff"Patient ID";StudyDate;note\n0011;06.02.2021;"two\nlines"\n0012;;\n'
+    frame, said = linked(cohort, text)
+    assert frame["study_key"].tolist() == [key("s", 1), ""] and frame["note"].tolist() == ["two\nlines", ""]
+    assert "2 of 2 rows, 1 of them to a patient alone, without a study" in said
+
+
 def test_ids_that_became_numbers_are_found_again(cohort: Path) -> None:
     assert linked(cohort, "patient_id,x\n11.0,1\n12,2\n0013,3\n")[0]["x"].tolist() == ["1", "2", "3"]
 
@@ -114,7 +154,7 @@ def test_ids_that_became_numbers_are_found_again(cohort: Path) -> None:
     [
         ("patient_id,patient_key\n0011,x\n", "patient_key.*rename"),
         ("mrn,bmi\n1,2\n", "neither a column patient_id nor study_uid"),
-        ("", "cannot be read"),
+        ("", "neither a column patient_id nor study_uid"),
     ],
 )
 def test_a_table_that_cannot_be_linked_is_refused(cohort: Path, text: str, why: str) -> None:
