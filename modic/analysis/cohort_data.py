@@ -25,6 +25,7 @@ from modic.analysis.corrected import (
     corrected_patients,
     corrected_prevalence,
     corrected_rows,
+    not_estimable,
     read_validation,
 )
 from modic.analysis.elsewhere import ERROR_COVARIATES, impute_elsewhere
@@ -91,6 +92,8 @@ def _in_order(levels: pd.DataFrame) -> pd.DataFrame:
 COUNTED = ("study_key", "patient_key", "level", "level_status", "mc", "age_years", "manufacturer", "scanner_model")
 """Columns from which an answer is counted, and from which the next ones are made."""
 MADE = ("age_band", "scanner")
+LIKE = 'lambda c: c.prevalence("level")'
+"""A question for `CohortData.sensitivity`."""
 
 
 def _with_bands(frame: pd.DataFrame) -> pd.DataFrame:
@@ -232,8 +235,10 @@ class CohortData:
 
         Asks `question` of all graded studies, without uncertain numbering, without suspected transitional vertebrae,
         and of each scanner with `fewest` patients or more. The column `analysis` names the choice; `why` says if one
-        cannot be answered.
+        cannot be answered. Raises UsageError if none can.
         """
+        if not callable(question):
+            raise UsageError(f"question is a function of a cohort, as in {LIKE}, not a {type(question).__name__}")
         studies = with_scanner(self.studies)
         graded = studies["status"] == "graded"
         choices = {
@@ -245,13 +250,18 @@ class CohortData:
         for name in patients[patients >= fewest].index:
             same = studies["scanner"].isna() if pd.isna(name) else studies["scanner"] == name
             choices[f"scanner {'unknown' if pd.isna(name) else name}"] = graded & same
-        answers = []
+        answers, refused = [], []
         for name, keep in choices.items():
             try:
                 answer = question(self.only(keep.fillna(False)))
             except UsageError as error:
-                answer = pd.DataFrame({"why": [str(error)]})
+                refused.append(str(error))
+                answer = pd.DataFrame({"why": refused[-1:]})
+            if not isinstance(answer, pd.DataFrame):
+                raise UsageError(f"question gives a {type(answer).__name__}; let it give a table, as in {LIKE}")
             answers.append(answer.assign(analysis=name))
+        if len(refused) == len(choices):
+            raise UsageError(refused[0])
         found = pd.concat(answers, ignore_index=True)
         return found[["analysis", *(column for column in found if column != "analysis")]]
 
@@ -316,8 +326,9 @@ class CohortData:
 
         An abstention (null in `predicted`) is a fourth answer of the model, in the cohort as in the validation, so none
         is dropped. One row a group and grade: share, low, high, method, n, n_patients, n_read, n_abstained,
-        n_not_graded (of patients: those with an abstention, and those without a graded level). Raises UsageError if the
-        validation cannot correct these numbers.
+        n_not_graded (of patients: those with an abstention, and those without a graded level). A group that cannot be
+        corrected, as one of whose levels readers read none, has null instead of a share, and a further column `why`.
+        Raises UsageError if the validation can correct no group.
         """
         if method not in METHODS:
             raise UsageError(f"method is one of {', '.join(sorted(METHODS))}, not {method!r}")
@@ -330,21 +341,20 @@ class CohortData:
             )
         frame = self._six_levels(visits, sure_numbering)
         known = self._validation(validation)
-        rows = []
+        rows: list[dict[str, Any]] = []
         for group, members in groups(frame, by):
             graded = members[members["level_status"] == "graded"].reset_index(drop=True)
-            if graded.empty:
-                continue
-            counts = _open(members, unit)
             try:
-                if unit == "patients":
-                    found = corrected_patients(graded, known)
-                else:
-                    found = corrected_rows(corrected_prevalence(method, graded, known))
+                found = _corrected_group(graded, known, method, unit)
             except ValueError as error:
-                of = f" ({', '.join(f'{name} {value}' for name, value in group.items())})" if group else ""
-                raise UsageError(f"{method}{of}: {error}") from error
-            rows += [{**group, **row, **counts} for row in found]
+                found = not_estimable(graded, known, unit, str(error))
+            rows += [{**group, **row, **_open(members, unit)} for row in found]
+        if refused := [row for row in rows if "why" in row]:
+            if len(refused) == len(rows):
+                names = [by] if isinstance(by, str) else list(by)
+                of = f" ({', '.join(f'{name} {refused[0][name]}' for name in names)})" if names else ""
+                raise UsageError(f"{method}{of}: {refused[0]['why']}")
+            rows = [row | {"why": row.get("why")} for row in rows]
         found = typed(pd.DataFrame(rows), frame, by)
         return said(found, "readings") if method == "prediction-powered" else found
 
@@ -482,6 +492,8 @@ class CohortData:
         """Readings, or a confusion matrix. Readings of this cohort's levels get the grades that it holds now."""
         if isinstance(given, (np.ndarray, list, tuple)):
             return confusion_given(given)
+        if isinstance(given, (str, Path)) and not Path(given).is_dir():
+            raise UsageError(f"{given} is no folder; validation names one that modic validate wrote")
         known = given if isinstance(given, pd.DataFrame) else read_validation(Path(given or self.root / "validation"))
         if missing := {"truth", "predicted"} - set(known.columns):
             raise UsageError(f"the validation lacks {', '.join(sorted(missing))}")
@@ -498,6 +510,17 @@ class CohortData:
             graded = (joined["status"] == "graded").to_numpy(bool, na_value=False)
             readings["predicted"] = joined["mc"].where(graded, joined["predicted"]).astype("Int8")
         return readings
+
+
+def _corrected_group(
+    graded: pd.DataFrame, known: pd.DataFrame | np.ndarray, method: str, unit: str
+) -> list[dict[str, Any]]:
+    """Rows of one group. Raises ValueError if `known` cannot correct it."""
+    if graded.empty:
+        raise ValueError("no level of it was graded")
+    if unit == "patients":
+        return corrected_patients(graded, known)
+    return corrected_rows(corrected_prevalence(method, graded, known))
 
 
 def _open(members: pd.DataFrame, unit: str) -> dict[str, int]:

@@ -16,7 +16,7 @@ from modic.grades import CLASSES, GRADES, PARTS, P
 from modic.labels.level_names import disc_rank, name_of
 from modic.records import LEVELS
 from modic.statistics.difference import Read
-from modic.statistics.patient_shares import OUTCOMES, patient_shares
+from modic.statistics.patient_shares import OUTCOMES, patient_shares, patients_of, whole_readings
 from modic.statistics.prevalence import (
     ABSTAINED,
     Corrected,
@@ -30,6 +30,10 @@ METHODS = {"rogan-gladen", "prediction-powered", "by-group"}
 OWN_READ = 50
 """Fewest read levels with which a group is corrected by its own readings. In simulated cohorts with 5 or 0.5 % of MC1,
 intervals from 50 levels drawn by grade covered 94-97 %; from 50 drawn at random they covered 90 % at 0.5 %."""
+
+
+WHOLE = {"unit", "study_key", "patient_key", "level", "reader"}
+"""Columns of readings that tell which patients were drawn and read whole."""
 
 
 def reference(readings: pd.DataFrame) -> pd.DataFrame:
@@ -145,7 +149,7 @@ def corrected_patients(graded: pd.DataFrame, known: pd.DataFrame | np.ndarray) -
 
     `graded`: of one study a patient. Raises ValueError without patients that were drawn and read whole.
     """
-    if not isinstance(known, pd.DataFrame) or not {"unit", "study_key", "patient_key", "reader"} <= set(known.columns):
+    if not isinstance(known, pd.DataFrame) or not set(known.columns) >= WHOLE:
         raise ValueError("needs readings of whole patients of this cohort (modic review --by patient, modic validate)")
     found = patient_shares(graded, known)
     about = {"method": Method.PREDICTION_POWERED.value, "n": found.n_patients, "n_patients": found.n_patients}
@@ -184,12 +188,34 @@ def corrected_rows(result: Corrected) -> list[dict[str, Any]]:
     return [{"grade": grade, "share": share, "low": low, "high": high, **about} for grade, share, low, high in shares]
 
 
+def not_estimable(graded: pd.DataFrame, known: pd.DataFrame | np.ndarray, unit: str, why: str) -> list[dict[str, Any]]:
+    """The rows of a group (graded levels) that cannot be corrected, as of `corrected_rows` or `corrected_patients`."""
+    about: dict[str, Any] = {
+        "method": None,
+        "n": len(graded),
+        "n_patients": graded["patient_key"].nunique(),
+        "n_read": 0,
+    }
+    if unit == "patients":
+        about |= {"n": about["n_patients"], "n_not_whole": 0}
+        if isinstance(known, pd.DataFrame) and set(known.columns) >= WHOLE and len(graded):
+            read, about["n_not_whole"] = whole_readings(patients_of(graded), known)
+            about["n_read"] = len(read.place)
+    elif isinstance(known, pd.DataFrame) and {"study_key", "level"} <= set(known.columns):
+        keys = ["study_key", "level"]
+        about["n_read"] = len(graded[keys].astype("string").merge(known[keys].astype("string").drop_duplicates()))
+    nothing = dict.fromkeys(("share", "low", "high"), np.nan)
+    return [{"grade": grade, **nothing, **about, "why": why} for grade in (OUTCOMES if unit == "patients" else PARTS)]
+
+
 def read_validation(folder: Path) -> pd.DataFrame:
     """Readings that `modic validate` wrote, or else its confusion matrix. Raises UsageError if there is neither."""
     for name in ("readings.parquet", "confusion.parquet"):
         if (folder / name).is_file():
             return reference(pd.read_parquet(folder / name, dtype_backend="numpy_nullable", partitioning=None))
-    raise UsageError(f"{folder} holds no validation: run modic validate first")
+    own = folder / "validation"
+    hint = f"name {own}" if own.is_dir() else "run modic validate first"
+    raise UsageError(f"{folder} holds no validation: {hint}")
 
 
 def confusion_matrix(cells: pd.DataFrame) -> np.ndarray:

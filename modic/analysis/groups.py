@@ -1,6 +1,7 @@
 """What all answers do with a frame of levels: groups by columns, and a flag for each grade."""
 
 from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import Any
 
 import pandas as pd
@@ -12,8 +13,10 @@ from modic.grades import CLASSES
 def groups(frame: pd.DataFrame, by: str | Sequence[str]) -> list[tuple[dict[str, Any], pd.DataFrame]]:
     """Values of the columns `by` → their rows; one group of all rows without `by`."""
     names = [by] if isinstance(by, str) else list(by)
-    if wrong := [name for name in names if name not in frame.columns]:
-        raise UsageError(f"there is no column {', '.join(wrong)}; there are {', '.join(frame.columns)}")
+    if wrong := [str(name) for name in names if name not in frame.columns]:
+        like = dict.fromkeys(close for name in wrong for close in get_close_matches(name, map(str, frame.columns)))
+        hint = f" ({' or '.join(like)}?)" if like else ""
+        raise UsageError(f"there is no column {', '.join(wrong)}{hint}; there are {', '.join(map(str, frame.columns))}")
     if not names:
         return [({}, frame)] if len(frame) else []
     parts = frame.groupby(names, dropna=False, observed=True, sort=True)

@@ -111,10 +111,8 @@ class Imputed:
             raise UsageError('no patient has two studies here; take cohort.imputed(visits="all")')
         found = []
         for before, after in GRADES_BEFORE_AFTER:
-            parts = [_share_of(both[both["mc_before"] == before], "mc_after", (after,)) for both in pairs]
-            n = int(np.mean([(both["mc_before"] == before).sum() for both in pairs]))
-            shares, variances = np.array(parts).T
-            found.append(pool_shares(shares, variances, n) if n else (np.nan, np.nan, np.nan))
+            parts = [both[both["mc_before"] == before].assign(mc=lambda of: of["mc_after"]) for both in pairs]
+            found.append(_pooled_share([part for part in parts if len(part)], after))
         return said(change_rows(found, pairs[0], n_read=self.n_pairs), self.method)
 
     def standardized(
@@ -368,11 +366,12 @@ def _learn(
     return p
 
 
-def _share_of(members: pd.DataFrame, column: str, types: tuple[int, ...]) -> tuple[float, float]:
-    """Share of rows whose `column` is of `types`, and its variance; 0, 0 without rows."""
-    if members.empty:
-        return 0.0, 0.0
-    return _share(members.assign(mc=members[column]), types, "levels")
+def _pooled_share(parts: list[pd.DataFrame], grade: int) -> tuple[float, float, float]:
+    """Share of levels with a grade, over the cohorts that have any; of fewer than two nothing is known."""
+    if len(parts) < 2:
+        return np.nan, 0.0, 1.0
+    shares, variances = np.array([_share(part, (grade,), "levels") for part in parts]).T
+    return pool_shares(shares, variances, round(np.mean([len(part) for part in parts])))
 
 
 def _share(members: pd.DataFrame, types: tuple[int, ...], unit: str) -> tuple[float, float]:

@@ -123,8 +123,12 @@ def _corrected(cohort: CohortData) -> tuple[dict[tuple[str, str], Row], str]:
         rows += cohort.corrected_prevalence("level", method="by-group").to_dict("records")
     except UsageError as error:
         why = f"Single levels cannot be corrected: {error}."
+    without = dict.fromkeys(f"{row['level']}: {row['why']}" for row in rows if np.isnan(row["share"]) and row["n"])
+    if without:
+        why = f"Levels that cannot be corrected: {'; '.join(without)}."
     own = Method.PREDICTION_POWERED
-    return {(str(row["level"]), str(row["grade"])): row | {"by_own": row["method"] == own} for row in rows}, why
+    shown = [row | {"by_own": row["method"] == own} for row in rows if not np.isnan(row["share"])]
+    return {(str(row["level"]), str(row["grade"])): row for row in shown}, why
 
 
 def _imputed(cohort: CohortData) -> Imputed | None:

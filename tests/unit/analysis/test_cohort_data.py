@@ -255,7 +255,8 @@ def test_a_validation_in_its_folder_is_found_and_two_readers_are_not_two_levels(
     twice = pd.concat([readings, readings.assign(reader="B")])
     twice.astype({"truth": "Int8", "predicted": "Int8"}).to_parquet(folder / "readings.parquet")
     double = cohort.corrected_prevalence("level")
-    assert double["share"].to_numpy() == pytest.approx(single["share"].to_numpy(), abs=1e-6)
+    pd.testing.assert_frame_equal(double, single, atol=1e-6)
+    assert double[double["share"].isna()]["why"].unique().tolist() == ["no level of it was graded"]
     (folder / "readings.parquet").unlink()
     cells = [(t, p, 100 * PAPER[t, p]) for t in range(3) for p in range(3)]
     pd.DataFrame(cells, columns=["truth", "predicted", "n"]).to_parquet(folder / "confusion.parquet")
@@ -406,6 +407,44 @@ def test_readings_of_a_single_patient_are_too_few(graded_as_the_paper: tuple[Coh
     for given in (one, one.iloc[:1]):
         with pytest.raises(UsageError, match=r"prediction-powered \(sex F\): .*two patients"):
             cohort.corrected_prevalence("sex", method="prediction-powered", validation=given)
+
+
+@pytest.mark.parametrize(("unit", "by"), [("levels", "level"), ("patients", "age_band")])
+def test_a_group_without_readings_says_so_and_the_others_have_their_numbers(
+    unit: str, by: str, graded_as_the_paper: tuple[CohortData, pd.DataFrame]
+) -> None:
+    cohort, readings = graded_as_the_paper
+    group = cohort.graded()[["study_key", "level", "age_band"]].astype("string")
+    readings = readings.assign(unit="patient").drop(columns=by, errors="ignore").merge(group)
+
+    def ask(known: pd.DataFrame) -> pd.DataFrame:
+        return cohort.corrected_prevalence(by, method="prediction-powered", unit=unit, validation=known)
+
+    every = ask(readings)
+    some = ask(readings[readings[by] != readings[by].iloc[0]])
+    without = some[by].astype(str) == readings[by].iloc[0]
+    assert without.any() and some.loc[without, ["share", "low", "high"]].isna().all(axis=None)
+    assert some.loc[without, "why"].str.contains("read").all() and (some.loc[without, "n_read"] == 0).all()
+    assert every.loc[without, "share"].notna().all() and some["n"].tolist() == every["n"].tolist()
+    columns = [name for name in every if name != "why"]
+    pd.testing.assert_frame_equal(some.loc[~without, columns], every.loc[~without, columns])
+
+
+def test_an_answer_under_several_choices_is_refused_if_none_can_be_given(cohort: CohortData) -> None:
+    for question, why in (
+        (lambda c: c.prevalence("levle"), r"no column levle \(level"),
+        ("prevalence", "is a function of a cohort"),
+        (lambda c: c.prevalence()["share"].max(), "give a table"),
+    ):
+        with pytest.raises(UsageError, match=why):
+            cohort.sensitivity(question)  # type: ignore[arg-type]
+
+
+def test_a_mistyped_validation_is_said(cohort: CohortData, tmp_path: Path) -> None:
+    (tmp_path / "validation").mkdir()
+    for given, why in ((tmp_path / "validatoin", "is no folder"), (tmp_path, "name .*validation$")):
+        with pytest.raises(UsageError, match=why):
+            cohort.corrected_prevalence(validation=given)
 
 
 def test_grades_of_the_model_are_no_covariates_of_readings(

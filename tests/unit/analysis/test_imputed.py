@@ -10,7 +10,7 @@ from benchmarks.imputation import AsGraded, read, simulate
 import modic
 from made_cohort import RUN, as_tables, make_rows
 from modic.analysis.cohort_data import CohortData
-from modic.analysis.imputed import Imputed, features, impute, pool, pool_shares
+from modic.analysis.imputed import Imputed, features, impute, pool, pool_shares, with_grades
 from modic.errors import UsageError
 from modic.grades import P
 from modic.statistics.intervals import wilson
@@ -145,3 +145,15 @@ def test_a_level_counts_once_however_many_read_it(simulated: tuple[pd.DataFrame,
     one, two = (impute(frame, known, m=2, covariates=("trait",)) for known in (readings, twice))
     assert one.n_read == two.n_read
     pd.testing.assert_frame_equal(one.long(), two.long())
+
+
+def test_changes_of_a_rare_type_are_of_the_imputations_that_have_it() -> None:
+    """One level has MC1 at first in two of three cohorts, and MC2 later; MC2 nobody has at first."""
+    columns = {
+        "patient_key": ["a", "a", "b", "b"], "study_key": ["a0", "a1", "b0", "b1"], "level": "L5/S1",
+        "days_since_first_study": [0, 9, 0, 9],
+    }  # fmt: skip
+    frames = [with_grades(pd.DataFrame(columns), np.array(mc)) for mc in ([1, 2, 0, 0], [1, 2, 0, 0], [0, 2, 0, 0])]
+    found = Imputed(tuple(frames), 99, frames[0], n_pairs=99).changes().set_index(["before", "after"])["share"]
+    assert found["MC1"].tolist() == [0, 0, 1] and found["MC2"].isna().all()
+    assert found["MC0"].tolist() == pytest.approx([5 / 6, 0, 1 / 6])
