@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from modic.statistics.intervals import wilson
 from modic.statistics.metrics import DRAWS, Key, Numbers, intervals
 from modic.tables.described import Columns
 from modic.text import plain_markdown
@@ -22,6 +23,13 @@ METRICS: Columns = {
     "n_patients": ("int64", "patients that the number is about"),
     "note": ("string", "what one must know to interpret the number"),
 }
+
+SHARES = {
+    "sensitivity", "specificity", "coverage", "abstained", "accuracy where not abstained", "same grade", "same type",
+    "named right", "all names right", "flagged uncertain", "wrong ones flagged", "wrong and not flagged",
+    "levels surely graded", "sure grades that are right", "wrong level", "unusable",
+}  # fmt: skip
+"""Metrics that are a share of discs, slices or patients."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +72,20 @@ def with_intervals(
     rows = []
     for key, value in statistic(np.arange(len(patients))).items():
         if np.isfinite(value):
-            low, high = bounds.get(key, (None, None))
             about = used(key)
             counts = {"n": int(about.sum()), "n_patients": len(set(names[about].tolist()))}
+            low, high = _ends(key[0], value, bounds.get(key), counts["n_patients"])
             named = {"metric": key[0], "which": key[1], "value": value, "low": low, "high": high}
             rows.append({**shared, **named, **counts})
     return rows
+
+
+def _ends(metric: str, value: float, drawn: tuple[float, float] | None, n_patients: int) -> tuple[Any, Any]:
+    """Ends of an interval. If every draw of patients gives one number, as 3 of 3 found always are, the draws tell
+    nothing: that of a share is then Wilson's of as many patients, others have none."""
+    if drawn is None or drawn[0] < drawn[1]:
+        return drawn or (None, None)
+    return wilson(value * n_patients, n_patients) if metric in SHARES else (None, None)
 
 
 def cell(rows: list[dict[str, Any]], metric: str, which: str) -> str:

@@ -5,6 +5,8 @@ import math
 import numpy as np
 import pytest
 
+from modic.statistics.intervals import wilson
+from modic.statistics.metric_tables import with_intervals
 from modic.statistics.metrics import (
     OEDEMA_FOUND,
     auc_interval,
@@ -172,3 +174,10 @@ def test_the_interval_of_the_auc_is_of_the_auc() -> None:
     low, high = auc_interval(both, labels, [str(i // 5) for i in range(200)]) or (0, 0)
     assert 0.7 < low < grade_metrics(both, labels)["ROC AUC", "MC0 vs MC2"] < high < 0.95
     assert auc_interval(both, np.zeros(200, int), ["a"] * 200) is None
+
+
+def test_three_of_three_have_an_interval_and_a_perfect_area_has_none() -> None:
+    """Whatever patients are drawn, all are right: the draws say nothing about other patients."""
+    numbers = {("sensitivity", "MC1"): 1.0, ("abstained", "MC1"): 0.0, ("ROC AUC", "MC0 vs MC2"): 1.0}
+    rows = with_intervals(lambda _: numbers, ["a", "a", "b", "c"], lambda _: np.ones(4, bool), group="all")
+    assert [(row["low"], row["high"]) for row in rows] == [wilson(3, 3), wilson(0, 3), (None, None)]
