@@ -37,7 +37,7 @@ from modic.errors import UsageError
 from modic.grades import PARTS
 from modic.records import ENDPLATE_COLUMNS, LEVELS, MARROW_COLUMNS, STIR_COLUMNS
 from modic.statistics.intervals import clustered_share
-from modic.statistics.odds_ratios import odds_ratios
+from modic.statistics.odds_ratios import check_values, odds_ratios
 from modic.tables.query import connect, published
 from modic.tables.schema import OLDEST, SCHEMAS
 
@@ -65,6 +65,14 @@ def _joined(frame: pd.DataFrame, data: pd.DataFrame | None) -> tuple[pd.DataFram
             f" like {frame[key].iloc[0] if len(frame) else 'nothing'}): modic link gives the keys of your own table"
         )
     return frame.merge(right, on=key, how="left"), added
+
+
+def _covariates(frame: pd.DataFrame, data: pd.DataFrame | None) -> tuple[pd.DataFrame, list[str]]:
+    """The same, of columns that a model can take; raises UsageError for dates, and for numbers that are text."""
+    joined, added = _joined(frame, data)
+    for name in added:
+        check_values(joined[name])
+    return joined, added
 
 
 def _patients_of(cohort: Path) -> pd.DataFrame:
@@ -385,16 +393,16 @@ class CohortData:
                 level and, if known, age_years, sex and field_strength_t, or a confusion matrix) tells how the grader
                 errs there, and is taken to err here (modic.analysis.elsewhere).
 
-        Raises UsageError without enough readings of this cohort's levels, or `elsewhere`, and for `m` below 2, of
-        which no interval can be known.
+        Raises UsageError without enough readings of this cohort's levels, or `elsewhere`, for `m` below 2, of which no
+        interval can be known, and for data that hold dates, or numbers as text.
         """
         if m < 2:
             raise UsageError(f"m is the number of imputations, 2 or more (20 for what is published), not {m}")
         if elsewhere:
-            frame, added = _joined(self._six_levels(visits, sure_numbering), data)
+            frame, added = _covariates(self._six_levels(visits, sure_numbering), data)
             return impute_elsewhere(frame, self._elsewhere(validation), m=m, seed=seed, covariates=added)
         known = self._readings(validation)
-        frame, added = _joined(self._six_levels("all", False), data)
+        frame, added = _covariates(self._six_levels("all", False), data)
         imputed = impute(frame, known, m=m, seed=seed, covariates=added)
         return imputed.only(pd.Index(self._six_levels(visits, sure_numbering)["study_key"]))
 

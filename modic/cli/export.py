@@ -51,24 +51,16 @@ def run(options: argparse.Namespace) -> int:
 
 def _write_mi(options: argparse.Namespace, cohort: Path, out: Path) -> list[str]:
     """Files of imputed grades."""
-    import io
-
-    import pandas as pd
-
     from modic.analysis.cohort_data import CohortData
     from modic.analysis.mi_files import check_names, write_mi
     from modic.errors import UsageError
-    from modic.text import delimiter_of
+    from modic.export.linked import covariates
 
     if options.imputations < 2:
         raise UsageError("--imputations must be at least 2")
     data = None
     if options.data:
-        try:
-            text = options.data.read_text(encoding="utf-8-sig")
-            data = pd.read_csv(io.StringIO(text), sep=delimiter_of(text))
-        except (OSError, ValueError) as error:
-            raise UsageError(f"{options.data} cannot be read: {error}") from error
+        data = covariates(options.data)
         empty = [name for name in ("study_key", "patient_key") if name in data and not data[name].notna().all()]
         data = data.drop(columns=empty)
     own = () if data is None else tuple(n for n in data.columns if n not in ("study_key", "patient_key"))

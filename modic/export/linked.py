@@ -98,17 +98,37 @@ def _studies(cohort: Path) -> pd.DataFrame:
 
 def _read(path: Path) -> pd.DataFrame:
     """The table as text, its columns in lower case."""
-    names, lines = csv_lines(path)
-    names = [HEADS.get(re.sub(r"[\W_]", "", name), name) for name in names]
+    frame = _text(path)
+    lower = [str(name).lower() for name in frame]
+    names = [HEADS.get(re.sub(r"[\W_]", "", name), name) for name in lower]
     if not {"patient_id", "study_uid"} & set(names):
         raise UsageError(f"{path} has neither a column patient_id nor study_uid; it has {', '.join(names)}")
-    if twice := [name for name, n in Counter(names).items() if n > 1]:
-        raise UsageError(f"{path} has the column {twice[0]} twice")
+    _refuse_twice(path, names)
     if made := [name for name in LINKED if name in names]:
         raise UsageError(f"{path} has a column {made[0]}, which the linked table gets from the cohort: rename it")
+    return frame.set_axis(names, axis=1)
+
+
+def covariates(path: Path) -> pd.DataFrame:
+    """The user's own data of a CSV file, as `link` wrote it or with other separators, in the types that pandas reads.
+
+    Raises UsageError as `modic.labels.table.csv_lines`, and for a column that is there twice.
+    """
+    frame = _text(path)
+    _refuse_twice(path, list(frame))
+    return pd.read_csv(io.StringIO(frame.to_csv(index=False)))
+
+
+def _refuse_twice(path: Path, names: list[str]) -> None:
+    if twice := [name for name, n in Counter(names).items() if n > 1]:
+        raise UsageError(f"{path} has the column {twice[0]} twice")
+
+
+def _text(path: Path) -> pd.DataFrame:
+    """All values of a CSV file as text; numbers of a table with semicolons with a decimal point."""
+    names, lines = csv_lines(path)
     frame = pd.DataFrame([values for _, values in lines], columns=names, dtype=str)
-    text = path.read_text(encoding="utf-8-sig")
-    return frame if delimiter_of(text) == "," else frame.apply(_decimal_point)
+    return frame if delimiter_of(path.read_text(encoding="utf-8-sig")) == "," else frame.apply(_decimal_point)
 
 
 def _decimal_point(column: pd.Series) -> pd.Series:

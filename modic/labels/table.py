@@ -147,12 +147,13 @@ def csv_rows(path: Path, who: tuple[str, ...]) -> tuple[list[tuple[int, Row]], f
     Raises UsageError if the file cannot be read, has no column `level`, or none of the columns `who`.
     """
     names, lines = csv_lines(path)
+    names = [name.lower() for name in names]
     _check_columns(path, names, who)
     return [(line, _row(path, line, names, values)) for line, values in lines], frozenset(names)
 
 
 def csv_lines(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """The columns of a CSV file in lower case, and its lines that are not blank, each with its number and a text for
+    """The columns of a CSV file, and its lines that are not blank, each with its number and a text for
     each column (blank if it is too short).
 
     `,`, `;` or tab separate values (`modic.text.delimiter_of`). Raises UsageError for a file that cannot be read, and
@@ -166,7 +167,7 @@ def csv_lines(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter_of(text), skipinitialspace=True)
     try:
-        names = [name.strip().lower() for name in next(reader, [])]
+        names = [name.strip() for name in next(reader, [])]
         rows = [(reader.line_num, values) for values in reader if any(map(str.strip, values))]
     except csv.Error as error:
         raise UsageError(f"{path} line {reader.line_num} is not CSV: {error}") from error

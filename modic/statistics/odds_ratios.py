@@ -171,7 +171,7 @@ def _plain(frame: pd.DataFrame, formula: str, scale: str) -> pd.DataFrame:
         raise UsageError(f"scale is {' or '.join(SCALES)}, not {scale!r}")
     named = [name for name in frame.columns if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", formula)]
     for name in named:
-        _check_values(frame[name])
+        check_values(frame[name])
     plain = frame.dropna(subset=named).sort_values("patient_key", kind="stable").reset_index(drop=True)
     for name in named:
         if name != outcome_of(formula) and len(plain) and plain[name].nunique() == 1:
@@ -189,7 +189,7 @@ def _plain(frame: pd.DataFrame, formula: str, scale: str) -> pd.DataFrame:
     return plain
 
 
-def _check_values(column: pd.Series) -> None:
+def check_values(column: pd.Series) -> None:
     """Raise UsageError for dates, and for numbers that are text, which a formula would take for groups."""
     if pd.api.types.is_datetime64_any_dtype(column.dtype):
         raise UsageError(f"{column.name} holds dates, which a formula would take for groups; make days or years of it")
@@ -197,8 +197,13 @@ def _check_values(column: pd.Series) -> None:
         return
     texts = column.dropna().drop_duplicates()
     numbers = pd.to_numeric(texts.astype("string").str.replace(",", "."), errors="coerce")
-    if len(texts) > GROUPS and numbers.notna().all():
-        raise UsageError(
-            f"{column.name} holds numbers as text ({texts.iloc[0]}), which would be {len(texts)} groups:"
-            f' data["{column.name}"].str.replace(",", ".").astype(float) makes numbers of it'
-        )
+    if len(texts) <= GROUPS or 2 * numbers.notna().sum() <= len(texts):
+        return
+    would_be = f"which would be {len(texts)} groups"
+    if numbers.isna().any():
+        odd = texts[numbers.isna()].iloc[0]
+        raise UsageError(f"{column.name} holds numbers and text ({odd!r}), {would_be}: leave empty what is no number")
+    raise UsageError(
+        f"{column.name} holds numbers as text ({texts.iloc[0]}), {would_be}:"
+        f' data["{column.name}"].str.replace(",", ".").astype(float) makes numbers of it'
+    )

@@ -306,6 +306,7 @@ def own_data(cohort: CohortData) -> pd.DataFrame:
     weight = 60 + n % 37
     return patients.assign(
         kg=weight, pounds=2.2 * weight, as_text=[f"{w},5" for w in weight], country="FI", none=np.nan,
+        mixed=["<70" if w < 70 else str(w) for w in weight],
         visit=pd.Timestamp("2020-01-01") + pd.to_timedelta(n, "D"), zero=n % 2,
     )  # fmt: skip
 
@@ -318,6 +319,7 @@ def own_data(cohort: CohortData) -> pd.DataFrame:
         ("cr(kg, df=4)", "constraints='center'"),
         ("kg * country", "country .* is FI for all levels"),
         ("as_text", r'numbers as text.*data\["as_text"\]'),
+        ("mixed", r"numbers and text \('<70'\)"),
         ("visit", "visit holds dates"),
         ("np.log(zero)", "infinite for some levels"),
         ("shoe_size", "no column"),
@@ -334,6 +336,16 @@ def test_a_model_whose_numbers_would_mean_nothing_is_refused(
     with pytest.raises(UsageError, match=why) as refused:
         cohort.association(f"mc2 ~ {terms}", data=own_data(cohort), visits="all", **how)
     assert "Without readings" not in str(refused.value), "readings would not help"
+
+
+@pytest.mark.parametrize("name", ["as_text", "mixed", "visit"])
+def test_no_grade_is_imputed_from_numbers_that_are_text(
+    name: str, graded_as_the_paper: tuple[CohortData, pd.DataFrame]
+) -> None:
+    """They would be taken for groups, the twelve commonest apart, so that the analysis is pulled to no association."""
+    cohort, readings = graded_as_the_paper
+    with pytest.raises(UsageError, match=f"{name} holds"):
+        cohort.imputed(2, data=own_data(cohort)[["patient_key", name]], validation=readings)
 
 
 def test_levels_without_a_value_of_a_term_are_left_out_and_counted(

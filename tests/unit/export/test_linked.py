@@ -10,7 +10,7 @@ import pytest
 from made_cohort import RUN, as_tables, key, make_rows
 from modic.cohort import create_cohort
 from modic.errors import UsageError
-from modic.export.linked import link
+from modic.export.linked import covariates, link
 from modic.run.memory import LINKS
 from modic.tables.store import publish
 
@@ -172,3 +172,16 @@ def test_a_cohort_without_links_says_who_can_link(cohort: Path) -> None:
     (cohort / "private" / "links.parquet").unlink()
     with pytest.raises(UsageError, match="only the keeper"):
         linked(cohort, "patient_id\n0011\n")
+
+
+def test_covariates_are_read_as_numbers_whatever_separates_them(tmp_path: Path) -> None:
+    texts = ("patient_key,BMI,smoker\np_1,24.5,yes\np_2,NA,\n", "\ufeffpatient_key;BMI;smoker\np_1;24,5;yes\np_2;;\n")
+    for number, text in enumerate(texts):
+        path = tmp_path / f"{number}.csv"
+        path.write_text(text, encoding="utf-8")
+        data = covariates(path)
+        assert data["BMI"].dtype == float and data["BMI"].isna().tolist() == [False, True]
+        assert data["BMI"][0] == 24.5 and data["smoker"].isna().tolist() == [False, True]
+    path.write_text("patient_key,x,x\np_1,1,2\n")
+    with pytest.raises(UsageError, match="column x twice"):
+        covariates(path)
