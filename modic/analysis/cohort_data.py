@@ -71,7 +71,10 @@ def _covariates(frame: pd.DataFrame, data: pd.DataFrame | None) -> tuple[pd.Data
     """The same, of columns that a model can take; raises UsageError for dates, and for numbers that are text."""
     joined, added = _joined(frame, data)
     for name in added:
-        check_values(joined[name])
+        try:
+            check_values(joined[name])
+        except UsageError as error:
+            raise UsageError(f"{error}, or leave {name} out of data") from error
     return joined, added
 
 
@@ -434,7 +437,8 @@ class CohortData:
         """
         if method not in ("imputed", "readings", "elsewhere"):
             raise UsageError(f"method is imputed, readings or elsewhere, not {method!r}")
-        graded, _ = _joined(self.graded(visits=visits, sure_numbering=sure_numbering), data)
+        joined = _joined if naive or method == "readings" else _covariates
+        graded, _ = joined(self.graded(visits=visits, sure_numbering=sure_numbering), data)
         if naive:
             return said(odds_ratios(graded, formula, scale=scale), "naive")
         try:

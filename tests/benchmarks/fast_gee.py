@@ -16,7 +16,7 @@ NAMED = ("patient_key", "mc1", "mc2", "any_mc", "age_years", "level", "trait", "
 
 
 def fast(frame: pd.DataFrame, formula: str, *, scale: str = "odds ratio") -> pd.DataFrame:
-    """The same terms, odds_ratio (or difference), low, high, n_levels and n_patients."""
+    """The same terms, odds_ratio (or difference), low, high, n_levels, n_patients and n_left_out."""
     named = frame[[name for name in NAMED if name in frame]].dropna()
     plain = named.astype({name: float for name in named if name not in ("patient_key", "level")})
     y, x = dmatrices(formula, plain)
@@ -53,7 +53,8 @@ def fast(frame: pd.DataFrame, formula: str, *, scale: str = "odds ratio") -> pd.
     terms = pd.DataFrame(
         {"term": names, SCALES[scale]: back(beta), "low": back(beta - half), "high": back(beta + half)}
     )
-    return terms[terms["term"] != "Intercept"].reset_index(drop=True).assign(n_levels=len(y), n_patients=len(keys))
+    counts = {"n_levels": len(y), "n_patients": len(keys), "n_left_out": len(frame) - len(y)}
+    return terms[terms["term"] != "Intercept"].reset_index(drop=True).assign(**counts)
 
 
 def check(frame: pd.DataFrame, formula: str, scale: str) -> None:

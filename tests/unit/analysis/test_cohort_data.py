@@ -344,15 +344,18 @@ def test_no_grade_is_imputed_from_numbers_that_are_text(
 ) -> None:
     """They would be taken for groups, the twelve commonest apart, so that the analysis is pulled to no association."""
     cohort, readings = graded_as_the_paper
-    with pytest.raises(UsageError, match=f"{name} holds"):
-        cohort.imputed(2, data=own_data(cohort)[["patient_key", name]], validation=readings)
+    mine = own_data(cohort)[["patient_key", name]]
+    with pytest.raises(UsageError, match=f"{name} holds.*leave {name} out of data$"):
+        cohort.imputed(2, data=mine, validation=readings)
+    with pytest.raises(UsageError, match=r"out of data$"):
+        cohort.association("mc2 ~ age_years", data=mine, validation=readings, m=2)
 
 
 def test_levels_without_a_value_of_a_term_are_left_out_and_counted(
     graded_as_the_paper: tuple[CohortData, pd.DataFrame],
 ) -> None:
     cohort, readings = graded_as_the_paper
-    mine, formula = own_data(cohort), "mc2 ~ np.log(kg - 70.5)"
+    mine, formula = own_data(cohort)[["patient_key", "kg"]], "mc2 ~ np.log(kg - 70.5)"
     without = int((cohort.graded().merge(mine, on="patient_key")["kg"] < 70.5).sum())
     found = [
         cohort.association(formula, data=mine, naive=True),

@@ -1,10 +1,12 @@
 """Grades imputed from readings: what was read stays, answers come nearer to the truth, questions need evidence."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from benchmarks.fast_gee import fast
 from benchmarks.imputation import AsGraded, read, simulate
 
 import modic
@@ -137,6 +139,15 @@ def test_a_confusion_matrix_cannot_impute(cohort: tuple[CohortData, pd.DataFrame
     cells = pd.DataFrame([(t, p, 10) for t in range(3) for p in range(3)], columns=["truth", "predicted", "n"])
     with pytest.raises(UsageError, match="not a confusion matrix"):
         opened.imputed(2, validation=cells)
+
+
+def test_the_model_of_the_benchmarks_is_the_products(
+    simulated: tuple[pd.DataFrame, pd.DataFrame, Imputed], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    imputed = replace(simulated[2], frames=simulated[2].frames[:2])
+    ours = imputed.association("mc2 ~ age_years")
+    monkeypatch.setattr("modic.analysis.imputed.odds_ratios", fast)
+    pd.testing.assert_frame_equal(imputed.association("mc2 ~ age_years"), ours, rtol=1e-4, check_dtype=False)
 
 
 def test_a_level_counts_once_however_many_read_it(simulated: tuple[pd.DataFrame, pd.DataFrame, Imputed]) -> None:
