@@ -11,7 +11,7 @@ import pandas as pd
 
 from modic.analysis.imputed import Imputed
 from modic.errors import UsageError
-from modic.export.flat import LEVEL_LABELS, label, meaning, plain
+from modic.export.flat import LEVEL_LABELS, label, label_of, plain
 from modic.grades import CLASSES
 from modic.records import LEVELS
 
@@ -87,7 +87,7 @@ def write_mi(imputed: Imputed, out: Path, *, data: tuple[str, ...] = ()) -> list
         raise UsageError(f"Stata needs pyreadstat ({error.name} is missing): pip install 'modic[stats]'") from error
     frame = _table(imputed, data)
     frame.to_parquet(out / "imputed.parquet", index=False)
-    labels: list[str | None] = [label(OWN.get(name) or meaning(name)) for name in frame.columns]
+    labels: list[str | None] = [label(OWN[name]) if name in OWN else label_of(name) for name in frame.columns]
     values = {"level": LEVEL_LABELS}
     write_dta(plain(frame), str(out / "imputed.dta"), column_labels=labels, variable_value_labels=values)
     one = imputed.observed

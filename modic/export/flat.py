@@ -6,11 +6,13 @@
 | `patients`      | a patient with a graded study: counts, and the grades of the first one (patients.sql)    |
 """
 
+import re
 from typing import Any
 
 import pandas as pd
 
-from modic.records import LEVELS
+from modic.grades import GRADES, P
+from modic.records import LEVELS, SIDES
 from modic.tables.dictionary import dictionary, note
 from modic.tables.query import first_comment, statements
 from modic.tables.schema import SCHEMAS
@@ -58,9 +60,34 @@ FLAGS = ("any_mc", "any_mc1", "any_mc2", "abstained", "transitional_suspected")
 """Columns of true and false, also where a null made objects of them."""
 
 
+LONGEST = 80
+BESIDE = tuple(zip(SIDES, ("above", "below"), strict=True))
+SHORT = {
+    **{
+        name: f"P({grade}), calibrated for equally frequent grades, not for this cohort"
+        for name, grade in zip(P, GRADES, strict=True)
+    },
+    "abstained": "the grader abstained: mc is missing",
+    "slice_disagreement": "how far the slices of the level, each graded alone, disagree",
+    "transitional_suspected": "one lumbar vertebra more or fewer, or a transitional one, is suspected",
+    **{f"mc_{side}": f"Modic type at the endplate {where} the disc" for side, where in BESIDE},
+    **{
+        f"udby_{side}": f"height of the change {where} the disc: A < 25 %, B 25-50 %, C > 50 %"
+        for side, where in BESIDE
+    },
+}
+"""Labels of columns whose meaning is too long to be one."""
+
+
+def label_of(column: str) -> str:
+    """The label of a column of a flat table."""
+    return SHORT.get(column) or label(meaning(column))
+
+
 def label(text: str) -> str:
-    """The beginning of a meaning, as short as Stata wants it."""
-    return text.split(";")[0][:80]
+    """The beginning of a meaning, whole words, as short as Stata wants it (80 letters)."""
+    short = re.split(r";|\. ", text)[0]
+    return short if len(short) <= LONGEST else short[: LONGEST + 1].rpartition(" ")[0].rstrip(",:")
 
 
 def plain(frame: pd.DataFrame) -> pd.DataFrame:

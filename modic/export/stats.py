@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 import pyreadstat
 
-from modic.export.flat import FLAGS, LEVEL_LABELS, flat_queries, label, meaning, plain, wide_column
+from modic.export.flat import FLAGS, LEVEL_LABELS, flat_queries, label_of, plain, wide_column
 from modic.grades import GRADES
 from modic.records import LEVELS
 from modic.tables.query import connect
@@ -38,7 +38,7 @@ def _write(cohort: Path, out: Path, suffix: str, write: Callable[..., None]) -> 
     lines = []
     for name, frame in zip(flat_queries(), _frames(cohort), strict=True):
         path = out / f"{name}.{suffix}"
-        labels: list[str | None] = [label(meaning(column)) for column in frame.columns]
+        labels: list[str | None] = [label_of(column) for column in frame.columns]
         write(plain(frame), str(path), column_labels=labels, variable_value_labels=_values(frame))
         lines.append(f"{path}: {len(frame):,} rows")
     return lines

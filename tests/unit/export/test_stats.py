@@ -30,6 +30,10 @@ def test_levels_and_patients_with_their_labels(tmp_path: Path, format: str) -> N
     )
     assert about.column_names_to_labels["mc"].startswith("Modic change: 0 none")
     assert {"mc_upper", "udby_lower"} <= set(levels.columns)
+    labels = about.column_names_to_labels
+    assert labels["p_mc1"].endswith("not for this cohort") and not any(
+        text.endswith(" the") for text in labels.values()
+    )
     patients, about = read(str(tmp_path / "out" / f"patients.{suffix}"))
     assert len(patients) == graded["patient_key"].nunique()
     first = opened.graded().astype({"level": "string"})
