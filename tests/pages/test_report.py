@@ -199,7 +199,7 @@ def test_a_level_that_was_read_often_enough_is_corrected_by_its_own_readings(val
         opened = modic.open(root)
         of_level = opened.corrected_prevalence("level", method="by-group", validation=read)
         of_level = of_level.set_index(["level", "grade"])
-        assert set(of_level["method"].drop("L4/L5")) == {"Rogan-Gladen"}
+        assert set(of_level["method"].drop("L4/L5").dropna()) == {"Rogan-Gladen"}  # no T12/L1 was graded
         own = of_level.loc[("L4/L5", "MC1")]
         assert own["method"] == ("Rogan-Gladen" if few else "prediction-powered inference")
     assert own["n_read"] == OWN_READ and own["share"] > 0.98, "all were read as MC1"
