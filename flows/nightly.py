@@ -25,7 +25,7 @@ from modic.run import prepare, selection
 from modic.run.publish import Summary
 from modic.run.shards import Shard
 from modic.run.status import listed
-from modic.text import printable
+from modic.text import counted, printable
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -121,7 +121,7 @@ def follow(
         if time.monotonic() - looked > LOOK_S:
             looked = time.monotonic()
             if lost := clusters.restart_lost_workers(client):
-                say(f"{lost} workers were lost and are restarted")
+                say(f"{counted(lost, 'worker')} lost and started again")
     show()
     if progress.error:
         raise progress.error

@@ -13,6 +13,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 from uuid import UUID
 
 from modic.run.status import duration
+from modic.text import counted
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -91,7 +92,7 @@ def counting(say: Callable[[str], None]) -> Callable[[int], None]:
         nonlocal next_line
         if time.monotonic() >= next_line:
             next_line = time.monotonic() + LINE_S
-            say(f"{files} files seen")
+            say(f"{counted(files, 'file')} seen")
 
     return count
 

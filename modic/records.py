@@ -54,14 +54,14 @@ class WarningKind(StrEnum):
     SLICES_THINNED_OUT = "slices {}"
     NOT_QUITE_SAGITTAL = "slice normal {} degrees from the left-right axis"
     ORIENTATION_DIFFERS = "ImageOrientationPatient differs by {}"
-    POSITION_INFERRED = "ImagePositionPatient inferred from InstanceNumber for {} slices"
-    DUPLICATE_SLICES = "{} duplicate slices"
+    POSITION_INFERRED = "ImagePositionPatient inferred from InstanceNumber for {}"
+    DUPLICATE_SLICES = "{} set aside"
     DESCRIPTION_DISAGREES = "SeriesDescription disagrees with TR, TE and TI"
     CONTRAST_AGENT = "T2 after ContrastBolusAgent"
     COMPUTED = "computed from other images, not acquired"
     REFORMATTED = "reformatted from other slices"
     ONE_OF_MANY_ECHOES = "one of {} echoes of one acquisition"
-    FILES_UNREADABLE = "{} files beside its images cannot be read"
+    FILES_UNREADABLE = "{} beside its images cannot be read"
     SERIES_OF_ONE_IMAGE = (
         "one of {} series of one image each: every file has its own SeriesInstanceUID; give the images of a scan one"
     )

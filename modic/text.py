@@ -16,6 +16,18 @@ def is_utf8(path: str) -> bool:
     return not any("\udc80" <= letter <= "\udcff" for letter in path)
 
 
+def counted(n: int, noun: str) -> str:
+    """`1 study`, `3 studies`, `0 series`."""
+    return f"{n} {plural(n, noun)}"
+
+
+def plural(n: int, noun: str) -> str:
+    """`noun` as it stands behind the number `n`: study, studies; file, files; series."""
+    if n == 1 or noun.endswith("s"):
+        return noun
+    return re.sub("[^aeiou]y$", lambda end: f"{end[0][0]}ie", noun) + "s"
+
+
 def delimiter_of(text: str) -> str:
     """What separates the values of a table of text: `,`, `;` or tab, whichever its first line holds most often."""
     return max(",;\t", key=text.partition("\n")[0].count)

@@ -30,6 +30,7 @@ from modic.archive.source import UNKNOWN_TIME, File, Row, Source, Unopened
 from modic.archive.sources import check_archive, source_of
 from modic.errors import CURES, ModicError, Reason, UsageError
 from modic.files import ROW_GROUP, write_table, write_tables
+from modic.text import counted
 
 __all__ = ["COLUMNS", "Crawl", "crawl"]
 
@@ -149,7 +150,8 @@ def crawl(
     accepted, containers = _accepted(table)
     refused = len(table) - accepted - containers
     if not _any_dicom(table):
-        raise UsageError(f"the archive {source.name} holds no DICOM file ({_seen(kept + new)}{_packed(source, table)})")
+        seen = f"{counted(kept + new, 'file')} seen"
+        raise UsageError(f"the archive {source.name} holds no DICOM file ({seen}{_packed(source, table)})")
     whole: pa.Table | Path = index or INDEX.empty_table()
     if changed and index is not None and known_files:
         try:
@@ -173,10 +175,6 @@ def crawl(
         "files_gone": gone,
     }
     return Crawl(images, rejected.select([*FILE, "member", "reason"]), counts, whole)
-
-
-def _seen(files: int) -> str:
-    return "1 file seen" if files == 1 else f"{files} files seen"
 
 
 def _new_files(source: Source, files: Iterable[File], known: "_Known") -> Iterator[File]:

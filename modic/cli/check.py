@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from modic.cli.options import COHORT, OK, RUN_FAILED, add_command, show
+from modic.text import counted
 
 SHOWN = 5  # rows of each query that are printed
 
@@ -39,6 +40,6 @@ def check(cohort: Path) -> int:
 
 def _print_rows(answers: dict[str, list[dict[str, Any]]]) -> None:
     for name, rows in answers.items():
-        print(f"{name}: {len(rows)} rows")
+        print(f"{name}: {counted(len(rows), 'row')}")
         for row in rows[:SHOWN]:
             show(f"  {row}")

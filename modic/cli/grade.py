@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from modic.cli.options import OK, SOME_STUDIES_FAILED, add_cluster_arguments, add_command, show
 from modic.cli.process import check_semaphores
+from modic.text import counted
 
 if TYPE_CHECKING:
     from modic.cohort import Cohort
@@ -109,8 +110,8 @@ def plan(archive: str, cohort: str, *, config: str = "", models: str = "", devic
     run = prepare(archive, cohort, config=config, models=models, device=device, selection=chosen, regrade=True)
     with run.cohort.lock():
         survey = find_studies(run)
-        show(f"{survey.n_studies} studies in the archive, {survey.n_pairs} of them with a pair to grade"
-             + (f"; {len(survey.left_out)} are not asked for" if survey.left_out else ""))  # fmt: skip
+        show(f"{counted(survey.n_studies, 'study')} in the archive, {survey.n_pairs} of them with a pair to grade"
+             + (f"; {len(survey.left_out)} not asked for" if survey.left_out else ""))  # fmt: skip
         if survey.not_found:
             show(survey.not_found)
         show(plan_studies(run, survey))

@@ -4,6 +4,7 @@ import argparse
 from typing import Any
 
 from modic.cli.options import COHORT, OK, add_command, show
+from modic.text import plural
 
 
 def add(commands: Any, wanted: bool) -> None:
@@ -51,5 +52,5 @@ def run(options: argparse.Namespace) -> int:
     for kind, n in counts.items():
         show(f"{kind}: {n} {verb}, {megabytes(sizes[kind])}")
     if not things:
-        show(f"nothing to remove of runs older than {options.days:g} days")
+        show(f"nothing to remove of runs older than {options.days:g} {plural(options.days, 'day')}")
     return OK

@@ -12,6 +12,7 @@ import duckdb
 from modic.export.flat import flat_queries
 from modic.tables.query import connect
 from modic.tables.schema import SCHEMAS
+from modic.text import plural
 
 FORMULA = r"^[=+\-@\t\r\n＝＋－＠]"
 
@@ -21,7 +22,7 @@ def write_csv(cohort: Path, out: Path) -> list[str]:
     queries = {**{table: f"FROM {table}" for table in SCHEMAS}, **flat_queries()}
     with connect(cohort) as connection:
         rows = {name: copy_csv(connection, query, out / f"{name}.csv") for name, query in queries.items()}
-    return [f"{out / name}.csv: {n:,} rows" for name, n in rows.items()]
+    return [f"{out / name}.csv: {n:,} {plural(n, 'row')}" for name, n in rows.items()]
 
 
 def copy_csv(connection: duckdb.DuckDBPyConnection, query: str, path: Path) -> int:

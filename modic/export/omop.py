@@ -14,6 +14,7 @@ from pathlib import Path
 from modic.export.csv import copy_csv
 from modic.grades import GRADES, P
 from modic.tables.query import connect, statements
+from modic.text import plural
 
 MEASURED = {
     "modic.mc": "Modic change type of a level: 0, 1 or 2; no number where the model abstained (value_source_value)",
@@ -46,7 +47,7 @@ def write_omop(cohort: Path, out: Path) -> list[str]:
     (out / "concepts.csv").write_text("\n".join(["source_value,concept_id,meaning", *concepts, ""]), encoding="utf-8")
     shutil.copyfile(LOAD, out / "load.sql")
     return [
-        *(f"{out / name}.csv: {n:,} rows" for name, n in rows.items()),
+        *(f"{out / name}.csv: {n:,} {plural(n, 'row')}" for name, n in rows.items()),
         "to load: fill in the columns cdm_… of persons.csv and image_keys.csv, then run load.sql with psql",
         "no concept is made up: map the source values of concepts.csv at your site",
     ]

@@ -28,6 +28,7 @@ from modic.errors import UsageError
 from modic.grades import GRADES, P
 from modic.records import LEVELS
 from modic.tables.query import connect, rows_of, statements
+from modic.text import plural
 
 SCHEME = "99MODIC"
 """Private coding scheme: no standard one has Modic's types."""
@@ -74,7 +75,7 @@ def write_sr(cohort: Path, out: Path) -> list[str]:
     written = len(studies) - left_out.total()
     return [
         f"{out}: {written:,} reports. They name patients and original UIDs: keep them like the archive",
-        *(f"{n:,} studies left out: {why}" for why, n in sorted(left_out.items())),
+        *(f"{n:,} {plural(n, 'study')} left out: {why}" for why, n in sorted(left_out.items())),
     ]
 
 

@@ -19,6 +19,7 @@ from modic.export.flat import FLAGS, LEVEL_LABELS, flat_queries, label_of, plain
 from modic.grades import GRADES
 from modic.records import LEVELS
 from modic.tables.query import connect
+from modic.text import plural
 
 TYPES = {float(k): "no Modic change" if k == 0 else f"Modic type {k}" for k in range(len(GRADES))}
 FLAG = {0.0: "no", 1.0: "yes"}
@@ -40,7 +41,7 @@ def _write(cohort: Path, out: Path, suffix: str, write: Callable[..., None]) -> 
         path = out / f"{name}.{suffix}"
         labels: list[str | None] = [label_of(column) for column in frame.columns]
         write(plain(frame), str(path), column_labels=labels, variable_value_labels=_values(frame))
-        lines.append(f"{path}: {len(frame):,} rows")
+        lines.append(f"{path}: {len(frame):,} {plural(len(frame), 'row')}")
     return lines
 
 

@@ -34,6 +34,7 @@ from modic.imaging.fast_pixels import Pixels, read_pixels
 from modic.imaging.volume import CanonicalVolume, Volume, affine_of
 from modic.records import ImageReference, Series
 from modic.resources import is_out_of_memory
+from modic.text import counted
 
 USUAL = {"SamplesPerPixel": 1, "PhotometricInterpretation": "MONOCHROME2", "PixelRepresentation": 0}
 """What is assumed of a file that lacks these keywords. That is safe: its length fits one sample a pixel (the crawl
@@ -63,7 +64,7 @@ def load_volume(series: Series, *, options: IdentifyOptions, source: Opens | Non
     if series.rejected is not None:
         return series.rejected
     if series.n_slices < max(2, options.min_slices):
-        return Rejected(Reason.SERIES_TOO_FEW_SLICES, f"{series.n_slices} slices")
+        return Rejected(Reason.SERIES_TOO_FEW_SLICES, counted(series.n_slices, "slice"))
     if series.pixel_spacing_mm is None:
         return Rejected(Reason.SERIES_NO_SPACING)
     if len(series.positions_mm) != series.n_slices:

@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from modic.run.prepare import Run
 from modic.run.shards import Work
+from modic.text import counted
 from modic.versions import changes_since
 
 COLUMNS = ("study_key", "fingerprint", "grading_version", "models_hash", "configuration_hash", "detector_id",
@@ -92,14 +93,9 @@ def sentence(counts: Counter[Cause], oldest: int, options: Collection[str] = ())
     }
     parts = [f"{counts[cause]} {cause}" for cause in (Cause.NEW, Cause.FAILED) if counts[cause]]
     parts += [graded_again(counts[cause], text) for cause, text in why.items() if counts[cause]]
-    return f"{counted(counts.total())} to grade" + (f": {'; '.join(parts)}" if parts else "")
+    return f"{counted(counts.total(), 'study')} to grade" + (f": {'; '.join(parts)}" if parts else "")
 
 
 def graded_again(n: int, why: str) -> str:
     """`3 studies are graded again: grading version 2 (…)`."""
-    return f"{counted(n)} {'is' if n == 1 else 'are'} graded again: {why}"
-
-
-def counted(n: int) -> str:
-    """`1 study` or `3 studies`."""
-    return "1 study" if n == 1 else f"{n} studies"
+    return f"{counted(n, 'study')} {'is' if n == 1 else 'are'} graded again: {why}"

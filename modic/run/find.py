@@ -16,6 +16,7 @@ from modic.archive.crawl import CONTAINER
 from modic.cohort import Cohort
 from modic.errors import CURES, UsageError
 from modic.tables.store import read_table
+from modic.text import counted
 
 NAMES = ("study_key", "series_key", "patient_key", "PatientID", "StudyInstanceUID", "SeriesInstanceUID")
 """Columns of the links by which a study is found; an image is also found by its SOPInstanceUID or path."""
@@ -98,7 +99,7 @@ def _series_lines(link: dict[str, Any], series: dict[str, Any] | None, files: bo
     if files:
         return lines + [f"file      {path}" for path in paths]
     folders = Counter(path.rpartition("/")[0] or "/" for path in paths)  # not only paths of this system
-    return lines + [f"folder    {folder} ({n} files)" for folder, n in sorted(folders.items())]
+    return lines + [f"folder    {folder} ({counted(n, 'file')})" for folder, n in sorted(folders.items())]
 
 
 def file_outcomes(cohort: Cohort, *, rejected: bool, reason: str = "") -> list[Outcome]:
@@ -135,4 +136,4 @@ def count_by_outcome(outcomes: list[Outcome]) -> str:
     names = pa.array([outcome for outcome, _, _ in outcomes], pa.string()).value_counts().to_pylist()
     counts = ", ".join(f"{row['values']} {row['counts']}" for row in sorted(names, key=lambda row: -row["counts"]))
     cures = [f"\n{reason}: {cure}" for reason, cure in CURES.items() if any(row["values"] == reason for row in names)]
-    return f"{len(outcomes)} files" + (f": {counts}" if counts else "") + "".join(cures)
+    return counted(len(outcomes), "file") + (f": {counts}" if counts else "") + "".join(cures)

@@ -51,7 +51,8 @@ def superfluous(cohort: Cohort, *, days: float, prefect: bool = False) -> list[S
     oldest = datetime.now(UTC) - timedelta(days=days)
     old = [run for run in cohort.runs() if began(run.name) < oldest and run.name <= newest]
     found = [
-        *(("old reports", path) for path in _reports(cohort, old)),
+        *(("old reports", path) for path in _reports(cohort, old, "report.html")),
+        *(("methods paragraphs of old reports", path) for path in _reports(cohort, old, "methods.md")),
         *(("pictures of superseded gradings", path) for path in _cases(old, shown)),
         *(("superseded shards", path) for path in _shards(cohort, old, levels)),
         *(("damaged shards", path) for run in old for path in run.glob("shards/*.parquet.damaged")),
@@ -67,11 +68,9 @@ def prune(things: list[Superfluous]) -> None:
         remove(thing.path)
 
 
-def _reports(cohort: Cohort, old: list[Path]) -> Iterator[Path]:
+def _reports(cohort: Cohort, old: list[Path], name: str) -> list[Path]:
     newest = latest_report(cohort)
-    for run in old:
-        if newest is not None and run != newest.parent:
-            yield from (path for path in (run / "report.html", run / "methods.md") if path.is_file())
+    return [run / name for run in old if newest and run != newest.parent and (run / name).is_file()]
 
 
 def _cases(old: list[Path], shown: set[Path]) -> Iterator[Path]:

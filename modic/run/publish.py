@@ -60,6 +60,7 @@ from modic.run.wholeness import remember_publication
 from modic.tables.features import remove_superseded
 from modic.tables.store import enforce, read_table
 from modic.tables.store import publish as publish_tables
+from modic.text import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +80,10 @@ class Summary:
         """One line for a log."""
         counts = ", ".join(f"{self.row[f'studies_{status}']} {status}" for status in ("graded", "excluded", "failed"))
         line = (
-            f"run {self.run_id}: {self.row['studies_found']} studies: {counts}; {self.graded_now} worked on in this run"
+            f"run {self.run_id}: {counted(self.row['studies_found'], 'study')}: {counts};"
+            f" {self.graded_now} worked on in this run"
         )
-        line += f"; {self.left_out} of the archive were not asked for" if self.left_out else ""
+        line += f"; {self.left_out} of the archive not asked for" if self.left_out else ""
         return "; ".join(filter(None, (line, self.attention, self.drift)))
 
     def as_dict(self) -> dict[str, Any]:
@@ -215,7 +217,7 @@ def closed_folders(run: Run, survey: Survey) -> str:
     if not n or run.config.run.folders_may_be_closed:
         return ""
     return (
-        f"{'1 folder' if n == 1 else f'{n} folders'} of the archive cannot be read, and what lies below is missing:"
+        f"{counted(n, 'folder')} of the archive cannot be read, and what lies below is missing:"
         f" `modic files {run.cohort.root} --reason {Reason.FILE_FOLDER_UNREADABLE}` names them."
         " If this is meant, say [run] folders_may_be_closed = true in cohort.toml"
     )

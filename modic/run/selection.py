@@ -11,7 +11,7 @@ from datetime import date
 from pathlib import Path
 
 from modic.errors import UsageError
-from modic.text import delimiter_of
+from modic.text import counted, delimiter_of, plural
 
 NAMED = 10
 """Lines without a study that a message names."""
@@ -44,13 +44,15 @@ class Selection:
         """Which lines of the file name none of `names`, without their text, which identifies; empty if each does."""
         lines = [line for name, line in self.only.items() if name not in names]
         some = ", ".join(map(str, lines[:NAMED])) + (" …" if len(lines) > NAMED else "")
-        return (
-            f"{len(lines)} of the {len(self.only)} ids of {self.file} are in no study (lines {some})" if lines else ""
-        )
+        if not lines:
+            return ""
+        n, verb = len(lines), "is" if len(lines) == 1 else "are"
+        ids = counted(len(self.only), "id")
+        return f"of {ids} of {self.file}, {n} {verb} in no study ({plural(n, 'line')} {some})"
 
     def __str__(self) -> str:
         parts = [
-            f"the {len(self.only)} ids of a file" if self.file else "",
+            f"the {counted(len(self.only), 'id')} of a file" if self.file else "",
             f"since {self.since}" if self.since else "",
             f"until {self.until}" if self.until else "",
             f"{self.limit} to grade at most" if self.limit else "",

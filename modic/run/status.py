@@ -27,6 +27,7 @@ from modic.run import shards
 from modic.run.cause import graded_again, version_of
 from modic.tables.published import current_tables
 from modic.tables.store import read_file
+from modic.text import counted, plural
 from modic.versions import changes_since
 
 UNSURE = "uncertain"
@@ -272,7 +273,8 @@ def _last(last: Finished) -> list[tuple[str, str]]:
         ("failed", _named(failed)),
         *([("attention", last.attention)] if last.attention else []),
         *([("drift", last.manifest.drift)] if last.manifest.drift else []),
-        ("uncertain", f"{last.uncertain} graded studies whose level names may be shifted (level_numbering)"),
+        ("uncertain", f"{last.uncertain} graded {plural(last.uncertain, 'study')} whose level names may be shifted"
+                      " (level_numbering)"),
     ]  # fmt: skip
 
 
@@ -291,7 +293,7 @@ def _next(last: Finished | None, later: Unfinished | None) -> str:
     if left:
         parts.append(f"leaves {len(left)} failed until their files change ({_counts(left)})")
     if later and not later.running and later.planned:
-        parts.append(f"goes on from run {later.run_id}: {later.kept} studies kept, {later.left} to grade")
+        parts.append(f"goes on from run {later.run_id}: {counted(later.kept, 'study')} kept, {later.left} to grade")
     return "; ".join(parts)
 
 

@@ -7,6 +7,7 @@ from modic.cohort import Cohort
 from modic.deidentify.pseudonyms import KEY_FILE, Pseudonyms
 from modic.errors import UsageError
 from modic.tables.published import ANEW, current_tables
+from modic.text import counted
 
 NAMED = 3
 """Missing runs that a message names."""
@@ -31,9 +32,9 @@ def check_whole(cohort: Cohort) -> None:
         if missing:
             some = ", ".join(missing[:NAMED]) + (" …" if len(missing) > NAMED else "")
             raise UsageError(
-                f"{cohort.root / 'runs'} lacks {len(missing)} runs whose grades the tables hold ({some}); restore them"
-                " from a backup. If they are gone for good, make an empty folder for each: then their studies are"
-                " graded again"
+                f"{cohort.root / 'runs'} lacks {counted(len(missing), 'run')} whose grades the tables hold ({some});"
+                " restore them from a backup. If they are gone for good, make an empty folder for each: then their"
+                " studies are graded again"
             )
 
 

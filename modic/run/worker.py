@@ -18,6 +18,7 @@ from modic.run import ledger, shards
 from modic.run.read_ahead import read_ahead
 from modic.run.shards import Job, Shard
 from modic.tables.features import write_features
+from modic.text import counted
 
 LOG = logging.getLogger(__name__)
 
@@ -69,7 +70,8 @@ def _log(shard: Shard, study_key: str, result: StudyResult) -> None:
         outcome = f"{refused.study_status}: {refused.reason}" + (f" ({refused.detail})" if refused.detail else "")
     else:
         grades = [level.grade for level in result.levels if level.grade]
-        outcome = f"{len(grades)} levels graded, {sum(grade.abstained for grade in grades)} of them abstained"
+        abstained = sum(grade.abstained for grade in grades)
+        outcome = f"{counted(len(grades), 'level')} graded, {abstained} of them abstained"
         outcome += ", numbering uncertain" if unsure else ""
     level = logging.WARNING if unsure or (refused and refused.study_status == "failed") else logging.INFO
     seconds = sum(result.seconds.values())

@@ -51,6 +51,7 @@ from modic.series.contrast import (
 from modic.series.geometry import PIXEL_MM, Regularity, leftward, normal_of, plane_of, regularity
 from modic.series.partial_stacks import refuse_partial_stacks
 from modic.series.stacks import Stack, split_stacks
+from modic.text import counted
 
 GREY = frozenset({"MONOCHROME1", "MONOCHROME2", None})
 BLOCK = 20_000
@@ -170,7 +171,7 @@ def with_unreadable_files(stacks: list[Series], rejected: pa.Table) -> list[Seri
         beside = {folder for image in stack.images for folder in _folders(image.path, image.member)[:1]}
         beside |= {f"{image.path}!" for image in stack.images if image.member is not None}
         count = sum(folders[folder] for folder in beside)
-        warning = SeriesWarning(WarningKind.FILES_UNREADABLE, str(count))
+        warning = SeriesWarning(WarningKind.FILES_UNREADABLE, counted(count, "file"))
         result.append(replace(stack, warnings=(*stack.warnings, warning)) if count else stack)
     return result
 
@@ -264,7 +265,8 @@ def _regularity(stack: Stack, options: IdentifyOptions) -> Regularity:
         return Regularity(None, Rejected(Reason.SERIES_NO_POSITION, "no ImageOrientationPatient"))
     missing = int((~np.isfinite(stack.positions).all(axis=1)).sum())
     if missing:
-        return Regularity(None, Rejected(Reason.SERIES_NO_POSITION, f"{missing} of {len(stack.rows)} slices"))
+        detail = f"{missing} of {counted(len(stack.rows), 'slice')}"
+        return Regularity(None, Rejected(Reason.SERIES_NO_POSITION, detail))
     return regularity(stack.positions, stack.normal, options)
 
 
@@ -298,11 +300,11 @@ def _refusals(examined: _Examined, contrasts: Collection[str], options: Identify
         yield unsuitable
     places = count + len(stack.duplicates)
     if count < options.min_slices <= places:
-        yield Rejected(Reason.SERIES_CONFLICTING_SLICES, f"{places} slices at {count} places")
+        yield Rejected(Reason.SERIES_CONFLICTING_SLICES, f"{counted(places, 'slice')} at {counted(count, 'place')}")
     if stack.rejected:
         yield stack.rejected
     if count < options.min_slices:
-        yield Rejected(Reason.SERIES_TOO_FEW_SLICES, f"{count} slices, {options.min_slices} needed")
+        yield Rejected(Reason.SERIES_TOO_FEW_SLICES, f"{counted(count, 'slice')}, {options.min_slices} needed")
     yield from _geometry_refusals(examined, options)
     if unsuitable:
         yield unsuitable
@@ -312,7 +314,7 @@ def _geometry_refusals(examined: _Examined, options: IdentifyOptions) -> Iterato
     """The rows of I9 to I13 that hold, in their order."""
     rows = examined.stack.rows
     if examined.stack.mixed_matrix:
-        yield Rejected(Reason.SERIES_MIXED_MATRIX, f"{len(rows)} slices")
+        yield Rejected(Reason.SERIES_MIXED_MATRIX, counted(len(rows), "slice"))
     if not all(_is_spacing(row["PixelSpacing"]) for row in rows):
         yield Rejected(Reason.SERIES_NO_SPACING)
     if examined.turn > options.orientation_reject:

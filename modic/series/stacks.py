@@ -39,6 +39,7 @@ from modic.records import SeriesWarning, WarningKind
 from modic.series.contrast import has_contrast_agent, has_fat_suppression
 from modic.series.geometry import SAME_PLACE_MM, leftward, normal_of, positions_of, regularity
 from modic.series.partial_stacks import refuse_partial_stacks
+from modic.text import counted
 
 SPLIT_ORIENTATION = 0.05  # largest difference in ImageOrientationPatient, about 3 degrees
 SPLIT_OFFSET_MM = 15.0
@@ -244,7 +245,7 @@ def _infer_positions(stack: Stack) -> Stack:
         row if has else {**row, **inferred, "ImagePositionPatient": place.tolist()}
         for row, has, place in zip(stack.rows, known, design @ fit, strict=True)
     ]
-    warning = SeriesWarning(WarningKind.POSITION_INFERRED, str(int((~known).sum())))
+    warning = SeriesWarning(WarningKind.POSITION_INFERRED, counted(int((~known).sum()), "slice"))
     return replace(stack, rows=rows, warnings=(*stack.warnings, warning))
 
 
@@ -261,7 +262,7 @@ def _dedupe(stack: Stack) -> Stack:
             neighbours.append(row)
         else:
             duplicates.append((twin, row))
-    warning = SeriesWarning(WarningKind.DUPLICATE_SLICES, str(len(duplicates)))
+    warning = SeriesWarning(WarningKind.DUPLICATE_SLICES, counted(len(duplicates), "duplicate slice"))
     warnings = (*stack.warnings, warning) if duplicates else stack.warnings
     return replace(stack, rows=kept, duplicates=duplicates, warnings=warnings)
 

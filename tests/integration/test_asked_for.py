@@ -66,7 +66,7 @@ def test_a_run_has_rows_of_what_it_is_asked_for_and_a_later_one_of_the_rest(
     cohort = tmp_path / "cohort"
     summary = plain_run(archive, cohort, asked=asked)
     assert statuses(cohort) == rows
-    assert f"; {5 - len(rows)} of the archive were not asked for" in summary.line()
+    assert f"; {5 - len(rows)} of the archive not asked for" in summary.line()
     said = "\n".join(status.lines(open_cohort(cohort)))
     assert f"worked on in that run ({summary.graded_now} stud" in said
     assert f"; {asked}: {5 - len(rows)} of the archive left out" in said
@@ -104,13 +104,13 @@ def test_ids_are_patients_studies_or_keys_and_a_line_that_fits_none_is_told_by_n
     asked = selection(only=str(ids))
     assert asked.only == {"ann": 2, uid: 3, "nobody^else": 4}
     said = plan(archive, cohort, capsys, "--only", str(ids))
-    assert f"1 of the 3 ids of {ids} are in no study (lines 4)" in said and "nobody" not in said
+    assert f"of 3 ids of {ids}, 1 is in no study (line 4)" in said and "nobody" not in said
     plain_run(archive, cohort, asked=asked)
     assert statuses(cohort)["ann"] == "graded"
     ids.write_text(keys(cohort)["ann"])
     plain_run(archive, cohort, asked=selection(only=str(ids)))
     ids.write_text("nobody")
-    with pytest.raises(UsageError, match=r"no study of .* is asked for: 1 of the 1 ids"):
+    with pytest.raises(UsageError, match=r"no study of .* is asked for: of 1 id "):
         plain_run(archive, cohort, asked=selection(only=str(ids)))
     with pytest.raises(UsageError, match=r"no study of .* is asked for: since 2030-01-01"):
         plain_run(archive, cohort, asked=selection(since="2030-01-01"))
@@ -154,7 +154,7 @@ def test_a_plan_says_how_many_why_how_long_and_how_much_and_grades_nothing(
     assert "--regrade" not in said, "a file that is named is meant"
     assert len(read_table(cohort, "runs")) == 1
     said = plan(archive, cohort, capsys, "--since", "2020-01-01")
-    assert said.startswith("2 studies in the archive, 2 of them with a pair to grade; 4 are not asked for\n1 study to")
+    assert said.startswith("2 studies in the archive, 2 of them with a pair to grade; 4 not asked for\n1 study to")
 
 
 def test_a_night_with_another_configuration_needs_a_word(archive: Path, tmp_path: Path) -> None:

@@ -95,7 +95,8 @@ def test_what_current_tables_need_survives_and_nothing_is_graded_again(
     os.utime(log, (0, 0))
     said = prune(cohort, capsys, "--days", "0", "--dry-run")
     assert said.splitlines() == [
-        "old reports: 4 would go, 1 MB", "pictures of superseded gradings: 2 would go, 1 MB",
+        "old reports: 2 would go, 1 MB", "methods paragraphs of old reports: 2 would go, 1 MB",
+        "pictures of superseded gradings: 2 would go, 1 MB",
         "superseded shards: 2 would go, 1 MB", "logs: 1 would go, 1 MB",
     ]  # fmt: skip
     assert {path for path in cohort.rglob("*") if path.is_file()} == files

@@ -130,8 +130,8 @@ STOPS = [
     (without("private/pseudonym.key"), "pseudonym.key is missing.*restore it from a backup"),
     (without("private"), "lacks private/cohort.json; restore all of private/ from a backup"),
     (without("private/cohort.json"), "lacks private/cohort.json; restore all of private/ from a backup"),
-    (without("runs"), "runs lacks 1 runs whose grades the tables hold"),
-    (without("runs/*"), "runs lacks 1 runs whose grades the tables hold.*restore them.*make an empty folder"),
+    (without("runs"), "runs lacks 1 run whose grades the tables hold"),
+    (without("runs/*"), "runs lacks 1 run whose grades the tables hold.*restore them.*make an empty folder"),
 ]
 
 

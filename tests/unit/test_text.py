@@ -2,7 +2,7 @@
 
 import pytest
 
-from modic.text import one_line, plain_markdown, printable
+from modic.text import counted, one_line, plain_markdown, printable
 
 
 @pytest.mark.parametrize("odd", ["\x1b[2J", "\x07", "\x9b31m", "\r", "\u202e", "\u2028", "\udcff", "\x00"])
@@ -22,3 +22,17 @@ def test_markup_is_shown_as_it_is() -> None:
     assert plain_markdown("[x](javascript:1)") == r"\[x\](javascript:1)"
     assert plain_markdown("&lt;") == "&amp;lt;"
     assert plain_markdown("0.91 (0.80–0.95), MC1") == "0.91 (0.80–0.95), MC1"
+
+
+@pytest.mark.parametrize(
+    ("n", "noun", "text"),
+    [
+        (0, "file", "0 files"),
+        (1, "study", "1 study"),
+        (2, "study", "2 studies"),
+        (3, "series", "3 series"),
+        (2, "day", "2 days"),
+    ],
+)
+def test_a_noun_fits_its_number(n: int, noun: str, text: str) -> None:
+    assert counted(n, noun) == text
