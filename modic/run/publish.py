@@ -109,7 +109,7 @@ def publish(run: Run, survey: Survey) -> Summary:
     if remembered is not None:
         write_table(remembered, run.cohort.links)
     troubles = (
-        few_known(run, tables["studies"], old["studies"]),
+        few_known(run, tables["studies"], old, archive),
         all_refused(survey.files),
         closed_folders(run, survey),
     )
@@ -223,16 +223,29 @@ def closed_folders(run: Run, survey: Survey) -> str:
     )
 
 
-def few_known(run: Run, studies: pa.Table, before: pa.Table) -> str:
-    """That most studies of the run before are no longer in the archive, and what to do; else empty."""
-    here = before.filter(pc.fill_null(before["in_archive"], True))["study_key"]
+def few_known(run: Run, studies: pa.Table, old: dict[str, pa.Table], archive: int) -> str:
+    """That most studies that this archive should hold are not in it any more, and what to do; else empty.
+
+    It should hold those of the run before or, if that read another archive and this one fed the cohort earlier, its
+    own. `studies`: of this run; `old`: `studies` and `runs` of the run before; `archive`: number of this one.
+    """
+    before, runs = old["studies"], old["runs"].select(["run_id", "archive"]).to_pylist()
+    fed = {row["archive"] for row in runs}
+    last = max(runs, key=lambda row: row["run_id"], default={"archive": None})["archive"]
+    if last != archive and archive in fed:
+        known, source = before.filter(pc.equal(before["archive"], archive)), "that this archive held"
+    else:
+        known, source = before.filter(pc.fill_null(before["in_archive"], True)), "of the run before"
     gone = studies.filter(pc.invert(studies["in_archive"]))["study_key"]
-    missing = pc.sum(pc.is_in(here, gone.combine_chunks())).as_py() or 0
-    if run.config.run.studies_may_leave or 2 * missing <= len(here):
+    missing = pc.sum(pc.is_in(known["study_key"], gone.combine_chunks())).as_py() or 0
+    if run.config.run.studies_may_leave or 2 * missing <= len(known):
         return ""
+    first = None not in fed and archive not in fed
+    meant = "it is a further archive of this cohort, which has not read it before" if first else "this is meant"
     return (
-        f"{missing} of the {len(here)} studies of the run before are not in {run.archive}: is it the right folder, and"
-        " mounted? Their rows stay. If this is meant, say [run] studies_may_leave = true in cohort.toml"
+        f"{missing} of the {counted(len(known), 'study')} {source} {'is' if missing == 1 else 'are'} not in"
+        f" {run.archive}: is it the right folder, and mounted? Their rows stay. If {meant}, say [run]"
+        " studies_may_leave = true in cohort.toml"
     )
 
 

@@ -113,3 +113,19 @@ def test_an_archive_that_lacks_most_known_studies_is_not_taken_in_silence(tmp_pa
     assert any(line.startswith("attention") and said in line for line in status.lines(open_cohort(cohort)))
     assert len(read_table(cohort, "studies")) == 4
     assert plain_run(tmp_path / "typo", cohort).attention == ""
+
+
+def test_archives_that_feed_a_cohort_in_turn_are_each_compared_with_what_they_held(tmp_path: Path) -> None:
+    first, second, cohort = tmp_path / "2024", tmp_path / "2025", tmp_path / "cohort"
+    for patient in ("ann", "bob", "cid"):
+        visit(first, FIRST, patient)
+        visit(second, SECOND, patient)
+    plain_run(first, cohort)
+    said = plain_run(second, cohort).attention
+    assert said.startswith(f"3 of the 3 studies of the run before are not in {second}") and "a further archive" in said
+    assert plain_run(first, cohort).attention == plain_run(second, cohort).attention == ""
+    shutil.rmtree(first / "ann")
+    shutil.rmtree(first / "bob")
+    said = plain_run(first, cohort).attention
+    assert said.startswith(f"2 of the 3 studies that this archive held are not in {first}") and "this is meant" in said
+    assert len(read_table(cohort, "studies")) == 6
