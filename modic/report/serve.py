@@ -8,9 +8,11 @@ refused by the name it asks for, and gets no secret to send.
 import hmac
 import re
 import secrets
+import sys
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from modic.cohort import RUN_ID, STUDY_KEY
@@ -46,6 +48,11 @@ class Server(ThreadingHTTPServer):
     def url(self) -> str:
         """The address that shows the newest report."""
         return f"http://{LOOPBACK}:{self.server_address[1]}/{self.secret}/"
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of a browser that goes away before it has everything, nor of a report that was just pruned."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
 
 
 class Handler(BaseHTTPRequestHandler):

@@ -101,7 +101,7 @@ def test_a_browser_shows_the_report_that_the_address_leads_to(server: Server) ->
             f"../{RUN}/cases/{case.name}/t1.webp",
         )
         assert size == 8, "the page may load pictures as it does from a file"
-    assert [one for one in trouble if "favicon" not in one] == []
+    assert trouble == []
 
 
 def test_what_cannot_be_served_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str], server: Server) -> None:
@@ -113,3 +113,14 @@ def test_what_cannot_be_served_is_said(tmp_path: Path, capsys: pytest.CaptureFix
     (server.root / "report.html").unlink()
     assert main(["serve", str(server.root)]) == 2
     assert "has no report; `modic report" in capsys.readouterr().err
+
+
+def test_a_browser_that_goes_away_is_nothing_to_print_and_a_bug_is(
+    server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for error in (BrokenPipeError(), ConnectionResetError(), FileNotFoundError("pruned"), ValueError("bug")):
+        try:
+            raise error
+        except type(error):
+            server.handle_error(None, (LOOPBACK, 1))
+        assert ("bug" in capsys.readouterr().err) is isinstance(error, ValueError)
