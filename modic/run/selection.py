@@ -42,7 +42,7 @@ class Selection:
 
     def not_found(self, names: set[str]) -> str:
         """Which lines of the file name none of `names`, without their text, which identifies; empty if each does."""
-        lines = [line for name, line in self.only.items() if name not in names]
+        lines = sorted(line for name, line in self.only.items() if name not in names)
         some = ", ".join(map(str, lines[:NAMED])) + (" …" if len(lines) > NAMED else "")
         if not lines:
             return ""

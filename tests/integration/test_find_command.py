@@ -105,6 +105,9 @@ def test_a_folder_that_cannot_be_read_is_told_of_and_named_to_the_owner(
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(walk, "_listed", refuse)
+        words = ["--out", str(cohort), "--plan", "--device", "cpu"]
+        planned = ask(capsys, "grade", str(cohort.parent / "archive"), *words)
+        assert planned[1].startswith("1 folder of the archive cannot be read, and what lies below is missing")
         summary = plain_run(cohort.parent / "archive", cohort)
         assert "; 1 folder of the archive cannot be read, and what lies below is missing" in summary.line()
         assert summary.as_dict()["attention"], "so that the exit code is 3"
