@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 
 from modic.run.prepare import Run
-from modic.run.shards import Work
+from modic.run.shards import Due
 from modic.text import counted
 from modic.versions import changes_since
 
@@ -37,7 +37,7 @@ class Cause(StrEnum):
     IMAGES = "images changed"
 
 
-def causes(run: Run, work: Iterable[Work], ledger: pa.Table, configurations: Mapping[str, str]) -> list[Cause]:
+def causes(run: Run, work: Iterable[Due], ledger: pa.Table, configurations: Mapping[str, str]) -> list[Cause]:
     """The cause of each study of `work`, which all are to be graded.
 
     Args:

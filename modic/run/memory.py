@@ -18,9 +18,11 @@ from modic.archive.containers import full_name
 from modic.archive.patient_identity import study_date
 from modic.archive.sources import scheme_of
 from modic.cohort import Cohort
+from modic.deidentify.pseudonyms import Pseudonyms
 from modic.errors import UsageError
 from modic.files import write_json
 from modic.run import rows
+from modic.run.found import Found
 from modic.run.survey import Survey
 from modic.tables.store import with_column
 
@@ -65,14 +67,14 @@ def links(survey: Survey, path: Path) -> pa.Table:
 
     `path`: of the links that earlier runs wrote (modic.cohort.Cohort.links).
     """
-    now = _of_archive(survey)
+    parts = (_links(part, survey.keys) for part in survey.parts())
+    now = pa.concat_tables([LINKS.empty_table(), *parts])
     known = _known(path)
     gone = pc.invert(pc.is_in(known["study_key"], now["study_key"].combine_chunks()))
     return pa.concat_tables([now, known.filter(gone)])
 
 
-def _of_archive(survey: Survey) -> pa.Table:
-    keys = survey.keys
+def _links(studies: list[Found], keys: Pseudonyms) -> pa.Table:
     return pa.Table.from_pylist(
         [
             {
@@ -86,10 +88,10 @@ def _of_archive(survey: Survey) -> pa.Table:
                 "files": [full_name(image.path, image.member) for image in series.images],
                 "study_date": study_date(series.header),
             }
-            for series in survey.series
+            for study in studies for series in study.unpack()[1]
         ],
         schema=LINKS,
-    )
+    )  # fmt: skip
 
 
 def _known(path: Path) -> pa.Table:

@@ -13,7 +13,7 @@ from modic.run.configuration import changed_since
 from modic.run.estimate import estimate
 from modic.run.prepare import Run, discreet
 from modic.run.regrade import regrade
-from modic.run.shards import Shard, Work
+from modic.run.shards import Due, Shard
 from modic.run.survey import Survey
 from modic.tables.store import read_table
 
@@ -27,7 +27,7 @@ SHARDS_PER_WORKER = 4
 class Plan:
     """What a run has to grade."""
 
-    work: list[Work]  # the studies; empty once they are cut into shards
+    work: list[Due]  # the studies; empty once they are cut into shards
     causes: dict[str, int]  # modic.run.cause.Cause → number of studies
     line: str  # the same in words, for a log
     estimate: str  # how long that takes and what the disk needs, in words; empty if there is nothing to grade
@@ -42,7 +42,7 @@ def plan_studies(run: Run, survey: Survey, *, set_aside: bool = False) -> Plan:
     """What this run has to grade, and why. `set_aside`: damaged shards are renamed (modic.run.ledger.read_keys)."""
     rows = ledger.read_keys(run.cohort, set_aside=set_aside)
     done = ledger.finished(rows)
-    work = [item for item in survey.work if done.isdisjoint(item.known_as)]
+    work = [item for item in survey.due if done.isdisjoint(item.known_as)]
     waiting = 0
     if run.selection.limit and len(work) > run.selection.limit:
         work.sort(key=lambda item: item.study_key)  # a hash, so the first ones are a random sample
@@ -70,13 +70,13 @@ def cut_shards(run: Run, survey: Survey, *, workers: int) -> Plan:
         if len(work) < len(plan.work):
             line += f"; {len(plan.work) - len(work)} of them from kept features, without their images"
             plan = replace(plan, estimate=estimate(run.cohort, len(work), pictures=run.config.run.pictures))
-    plan = replace(plan, work=[], line=line, shards=_write(run, work, workers, first=written))
+    plan = replace(plan, work=[], line=line, shards=_write(run, survey, work, workers, first=written))
     if plan.shards or written:
         shards.note_plan(run.cohort, run.run_id, plan.line)
     return plan
 
 
-def _changed_options(run: Run, work: list[Work], rows: pa.Table) -> list[str]:
+def _changed_options(run: Run, work: list[Due], rows: pa.Table) -> list[str]:
     """Names of the options that differ from those of the runs that graded these studies before, as far as known."""
     keys = {item.study_key for item in work if item.cause == Cause.OPTIONS}
     last = {row["study_key"]: row["run_id"] for row in rows.select(["study_key", "run_id"]).to_pylist()}
@@ -84,7 +84,7 @@ def _changed_options(run: Run, work: list[Work], rows: pa.Table) -> list[str]:
     return sorted(set().union(*(names or () for names in changed)))
 
 
-def _with_causes(run: Run, work: list[Work], rows: pa.Table) -> list[Work]:
+def _with_causes(run: Run, work: list[Due], rows: pa.Table) -> list[Due]:
     runs = read_table(run.cohort.root, "runs").select(["run_id", "configuration_hash"]).to_pylist()
     configurations = {row["run_id"]: row["configuration_hash"] for row in runs}
     return [
@@ -99,10 +99,10 @@ def _oldest_version(rows: pa.Table, study_keys: set[str]) -> int:
     return min((version_of(row) for key, row in last.items() if key in study_keys), default=1)
 
 
-def _write(run: Run, work: list[Work], workers: int, *, first: int = 0) -> list[Shard]:
+def _write(run: Run, survey: Survey, work: list[Due], workers: int, *, first: int = 0) -> list[Shard]:
     size = min(run.config.run.shard_size, math.ceil(len(work) / (SHARDS_PER_WORKER * workers)) or 1)
     pieces = [work[start : start + size] for start in range(0, len(work), size)]
     return [
-        shards.write_input(run.job, Shard(f"{index:05d}", len(piece)), piece, run.config)
+        shards.write_input(run.job, Shard(f"{index:05d}", len(piece)), survey.work(piece), run.config)
         for index, piece in enumerate(pieces, first)
     ]

@@ -8,9 +8,11 @@ All steps of a run, in order; flows/nightly.py calls them as Prefect tasks, test
 | find_studies          | run/survey.py            | what the archive holds: a list of T1 and T2 pairs             |
 |   crawl               | archive/crawl.py         | every file accounted for, headers read                        |
 |   part                | run/unchanged.py         | what is as the last run found it is left as it is             |
+|   batches             | run/batches.py           | the headers of the rest, some studies at a time               |
 |   identify            | series/identify.py       | headers → series with contrast, plane and geometry            |
 |   unclear contrast    | run/unclear_contrast.py  | series whose header does not tell it: from their pixels       |
 |   pair                | series/pair.py           | series → one pair a study, or the reason why there is none    |
+|   found               | run/found.py             | all that is known of a study, packed                          |
 | cut_shards            | run/plan.py              | what the ledger does not hold yet, in shards                  |
 |   read_keys           | run/ledger.py            | all finished shards: what was graded, by what                 |
 |   causes              | run/cause.py             | why each of these studies is graded                           |
@@ -43,6 +45,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from modic.deidentify.pseudonyms import Pseudonyms
 from modic.errors import Reason
 from modic.files import write_table
 from modic.records import Pair
@@ -50,6 +53,7 @@ from modic.run import ledger, rows
 from modic.run.cause import Cause
 from modic.run.configuration import remember_configuration
 from modic.run.drift import drifting
+from modic.run.found import Found
 from modic.run.manifest import run_row, write_manifest
 from modic.run.memory import archive_number, links, with_archive, with_days
 from modic.run.prepare import Run, discreet
@@ -132,15 +136,14 @@ def _with_grades(run: Run, survey: Survey) -> tuple[Survey, pa.Table]:
     keys = ledger.read_keys(run.cohort)
     latest = ledger.latest(keys)
     if run.selection.limit:
-        survey = survey.without({work.study_key for work in survey.work if latest.keys().isdisjoint(work.known_as)})
-    indices = [next(latest[name] for name in work.known_as if name in latest) for work in survey.work]
+        survey = survey.without({due.study_key for due in survey.due if latest.keys().isdisjoint(due.known_as)})
+    indices = [next(latest[name] for name in due.known_as if name in latest) for due in survey.due]
     return survey, ledger.read_rows(run.cohort, keys.take(pa.array(indices, pa.int64())))
 
 
 def _remember_state(run: Run, survey: Survey) -> None:
     if survey.parted:
-        prints = {work.study_key: (work.fingerprint, work.with_others) for work in survey.work}
-        remember(run, survey.parted, survey.outcomes, survey.series, prints, survey.keys)
+        remember(run, survey.parted, survey.studies)
 
 
 def _failures(studies: pa.Table) -> list[str]:
@@ -166,7 +169,7 @@ def _next_tables(
 def _nothing_new(survey: Survey, old_studies: pa.Table) -> bool:
     """Whether every study that the tables hold as one of the archive is as before, and there is no other."""
     here = pc.sum(old_studies["in_archive"], min_count=0).as_py()
-    return not (survey.outcomes or survey.left_out) and here == len(survey.as_before)
+    return not (survey.studies or survey.left_out) and here == len(survey.as_before)
 
 
 def _new_tables(
@@ -251,20 +254,31 @@ def few_known(run: Run, studies: pa.Table, old: dict[str, pa.Table], archive: in
 
 def _tables(run: Run, survey: Survey, graded: pa.Table, old: dict[str, pa.Table]) -> dict[str, pa.Table]:
     """The tables studies, series and levels of what the archive holds now; `graded`: the ledger's row of every pair."""
-    keys = survey.keys
-    of_study = {series.study_uid: series for series in survey.series}
-    outcomes = [
-        (outcome, outcome.t2 if isinstance(outcome, Pair) else of_study[outcome.study_uid])
-        for outcome in survey.outcomes
-    ]
-    entries = {entry["study_key"]: entry for entry in graded.to_pylist()}
-    studies = rows.table("studies", rows.study_rows(outcomes, entries, keys, run.run_id))
-    pairs = [rows.graded_pair(work.pair, entries[work.study_key]) for work in survey.work]
-    used = {rows.series_key(series, keys) for pair in pairs for series in pair.series}
-    series = rows.table("series", rows.series_rows(survey.series, used, keys, run.run_id))
+    parts, start = [_rows(run, survey.keys, [], graded.slice(0, 0))], 0
+    for found in survey.parts():
+        due = sum(study.due is not None for study in found)
+        parts.append(_rows(run, survey.keys, found, graded.slice(start, due)))
+        start += due
+    studies, series = map(pa.concat_tables, zip(*parts, strict=True))
     patients = dict(zip(studies["study_key"].to_pylist(), studies["patient_key"].to_pylist(), strict=True))
     return {
         "studies": studies,
         "series": rows.keep_run_ids("series", series, old["series"]),
         "levels": rows.level_rows(graded, patients),
     }
+
+
+def _rows(run: Run, keys: Pseudonyms, found: list[Found], graded: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """The rows of `studies` and `series` of some studies; `graded`: the ledger's rows of those that have a pair."""
+    entries = {entry["study_key"]: entry for entry in graded.to_pylist()}
+    unpacked = [study.unpack() for study in found]
+    outcomes = [(outcome, outcome.t2 if isinstance(outcome, Pair) else series[-1]) for outcome, series in unpacked]
+    studies = rows.study_rows(outcomes, entries, keys, run.run_id)
+    pairs = [
+        rows.graded_pair(outcome, entries[study.due.study_key])
+        for study, (outcome, _) in zip(found, unpacked, strict=True)
+        if study.due and isinstance(outcome, Pair)
+    ]
+    used = {rows.series_key(series, keys) for pair in pairs for series in pair.series}
+    stacks = (stack for _, series in unpacked for stack in series)
+    return rows.table("studies", studies), rows.table("series", rows.series_rows(stacks, used, keys, run.run_id))

@@ -34,7 +34,7 @@ from modic.models.card import contrasts, read_card
 from modic.records import STIR_COLUMNS, LevelFeatures
 from modic.run import ledger
 from modic.run.prepare import Run
-from modic.run.shards import Shard, Work, note_shard
+from modic.run.shards import Due, Shard, note_shard
 from modic.tables.features import files_of, read_features, studies_in
 
 LOG = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ REGRADE = "regrade"
 Row = dict[str, Any]
 
 
-def regrade(run: Run, work: Sequence[Work], rows: pa.Table) -> tuple[int, list[Work]]:
+def regrade(run: Run, work: Sequence[Due], rows: pa.Table) -> tuple[int, list[Due]]:
     """Write finished shards of what needs no image; returns how many there are, and the work that is left.
 
     `rows`: what modic.run.ledger.read_ledger returns.
@@ -53,7 +53,7 @@ def regrade(run: Run, work: Sequence[Work], rows: pa.Table) -> tuple[int, list[W
     if not known:
         return 0, list(work)
     files = _Files(run.cohort)
-    by_file: dict[Path | None, dict[str, tuple[Work, int]]] = defaultdict(dict)
+    by_file: dict[Path | None, dict[str, tuple[Due, int]]] = defaultdict(dict)
     for item, indices in known:
         if (place := _place(item, indices, rows, files)) is not None:
             path, index = place
@@ -67,7 +67,7 @@ def regrade(run: Run, work: Sequence[Work], rows: pa.Table) -> tuple[int, list[W
     return written, [item for item in work if item.study_key not in done]
 
 
-def _note_pictures(run: Run, by_file: Mapping[Path | None, Mapping[str, tuple[Work, int]]], rows: pa.Table) -> None:
+def _note_pictures(run: Run, by_file: Mapping[Path | None, Mapping[str, tuple[Due, int]]], rows: pa.Table) -> None:
     """Note which run drew the pictures of each study (modic.cohort.Cohort.pictures)."""
     drawn = {}
     for key, (_, index) in (item for path, studies in by_file.items() if path for item in studies.items()):
@@ -80,8 +80,8 @@ def _note_pictures(run: Run, by_file: Mapping[Path | None, Mapping[str, tuple[Wo
         write_json(path, drawn)
 
 
-def _known(work: Sequence[Work], rows: pa.Table) -> list[tuple[Work, list[int]]]:
-    """Work with the rows of its `encoding`, the last one first."""
+def _known(work: Sequence[Due], rows: pa.Table) -> list[tuple[Due, list[int]]]:
+    """Studies with the rows of its `encoding`, the last one first."""
     wanted = {(one.study_key, name) for one in work for name in (one.encoding, one.encoding_with_others) if name}
     of: dict[tuple[str, str], list[int]] = defaultdict(list)
     for index, key in enumerate(zip(rows["study_key"].to_pylist(), rows["encoding"].to_pylist(), strict=True)):
@@ -117,7 +117,7 @@ def _study_keys(path: Path) -> set[str]:
         return set()
 
 
-def _place(item: Work, indices: list[int], rows: pa.Table, files: _Files) -> tuple[Path | None, int] | None:
+def _place(item: Due, indices: list[int], rows: pa.Table, files: _Files) -> tuple[Path | None, int] | None:
     """The row that a study starts from, and the file of its features (None if it was excluded)."""
     for index in indices:
         status = rows["status"][index].as_py()
@@ -129,7 +129,7 @@ def _place(item: Work, indices: list[int], rows: pa.Table, files: _Files) -> tup
     return None
 
 
-def _new_rows(run: Run, by_file: Mapping[Path | None, Mapping[str, tuple[Work, int]]], rows: pa.Table) -> Iterator[Row]:
+def _new_rows(run: Run, by_file: Mapping[Path | None, Mapping[str, tuple[Due, int]]], rows: pa.Table) -> Iterator[Row]:
     card, _ = read_card(run.config.classifier, "classifier")
     calibration, reads_stir = calibration_of(card, run.config.grading.alpha), "stir" in contrasts(card)
     for path, studies in by_file.items():
@@ -171,7 +171,7 @@ def regraded(
     return [row | new.get(row["level"], {}) for row in levels]
 
 
-def _of_now(run: Run, item: Work, row: Row, levels: list[Row], seconds: float) -> Row:
+def _of_now(run: Run, item: Due, row: Row, levels: list[Row], seconds: float) -> Row:
     alone = row["encoding"] == item.encoding
     return row | {
         "fingerprint": item.fingerprint if alone else item.with_others,

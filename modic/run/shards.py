@@ -10,7 +10,7 @@ The result is `runs/<run_id>/shards/<shard>.parquet` (modic/run/ledger.py).
 
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from modic.cohort import Cohort
@@ -69,12 +69,11 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
-    """One study to grade."""
+class Due:
+    """One study to grade, by name."""
 
     study_key: str
     fingerprint: str
-    pair: Pair
     with_others: str = ""  # the fingerprint with the study's other pairs in it; empty if there are none
     cause: str = ""  # why it is graded (modic.run.cause.Cause)
     encoding: str = ""  # the fingerprint without calibration and [grading] (modic/run/regrade.py)
@@ -84,6 +83,13 @@ class Work:
     def known_as(self) -> list[tuple[str, str]]:
         """Under what the ledger may hold its result: (study_key, fingerprint)."""
         return [(self.study_key, print_) for print_ in (self.fingerprint, self.with_others) if print_]
+
+
+@dataclass(frozen=True, slots=True)
+class Work(Due):
+    """One study to grade, with its images."""
+
+    pair: Pair = field(kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)

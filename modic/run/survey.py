@@ -2,15 +2,15 @@
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from datetime import date
+from itertools import islice
 from typing import Any
 
 import pyarrow as pa
 
-from modic.archive.crawl import HEADERS, crawl
-from modic.archive.patient_identity import study_date
+from modic.archive.crawl import crawl
 from modic.archive.sources import cache_of, source_of
 from modic.deidentify.pseudonyms import Pseudonyms
 from modic.errors import CURES, Reason, UsageError
@@ -18,15 +18,17 @@ from modic.models.card import contrasts, read_card
 from modic.records import Excluded, Pair, Series
 from modic.resources import cores
 from modic.run import ledger
+from modic.run.found import Found, found, work_of
 from modic.run.prepare import Run, discreet
-from modic.run.shards import Work
+from modic.run.shards import Due, Work
 from modic.run.unchanged import STATE, Parted, part
-from modic.run.unclear_contrast import find_unclear_contrasts
+from modic.run.unclear_contrast import PixelReader, find_unclear_contrasts
 from modic.series.identify import identify, with_unreadable_files
 from modic.series.pair import STIR, pair
 from modic.tables.published import restore_current
 
 LOG = logging.getLogger(__name__)
+AT_ONCE = 1000  # studies that are unpacked
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,10 +36,8 @@ class Survey:
     """The archive as this run finds it. It holds what identifies patients, so it stays in this process."""
 
     files: dict[str, Any]  # modic.archive.crawl.Crawl.counts
-    series: list[Series]
-    outcomes: list[Pair | Excluded]  # one a study
+    studies: dict[str, Found]  # study key → what is to be known of it
     keys: Pseudonyms
-    work: list[Work]  # one a study with a pair
     seconds: float  # that it took
     ended: float = field(default_factory=time.monotonic)
     left_out: frozenset[str] = frozenset()  # keys of studies of the archive that the run is not asked for
@@ -53,9 +53,24 @@ class Survey:
         )
 
     @property
-    def pairs(self) -> list[Pair]:
+    def due(self) -> list[Due]:
         """The studies that can be graded."""
-        return [item.pair for item in self.work]
+        return [study.due for study in self.studies.values() if study.due]
+
+    @property
+    def pairs(self) -> list[Pair]:
+        """Their series."""
+        return [study.pair for study in self.studies.values() if study.due]
+
+    def parts(self) -> Iterator[list[Found]]:
+        """The studies, some at a time, since their series take much memory once they are unpacked."""
+        studies = iter(self.studies.values())
+        while part := list(islice(studies, AT_ONCE)):
+            yield part
+
+    def work(self, due: Iterable[Due]) -> list[Work]:
+        """What a worker needs to know of studies that are due."""
+        return [work_of(one, self.studies[one.study_key]) for one in due]
 
     @property
     def as_before(self) -> pa.Table:
@@ -65,23 +80,20 @@ class Survey:
     @property
     def n_studies(self) -> int:
         """Studies of the archive that the run is asked for."""
-        return len(self.outcomes) + len(self.as_before)
+        return len(self.studies) + len(self.as_before)
 
     @property
     def n_pairs(self) -> int:
         """Those of them that can be graded."""
-        return len(self.work) + len(self.as_before) - self.as_before["fingerprint"].null_count
+        return len(self.due) + len(self.as_before) - self.as_before["fingerprint"].null_count
 
     def without(self, studies: Collection[str]) -> "Survey":
         """This survey with some studies, by key, left out."""
         if not studies:
             return self
-        gone = {outcome.study_uid for outcome in self.outcomes if self.keys.study(outcome.study_uid) in studies}
         return replace(
             self,
-            series=[series for series in self.series if series.study_uid not in gone],
-            outcomes=[outcome for outcome in self.outcomes if outcome.study_uid not in gone],
-            work=[work for work in self.work if work.study_key not in studies],
+            studies={key: study for key, study in self.studies.items() if key not in studies},
             left_out=self.left_out | frozenset(studies),
         )
 
@@ -115,13 +127,15 @@ def find_studies(run: Run, *, on_progress: Callable[[int], None] | None = None) 
     parted = part(run, crawled, keys, wanted, finished)
     counts, rejected = crawled.counts, crawled.rejected
     del crawled  # what is as before is needed no more
-    accepted = tuple(dict.fromkeys(("t1", "t2", *wanted, STIR)))
-    series = identify(parted.headers, contrasts=accepted, options=run.config.identify)
-    parted = replace(parted, headers=HEADERS.empty_table())
-    series = with_unreadable_files(_with_unclear_contrasts(run, series, accepted), rejected)
-    outcomes = pair(series, contrasts=wanted, options=run.config.pair)
-    work = [_work(run, outcome, keys) for outcome in outcomes if isinstance(outcome, Pair)]
-    survey = Survey(counts, series, outcomes, keys, work, time.monotonic() - began, parted=parted)
+    studies: dict[str, Found] = {}
+    reader = PixelReader(run.config, run.device)
+    try:
+        for headers in parted.headers:
+            studies |= _identified(run, headers, rejected, keys, wanted, reader)
+    finally:
+        reader.stop()
+    studies = dict(sorted(studies.items(), key=lambda item: item[1].study_uid))
+    survey = Survey(counts, studies, keys, time.monotonic() - began, parted=parted)
     LOG.info(
         "%d studies found, %d of them with a pair to grade; %d are as the last run found them",
         survey.n_studies, survey.n_pairs, len(survey.as_before),
@@ -129,22 +143,33 @@ def find_studies(run: Run, *, on_progress: Callable[[int], None] | None = None) 
     return survey if run.selection.is_everything else _selected(run, survey)
 
 
+def _identified(
+    run: Run, headers: pa.Table, rejected: pa.Table, keys: Pseudonyms, wanted: tuple[str, ...], reader: PixelReader
+) -> dict[str, Found]:
+    """The studies of some header rows, by key."""
+    accepted = tuple(dict.fromkeys(("t1", "t2", *wanted, STIR)))
+    series = identify(headers, contrasts=accepted, options=run.config.identify)
+    series = with_unreadable_files(_with_unclear_contrasts(run, series, accepted, reader), rejected)
+    of: dict[str, list[Series]] = defaultdict(list)
+    for stack in series:
+        of[stack.study_uid].append(stack)
+    return {
+        keys.study(outcome.study_uid): found(outcome, of[outcome.study_uid], _due(run, outcome, keys))
+        for outcome in pair(series, contrasts=wanted, options=run.config.pair)
+    }
+
+
 def _selected(run: Run, survey: Survey) -> Survey:
     """The survey with what the run is asked for alone. Raises UsageError if the archive holds nothing of that."""
     asked = run.selection
-    days: dict[str, date] = {}
-    for series in survey.series:
-        if day := study_date(series.header):
-            days[series.study_uid] = min(day, days.get(series.study_uid, day))
     left_out, seen = set(), set()
-    for outcome in survey.outcomes:
-        key, patient = survey.keys.study(outcome.study_uid), survey.keys.patient(outcome.patient_id)
-        names = {outcome.study_uid, outcome.patient_id, key, patient}
+    for key, study in survey.studies.items():
+        names = {study.study_uid, study.patient_id, key, survey.keys.patient(study.patient_id)}
         seen |= names
-        if not asked.holds(names, days.get(outcome.study_uid)):
+        if not asked.holds(names, study.day):
             left_out.add(key)
     missing = asked.not_found(seen)
-    if len(left_out) == len(survey.outcomes):
+    if len(left_out) == len(survey.studies):
         raise UsageError(f"no study of {run.archive} is asked for: {missing or asked}")
     return replace(survey.without(left_out), not_found=missing)
 
@@ -155,19 +180,28 @@ def _contrasts(run: Run) -> tuple[str, ...]:
     return contrasts(card)
 
 
-def _with_unclear_contrasts(run: Run, series: list[Series], wanted: tuple[str, ...]) -> list[Series]:
-    memory = run.cohort.private / "looked_at.json"
+def _with_unclear_contrasts(
+    run: Run, series: list[Series], wanted: tuple[str, ...], reader: PixelReader
+) -> list[Series]:
     return find_unclear_contrasts(
-        series, memory=memory, config=run.config, device=run.device, detector_id=run.detector_id, contrasts=wanted
+        series,
+        memory=run.cohort.private / "looked_at.json",
+        config=run.config,
+        device=run.device,
+        detector_id=run.detector_id,
+        contrasts=wanted,
+        reader=reader,
     )
 
 
-def _work(run: Run, pair: Pair, keys: Pseudonyms) -> Work:
+def _due(run: Run, outcome: Pair | Excluded, keys: Pseudonyms) -> Due | None:
+    if isinstance(outcome, Excluded):
+        return None
     graded, encoded = (run.models, run.config.grading_hash()), (run.encoder, run.config.encoding_hash())
-    others = pair.choices if pair.others else ()
-    return Work(
-        keys.study(pair.study_uid), _fingerprint(graded, [pair], keys), pair, _fingerprint(graded, others, keys),
-        encoding=_fingerprint(encoded, [pair], keys), encoding_with_others=_fingerprint(encoded, others, keys),
+    others = outcome.choices if outcome.others else ()
+    return Due(
+        keys.study(outcome.study_uid), _fingerprint(graded, [outcome], keys), _fingerprint(graded, others, keys),
+        encoding=_fingerprint(encoded, [outcome], keys), encoding_with_others=_fingerprint(encoded, others, keys),
     )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ The file counts only if it is of the run that published the current tables, by t
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -19,13 +19,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from modic.archive.crawl import HEADERS, Crawl
-from modic.archive.patient_identity import identity_value
+from modic.archive.crawl import Crawl
 from modic.deidentify.pseudonyms import Pseudonyms
 from modic.files import write_table
-from modic.records import Excluded, Pair, Series
+from modic.run.batches import NAMES, batches, links
+from modic.run.found import Found
 from modic.run.prepare import Run
-from modic.series.identify import UNREADABLE, is_unclear
+from modic.series.identify import UNREADABLE
 from modic.tables.store import read_table
 
 STATE = pa.schema(
@@ -44,11 +44,6 @@ SELECT StudyInstanceUID::VARCHAR AS study_uid, count(*)::BIGINT AS images,
   bit_xor(hash(path, member, frame, size, mtime_ns)) AS digest
 FROM headers GROUP BY 1
 """
-LINKED = """
-SELECT DISTINCT StudyInstanceUID::VARCHAR AS study_uid, unnest([PatientID::VARCHAR, SeriesInstanceUID::VARCHAR]) AS name
-FROM headers
-"""
-NAMES = ["StudyInstanceUID", "PatientID", "SeriesInstanceUID"]
 FOLDER = r"/[^/]*$"
 CODE = ("archive", "series", "deidentify", "run", "tables")
 """Packages whose code decides what a row holds."""
@@ -58,7 +53,7 @@ CODE = ("archive", "series", "deidentify", "run", "tables")
 class Parted:
     """The archive, parted into what is as before and what is to be identified."""
 
-    headers: pa.Table  # of the studies to be identified
+    headers: Iterator[pa.Table]  # of the studies to be identified (modic.run.batches.batches)
     as_before: pa.Table  # of STATE
     digests: pa.Table  # study_uid, images, digest of every study
     decided_by: str = ""  # empty: this run must not be remembered
@@ -79,40 +74,34 @@ def part(
     """
     nothing = STATE.empty_table()
     if not run.selection.is_everything:
-        return Parted(crawled.headers, nothing, nothing.select(["study_uid", "images", "digest"]))
+        return Parted(batches(crawled), nothing, nothing.select(["study_uid", "images", "digest"]))
     decided_by = _decided_by(run, keys, contrasts)
     digests = _ask(crawled.images, DIGEST)
     beside = _beside_unreadable(crawled.images, crawled.rejected)
     state = _remembered(run, decided_by)
     if state is None:
-        return Parted(crawled.headers, nothing, digests, decided_by, beside)
+        return Parted(batches(crawled), nothing, digests, decided_by, beside)
     changed = _changed(state, digests, finished) | beside
     if not changed:
-        return Parted(HEADERS.empty_table(), state, digests, decided_by, beside)
-    changed = _with_linked(changed, _ask(crawled.columns(NAMES), LINKED), run)
-    wanted = pa.array(sorted(changed), pa.string())
-    as_before = state.filter(pc.invert(pc.is_in(state["study_uid"], wanted)))
-    headers = crawled.headers_of(_is_in(crawled.images["StudyInstanceUID"], wanted))
-    return Parted(headers, as_before, digests, decided_by, beside)
+        return Parted(iter(()), state, digests, decided_by, beside)
+    changed = _with_linked(changed, links(crawled), run)
+    as_before = state.filter(pc.invert(pc.is_in(state["study_uid"], pa.array(sorted(changed), pa.string()))))
+    return Parted(batches(crawled, changed), as_before, digests, decided_by, beside)
 
 
-def remember(
-    run: Run, parted: Parted, outcomes: Iterable[Pair | Excluded], series: Iterable[Series],
-    prints: dict[str, tuple[str, str]], keys: Pseudonyms,
-) -> None:  # fmt: skip
+def remember(run: Run, parted: Parted, studies: Mapping[str, Found]) -> None:
     """Write the state of the archive, for `part` of the next run; to be called before the tables are published.
 
-    `prints`: study key → fingerprint and that with the other pairs, of each outcome that is a pair.
+    `studies`: study key → what the run found of it.
     """
     if not parted.decided_by:
         return
-    again = parted.beside_unreadable | {stack.study_uid for stack in series if is_unclear(stack)}
-    now = []
-    for outcome in outcomes:
-        key = keys.study(outcome.study_uid)
-        fingerprint, with_others = prints.get(key, (None, None))
-        now.append({"study_uid": outcome.study_uid, "study_key": key, "fingerprint": fingerprint,
-                    "with_others": with_others or None, "again": outcome.study_uid in again})  # fmt: skip
+    now = [
+        {"study_uid": study.study_uid, "study_key": key, "fingerprint": study.due and study.due.fingerprint,
+         "with_others": (study.due and study.due.with_others) or None,
+         "again": study.unclear or study.study_uid in parted.beside_unreadable}
+        for key, study in studies.items()
+    ]  # fmt: skip
     found = pa.Table.from_pylist(now, pa.schema([f for f in STATE if f.name not in ("images", "digest")]))
     found = found.join(parted.digests, "study_uid", join_type="inner").select(STATE.names).cast(STATE)
     table = pa.concat_tables([parted.as_before.replace_schema_metadata(), found]).combine_chunks()
@@ -181,13 +170,11 @@ def _changed(state: pa.Table, digests: pa.Table, finished: Collection[tuple[str,
     return {*new, *gone, *again, *left}
 
 
-def _with_linked(changed: set[str], links: pa.Table, run: Run) -> set[str]:
-    """`changed`, and every study that shares a patient or a series UID with one of them, or did in the last run."""
-    names = pc.unique(links["name"]).to_pylist()
-    nobody = {name for name in names if identity_value({"PatientID": name}, "PatientID") is None}
-    edges = links.to_pandas()
-    edges = edges[~edges["name"].isin(nobody)]
-    edges["name"] = edges["name"].str.strip()
+def _with_linked(changed: set[str], edges: pd.DataFrame, run: Run) -> set[str]:
+    """`changed`, and every study that shares a patient or a series UID with one of them, or did in the last run.
+
+    `edges`: of modic.run.batches.links.
+    """
     before = pq.read_table(run.cohort.links, columns=NAMES, partitioning=None).to_pandas()
     old = before.melt("StudyInstanceUID", value_name="name").rename(columns={"StudyInstanceUID": "study_uid"})
     edges = pd.concat([edges, old[["study_uid", "name"]]]).drop_duplicates()
@@ -209,14 +196,3 @@ def _beside_unreadable(images: pa.Table, rejected: pa.Table) -> frozenset[str]:
     of_image = pc.replace_substring_regex(images["path"].cast(pa.string()), FOLDER, "")
     beside = images["StudyInstanceUID"].filter(pc.is_in(of_image, folders))
     return frozenset(pc.unique(beside.cast(pa.string())).to_pylist())
-
-
-def _is_in(column: pa.ChunkedArray, wanted: pa.Array) -> pa.ChunkedArray:
-    """`pc.is_in` for a column of which each text is held once."""
-    chunks = []
-    for chunk in column.chunks:
-        if pa.types.is_dictionary(chunk.type):
-            chunks.append(pc.is_in(chunk.dictionary, wanted).take(chunk.indices))
-        else:
-            chunks.append(pc.is_in(chunk, wanted))
-    return pa.chunked_array(chunks, pa.bool_())

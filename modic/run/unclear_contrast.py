@@ -46,6 +46,7 @@ def find_unclear_contrasts(
     device: str,
     detector_id: str,
     contrasts: Collection[str] = T1_AND_T2,
+    reader: "PixelReader | None" = None,
 ) -> list[Series]:
     """`series`, in which each that `is_unclear` has the contrast that its pixels show.
 
@@ -56,16 +57,18 @@ def find_unclear_contrasts(
         device: of the run, `auto`, `cpu` or `cuda`.
         detector_id: id of the detector's weights; results of another detector do not count.
         contrasts: contrasts that the classifier grades.
+        reader: reads pixels, and is not stopped, so that more can be read; None: one of its own.
     """
     keys = {index: _key(stack, config, detector_id) for index, stack in enumerate(series) if is_unclear(stack)}
     if not keys:
         return series
     known = _remembered(memory)
-    reader = PixelReader(config, device)
+    pixels = reader or PixelReader(config, device)
     try:
-        readings = known | {key: known.get(key) or reader.read(series[index]) for index, key in keys.items()}
+        readings = known | {key: known.get(key) or pixels.read(series[index]) for index, key in keys.items()}
     finally:
-        reader.stop()
+        if pixels is not reader:
+            pixels.stop()
     if readings != known:
         _remember(memory, readings)
     results = list(series)

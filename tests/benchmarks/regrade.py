@@ -65,7 +65,7 @@ def make(root: Path, studies: int) -> tuple[list[Any], int]:
         kept, shard = [], []
         for number in range(start, min(start + SHARD, studies)):
             levels = {level: level_of(rng) for level in LEVELS}
-            item: Any = Work(f"s_{number:016x}", f"old{number}", None, encoding=f"e{number}")  # type: ignore[arg-type]
+            item: Any = Work(f"s_{number:016x}", f"old{number}", pair=None, encoding=f"e{number}")  # type: ignore[arg-type]
             marrow = {level: MarrowMeasurements(level, *(EndplateMarrow({}, {}),) * 2).columns() for level in LEVELS}
             grades = grade_output(list(LEVELS), joined(list(levels.values())), calibration=calibration_of(card))
             results = tuple(
@@ -75,7 +75,7 @@ def make(root: Path, studies: int) -> tuple[list[Any], int]:
             )  # fmt: skip
             kept.append((item.study_key, levels))
             shard.append(ledger.row(item, StudyResult(results, "ok", 0.97), GRADER, **models))
-            work.append(Work(item.study_key, f"new{number}", None, encoding=item.encoding))  # type: ignore[arg-type]
+            work.append(Work(item.study_key, f"new{number}", pair=None, encoding=item.encoding))  # type: ignore[arg-type]
         write_features(cohort.features(run_id, f"{start // SHARD:05d}"), kept)
         ledger.write_output(cohort.shard(run_id, f"{start // SHARD:05d}"), shard)
     return work, sum(path.stat().st_size for path in cohort.features(run_id).iterdir())

@@ -73,7 +73,7 @@ def made_site(
         grades = grade_output(list(GRADED), joined(list(of.values())), calibration=calibration_of(card))
         results = (LevelResult(LEVELS[0], "not_found", Rejected(Reason.LEVEL_NOT_DETECTED)), *map(result, grades))
         kept.append((study_key, of))
-        work: Any = Work(study_key, f"f{number}", None, encoding=f"e{number}")  # type: ignore[arg-type]
+        work: Any = Work(study_key, f"f{number}", pair=None, encoding=f"e{number}")  # type: ignore[arg-type]
         ledger_rows.append(row(work, StudyResult(results, "ok", 0.97), Grader(2, "c", "m", "0123456789ab"), **models))
         about = {"study_key": study_key, "patient_key": key("p", number // 2), "run_id": RUN, "grading_version": 2,
                  "grader_id": "0123456789ab", **models}  # fmt: skip

@@ -11,7 +11,7 @@ from modic.run.shards import Job, Shard, Work
 
 def split(job: Job, one_pair: Pair, shard: Shard, at: int | None, trouble: Reason) -> list[tuple[Shard, list[str]]]:
     """Cut up a shard at study `at`; its parts and their studies."""
-    work = [Work(f"s_{index}", f"print {index}", one_pair) for index in range(shard.studies)]
+    work = [Work(f"s_{index}", f"print {index}", pair=one_pair) for index in range(shard.studies)]
     shards.write_input(job, shard, work, Config())
     if at is not None:
         shards.note_position(job, shard, at)

@@ -15,7 +15,7 @@ FIRST, SECOND = "20260101T200000Z-0a0a", "20260102T200000Z-0b0b"
 
 
 def test_only_the_last_word_on_a_study_counts_and_transient_failures_are_tried_again(job: Job, one_pair: Pair) -> None:
-    work = [Work("s_1", "print", one_pair), Work("s_2", "print", one_pair)]
+    work = [Work("s_1", "print", pair=one_pair), Work("s_2", "print", pair=one_pair)]
     died = StudyResult(rejected=Rejected(Reason.STUDY_WORKER_DIED))
     broken = StudyResult(rejected=Rejected(Reason.STUDY_PIXELS_UNREADABLE))
     ledger.write_output(
@@ -29,7 +29,7 @@ def test_only_the_last_word_on_a_study_counts_and_transient_failures_are_tried_a
 
 
 def test_shards_of_a_version_that_knew_fewer_columns_are_still_read(job: Job, one_pair: Pair) -> None:
-    done = ledger.row(Work("s_1", "print", one_pair), StudyResult(tuple(map(level, LEVELS)), "ok", 0.9), GRADER)
+    done = ledger.row(Work("s_1", "print", pair=one_pair), StudyResult(tuple(map(level, LEVELS)), "ok", 0.9), GRADER)
     now = pa.Table.from_pylist([done], schema=ledger.SCHEMA)
     kept = [field for field in ledger.LEVEL_FIELDS if field.name != "slice_disagreement"]
     older = pa.schema([*list(ledger.SCHEMA)[:-1], ("levels", pa.list_(pa.struct(kept)))])

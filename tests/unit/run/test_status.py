@@ -52,7 +52,7 @@ def works(tmp_path: Path, n: int) -> list[Work]:
     run = prepare.prepare(str(tmp_path / "archive"), str(tmp_path / "cohort"))
     pairs = survey.find_studies(run).pairs
     assert len(pairs) == n and all(isinstance(one, Pair) for one in pairs)
-    return [Work(key("s", 100 + number), "f", pair) for number, pair in enumerate(pairs)]
+    return [Work(key("s", 100 + number), "f", pair=pair) for number, pair in enumerate(pairs)]
 
 
 def begin(tmp_path: Path, cohort: Cohort, run_id: str = LATER) -> Job:

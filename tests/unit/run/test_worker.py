@@ -39,7 +39,7 @@ def test_a_run_draws_its_studies_where_that_is_wanted(
     monkeypatch.setattr(worker, "load_models", lambda *_: MODELS)
     monkeypatch.setattr(worker, "grade_study", draws)
     config = replace(Config(), run=RunOptions(pictures=wanted))
-    write_shard(job, [Work(key("s", 1), "print", one_pair)], config)
+    write_shard(job, [Work(key("s", 1), "print", pair=one_pair)], config)
     worker.grade_shard(job, SHARD)
     assert folders == [job.cohort.root / "runs" / job.run_id / "cases" / key("s", 1) if wanted else None]
     assert config.grading_hash() == Config().grading_hash()
@@ -67,7 +67,7 @@ def test_a_shard_is_written_once_and_holds_nothing_identifying(
 ) -> None:
     monkeypatch.setattr(worker, "load_models", lambda *_: MODELS)
     monkeypatch.setattr(worker, "grade_study", lambda *_, **__: StudyResult(tuple(map(level, LEVELS)), "ok", 0.9))
-    write_shard(job, [Work(key("s", 1), "print", one_pair)], Config())
+    write_shard(job, [Work(key("s", 1), "print", pair=one_pair)], Config())
     path = Path(worker.grade_shard(job, SHARD))
     before = path.stat().st_mtime_ns
     monkeypatch.setattr(worker, "grade_study", None)  # would raise
@@ -92,7 +92,7 @@ def test_a_shard_is_at_a_study_before_it_waits_for_the_studys_images(
     monkeypatch.setattr(worker, "load_models", lambda *_: MODELS)
     monkeypatch.setattr(worker, "grade_study", lambda *_, **__: StudyResult(tuple(map(level, LEVELS)), "ok", 0.9))
     monkeypatch.setattr(worker, "read_ahead", waiting)
-    shard = write_shard(job, [Work(key("s", number), "print", one_pair) for number in (1, 2, 3)], Config())
+    shard = write_shard(job, [Work(key("s", number), "print", pair=one_pair) for number in (1, 2, 3)], Config())
     worker.grade_shard(job, shard)
     assert at == [0, 1, 2]
 
@@ -125,7 +125,7 @@ def test_a_study_for_which_the_gpu_has_no_memory_fails_alone(
 ) -> None:
     """Once in the detector, once in the classifier of the shipped weights; the third study is graded."""
     write_archive(tmp_path / "archive", patients=4, seed=3, broken=False)
-    work = [Work(key("s", index), "print", one) for index, one in enumerate(pairs_of(tmp_path / "archive")[:3])]
+    work = [Work(key("s", index), "print", pair=one) for index, one in enumerate(pairs_of(tmp_path / "archive")[:3])]
     shipped = weights.load_models("detector", "classifier", "cpu")
     models = [replace(one, net=OutOfMemoryOnce(one.net)) for one in (shipped.detector, shipped.classifier)]
     monkeypatch.setattr(worker, "load_models", lambda *_: weights.Models(*models))
@@ -152,7 +152,7 @@ def test_a_worker_that_loses_its_gpu_says_so_and_writes_the_culprit_only_alone(
     monkeypatch.setattr(worker, "load_models", lambda *_: MODELS)
     monkeypatch.setattr(worker, "grade_study", lose)
     monkeypatch.setattr(weights.Models, "usable", lambda _: not lost)
-    work = [Work(key("s", index), "print", one_pair) for index in range(studies)]
+    work = [Work(key("s", index), "print", pair=one_pair) for index in range(studies)]
     write_shard(job, work, Config())
     with pytest.raises(DeviceLost, match="study s_0000000000000000"):
         worker.grade_shard(job, SHARD)
