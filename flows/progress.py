@@ -73,9 +73,9 @@ class Progress:
         return 3600 * self.done / max(time.monotonic() - self._started, 1e-3)
 
     def __str__(self) -> str:
-        rate = self.per_hour
-        left = f", {duration(3600 * (self.studies - self.done) / rate)} left" if rate else ""
-        return f"{self.done} of {self.studies} {self.unit}, {rate:.0f} an hour{left}"
+        rate, done = self.per_hour, self.done
+        left = f", {duration(3600 * (self.studies - done) / rate)} left" if rate and done < self.studies else ""
+        return f"{done} of {self.studies} {self.unit}, {rate:.0f} an hour{left}"
 
 
 def artifact_key(what: str, cohort: str) -> str:

@@ -27,12 +27,16 @@ FROM headers
 """
 
 
-def batches(crawled: Crawl, wanted: Collection[str] | None = None) -> Iterator[pa.Table]:
+def batches(
+    crawled: Crawl, wanted: Collection[str] | None = None, edges: pd.DataFrame | None = None
+) -> Iterator[pa.Table]:
     """The header rows (modic.archive.crawl.HEADERS) of the studies `wanted`, by UID, or of all; reads them in turn.
 
-    Once a batch is asked for, nothing but its rows is held. Raises modic.archive.crawl.DamagedIndex.
+    `edges`: what `links` returns, if it was asked already. Once a batch is asked for, nothing but its rows is held.
+    Raises modic.archive.crawl.DamagedIndex.
     """
-    numbers = _batch_of_image(crawled, wanted)
+    edges = links(crawled) if edges is None else edges
+    numbers = _batch_of_image(crawled, wanted, edges if wanted is None else edges[edges["study_uid"].isin(wanted)])
     return _read(replace(crawled, images=crawled.images.slice(0, 0)), numbers)
 
 
@@ -41,13 +45,13 @@ def _read(crawled: Crawl, numbers: np.ndarray) -> Iterator[pa.Table]:
         yield crawled.headers_of(pa.chunked_array([pa.array(numbers == number)]))
 
 
-def _batch_of_image(crawled: Crawl, wanted: Collection[str] | None) -> np.ndarray:
+def _batch_of_image(crawled: Crawl, wanted: Collection[str] | None, edges: pd.DataFrame) -> np.ndarray:
     """The batch of each image, counted from 0 in the order of the archive; -1 for images of other studies. int32."""
     uids = pc.dictionary_encode(crawled.images["StudyInstanceUID"]).unify_dictionaries()
     if not len(uids):
         return np.zeros(0, np.int32)
     studies, study = uids.chunk(0).dictionary.cast(pa.string()), uids.combine_chunks().indices.to_numpy()
-    group = _groups(studies.to_pylist(), links(crawled))[study]
+    group = _groups(studies.to_pylist(), edges)[study]
     if wanted is not None:
         group[~pc.is_in(studies, pa.array(wanted, pa.string())).to_numpy(zero_copy_only=False)[study]] = -1
     found, first, place, images = np.unique(group, return_index=True, return_inverse=True, return_counts=True)

@@ -84,9 +84,10 @@ def part(
     changed = _changed(state, digests, finished) | beside
     if not changed:
         return Parted(iter(()), state, digests, decided_by, beside)
-    changed = _with_linked(changed, links(crawled), run)
+    edges = links(crawled)
+    changed = _with_linked(changed, edges, run)
     as_before = state.filter(pc.invert(pc.is_in(state["study_uid"], pa.array(sorted(changed), pa.string()))))
-    return Parted(batches(crawled, changed), as_before, digests, decided_by, beside)
+    return Parted(batches(crawled, changed, edges), as_before, digests, decided_by, beside)
 
 
 def remember(run: Run, parted: Parted, studies: Mapping[str, Found]) -> None:
