@@ -26,6 +26,7 @@ from modic.train.data.split import split_of
 from modic.train.loop import Loop, prepare, settings_of, short, train
 from modic.train.options import PERCENTILES, DetectorTraining
 from modic.train.pretrained import find, load
+from modic.train.teacher import Teacher
 
 if TYPE_CHECKING:
     import torch
@@ -107,17 +108,20 @@ def train_detector(options: DetectorTraining) -> Path:
         check_samples([sample for group in samples.values() for sample in group])
     net = build_detector(options.architecture)
     load(net, start, backbone=options.backbone)
+    teacher = Teacher(options.teacher, net, options.device) if options.teacher else None
     net = net.to(options.device).to(memory_format=torch.channels_last)
-    history = _fit(net, samples, options, settings)
-    recipe = {"started_from": start.record or None, "stopped_after": short(history[-1])}
+    history = _fit(net, samples, options, settings, teacher)
+    learnt_from = {"learnt_from": teacher.record} if teacher else {}
+    recipe = {"started_from": start.record or None, "stopped_after": short(history[-1])} | learnt_from
     path = _save(net, samples, options, recipe)
     finish(options.out, history, settings)
     return path
 
 
 def _fit(
-    net: "torch.nn.Module", samples: dict[str, list[Sample]], options: DetectorTraining, settings: dict[str, Any]
-) -> list[dict[str, Any]]:
+    net: "torch.nn.Module", samples: dict[str, list[Sample]], options: DetectorTraining, settings: dict[str, Any],
+    teacher: Teacher | None,
+) -> list[dict[str, Any]]:  # fmt: skip
     """Train `net` in place; it ends with the weights of the lowest validation loss. Returns one row an epoch.
 
     Raises UsageError if no patient is left to train on, or none to decide when to stop.
@@ -131,7 +135,7 @@ def _fit(
         net,
         optimizer,
         batch=lambda rng: [_example(sample, rng, options) for sample in _draw(training, rng, options.batch)],
-        loss=lambda net, batch: _loss(net, batch, options.device),
+        loss=lambda net, batch: _loss(net, batch, options.device) + (teacher.distance() if teacher else 0),
         validation=lambda net: _validation_loss(net, validation, options),
         loop=Loop(
             options.out, settings, options.steps, options.epoch_steps, options.patience, options.minutes,
@@ -146,9 +150,10 @@ def make_optimizer(net: "torch.nn.Module", options: DetectorTraining) -> tuple["
     """The optimizer, and the schedule of its learning rate or None."""
     import torch
 
+    trained = [parameter for parameter in net.parameters() if parameter.requires_grad]
     if options.optimizer == "adam":
-        return torch.optim.Adam(net.parameters(), options.learning_rate), None
-    optimizer = torch.optim.AdamW(net.parameters(), options.learning_rate, weight_decay=1e-3)
+        return torch.optim.Adam(trained, options.learning_rate), None
+    optimizer = torch.optim.AdamW(trained, options.learning_rate, weight_decay=1e-3)
     rising = 0.1 if options.steps > 10 else 0.45  # of all steps; torch divides by 0 if it is one step
     return optimizer, torch.optim.lr_scheduler.OneCycleLR(
         optimizer, options.learning_rate, options.steps, pct_start=rising
@@ -255,7 +260,7 @@ def _save(
 
 def _recipe(options: DetectorTraining) -> dict[str, Any]:
     """The options for the card's recipe, without folders and machines, and the command line that repeats them."""
-    left_out = ("out", "data", "init", "device", "threads", "workers", "labels")
+    left_out = ("out", "data", "init", "teacher", "device", "threads", "workers", "labels")
     recipe = {name: value for name, value in asdict(options).items() if name not in left_out}
     data = [source if source.startswith("phantom") else source.split("=")[0] for source in options.data]
     detector = Path(options.detector).name

@@ -65,8 +65,8 @@ def settings_of(options: Any, **more: Any) -> dict[str, Any]:
 def prepare(device: str, *, seed: int, threads: int) -> str:
     """Seed torch, set its threads (0: its own choice), and resolve `auto`; returns `cpu` or `cuda`.
 
-    The same seed gives the same network on a CPU with the same number of threads. On a GPU the detector is only nearly
-    the same: torchvision sums the gradients of its regions in no fixed order.
+    The same seed gives the same network on a CPU of one kind with the same number of threads. On a GPU the detector is
+    only nearly the same: torchvision sums the gradients of its regions in no fixed order.
     """
     import torch
 
@@ -97,7 +97,7 @@ def train(
         loss: of a batch, to be differentiated.
         validation: the loss on patients kept apart; may leave the network in any mode.
         schedule: a torch learning-rate scheduler, stepped after every batch.
-        half: the part of the network that computes in bfloat16 on a GPU; all of it if it is not given.
+        half: the part of the network that computes in bfloat16 where that is faster; all of it if it is not given.
 
     Returns:
         The history, one row an epoch (`HISTORY`).
@@ -167,7 +167,7 @@ def _step(state: State, batch: Any, loss: Any, loop: Loop, half: "torch.nn.Modul
     import torch
 
     state.net.train()
-    with bfloat16(half, on=next(state.net.parameters()).is_cuda):
+    with bfloat16(half, on=multiplies_bfloat16(half)):
         value = loss(state.net, batch)
     state.optimizer.zero_grad()
     value.backward()
@@ -229,6 +229,20 @@ def running_average(net: "torch.nn.Module", share: float) -> "AveragedModel":
                 average.copy_(value)  # how many batches a statistic was taken over
 
     return AveragedModel(net, multi_avg_fn=update, use_buffers=True).eval()
+
+
+def multiplies_bfloat16(module: "torch.nn.Module") -> bool:
+    """Whether the machine computes `module` faster in bfloat16: a GPU does, and a CPU with AMX unless it is depthwise.
+
+    Measured on one core of a Xeon with AMX, forward and backward: ResNet50 x 0.41, 3D ResNet (18) x 0.31,
+    EfficientNet-Lite0 x 1.9.
+    """
+    import torch
+
+    if next(module.parameters()).is_cuda:
+        return True
+    depthwise = any(getattr(part, "groups", 1) > 1 for part in module.modules())
+    return bool(torch.cpu.get_capabilities().get("amx_bf16")) and not depthwise
 
 
 @contextmanager

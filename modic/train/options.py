@@ -205,6 +205,13 @@ class DetectorTraining(Training):
         Option("adam (default, the paper's); adamw: with a rate that rises and falls once", choices=("adam", "adamw")),
     ] = "adam"
     init: Annotated[str | None, _init("imagenet, imagenet=FILE (the backbone), NAME.safetensors")] = None
+    teacher: Annotated[
+        str,
+        Option(
+            "a detector (as --detector) whose maps are learnt below its heads: a start where ImageNet's cannot be had",
+            metavar="WEIGHTS", recorded=lambda name: "NAME.safetensors" if "." in name else name,
+        ),
+    ] = ""  # fmt: skip
 
     @property
     def architecture(self) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from modic.train.classifier import train_classifier
 from modic.train.data.discs import save_discs
 from modic.train.data.phantom_slices import phantom_samples
 from modic.train.detector import make_optimizer, train_detector
-from modic.train.loop import Loop, bfloat16, stop_reason, train
+from modic.train.loop import Loop, bfloat16, multiplies_bfloat16, stop_reason, train
 from modic.train.options import ClassifierTraining, DetectorTraining
 from modic.train.plots import learning_curve, ticks
 
@@ -324,6 +324,15 @@ def test_half_precision_gives_float32_and_leaves_the_network_as_it_was() -> None
     assert torch.equal(net(x)["0"], exact) and "forward" not in vars(net)
     with bfloat16(net, on=False):
         assert torch.equal(net(x)["0"], exact)
+
+
+@pytest.mark.parametrize("amx", [True, False])
+def test_a_cpu_takes_bfloat16_for_dense_convolutions_and_only_with_amx(
+    amx: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": amx})
+    assert multiplies_bfloat16(torch.nn.Conv2d(4, 4, 3)) is amx
+    assert not multiplies_bfloat16(torch.nn.Conv2d(4, 4, 3, groups=4))
 
 
 def test_a_learning_curve_shows_both_losses_and_ticks_are_round() -> None:
