@@ -113,14 +113,8 @@ SHIPPED = Path(__file__).parent / "shipped"
 SEGMENTER, STEPS = "endplates", "count_from_c2"
 """The shipped weights that find endplates, and those that count discs from C2 (both cannot be chosen)."""
 
-DESIGNS = {
-    "paper": (
-        "the weights of the paper's design do not come with this version; train them with `modic train detector` into"
-        " paper/detector and `modic train classifier` into paper/classifier (modic/models/README.md has both commands"
-        " whole), then give that folder: --models paper"
-    )
-}
-"""Shipped folders of a whole design, a detector and a classifier → what to do while they are not there."""
+DESIGNS = ("paper",)
+"""Folders of shipped weights that hold a detector and a classifier of one design."""
 
 PARTS = ("architecture", "preprocessing")
 """What every card must have, each an object."""
@@ -162,7 +156,7 @@ def weights_path(name: str, kind: str) -> Path:
     """The file of shipped weights (`detector`), of a design (`paper`), of a path to NAME.safetensors, or of that kind
     in a folder or in its own folder there (where `modic train classifier --out DIR/classifier` puts it)."""
     folder = Path(name) if is_path(name) else SHIPPED / name
-    if not folder.is_dir() and name not in DESIGNS:
+    if not folder.is_dir():
         return folder if is_path(name) else folder.with_suffix(".safetensors")
     path, own = folder / f"{kind}.safetensors", folder / kind / f"{kind}.safetensors"
     return own if own.is_file() and not path.is_file() else path
@@ -184,8 +178,6 @@ def read_card(name: str, kind: str) -> tuple[dict[str, Any], Path]:
     path = weights_path(name, kind)
     card_path = path.with_suffix(".json")
     for file in (path, card_path):
-        if not file.is_file() and name in DESIGNS and not is_path(name):
-            raise WeightsError(f"{name}: {DESIGNS[name]}")
         if not file.is_file():
             raise WeightsError(f"{kind} weights: {file} does not exist")
     try:

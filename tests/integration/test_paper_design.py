@@ -25,19 +25,20 @@ from plain_run import plain_run
 PATIENTS = 10
 BOXES = tuple(LevelBox(name, box, 5, 0.9) for name, box in (("L4/L5", (10, 20, 40, 30)), ("L5/S1", (10, 38, 40, 48))))
 HEAD_DECIDES = ("mc", "p_mc0", "p_mc1", "p_mc2", "prediction_set", "abstained", "abstained_reason")
-WIDTHS = {"": 2208, "paper": 16}  # of the level features
+PAPER = "./paper"  # a folder here, not the shipped one
+WIDTHS = {"": 2208, PAPER: 16}  # of the level features
 FILES = {"case.json", "maps.webp", "regions.webp", "t1.webp", "t2.webp"}
-BACKBONES = {"": ("efficientnet_lite0", "efficientnet_lite0"), "paper": ("resnet50", "resnet3d")}
+BACKBONES = {"": ("efficientnet_lite0", "efficientnet_lite0"), PAPER: ("resnet50", "resnet3d")}
 
 
-@pytest.fixture(scope="module", params=["", "paper"], ids=["shipped", "paper"])
+@pytest.fixture(scope="module", params=["", PAPER], ids=["shipped", "paper"])
 def design(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, design: str) -> Path:
-    return tmp_path_factory.mktemp(design or "shipped")
+    return tmp_path_factory.mktemp(Path(design).name or "shipped")
 
 
 @pytest.fixture(scope="module")
