@@ -44,7 +44,6 @@ LISTS = {
 
 NEWEST = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>modic: newest report</title>
-<link rel="icon" href="data:,">
 <meta http-equiv="refresh" content="0; url={page}"></head>
 <body><p><a href="{page}">The newest report</a></p></body></html>
 """

@@ -71,6 +71,9 @@ class Handler(BaseHTTPRequestHandler):
         self._answer(with_body=False)
 
     def _answer(self, *, with_body: bool) -> None:
+        if self.path == "/favicon.ico":  # what a browser asks for by itself
+            self._send(HTTPStatus.NO_CONTENT, {})
+            return
         asked, _, rest = unquote(urlsplit(self.path).path).lstrip("/").partition("/")
         host = re.sub(r":\d+$", "", self.headers.get("Host", ""))
         if host not in HOSTS or not hmac.compare_digest(asked.encode(), self.server.secret.encode()):

@@ -150,5 +150,6 @@ def test_a_site_s_grader_comes_from_readings_and_needs_no_image(
     assert all(row in rows for row in expected), "the same to the last bit"
     assert any(after[key]["p_mc2"] != before[key]["p_mc2"] for key in before)
     if design:
-        again = adapt_site(cohort, [folder / "readings.csv"], folder / "site")  # with the detector that lies there
+        base = str(folder / "paper")  # with the detector that lies there
+        again = adapt_site(cohort, [folder / "readings.csv"], folder / "site", classifier=base)
         assert (folder / "site" / "detector.safetensors").is_file() and again.base_id == site.base_id

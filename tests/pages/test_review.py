@@ -258,7 +258,8 @@ def test_a_reader_who_gives_the_models_grades_agrees_fully(cohort: Path, tmp_pat
     measured = numbers(tmp_path / "out", "all readers", "most probable grade")
     for metric in (("sensitivity", "MC1"), ("specificity", "MC2"), ("balanced accuracy", "all"), ("F1", "macro"),
                    ("Cohen's kappa", "all"), ("Cohen's kappa", "quadratic weights")):  # fmt: skip
-        assert measured[metric][:3] == (1.0, 1.0, 1.0)
+        value, low, high, _ = measured[metric]
+        assert value == 1 and high in (None, 1) and (low is None or 0.5 < low < 1)
     discs = [row for n in range(GRADED) for row in graded_levels(n)]
     assert measured["abstained", "all"][0] == pytest.approx(np.mean([row["abstained"] for row in discs]))
     assert measured["calibration error", "all"][0] == pytest.approx(0.2, abs=1e-6)  # it says 0.8 and is always right

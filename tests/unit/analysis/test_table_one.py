@@ -72,10 +72,18 @@ def test_one_call_asks_under_every_choice(cohort: CohortData) -> None:
     total = sum(found.loc[(name, "MC0"), ["n", "n_abstained"]].sum() for name in names if name.startswith("scanner"))
     assert total > found.loc[("all graded studies", "MC0"), ["n", "n_abstained"]].sum()
 
-    def fails(part: CohortData) -> pd.DataFrame:
-        raise UsageError("too few" if len(part.studies) < 150 else "wrong")
+    def wrong(part: CohortData) -> pd.DataFrame:
+        raise UsageError("wrong")
 
-    assert set(cohort.sensitivity(fails)["why"]) == {"too few", "wrong"}
+    def fails(part: CohortData) -> pd.DataFrame:
+        if len(part.studies) < 150:
+            raise UsageError("too few")
+        return part.prevalence()
+
+    why = cohort.sensitivity(fails)["why"]
+    assert set(why.dropna()) == {"too few"} and why.isna().any()
+    with pytest.raises(UsageError, match="wrong"):
+        cohort.sensitivity(wrong)
 
 
 def test_direct_standardization_weighs_groups_as_the_population() -> None:

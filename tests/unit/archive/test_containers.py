@@ -27,6 +27,7 @@ from modic.imaging.load import load_volume
 from modic.imaging.volume import Volume
 from modic.records import Series
 from modic.series.identify import identify, with_unreadable_files
+from modic.text import counted
 from packed import KINDS, named, tarred, zipped
 
 OPTIONS = IdentifyOptions()
@@ -205,7 +206,9 @@ def test_what_is_whole_in_a_tar_that_was_cut_off_is_read_with_a_warning(archive:
         expected = {"a.tar": Reason.FILE_CONTAINER_DAMAGED, **{f"a.tar!/{k}": "file.truncated" for k in others}}
         assert reasons(found) == expected
         (stack,) = with_unreadable_files(identify(found.headers, options=OPTIONS), found.rejected)
-        assert [str(w) for w in stack.warnings] == [f"{1 + len(others)} files beside its images cannot be read"]
+        assert [str(w) for w in stack.warnings] == [
+            f"{counted(1 + len(others), 'file')} beside its images cannot be read"
+        ]
     broken = bytearray(whole)
     broken[ends[4] + 10] ^= 1  # the head of a member, whose checksum no longer fits
     (archive / "a.tar").write_bytes(broken)
