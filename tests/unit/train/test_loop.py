@@ -333,6 +333,7 @@ def test_a_cpu_takes_bfloat16_for_dense_convolutions_and_only_with_amx(
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": amx})
     assert multiplies_bfloat16(torch.nn.Conv2d(4, 4, 3)) is amx
     assert not multiplies_bfloat16(torch.nn.Conv2d(4, 4, 3, groups=4))
+    assert not multiplies_bfloat16(torch.nn.Conv3d(4, 4, 3))
 
 
 def test_a_learning_curve_shows_both_losses_and_ticks_are_round() -> None:
