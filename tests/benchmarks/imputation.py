@@ -17,6 +17,7 @@ stopped, and several be read together.
 
 import argparse
 import json
+import sys
 from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
@@ -25,20 +26,24 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from benchmarks.fast_gee import check, fast
 
-from modic.analysis import by_readings
-from modic.analysis import imputed as imputed_grades
-from modic.analysis.corrected import corrected_patients, corrected_prevalence, corrected_rows
-from modic.analysis.elsewhere import ERROR_COVARIATES, impute_elsewhere
-from modic.analysis.groups import groups, with_flags
-from modic.analysis.imputed import Imputed, impute, with_grades
-from modic.analysis.visits import GRADES_BEFORE_AFTER, change_rows, pairs_of
-from modic.errors import UsageError
-from modic.reader_study.sample import draw, readable_units
-from modic.records import LEVELS
-from modic.statistics.intervals import clustered_share
-from modic.statistics.odds_ratios import odds_ratios
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "support")]
+
+from benchmarks.fast_gee import check, fast  # noqa: E402
+
+from modic.analysis import by_readings  # noqa: E402
+from modic.analysis import imputed as imputed_grades  # noqa: E402
+from modic.analysis.corrected import corrected_patients, corrected_prevalence, corrected_rows  # noqa: E402
+from modic.analysis.elsewhere import ERROR_COVARIATES, impute_elsewhere  # noqa: E402
+from modic.analysis.groups import groups, with_flags  # noqa: E402
+from modic.analysis.imputed import Imputed, impute, with_grades  # noqa: E402
+from modic.analysis.visits import GRADES_BEFORE_AFTER, change_rows, pairs_of  # noqa: E402
+from modic.errors import UsageError  # noqa: E402
+from modic.reader_study.sample import draw, readable_units  # noqa: E402
+from modic.records import LEVELS  # noqa: E402
+from modic.statistics.intervals import clustered_share  # noqa: E402
+from modic.statistics.odds_ratios import odds_ratios  # noqa: E402
 
 FORMULA = "mc2 ~ age_years + C(level, Treatment('L1/L2')) + trait + idle"
 TERMS = {

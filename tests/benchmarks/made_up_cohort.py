@@ -13,17 +13,21 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from benchmarks.imputation import read, read_patients, simulate, with_grades
 
-import modic
-from made_cohort import MODELS, RUN, run
-from modic.analysis.cohort_data import CohortData
-from modic.analysis.imputed import Imputed
-from modic.errors import UsageError
-from modic.statistics.odds_ratios import odds_ratios
-from modic.tables.query import run_checks
-from modic.tables.schema import SCHEMAS
-from modic.tables.store import publish
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "support")]
+
+from benchmarks.imputation import read, read_patients, simulate, with_grades  # noqa: E402
+
+import modic  # noqa: E402
+from made_cohort import MODELS, RUN, run  # noqa: E402
+from modic.analysis.cohort_data import CohortData  # noqa: E402
+from modic.analysis.imputed import Imputed  # noqa: E402
+from modic.errors import UsageError  # noqa: E402
+from modic.statistics.odds_ratios import odds_ratios  # noqa: E402
+from modic.tables.query import run_checks  # noqa: E402
+from modic.tables.schema import SCHEMAS  # noqa: E402
+from modic.tables.store import publish  # noqa: E402
 
 PATIENTS, STUDIES = 3530, 5000
 AGE = "mc2 ~ age_years + C(level, Treatment('L1/L2'))"
