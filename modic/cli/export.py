@@ -20,8 +20,8 @@ def add(commands: Any, wanted: bool) -> None:
   modic export lumbar-2026 --format omop --out lumbar-omop
   modic export lumbar-2026 --format sr --out lumbar-sr       # needs pip install 'modic[sr]'
 
-csv: the four tables and their dictionary. stata, spss: a row a graded level and a row a patient, with labels. mi: the
-true grades, drawn from what readers said (modic validate), with the lines that Stata and R need. omop:
+csv: the four tables and their dictionary. stata, spss, r: a row a graded level and a row a patient, with labels. mi:
+the true grades, drawn from what readers said (modic validate), with the lines that Stata and R need. omop:
 measurement, image_occurrence, image_feature, and load.sql, which loads them once concepts, persons and dates are filled
 in on site. sr: boxes and grades as DICOM SR (TID 1500) for the PACS; it names patients and original UIDs."""
     command = add_command(

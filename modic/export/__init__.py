@@ -1,4 +1,4 @@
-"""The tables of a cohort in other formats than Parquet: CSV, Stata, SPSS, OMOP CDM, and DICOM SR for the PACS.
+"""The tables of a cohort in other formats than Parquet: CSV, Stata, SPSS, R, OMOP CDM, and DICOM SR for the PACS.
 
 The data dictionary goes with every format. Each format is a function (cohort, out) → lines that say what was written
 and what was left out.
@@ -10,7 +10,7 @@ from pathlib import Path
 from modic.errors import UsageError
 
 Writer = Callable[[Path, Path], list[str]]
-FORMATS = ("csv", "stata", "spss", "omop", "sr")
+FORMATS = ("csv", "stata", "spss", "r", "omop", "sr")
 
 
 def export(cohort: Path, out: Path, *, format: str, write: Writer | None = None) -> list[str]:
@@ -47,6 +47,10 @@ def _writer(format: str) -> Writer:
         from modic.export.csv import write_csv
 
         return write_csv
+    if format == "r":
+        from modic.export.r import write_r
+
+        return write_r
     if format == "omop":
         from modic.export.omop import write_omop
 

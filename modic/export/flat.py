@@ -56,6 +56,8 @@ def meaning(column: str) -> str:
 
 LEVEL_LABELS = {float(number): name for number, name in enumerate(LEVELS, 1)}
 """Levels as numbers, which programs for statistics want, and what they stand for."""
+TYPES = {float(k): "no Modic change" if k == 0 else f"Modic type {k}" for k in range(len(GRADES))}
+"""Grades as numbers, and what they stand for."""
 FLAGS = ("any_mc", "any_mc1", "any_mc2", "abstained", "transitional_suspected")
 """Columns of true and false, also where a null made objects of them."""
 

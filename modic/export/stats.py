@@ -15,13 +15,11 @@ from typing import Any
 import pandas as pd
 import pyreadstat
 
-from modic.export.flat import FLAGS, LEVEL_LABELS, flat_queries, label_of, plain, wide_column
-from modic.grades import GRADES
+from modic.export.flat import FLAGS, LEVEL_LABELS, TYPES, flat_queries, label_of, plain, wide_column
 from modic.records import LEVELS
 from modic.tables.query import connect
 from modic.text import plural
 
-TYPES = {float(k): "no Modic change" if k == 0 else f"Modic type {k}" for k in range(len(GRADES))}
 FLAG = {0.0: "no", 1.0: "yes"}
 
 

@@ -1,5 +1,7 @@
-"""Stata and SPSS files: the same numbers as the tables, with labels."""
+"""Stata, SPSS and R files: the same numbers as the tables, with labels."""
 
+import shutil
+import subprocess
 from pathlib import Path
 
 import pandas as pd
@@ -44,12 +46,34 @@ def test_levels_and_patients_with_their_labels(tmp_path: Path, format: str) -> N
     assert (tmp_path / "out" / "dictionary.md").is_file()
 
 
-@pytest.mark.parametrize("format", ["csv", "omop", "stata", "spss"])
+@pytest.mark.parametrize("format", ["csv", "omop", "stata", "spss", "r"])
 def test_every_export_explains_itself(tmp_path: Path, format: str) -> None:
     export(make_cohort(tmp_path / "cohort"), tmp_path / "out", format=format)
     text = (tmp_path / "out" / "dictionary.md").read_text()
     for name in ("`mc_l5_s1` | Modic type at L5/S1", "## graded_levels (flat)", "`any_mc` | Modic change at one"):
         assert name in text
+
+
+def test_r_reads_levels_and_patients_with_factors_and_labels(tmp_path: Path) -> None:
+    cohort, out = make_cohort(tmp_path / "cohort", 20), tmp_path / "out"
+    said = export(cohort, out, format="r")
+    assert said[-1].endswith('source("read.R", chdir = TRUE)')
+    code = (out / "read.R").read_text(encoding="utf-8")
+    for table in ("graded_levels", "patients"):
+        read = next(line for line in code.splitlines() if line.startswith(f"{table} <- "))
+        assert all(f"{column} = " in read for column in pd.read_csv(out / f"{table}.csv").columns)
+    if (rscript := shutil.which("Rscript")) is None:
+        return
+    asks = """source("read.R", chdir = TRUE)
+    cat(nrow(graded_levels), sum(graded_levels$mc == "Modic type 2", na.rm = TRUE), sum(is.na(graded_levels$mc)),
+        levels(graded_levels$level)[6], class(graded_levels$sex), class(patients$any_mc), levels(patients$mc_l5_s1)[1],
+        attr(graded_levels$p_mc1, "label"), sep = "|")"""
+    answer = subprocess.run([rscript, "-e", asks], cwd=out, capture_output=True, text=True, check=True).stdout
+    mc = modic.open(cohort).graded(visits="all")["mc"]
+    assert answer.split("|") == [
+        str(len(mc)), str((mc == 2).sum()), str(mc.isna().sum()), "L5/S1", "character", "logical", "no Modic change",
+        "P(MC1), calibrated for equally frequent grades, not for this cohort",
+    ]  # fmt: skip
 
 
 def test_csv_has_a_row_a_graded_level_and_a_wide_row_a_patient(tmp_path: Path) -> None:
