@@ -21,6 +21,7 @@ from flows.progress import Progress, counting, shown, working
 from flows.tasks import quoted
 from modic.archive.sources import short_name
 from modic.archive.walk import on_disk
+from modic.errors import ModicError
 from modic.run import prepare, selection
 from modic.run.publish import Summary
 from modic.run.shards import Shard
@@ -103,12 +104,17 @@ def ended(summary: Summary) -> State[dict[str, Any]]:
 
 def grade(run: prepare.Run, shards: list[Shard], spec: clusters.ClusterSpec, log: prefect_logs.RunLogs) -> None:
     """Grade every shard on the cluster; returns when all have a file, and raises if the cluster is lost."""
+    from distributed.comm.core import CommClosedError
+
     progress = Progress(run.cohort.root.name, sum(shard.studies for shard in shards), len(shards))
-    with clusters.connect(spec, shards=len(shards)) as client, shown(progress, say) as show:
-        client.forward_logging(prefect_logs.LOGGER)
-        futures = [tasks.grade_shard.submit(shard, run.job, quoted(client), quoted(progress)) for shard in shards]
-        log.task_runs = {shard.id: future.task_run_id for shard, future in zip(shards, futures, strict=True)}
-        follow(futures, progress, client, show)
+    try:
+        with clusters.connect(spec, shards=len(shards)) as client, shown(progress, say) as show:
+            client.forward_logging(prefect_logs.LOGGER)
+            futures = [tasks.grade_shard.submit(shard, run.job, quoted(client), quoted(progress)) for shard in shards]
+            log.task_runs = {shard.id: future.task_run_id for shard, future in zip(shards, futures, strict=True)}
+            follow(futures, progress, client, show)
+    except CommClosedError as error:  # whichever call was under way, the last words of a client among them
+        raise ModicError(tasks.LOST) from error
 
 
 def follow(
