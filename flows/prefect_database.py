@@ -1,7 +1,8 @@
 """The database of a run's temporary Prefect server.
 
 Prefect makes an empty one by 113 migrations, which takes longer than anything else before the first study is graded
-(4.8 of 11 s of CPU). What they make is kept as SQL for one version of Prefect, and any other version migrates.
+(4.8 of 11 s of CPU). What they make is kept as SQL for one version of Prefect (Apache-2.0), and any other
+version migrates.
 """
 
 import os

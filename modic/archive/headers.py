@@ -7,7 +7,7 @@ The first row that holds decides:
 | 1     | no `DICM` at byte 128, and no data element at byte 0                   | file.not_dicom     |
 | 2     | cannot be opened or parsed; nested too deeply; inflates to too much    | file.unreadable    |
 | 3     | Modality is not MR and SOPClassUID is no MR image (DICOMDIR, CT, …);   | file.not_mr        |
-|       | where the data set gives no SOPClassUID or SOPInstanceUID, that of the |                    |
+|       | if the data set gives no SOPClassUID or SOPInstanceUID, that of the    |                    |
 |       | file meta information counts                                           |                    |
 | 4     | no SOPInstanceUID, SeriesInstanceUID or StudyInstanceUID               | file.missing_uid   |
 | 5     | no PixelData, Rows, Columns or BitsAllocated                           | file.no_pixels     |

@@ -39,7 +39,6 @@ class Teacher:
             raise UsageError(f"--teacher: {path.name} has a pyramid or head of another width; see its card") from error
         for name in HEADS:
             net.get_submodule(name.rstrip(".")).requires_grad_(False)
-
         net.get_submodule("backbone").register_forward_hook(self._see)
 
     def _see(self, _: Any, batch: "tuple[torch.Tensor]", maps: "dict[str, torch.Tensor]") -> None:
