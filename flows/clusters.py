@@ -23,6 +23,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,7 @@ from modic.resources import cores
 if TYPE_CHECKING:
     from distributed import Client, SpecCluster
 
+TEMPLATE = "flows.worker_imports"
 STARTS = 3  # of a cluster, before a run gives up
 WORKER_BYTES = 2 * 2**30  # models, MONAI and two volumes, with room
 CUDA_MEMORY = 0.9  # of a GPU's memory, for tensors; the rest is CUDA's own in each process
@@ -48,7 +50,11 @@ ALLOCATOR = {
 }
 """glibc's variables in a worker. Measured on phantoms, without and with them, in a worker: 1,340,000 and 3,300 page
 faults a study, 5.1 and 0.06 s in the kernel on a busy machine; at most 1.44 and 1.74 GB resident."""
-ENVIRONMENT = ALLOCATOR | {"PYTHONSAFEPATH": "1"}  # and no module of the working folder
+ENVIRONMENT = {
+    **ALLOCATOR,
+    **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"),
+    "PYTHONSAFEPATH": "1",  # no module of the working folder
+}
 SETTINGS = {
     "distributed.scheduler.http.routes": ["distributed.http.health"],
     "distributed.worker.http.routes": ["distributed.http.health"],
@@ -73,6 +79,12 @@ class ClusterSpec:
     cluster_kwargs: dict[str, Any] = field(default_factory=dict)
     adapt_kwargs: dict[str, Any] = field(default_factory=dict)
     address: str | None = None
+
+    @property
+    def forked(self) -> bool:
+        """Whether workers are processes of this machine that all begin alike; then they are forked (`TEMPLATE`)."""
+        on_this_machine = not self.address and self.cluster_class == "distributed.LocalCluster"
+        return on_this_machine and not self.cluster_kwargs.get("env")
 
     @property
     def workers(self) -> int:
@@ -146,13 +158,36 @@ def connect(spec: ClusterSpec, *, shards: int) -> Iterator["Client"]:
     from distributed import Client
 
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # flows/tasks.py deals with lost workers
-    with dask.config.set(SETTINGS):
+    with dask.config.set(SETTINGS | {"distributed.worker.multiprocessing-method": start_template(spec)}):
         if spec.address:
             with _client_of(spec.address) as client:
                 yield client
             return
         with start_cluster(spec, shards) as cluster, Client(cluster) as client:
             yield client
+
+
+def start_template(spec: ClusterSpec) -> str:
+    """Start the process of which workers are forked, if any are; how Dask is to start workers.
+
+    It imports what they need while others work.
+    """
+    method = describe_template(spec)
+    if method == "forkserver":
+        forkserver.ensure_running()
+    return method
+
+
+def describe_template(spec: ClusterSpec) -> str:
+    """Set what the process imports of which workers are forked, and their environment; how Dask is to start workers.
+
+    There is one such process, so call this before the crawl, which may be the first that needs it.
+    """
+    if not spec.forked:
+        return "spawn"
+    os.environ |= ENVIRONMENT  # as a nanny of Dask does before it starts a worker
+    forkserver.set_forkserver_preload([TEMPLATE])
+    return "forkserver"
 
 
 def _client_of(address: str) -> "Client":

@@ -74,6 +74,7 @@ def grade_cohort(
         on_disk(archive), cohort, config=config, models=models, device=device, selection=asked, regrade=regrade
     )
     spec = clusters.read_cluster(Path(cluster) if cluster else None, device)
+    clusters.describe_template(spec)
     with run.cohort.lock(run.run_id), prefect_logs.shown(run.cohort.log(run.run_id)) as log:
         with working("reading the archive", say):
             survey = tasks.find_studies(run, on_progress=counting(say))

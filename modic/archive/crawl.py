@@ -46,8 +46,8 @@ HEADERS = pa.schema([field for field in INDEX if field.name != "reason"])
 IMAGES = [*FILE, "member", "frame", "StudyInstanceUID"]
 COMPARED = [*IMAGES, "reason"]
 """Columns of the index that are read if nothing changed: the others take a gigabyte for a million files."""
-BATCH = 2_000  # files read at a time: their rows are Python objects until then, and a process's piece of work
-MIN_FOR_PROCESSES = 20_000  # fewer files are read sooner than processes are started
+BATCH = 500  # files read at a time: their rows are Python objects until then, and a process's piece of work
+MIN_FOR_PROCESSES = 4_000  # fewer files are read sooner than processes are started
 MAX_WAITING = 50  # batches that have been listed and not been read
 MERGED_TABLES = 50  # tables of one batch that are made one
 Batch = tuple[list[File], pa.Table]
@@ -296,9 +296,7 @@ def _in_processes(source: Source, batches: Iterable[list[File]], processes: int)
 
     A batch is read in this process if others cannot be started, or die.
     """
-    context = get_context("forkserver")  # imports everything once, not once a process
-    context.set_forkserver_preload([__name__])
-    pool = ProcessPoolExecutor(processes, mp_context=context)
+    pool = ProcessPoolExecutor(processes, mp_context=get_context("forkserver"))
     read = partial(_read_batch, source)
     waiting: deque[tuple[list[File], Future[pa.Table]]] = deque()
     try:

@@ -135,7 +135,7 @@ def grade(
     **asked: Any,
 ) -> int:
     """Run the nightly flow here and now; returns the exit code. `asked`: arguments of modic.run.selection.selection."""
-    from flows.clusters import read_cluster
+    from flows.clusters import read_cluster, start_template
     from flows.prefect_server import prefect_api
     from modic.archive.walk import as_text
     from modic.run.prepare import prepare
@@ -143,7 +143,7 @@ def grade(
     from modic.run.status import listed
 
     check_semaphores()
-    read_cluster(Path(cluster) if cluster else None, device)  # before a folder is made
+    spec = read_cluster(Path(cluster) if cluster else None, device)  # before a folder is made
     chosen = selection(**asked)
     # reports wrong options before a server is started
     run = prepare(archive, cohort, config=config, models=models, device=device, selection=chosen, regrade=regrade)
@@ -151,7 +151,9 @@ def grade(
         pass
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if sys.stderr.isatty():
-        print("starting …", file=sys.stderr)  # Prefect's temporary server takes 6 s, the first time up to 17 s
+        print("starting …", file=sys.stderr)  # Prefect's temporary server takes 4 s
+    if not run.cohort.finished_shards():  # a first night has studies to grade
+        start_template(spec)
     with prefect_api(run.cohort.private / "prefect") as ready:
         from httpx import HTTPError
 

@@ -132,21 +132,28 @@ def _with_frame(rows: list[Row]) -> list[Row]:
 def _by_orientation(rows: list[Row]) -> list[tuple[np.ndarray | None, list[Row]]]:
     """The normal and the rows of each orientation (S2). Slices without orientation stay with the largest group."""
     groups: list[tuple[np.ndarray, list[Row]]] = []
-    unoriented = []
+    unoriented: list[Row] = []
+    group_of: dict[tuple[float, ...], list[Row]] = {}  # slices of a stack mostly say the same, number for number
     for row in rows:
-        if normal_of(row["ImageOrientationPatient"]) is None:
-            unoriented.append(row)
-            continue
-        values = np.array(row["ImageOrientationPatient"])
-        group = next((g for g in groups if np.abs(g[0] - values).max() <= SPLIT_ORIENTATION), None)
-        if group is None and len(groups) < MAX_GROUPS:
-            groups.append((values, [row]))
-        else:
-            (group or groups[-1])[1].append(row)
+        orientation = tuple(row["ImageOrientationPatient"] or ())
+        if orientation not in group_of:
+            oriented = normal_of(orientation) is not None
+            group_of[orientation] = _alike(np.array(orientation), groups) if oriented else unoriented
+        group_of[orientation].append(row)
     if not groups:
         return [(None, unoriented)]
     max(groups, key=lambda group: len(group[1]))[1].extend(unoriented)
     return [(leftward(normal_of(values)), group) for values, group in groups]  # type: ignore[arg-type]
+
+
+def _alike(values: np.ndarray, groups: list[tuple[np.ndarray, list[Row]]]) -> list[Row]:
+    """The rows of the first group whose orientation is like `values` (6,); of a new one; of the last of MAX_GROUPS."""
+    alike = next((rows for known, rows in groups if np.abs(known - values).max() <= SPLIT_ORIENTATION), None)
+    if alike is not None:
+        return alike
+    if len(groups) < MAX_GROUPS:
+        groups.append((values, []))
+    return groups[-1][1]
 
 
 def _by_offset(rows: list[Row], normal: np.ndarray | None) -> list[list[Row]]:

@@ -3,7 +3,7 @@
     python tests/benchmarks/headers.py [--files 200000] [--rounds 3] [--source FOLDER_OF_DICOM]
 
 Files are copied to a temporary folder (made by tests/support/dicoms.py without --source), so all read from the page
-cache. pydicom reads `SAMPLE` of them at most. Two processes are used from 20,000 files on, and need two free cores;
+cache. pydicom reads `SAMPLE` of them at most. Two processes are used from 4,000 files on, and need two free cores;
 what one process costs besides, finding the files and arranging the index, is in its time as in theirs.
 """
 

@@ -28,9 +28,10 @@ from pathlib import Path
 import psutil
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
+sys.path[:0] = [str(ROOT), *(str(ROOT / "tests" / name) for name in ("support", "benchmarks"))]
 
 import pyarrow.compute as pc  # noqa: E402
+from memory import is_worker  # noqa: E402
 
 import dicoms  # noqa: E402
 from cohort_reader import reading, tables  # noqa: E402
@@ -190,7 +191,7 @@ def _still_runs(run: subprocess.Popen, moment: float) -> bool:
 
 def _is_worker(process: psutil.Process) -> bool:
     with suppress(psutil.Error):
-        return any("spawn_main" in word for word in process.cmdline())
+        return is_worker(process)
     return False
 
 

@@ -92,12 +92,18 @@ def sample(main_process: psutil.Process) -> list[tuple[str, float]]:
     found = []
     for process in [main_process, *main_process.children(recursive=True)]:
         try:
-            line = " ".join(process.cmdline())
-            kind = "server" if "flows.prefect_server" in line else "worker" if "spawn_main" in line else "main"
+            server = "flows.prefect_server" in " ".join(process.cmdline())
+            kind = "server" if server else "worker" if is_worker(process) else "main"
             found.append((kind, process.memory_info().rss / 1e6))
         except psutil.Error:
             continue
     return found
+
+
+def is_worker(process: psutil.Process) -> bool:
+    """Whether Dask, or the crawl, started the process: by itself, or forked of the one that `start_template` starts."""
+    lines = [" ".join(one.cmdline()) for one in (process, process.parent()) if one is not None]
+    return "spawn_main" in lines[0] or len([line for line in lines if "multiprocessing.forkserver" in line]) == 2
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ import pyarrow.parquet as pq
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "benchmarks")]
 
-from memory import fill  # noqa: E402
+from memory import fill, is_worker  # noqa: E402
 
 
 def main() -> None:
@@ -97,7 +97,7 @@ def of_workers(main_process: int) -> dict[int, tuple[float, float]]:
         return {}
     for process in processes:
         try:
-            if "spawn_main" in " ".join(process.cmdline()):
+            if is_worker(process):
                 used = process.cpu_times()
                 found[process.pid] = (used.user + used.system, process.memory_info().rss / 1e6)
         except psutil.Error:

@@ -1,8 +1,11 @@
 """deployments/: what is shipped for Prefect, Dask clusters and compose is read, constructed and safe as it stands."""
 
 import gc
+import json
 import os
 import re
+import subprocess
+import sys
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -95,12 +98,56 @@ def test_slurm_and_kubernetes_set_what_a_cluster_of_this_machine_has() -> None:
     assert scheduling <= {key for key, _ in given}
 
 
-def test_a_worker_keeps_freed_memory_and_imports_nothing_from_the_working_folder() -> None:
-    """Dask's own 64 kB before trimming make a study twice as slow."""
-    with clusters.connect(clusters.ClusterSpec(cluster_kwargs={"preload": []}), shards=1) as client:
+OF_WORKERS = """
+import json
+import os
+import sys
+from pathlib import Path
+
+from flows import clusters
+
+
+def look():
+    begun_with = Path("/proc/self/environ").read_text().split("\\0")
+    threads = [path.read_text().strip() for path in Path(f"/proc/{os.getppid()}/task").glob("*/comm")]
+    return os.getppid(), begun_with, [name for name in ("torch", "torchvision") if name in sys.modules], threads
+
+
+if __name__ == "__main__":
+    with clusters.connect(clusters.ClusterSpec(cluster_kwargs={"n_workers": 2}), shards=2) as client:
+        print(json.dumps([os.getpid(), *client.run(look).values()]))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_workers_are_forked_of_a_process_that_keeps_freed_memory_and_has_imported_what_they_need(
+    tmp_path: Path,
+) -> None:
+    """Dask's own 64 kB before trimming make a study twice as slow; and a thread of that process would not be forked."""
+    (tmp_path / "look.py").write_text(OF_WORKERS)
+    (tmp_path / "torch.py").write_text("raise SystemExit('the working folder')")
+    environment = {name: value for name, value in os.environ.items() if name not in clusters.ENVIRONMENT}
+    done = subprocess.run(
+        [sys.executable, "-P", "look.py"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300,
+        env=environment | {"PYTHONPATH": str(DEPLOYMENTS.parent)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    main, *of_workers = json.loads(done.stdout)
+    assert len(of_workers) == 2
+    (parent,) = {worker[0] for worker in of_workers}
+    assert parent != main
+    for _, begun_with, imported, threads in of_workers:
+        assert {f"{name}={value}" for name, value in clusters.ENVIRONMENT.items()} <= set(begun_with)
+        assert imported == ["torch", "torchvision"]
+        assert len([name for name in threads if name != "jemalloc_bg_thd"]) == 1  # pyarrow's knows of forks
+
+
+def test_a_worker_that_is_given_an_environment_of_its_own_begins_with_it() -> None:
+    spec = clusters.ClusterSpec(cluster_kwargs={"preload": [], "n_workers": 1, "env": {"MODIC_TEST": "its own"}})
+    assert not spec.forked
+    with clusters.connect(spec, shards=1) as client:
         (of_worker,) = client.run(lambda: dict(os.environ)).values()
-    assert clusters.ENVIRONMENT.items() <= of_worker.items()
-    assert {int(of_worker[f"MALLOC_{name}_THRESHOLD_"]) for name in ("TRIM", "MMAP")} == {clusters.KEPT_BYTES}
+    assert clusters.ENVIRONMENT.items() | {"MODIC_TEST": "its own"}.items() <= of_worker.items()
 
 
 def test_another_user_of_this_machine_cannot_use_the_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
