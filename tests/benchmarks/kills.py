@@ -35,7 +35,7 @@ from memory import is_worker  # noqa: E402
 
 import dicoms  # noqa: E402
 from cohort_reader import reading, tables  # noqa: E402
-from modic.cohort import open_cohort  # noqa: E402
+from modic.cohort import is_cohort, open_cohort  # noqa: E402
 from modic.phantom.archive import write_archive  # noqa: E402
 from modic.run import ledger, shards  # noqa: E402
 from modic.tables import query  # noqa: E402
@@ -160,7 +160,7 @@ def kill_worker(of: str, run: subprocess.Popen, moment: float, cohort: Path) -> 
 
 def stage(cohort: Path) -> dict[str, int]:
     """How far the shards of the run at hand are."""
-    begun_last, _ = open_cohort(cohort).last_begun()
+    begun_last = open_cohort(cohort).last_begun()[0] if is_cohort(cohort) else None
     inputs = list((cohort / "private" / "shards" / str(begun_last)).glob("*.json"))
     done = {path.stem for path in (cohort / "runs" / str(begun_last) / "shards").glob("*.parquet")}
     at = [path.with_suffix(".at") for path in inputs if path.stem not in done]
