@@ -40,6 +40,7 @@ from modic.run.drift import DRIFT
 from modic.statistics.drift import Baseline, baseline, drift
 from modic.statistics.prevalence import own_prevalence
 from modic.tables.described import Columns, write_rows
+from modic.text import counted
 
 NETWORKS = ("classifier", "detector")
 OURS = {f"{name}.{suffix}" for name in NETWORKS for suffix in ("safetensors", "json")}
@@ -181,9 +182,10 @@ def facts(site: Site) -> list[str]:
     discs, data = site.data.read.discs, site.data
     read = ", ".join(f"{grade} {n:g}" for grade, n in zip(GRADES, discs.types.round(1), strict=True))
     patients, n = len(np.unique(discs.patients)), round(discs.count())
-    readers = f"{len(data.readers)} reader" + ("" if len(data.readers) == 1 else "s")
-    several = "" if data.readings == n else f" ({data.readings} readings; a disc counts once, its readers share it)"
-    sentences = [f"{n} discs of {patients} patients, read by {readers}: {read}{several}."]
+    readers = counted(len(data.readers), "reader")
+    shared = f" ({counted(data.readings, 'reading')}; a disc counts once, its readers share it)"
+    several = "" if data.readings == n else shared
+    sentences = [f"{counted(n, 'disc')} of {counted(patients, 'patient')}, read by {readers}: {read}{several}."]
     skipped = ", ".join(f"{n} {why}" for why, n in data.left_out.items() if n)
     sentences += [f"Not or hardly usable: {skipped}."] if skipped else []
     return [*sentences, decision(site), *_threshold_facts(site), *_stratum_facts(site)]

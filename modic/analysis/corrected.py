@@ -25,6 +25,7 @@ from modic.statistics.prevalence import (
     prediction_powered,
     rogan_gladen,
 )
+from modic.text import counted
 
 METHODS = {"rogan-gladen", "prediction-powered", "by-group"}
 OWN_READ = 50
@@ -52,8 +53,8 @@ def checked_readings(readings: pd.DataFrame) -> pd.DataFrame:
     wrong = readings["truth"].notna() & ~truth.isin(range(CLASSES)).fillna(False).astype(bool)
     if wrong.any():
         raise UsageError(
-            f"truth holds {readings['truth'][wrong].iloc[0]} ({int(wrong.sum())} readings); it is 0, 1 or 2, or empty"
-            " for what is no grade"
+            f"truth holds {readings['truth'][wrong].iloc[0]} ({counted(int(wrong.sum()), 'reading')}); it is 0, 1 or 2,"
+            " or empty for what is no grade"
         )
     given = readings.assign(truth=truth.astype("Float64").astype("Int64"))[readings["truth"].notna()]
     for name in {"study_key", "patient_key"} & set(given.columns):

@@ -43,6 +43,7 @@ from modic.analysis.imputed import (
 from modic.errors import UsageError
 from modic.grades import CLASSES
 from modic.statistics.prevalence import ABSTAINED, SMOOTH
+from modic.text import counted
 
 ANSWERS = CLASSES + 1
 NODES = 5
@@ -119,7 +120,7 @@ def _of_readings(readings: pd.DataFrame, frame: pd.DataFrame) -> Errors:
     """A logistic regression of the answer (`_ErrorModel`)."""
     readings = readings[readings["truth"].notna()].reset_index(drop=True)
     if len(readings) < FEWEST:
-        raise UsageError(f"the validation elsewhere holds {len(readings)} readings; {FEWEST} are needed")
+        raise UsageError(f"the validation elsewhere holds {counted(len(readings), 'reading')}; {FEWEST} are needed")
     truth, answer = readings["truth"].to_numpy(int), answers(readings, "predicted")
     _check_grades(np.bincount(truth, minlength=CLASSES))
     shared = [name for name in ("level", *ERROR_COVARIATES) if name in readings and name in frame]

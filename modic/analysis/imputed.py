@@ -36,6 +36,7 @@ from modic.grades import CLASSES, PARTS, P
 from modic.records import LEVELS
 from modic.statistics.intervals import Z, clustered_mean, wilson
 from modic.statistics.odds_ratios import SCALES, odds_ratios
+from modic.text import counted
 
 FEWEST = 100
 """Fewest readings from which grades are imputed."""
@@ -103,8 +104,8 @@ class Imputed:
         """
         if self.n_pairs < PAIRS:
             raise UsageError(
-                f"readers read {self.n_pairs} levels at two visits; {PAIRS} are needed to impute changes: modic review"
-                " --by patient --visits all draws patients with all visits"
+                f"readers read {counted(self.n_pairs, 'level')} at two visits; {PAIRS} are needed to impute changes:"
+                " modic review --by patient --visits all draws patients with all visits"
             )
         pairs = [pairs_of(frame) for frame in self.frames]
         if pairs[0].empty:

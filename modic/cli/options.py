@@ -37,6 +37,15 @@ class Parser(argparse.ArgumentParser):
                     self.error(f"there is no option {name}" + (f"; did you mean {near[0]}?" if near else ""))
         return super().parse_known_args(words, namespace)
 
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Raises ArgumentError, which names the choice that is nearest to another word."""
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as error:
+            near = difflib.get_close_matches(str(value), map(str, action.choices or ()), 1)
+            meant = f"; did you mean {near[0]}?" if near else f"; there are {', '.join(map(str, action.choices or ()))}"
+            raise argparse.ArgumentError(action, f"there is no {value}{meant}") from error
+
 
 def add_command(
     commands: Any, name: str, run: Any, summary: str, examples: str, **more: Any

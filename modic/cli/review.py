@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from modic.cli.options import COHORT, OK, add_command, show
+from modic.text import counted
 
 
 def add(commands: Any, wanted: bool) -> None:
@@ -98,7 +99,7 @@ def run(options: argparse.Namespace) -> int:
     print(f"{'stratum':30} {drawn.unit + 's':>8}  drawn")
     for name, (n, n_drawn) in drawn.strata.items():
         show(f"{name[:30]:30} {n:8} {n_drawn:6}")
-    print(f"{drawn.discs} discs to read")
+    print(f"{counted(drawn.discs, 'disc')} to read")
     if drawn.without_pictures:
         print(f"{drawn.without_pictures} graded discs have no pictures and could not be drawn")
     show(f"sample {drawn.sample_id}: {', '.join(map(str, drawn.pages))}")
@@ -116,7 +117,7 @@ def _again(options: argparse.Namespace) -> int:
         options.cohort, options.out, options.again, readers=options.readers, first=options.first_reader,
         seed=options.seed, endplates=options.endplates, repeats=options.repeats, viewer_url=options.viewer_url,
     )  # fmt: skip
-    show(f"{n} discs of sample {options.again}: {', '.join(map(str, pages))}")
+    show(f"{counted(n, 'disc')} of sample {options.again}: {', '.join(map(str, pages))}")
     return OK
 
 

@@ -8,6 +8,7 @@ from modic.experiment.design import STOP_SHARE
 from modic.experiment.folder import Study
 from modic.experiment.results import FALLS, NONE, REVEALED, SURVIVES, Results
 from modic.templates.render import template
+from modic.text import counted
 
 NAMES = {"none": "no normalization", "standardize": "standardization", "clahe": "CLAHE", "gamma": "gamma correction"}
 BALANCED = ("balanced accuracy", "all")
@@ -129,7 +130,7 @@ def _patients(study: Study) -> str:
     synthetic = len(study.design.synthetic)
     if synthetic == len(study.design.data):
         return f"{study.patients} synthetic patients"
-    return f"{study.patients} patients{', synthetic ones among them' if synthetic else ''}"
+    return f"{counted(study.patients, 'patient')}{', synthetic ones among them' if synthetic else ''}"
 
 
 def _trained_with(versions: dict[str, str]) -> str:
@@ -140,4 +141,4 @@ def _repeated(splits: int, folds: int) -> str:
     """`10 × 5-fold cross-validation`, and the folds of a repeat that is not whole."""
     repeats, rest = divmod(splits, folds)
     text = f"{repeats} × {folds}-fold cross-validation"
-    return text + (f" and {rest} folds of another repeat" if rest else "")
+    return text + (f" and {counted(rest, 'fold')} of another repeat" if rest else "")

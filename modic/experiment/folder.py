@@ -23,6 +23,7 @@ from modic.experiment.design import Design, Fold, as_plain, design_from
 from modic.experiment.split import Split, split_patients
 from modic.files import read_json, write_json
 from modic.grades import GRADES
+from modic.text import counted
 from modic.train.data import KINDS
 from modic.train.data.discs import Disc, load_discs, save_discs
 
@@ -61,7 +62,7 @@ class Study:
         design = self.design
         return (
             f"{len(self.discs)} discs of {self.patients} patients ({counts}); {len(design.normalizations)} "
-            f"normalizations × {design.repeats} repeats × {design.folds} folds"
+            f"normalizations × {counted(design.repeats, 'repeat')} × {counted(design.folds, 'fold')}"
         )
 
 

@@ -24,7 +24,7 @@ from modic.grades import TYPES
 from modic.labels.level_names import disc_rank, shown
 from modic.labels.tally import Tally
 from modic.records import LEVELS
-from modic.text import delimiter_of
+from modic.text import counted, delimiter_of
 
 WHO = ("patient_id", "study_uid")
 BOX = ("x0", "y0", "x1", "y1")
@@ -177,7 +177,10 @@ def csv_lines(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
 def _of_columns(path: Path, line: int, names: list[str], values: list[str]) -> list[str]:
     """One text for each column. Raises UsageError if there are too many."""
     if len(values) > len(names) and any(value.strip() for value in values[len(names) :]):
-        raise UsageError(f"{path} line {line} has {len(values)} values for {len(names)} columns; quote or remove some")
+        raise UsageError(
+            f"{path} line {line} has {counted(len(values), 'value')} for {counted(len(names), 'column')};"
+            " quote or remove some"
+        )
     return [*map(str.strip, values), *[""] * len(names)][: len(names)]
 
 

@@ -15,6 +15,7 @@ from modic.levels.detect import detect, merge
 from modic.levels.midline import slices_at
 from modic.models.weights import Model
 from modic.records import LevelSet
+from modic.text import counted
 
 MATCH_MM = 12.0  # discs whose centres lie farther apart are no match; lumbar discs lie 28 mm apart and more
 MIN_SCORE = 0.3  # of a disc on T1, under any name
@@ -35,7 +36,7 @@ class DiscsApart:
         return self.matched >= MIN_DISCS and self.apart_mm <= REFUSED_MM
 
     def __str__(self) -> str:
-        return f"{self.matched} discs found on both, {self.apart_mm:.1f} mm apart"
+        return f"{counted(self.matched, 'disc')} found on both, {self.apart_mm:.1f} mm apart"
 
 
 def discs_apart(

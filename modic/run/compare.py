@@ -21,6 +21,7 @@ from modic.statistics.intervals import clustered_share
 from modic.statistics.metric_tables import Table, cell, with_intervals
 from modic.statistics.metrics import Numbers, kappas
 from modic.tables.store import read_table
+from modic.text import counted
 
 ANSWERS = (*GRADES, "abstained", "not graded")
 """What may become of a level of a graded study."""
@@ -51,7 +52,9 @@ class Comparison:
         columns = ("run", "studies", *WHO)
         rows = [tuple(str(row[name]) for name in columns) for row in self.graders.to_dict("records")]
         only = f"graded by {self.runs[0]} alone: {self.only[0]}, by {self.runs[1]} alone: {self.only[1]}"
-        return Table(f"graders ({self.levels['study_key'].nunique()} studies graded by both; {only})", columns, rows)
+        return Table(
+            f"graders ({counted(self.levels['study_key'].nunique(), 'study')} graded by both; {only})", columns, rows
+        )
 
     def _cross(self) -> Table:
         counts = pd.crosstab(self.levels["before"], self.levels["after"]).reindex(
@@ -71,7 +74,9 @@ class Comparison:
 
         found = with_intervals(numbers, both["patient_key"].tolist(), lambda key: np.ones(len(a), bool))
         body = [(f"{r['metric']}, {r['which']}", cell(found, r["metric"], r["which"])) for r in found]
-        return Table(f"agreement, {len(both)} levels with a grade in both", ("number", "value (95 % interval)"), body)
+        return Table(
+            f"agreement, {counted(len(both), 'level')} with a grade in both", ("number", "value (95 % interval)"), body
+        )
 
     def _prevalence(self) -> Table:
         rows = []

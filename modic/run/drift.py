@@ -19,6 +19,7 @@ from modic.records import LevelFeatures
 from modic.run.prepare import Run
 from modic.tables.features import newest_features
 from modic.tables.strata import GROUPS, STUDY_COLUMNS
+from modic.text import counted
 
 if TYPE_CHECKING:
     from modic.statistics.drift import Drift
@@ -57,7 +58,7 @@ def sentence(found: "list[Drift]") -> str:
     """That these groups look unlike what was read, and the cure; empty for none."""
     if not found:
         return ""
-    named = "; ".join(f"{one.which} ({one.distance:.1f} SD away, {one.read} discs read)" for one in found)
+    named = "; ".join(f"{one.which} ({one.distance:.1f} SD away, {counted(one.read, 'disc')} read)" for one in found)
     by = next(BY[what] for what in BY if any(one.what == what for one in found))
     return (
         f"images look unlike those that the site's grader was adapted to: {named}. Do not rely on its grades there;"

@@ -12,6 +12,7 @@ from scipy.stats import t as student
 from modic.errors import UsageError
 from modic.statistics.difference import Pseudo, solve
 from modic.statistics.intervals import Z
+from modic.text import counted
 
 SMALL = 300
 """Largest number of patients for which the covariance is corrected for small samples."""
@@ -48,7 +49,10 @@ def odds_ratios(frame: pd.DataFrame, formula: str, *, scale: str = "odds ratio")
     if not np.isin(y, (0, 1)).all():
         raise UsageError(f"the outcome of {formula!r} is not 0 or 1; take mc0, mc1, mc2 or any_mc")
     if len(design.names) >= n_patients:
-        raise UsageError(f"the model {formula!r} has {len(design.names)} terms for {n_patients} patients; join groups")
+        raise UsageError(
+            f"the model {formula!r} has {counted(len(design.names), 'term')} for {counted(n_patients, 'patient')};"
+            " join groups"
+        )
     family = Binomial() if scale == "odds ratio" else Gaussian()
     try:
         with warnings.catch_warnings():
@@ -91,7 +95,7 @@ def read_odds_ratios(frame: pd.DataFrame, formula: str, *, scale: str = "odds ra
     try:
         found = solve(design.x, pseudo, patients, "logit" if scale == "odds ratio" else "identity")
     except (ValueError, np.linalg.LinAlgError) as error:
-        raise UsageError(f"the model {formula!r} cannot be fitted to {len(rows)} levels: {error}") from error
+        raise UsageError(f"the model {formula!r} cannot be fitted to {counted(len(rows), 'level')}: {error}") from error
     (deviation, freedom), params = found.spread(), pd.Series(found.values[:, 0], design.names)
     p = 2 * student.sf(np.abs(params / deviation), freedom)
     terms = _terms(params, found.half()[:, 0], p, scale)

@@ -14,6 +14,7 @@ from modic.records import LEVELS
 from modic.tables.dictionary import MARKDOWN, PACKAGE, datapackage, dictionary
 from modic.tables.published import current_tables, new_folder, point_current, remove_superseded
 from modic.tables.schema import CLOSED, KEYS, SCHEMAS
+from modic.text import counted
 
 CHECKED_ROWS = 20_000  # of a table's file, at a time
 
@@ -36,7 +37,7 @@ def enforce(name: str, table: pa.Table) -> pa.Table:
         raise ValueError(f"{name}: missing or undescribed columns: {', '.join(sorted(wrong))}")
     for field in schema:
         if not field.nullable and (n := table[field.name].null_count):
-            raise ValueError(f"{name}.{field.name} is null in {n} rows")
+            raise ValueError(f"{name}.{field.name} is null in {counted(n, 'row')}")
     table = table.select(schema.names).cast(schema)
     for field in schema:
         column = table[field.name]

@@ -8,6 +8,7 @@ import numpy as np
 from modic.grades import TYPES
 from modic.imaging.regions import contrast_label
 from modic.models.weights import save_weights
+from modic.text import counted
 from modic.train.augment.regions import Example
 from modic.train.classifier_audit import audit_markdown, sections_markdown
 from modic.train.classifier_results import cross_validation_results, fit_calibration, graded, shift_head, test_results
@@ -100,8 +101,8 @@ def _limits(parts: dict[str, list[Example]]) -> list[str]:
         limits[2] = "Learnt and measured on the data named here only; data from elsewhere were not measured."
     if real1:
         limits[1] = (
-            f"Real Modic type 1 in the test: {tests} discs. Painted and synthetic examples of type 1 were added in "
-            "training; numbers on those say nothing about patients."
+            f"Real Modic type 1 in the test: {counted(tests, 'disc')}. Painted and synthetic examples of type 1 were "
+            "added in training; numbers on those say nothing about patients."
         )
     return limits
 

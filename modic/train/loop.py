@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modic.errors import ModicError
+from modic.text import counted
 from modic.train import checkpoint
 from modic.train.batches import batches_from
 from modic.train.checkpoint import State
@@ -135,7 +136,7 @@ def stop_reason(history: list[dict[str, Any]], loop: Loop) -> str:
     if last["steps"] >= loop.steps:
         return f"all {loop.steps} steps are done"
     if last["epoch"] - max(row["epoch"] for row in history if row["best"]) >= loop.patience:
-        return f"no better validation loss for {loop.patience} epochs"
+        return f"no better validation loss for {counted(loop.patience, 'epoch')}"
     if loop.minutes and last["minutes"] > loop.minutes:
         return f"{loop.minutes:g} minutes are over"
     return ""

@@ -109,6 +109,26 @@ def test_an_unknown_option_is_named(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "there is no option --ouput; did you mean --out?" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (["graed", "a"], "argument COMMAND: there is no graed; did you mean grade?"),
+        (["train", "clasifier"], "argument MODEL: there is no clasifier; did you mean classifier?"),
+        (
+            ["grade", "a", "--out", "b", "--device", "gpuu"],
+            "argument --device: there is no gpuu; there are auto, cpu, cuda",
+        ),
+        (["grade", "a", "--out", "b", "--limit", "ten"], "argument --limit: invalid int value: 'ten'"),
+    ],
+)
+def test_a_word_that_is_not_among_the_choices_is_named_with_the_nearest(
+    typed: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(typed)
+    assert said in capsys.readouterr().err
+
+
 def test_a_gpu_that_is_not_there_is_said_before_anything_is_read(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

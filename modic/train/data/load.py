@@ -12,6 +12,7 @@ from modic.grades import GRADES
 from modic.labels.table import Label, Labels, read_labels
 from modic.labels.tally import Tally
 from modic.records import LEVELS
+from modic.text import counted
 from modic.train.data.coco import coco_samples
 from modic.train.data.dicom_archive import archive_studies
 from modic.train.data.discs import Disc
@@ -127,7 +128,7 @@ def check_discs(discs: list[Disc]) -> None:
 def _check_parts(patients: set[str], part: Callable[[str], str], wanted: tuple[str, ...]) -> None:
     held = Counter(part(patient) for patient in patients)
     if empty := [name for name in wanted if not held[name]]:
-        n = f"{len(patients)} patients" if len(patients) != 1 else "1 patient"
+        n = counted(len(patients), "patient")
         raise UsageError(f"of {n} none falls into the part {empty[0]} (split by patient); {FEWEST}, or add phantom=N")
 
 
