@@ -20,6 +20,7 @@ import importlib
 import logging
 import os
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
@@ -83,8 +84,8 @@ class ClusterSpec:
     @property
     def forked(self) -> bool:
         """Whether workers are processes of this machine that all begin alike; then they are forked (`TEMPLATE`)."""
-        on_this_machine = not self.address and self.cluster_class == "distributed.LocalCluster"
-        return on_this_machine and not self.cluster_kwargs.get("env")
+        here = not self.address and self.cluster_class == "distributed.LocalCluster" and sys.platform == "linux"
+        return here and not self.cluster_kwargs.get("env")
 
     @property
     def workers(self) -> int:

@@ -48,7 +48,8 @@ def normal_of(orientation: Any) -> np.ndarray | None:
     sizes = np.linalg.norm(row), np.linalg.norm(column)
     if max(abs(size - 1) for size in (*sizes, 1 + row @ column)) > ORTHONORMAL:
         return None
-    normal = np.cross(row, column)
+    (a, b, c), (d, e, f) = row, column
+    normal = np.array([b * f - c * e, c * d - a * f, a * e - b * d])  # np.cross, which takes ten times as long
     return normal / np.linalg.norm(normal)
 
 

@@ -177,7 +177,8 @@ def _by_offset(rows: list[Row], normal: np.ndarray | None) -> list[list[Row]]:
             groups.append([index])
         else:
             (group or groups[-1]).append(index)
-    max(groups, key=len).extend(np.setdiff1d(np.arange(len(rows)), known).tolist())
+    if len(known) < len(rows):
+        max(groups, key=len).extend(np.setdiff1d(np.arange(len(rows)), known).tolist())
     return [[rows[index] for index in group] for group in groups]
 
 
