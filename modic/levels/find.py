@@ -18,8 +18,8 @@ import numpy as np
 from modic.config import LevelOptions
 from modic.imaging.volume import CanonicalVolume, square_pixels
 from modic.levels.certainty import Calibration, weigh
-from modic.levels.detect import detect, merge
-from modic.levels.midline import find_midline, slices_around, spread_slices
+from modic.levels.detect import Detections, detect, merge
+from modic.levels.midline import look_for_midline, slices_around, spread_slices
 from modic.levels.numbering import (
     COUNTED_AGAIN,
     NO_L5S1,
@@ -82,12 +82,13 @@ def find_levels(t2: CanonicalVolume, *, detector: Model, options: LevelOptions) 
 def _find_discs(t2: CanonicalVolume, detector: Model, options: LevelOptions) -> tuple[int, Discs]:
     """The midline, and the named discs of the slices around it: counted again from below if a disc is left there."""
     voxels, slice_mm = t2.voxels, t2.spacing_mm[2]
-    spread = spread_slices(len(voxels), slice_mm)
-    detections = dict(zip(spread, detect(voxels[spread], detector), strict=True))
-    midline = find_midline(voxels, detections)
+
+    def look(slices: list[int]) -> dict[int, Detections]:
+        return dict(zip(slices, detect(voxels[slices], detector), strict=True))
+
+    midline, detections = look_for_midline(voxels, spread_slices(len(voxels), slice_mm), look)
     around = slices_around(midline, options.slices, len(voxels), slice_mm)
-    new = [index for index in around if index not in detections]
-    detections |= dict(zip(new, detect(voxels[new], detector), strict=True))
+    detections |= look([index for index in around if index not in detections])
     candidates = merge([detections[index] for index in around], options.score_min)
     names = name_sequence(candidates)
     if (cut := lower_part(candidates, names)) is not None:

@@ -11,7 +11,7 @@ from modic.imaging.volume import Volume
 from modic.levels.certainty import Calibration, Certainty, weigh
 from modic.levels.detect import detector_image, iou, merge
 from modic.levels.find import find_levels
-from modic.levels.midline import find_midline, slices_around, spread_slices
+from modic.levels.midline import find_midline, look_for_midline, slices_around, spread_slices
 from modic.levels.numbering import (
     ANOTHER_DISC,
     COUNTED_AGAIN,
@@ -230,6 +230,26 @@ def test_the_midline_is_where_the_canal_is_not_where_the_stack_has_its_middle(mi
     boxes = np.array([[30.0, 12 * i + 10, 60, 12 * i + 18] for i in range(6)])
     seen = {i: (boxes, np.full(6, 0.9), np.arange(6)) for i in spread_slices(12, 4.4)}
     assert abs(find_midline(voxels, seen) - midline) <= 1
+
+
+@pytest.mark.parametrize(
+    ("midline", "n", "looks"),
+    [(4, 9, 5), (5, 9, 7), (6, 9, 9), (0, 9, 9), (3, 7, 5), (2, 7, 7), (4, 8, 6), (2, 6, 6), (2, 5, 5), (1, 3, 3)],
+)
+def test_outer_slices_are_looked_at_only_while_the_midline_may_be_among_them(midline, n, looks):
+    rng = np.random.default_rng(midline)
+    shows = np.exp(-0.3 * np.abs(np.arange(n) - midline)) + rng.uniform(0, 0.02, n)
+    voxels = np.broadcast_to(shows[:, None, None].astype(np.float32), (n, 100, 100)) * 300
+    boxes = np.array([[30.0, 12 * i + 10, 60, 12 * i + 18] for i in range(6)])
+    asked = []
+
+    def look(slices):
+        asked.extend(slices)
+        return {i: (boxes, np.full(6, 0.9), np.arange(6)) for i in slices}
+
+    found, seen = look_for_midline(voxels, list(range(n)), look)
+    assert sorted(asked) == sorted(seen) and len(asked) == looks
+    assert found == find_midline(voxels, look(list(range(n))))
 
 
 def test_detector_image_scales_by_the_longer_side():
