@@ -27,8 +27,11 @@ REFUSED = frozenset({int(Tag(keyword)) for keyword in ELSEWHERE} | {0x60000102})
 SHARED = 0x52009229  # SharedFunctionalGroupsSequence, which may rescale
 SHARED_BYTES = struct.pack("<HH", SHARED >> 16, SHARED & 0xFFFF)
 WANTED = dict.fromkeys([UID, SHARED, *REFUSED, *(int(Tag(keyword)) for keyword in DESCRIBED)], "")
-EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
-_HEAD = struct.Struct("<4s2s2xI")
+HEADS = {
+    "1.2.840.10008.1.2.1": struct.Struct("<4s2s2xI"),
+    "1.2.840.10008.1.2": struct.Struct("<4s0sI"),
+}
+"""Of uncompressed pixels, by transfer syntax: tag, VR (an implicit one has none), length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,18 +44,18 @@ class Pixels:
 
 
 def read_pixels(file: BinaryIO) -> Pixels | None:
-    """The pixels of an explicit little-endian file with nothing unusual; None for any other."""
+    """The pixels of an uncompressed little-endian file with nothing unusual; None for any other."""
     read_at, odd = content_of(file).read_at, list[tuple[int, int]]()
     try:
         syntax, elements, at = fast_elements(read_at, WANTED, odd)
     except (Unusual, struct.error):
         return None
     uid = elements.pop(UID, ("", b""))[1]
-    if syntax != EXPLICIT_LITTLE or at is None or odd or not uid or not REFUSED.isdisjoint(elements):
+    if syntax not in HEADS or at is None or odd or not uid or not REFUSED.isdisjoint(elements):
         return None
-    head = read_at(_HEAD.size, at)
-    _, vr, length = _HEAD.unpack(head)
-    data = read_at(length, at + _HEAD.size) if vr in (b"OB", b"OW") and length != UNDEFINED else b""
+    head = HEADS[syntax]
+    _, vr, length = head.unpack(read_at(head.size, at))
+    data = read_at(length, at + head.size) if vr in (b"OB", b"OW", b"") and length != UNDEFINED else b""
     if not data or len(data) != length:
         return None
     if SHARED in elements:  # from there on all bytes count

@@ -20,10 +20,13 @@ import pyarrow.parquet as pq
 import pydicom
 import pytest
 from pydicom.dataset import Dataset, FileDataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_dataset, write_file_meta_info
 from pydicom.sequence import Sequence
-from pydicom.uid import JPEG2000Lossless
+from pydicom.uid import ImplicitVRLittleEndian, JPEG2000Lossless
 
 import dicoms
+from modic.archive import headers
 from modic.archive.crawl import COLUMNS, Crawl, crawl
 from modic.archive.fast_headers import ReadAt, Unusual, fast_elements
 from modic.archive.headers import BINARY, REALS, SLOW_MIB, TAGS, TEXT, convert_ascii, read_rows
@@ -413,6 +416,48 @@ def test_the_short_reader_agrees_with_pydicom(folder: str, shared_data: Path) ->
                 assert convert_ascii(TAGS[tag], vr, value) == _by_pydicom(whole, TAGS[tag]), (path.name, TAGS[tag])
         assert {TAGS[tag] for tag in raw} == {keyword for keyword in TAGS.values() if keyword in whole}
     assert quick > 60
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_implicit_file_gives_the_row_of_the_explicit_one_without_pydicom(
+    shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of real files with sequences and private elements, and of one with a nested sequence of undefined length."""
+    (made,) = dicoms.write(dicoms.series(n=1), tmp_path)
+    inner, outer = Dataset(), Dataset()
+    inner.SeriesInstanceUID, inner.Rows, outer.ReferencedImageSequence = "1.2.3", 7, Sequence([inner])
+    dataset = pydicom.dcmread(made)
+    dataset.RequestAttributesSequence = Sequence([outer, outer])
+    dataset["RequestAttributesSequence"].is_undefined_length = True
+    outer["ReferencedImageSequence"].is_undefined_length = True
+    dataset.add_new((0x0009, 0x0010), "LO", "PRIVATE")
+    dataset.add_new((0x0009, 0x1001), "OB", bytes(40_000))
+    dataset.save_as(made)
+    paths = [made, *sorted(path for path in (shared_data / "hitachi-lspine").rglob("*") if path.is_file())[::7]]
+    expected = [rows_of(path) for path in paths]
+    monkeypatch.setattr(headers, "_pydicom_elements", lambda *_: pytest.fail("read by pydicom"))
+    for path, (row,) in zip(paths, expected, strict=True):
+        implicit = pydicom.dcmread(path)
+        implicit.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+        implicit.save_as(tmp_path / "implicit", implicit_vr=True, little_endian=True)
+        assert rows_of(tmp_path / "implicit") == [{**row, "TransferSyntaxUID": ImplicitVRLittleEndian}]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_explicit_file_that_says_it_is_implicit_is_left_to_pydicom(tmp_path: Path) -> None:
+    (path,) = dicoms.write(dicoms.series(n=1), tmp_path)
+    explicit = pydicom.dcmread(path)
+    explicit.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+    with path.open("wb") as file:
+        file.write(bytes(128) + b"DICM")
+        write_file_meta_info(file, explicit.file_meta, enforce_standard=False)
+        body = DicomBytesIO()
+        body.is_little_endian, body.is_implicit_VR = True, False
+        write_dataset(body, Dataset(explicit))
+        file.write(body.getvalue())
+    with path.open("rb") as file, pytest.raises(Unusual):
+        fast_elements(read_at(file), TAGS)
+    assert [row["SeriesInstanceUID"] for row in rows_of(path)] == [explicit.SeriesInstanceUID]
 
 
 def _by_pydicom(whole: Dataset, keyword: str) -> object:
