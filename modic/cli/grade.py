@@ -103,7 +103,7 @@ def plan(archive: str, cohort: str, *, config: str = "", models: str = "", devic
     from modic.run.configuration import check_configuration
     from modic.run.plan import plan_studies
     from modic.run.prepare import prepare
-    from modic.run.publish import closed_folders
+    from modic.run.publish import expected_troubles
     from modic.run.selection import selection
     from modic.run.survey import find_studies
 
@@ -113,7 +113,7 @@ def plan(archive: str, cohort: str, *, config: str = "", models: str = "", devic
         survey = find_studies(run)
         show(f"{counted(survey.n_studies, 'study')} in the archive, {survey.n_pairs} of them with a pair to grade"
              + (f"; {len(survey.left_out)} not asked for" if survey.left_out else ""))  # fmt: skip
-        for trouble in filter(None, (survey.not_found, closed_folders(run, survey), survey.unread)):
+        for trouble in filter(None, (survey.not_found, *expected_troubles(run, survey), survey.unread)):
             show(trouble)
         show(plan_studies(run, survey))
     try:

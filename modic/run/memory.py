@@ -33,10 +33,11 @@ LINKS = pa.schema(
 )
 
 
-def archive_number(cohort: Cohort, archive: str) -> int:
+def archive_number(cohort: Cohort, archive: str, *, note: bool = True) -> int:
     """The number of an archive by its folder or address, 1 for the first that fed the cohort.
 
-    A new one is noted in `private/archives.json`, without user and password. Raises UsageError if that is damaged.
+    A new one is noted in `private/archives.json`, without user and password, if `note`. Raises UsageError if that is
+    damaged.
     """
     path = cohort.private / "archives.json"
     place = re.sub(r"//[^/@]*@", "//", archive) if scheme_of(archive) else str(Path(archive).resolve())
@@ -50,7 +51,8 @@ def archive_number(cohort: Cohort, archive: str) -> int:
         raise UsageError(f"{path} is damaged; restore it from a backup: a list of the archives' paths, oldest first")
     if place not in known:
         known.append(place)
-        write_json(path, known)
+        if note:
+            write_json(path, known)
     return known.index(place) + 1
 
 

@@ -112,12 +112,7 @@ def publish(run: Run, survey: Survey) -> Summary:
     _remember_state(run, survey)
     if remembered is not None:
         write_table(remembered, run.cohort.links)
-    troubles = (
-        few_known(run, tables["studies"], old, archive),
-        all_refused(survey.files),
-        closed_folders(run, survey),
-    )
-    attention = "; ".join(filter(None, troubles))
+    attention = "; ".join(troubles(run, survey, old, archive))
     drift = drifting(run, graded, tables["studies"])
     news = has_news(run, row, (attention, drift), same)
     write_manifest(run, row, ours, seconds, attention, drift=drift, left_out=len(survey.left_out), news=news)
@@ -205,6 +200,18 @@ def has_news(run: Run, row: dict[str, Any], notes: tuple[str, str], unchanged: C
     return not before or (then.attention, then.drift) != notes or any(before[0][name] != row[name] for name in same)
 
 
+def troubles(run: Run, survey: Survey, old: dict[str, pa.Table], archive: int) -> list[str]:
+    """What somebody should look at in the archive as it is found. `old`, `archive`: as of `few_known`."""
+    found = few_known(run, survey, old, archive), all_refused(survey.files), closed_folders(run, survey)
+    return list(filter(None, found))
+
+
+def expected_troubles(run: Run, survey: Survey) -> list[str]:
+    """What a run that publishes now would say of the archive; notes nothing."""
+    old = {name: read_table(run.cohort.root, name) for name in ("studies", "runs")}
+    return troubles(run, survey, old, archive_number(run.cohort, run.archive, note=False))
+
+
 def all_refused(files: dict[str, Any]) -> str:
     """That no image of the archive was accepted, with the reasons; empty if one was. `files`: counts of a crawl."""
     if files["files_read"] + files["files_unchanged"]:
@@ -226,11 +233,11 @@ def closed_folders(run: Run, survey: Survey) -> str:
     )
 
 
-def few_known(run: Run, studies: pa.Table, old: dict[str, pa.Table], archive: int) -> str:
+def few_known(run: Run, survey: Survey, old: dict[str, pa.Table], archive: int) -> str:
     """That most studies that this archive should hold are not in it any more, and what to do; else empty.
 
     It should hold those of the run before or, if that read another archive and this one fed the cohort earlier, its
-    own. `studies`: of this run; `old`: `studies` and `runs` of the run before; `archive`: number of this one.
+    own. `old`: `studies` and `runs` of the run before; `archive`: number of this one.
     """
     before, runs = old["studies"], old["runs"].select(["run_id", "archive"]).to_pylist()
     fed = {row["archive"] for row in runs}
@@ -239,8 +246,7 @@ def few_known(run: Run, studies: pa.Table, old: dict[str, pa.Table], archive: in
         known, source = before.filter(pc.equal(before["archive"], archive)), "that this archive held"
     else:
         known, source = before.filter(pc.fill_null(before["in_archive"], True)), "of the run before"
-    gone = studies.filter(pc.invert(studies["in_archive"]))["study_key"]
-    missing = pc.sum(pc.is_in(known["study_key"], gone.combine_chunks())).as_py() or 0
+    missing = len(known) - (pc.sum(pc.is_in(known["study_key"], survey.keys_here)).as_py() or 0)
     if run.config.run.studies_may_leave or 2 * missing <= len(known):
         return ""
     first = None not in fed and archive not in fed

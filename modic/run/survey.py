@@ -87,6 +87,11 @@ class Survey:
         """Those of them that can be graded."""
         return len(self.due) + len(self.as_before) - self.as_before["fingerprint"].null_count
 
+    @property
+    def keys_here(self) -> pa.Array:
+        """Keys of all studies of the archive, those that the run is not asked for among them."""
+        return pa.array([*self.studies, *self.as_before["study_key"].to_pylist(), *self.left_out], pa.string())
+
     def without(self, studies: Collection[str]) -> "Survey":
         """This survey with some studies, by key, left out."""
         if not studies:

@@ -157,6 +157,21 @@ def test_a_plan_says_how_many_why_how_long_and_how_much_and_grades_nothing(
     assert said.startswith("2 studies in the archive, 2 of them with a pair to grade; 4 not asked for\n1 study to")
 
 
+def test_a_plan_says_that_most_known_studies_are_not_there_and_notes_no_archive(
+    archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cohort = tmp_path / "cohort"
+    plain_run(archive, cohort)
+    assert "are not in" not in plan(archive, cohort, capsys, "--since", "2020-01-01"), "not asked for is not gone"
+    other = tmp_path / "other"
+    shutil.copytree(archive / "ann", other / "ann")
+    noted = (cohort / "private" / "archives.json").read_text()
+    said = plan(other, cohort, capsys)
+    assert f"4 of the 5 studies of the run before are not in {other}: is it the right folder, and mounted?" in said
+    assert (cohort / "private" / "archives.json").read_text() == noted
+    assert said.split("\n")[1] in plain_run(other, cohort).attention
+
+
 def test_a_night_with_another_configuration_needs_a_word(archive: Path, tmp_path: Path) -> None:
     cohort, config = tmp_path / "cohort", tmp_path / "cohort.toml"
     config.write_text("[levels]\nnumbering_min = 0.8\n[run]\nshard_size = 2\n")
