@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from modic.archive.crawl import INDEX
+from modic.archive.header_index import INDEX
 from modic.archive.sources import Opener
 from modic.cohort import Cohort
 from modic.config import IdentifyOptions

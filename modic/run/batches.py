@@ -30,10 +30,10 @@ FROM headers
 def batches(
     crawled: Crawl, wanted: Collection[str] | None = None, edges: pd.DataFrame | None = None
 ) -> Iterator[pa.Table]:
-    """The header rows (modic.archive.crawl.HEADERS) of the studies `wanted`, by UID, or of all; reads them in turn.
+    """The header rows (modic.archive.header_index.HEADERS) of the studies `wanted`, by UID, or of all; reads them in turn.
 
     `edges`: what `links` returns, if it was asked already. Once a batch is asked for, nothing but its rows is held.
-    Raises modic.archive.crawl.DamagedIndex.
+    Raises modic.archive.header_index.DamagedIndex.
     """
     edges = links(crawled) if edges is None else edges
     numbers = _batch_of_image(crawled, wanted, edges if wanted is None else edges[edges["study_uid"].isin(wanted)])

@@ -12,7 +12,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from modic.archive.containers import full_name, place_of
-from modic.archive.crawl import CONTAINER
+from modic.archive.header_index import CONTAINER
 from modic.cohort import Cohort
 from modic.errors import CURES, UsageError
 from modic.tables.store import read_table

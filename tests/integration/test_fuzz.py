@@ -22,7 +22,8 @@ from pydicom.uid import ImplicitVRLittleEndian, JPEG2000Lossless
 
 import dicoms
 from made_cohort import make_cohort
-from modic.archive.crawl import INDEX, crawl
+from modic.archive.crawl import crawl
+from modic.archive.header_index import INDEX
 from modic.archive.headers import read_rows
 from modic.cases.outliers import read_case
 from modic.cohort import Cohort, open_cohort

@@ -229,7 +229,8 @@ def test_several_processes_read_what_one_reads(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "junk").write_text("junk")
     monkeypatch.setattr("modic.archive.crawl.BATCH", 3)
     alone = crawl(tmp_path, index=None, processes=2)  # so few are read in this process
-    for name, value in (("MIN_FOR_PROCESSES", 0), ("MAX_WAITING", 4), ("MERGED_TABLES", 5)):
+    monkeypatch.setattr("modic.archive.header_index.GROUP", 15)
+    for name, value in (("MIN_FOR_PROCESSES", 0), ("MAX_WAITING", 4)):
         monkeypatch.setattr(f"modic.archive.crawl.{name}", value)
     seen: list[int] = []
     together = crawl(tmp_path, index=None, processes=2, on_progress=seen.append)
@@ -279,8 +280,7 @@ def test_an_index_that_is_merged_piece_by_piece_is_that_of_a_fresh_crawl(
     for name in ("b", "d", "f"):
         dicoms.write(dicoms.series(n=7, name=name, study=name), archive / name)
     (archive / "b" / "note").write_text("x")
-    monkeypatch.setattr("modic.archive.crawl.ROW_GROUP", 4)
-    monkeypatch.setattr("modic.files.ROW_GROUP", 4)
+    monkeypatch.setattr("modic.archive.header_index.GROUP", 4)
     crawl(archive, index=index)
     assert pq.ParquetFile(index).num_row_groups == 6
     for name in ("a", "c", "g"):
