@@ -18,7 +18,7 @@ from modic.models.card import contrasts, read_card
 from modic.records import Excluded, Pair, Series
 from modic.resources import cores
 from modic.run import ledger
-from modic.run.found import Found, found, work_of
+from modic.run.found import Found, Packed, found, work_of
 from modic.run.prepare import Run, discreet
 from modic.run.shards import Due, Work
 from modic.run.unchanged import STATE, Parted, part
@@ -133,10 +133,10 @@ def find_studies(run: Run, *, on_progress: Callable[[int], None] | None = None) 
     counts, rejected = crawled.counts, crawled.rejected
     del crawled  # what is as before is needed no more
     studies: dict[str, Found] = {}
-    reader = PixelReader(run.config, run.device)
+    reader, packed = PixelReader(run.config, run.device), Packed(run.cohort.private)
     try:
         for headers in parted.headers:
-            studies |= _identified(run, headers, rejected, keys, wanted, reader)
+            studies |= _identified(run, headers, rejected, keys, wanted, reader, packed)
     finally:
         reader.stop()
     studies = dict(sorted(studies.items(), key=lambda item: item[1].study_uid))
@@ -149,7 +149,13 @@ def find_studies(run: Run, *, on_progress: Callable[[int], None] | None = None) 
 
 
 def _identified(
-    run: Run, headers: pa.Table, rejected: pa.Table, keys: Pseudonyms, wanted: tuple[str, ...], reader: PixelReader
+    run: Run,
+    headers: pa.Table,
+    rejected: pa.Table,
+    keys: Pseudonyms,
+    wanted: tuple[str, ...],
+    reader: PixelReader,
+    packed: Packed,
 ) -> dict[str, Found]:
     """The studies of some header rows, by key."""
     accepted = tuple(dict.fromkeys(("t1", "t2", *wanted, STIR)))
@@ -159,7 +165,7 @@ def _identified(
     for stack in series:
         of[stack.study_uid].append(stack)
     return {
-        keys.study(outcome.study_uid): found(outcome, of[outcome.study_uid], _due(run, outcome, keys))
+        keys.study(outcome.study_uid): found(outcome, of[outcome.study_uid], _due(run, outcome, keys), packed)
         for outcome in pair(series, contrasts=wanted, options=run.config.pair)
     }
 
