@@ -154,8 +154,9 @@ def level_rows(graded: pa.Table, patients: dict[str, str]) -> pa.Table:
     graded = _with_versions(graded.filter(pc.equal(graded["status"], "graded"))).combine_chunks()
     lists = graded["levels"].combine_chunks() if len(graded) else pa.array([], graded.schema.field("levels").type)
     levels = pa.Table.from_struct_array(pc.list_flatten(lists))
-    studies = graded.take(pc.list_parent_indices(lists))
-    for name in sorted(set(SCHEMAS["levels"].names) - {"patient_key", *levels.column_names}):
+    names = sorted(set(SCHEMAS["levels"].names) - {"patient_key", *levels.column_names})
+    studies = graded.select(names).take(pc.list_parent_indices(lists))
+    for name in names:
         levels = levels.append_column(name, studies[name])
     keys = [patients[key] for key in levels["study_key"].to_pylist()]
     return levels.append_column("patient_key", pa.array(keys, pa.string())).select(SCHEMAS["levels"].names)
