@@ -30,7 +30,7 @@ FROM headers
 def batches(
     crawled: Crawl, wanted: Collection[str] | None = None, edges: pd.DataFrame | None = None
 ) -> Iterator[pa.Table]:
-    """The header rows (modic.archive.header_index.HEADERS) of the studies `wanted`, by UID, or of all; reads them in turn.
+    """The header rows (modic.archive.header_index.HEADERS) of the studies `wanted`, by UID, or of all, read in turn.
 
     `edges`: what `links` returns, if it was asked already. Once a batch is asked for, nothing but its rows is held.
     Raises modic.archive.header_index.DamagedIndex.
