@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -57,7 +58,9 @@ def _check_keys(name: str, table: pa.Table) -> None:
 def _sorted(name: str, table: pa.Table) -> pa.Table:
     order = [pc.index_in(table[key], pa.array(LEVELS)) if key == "level" else table[key] for key in KEYS[name]]
     keys = pa.table(order, names=list(KEYS[name]))
-    return table.take(pc.sort_indices(keys, sort_keys=[(key, "ascending") for key in KEYS[name]])).combine_chunks()
+    indices = pc.sort_indices(keys, sort_keys=[(key, "ascending") for key in KEYS[name]])
+    in_order = np.array_equal(indices.to_numpy(), np.arange(len(table)))  # then it is not copied
+    return (table if in_order else table.take(indices)).combine_chunks()
 
 
 def check_together(tables: Mapping[str, pa.Table]) -> None:
