@@ -103,6 +103,7 @@ def publish(run: Run, survey: Survey) -> Summary:
     old = {name: read_table(run.cohort.root, name) for name in ("studies", "runs")}
     archive = archive_number(run.cohort, run.archive)
     tables, remembered, same = _next_tables(run, survey, graded, old, archive)
+    graded = graded.drop_columns(["levels"])  # they are in the tables now
     ours = graded.filter(pc.equal(graded["run_id"], run.run_id))
     seconds = {"find_studies": survey.seconds, "grade": time.monotonic() - survey.ended}
     devices = sorted(set(ours["device"].drop_null().to_pylist()))
@@ -179,7 +180,8 @@ def _new_tables(
     remembered = links(survey, run.cohort.links)
     tables["studies"] = with_days(tables["studies"], remembered, old["studies"])
     tables["studies"] = rows.keep_run_ids("studies", tables["studies"], old["studies"])
-    return {name: enforce(name, table) for name, table in tables.items()}, remembered
+    del new
+    return {name: enforce(name, tables.pop(name)) for name in list(tables)}, remembered
 
 
 def has_news(run: Run, row: dict[str, Any], notes: tuple[str, str], unchanged: Collection[str]) -> bool:
