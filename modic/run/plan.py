@@ -4,6 +4,7 @@ import logging
 import math
 from collections import Counter
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import pyarrow as pa
 
@@ -101,8 +102,9 @@ def _oldest_version(rows: pa.Table, study_keys: set[str]) -> int:
 
 def _write(run: Run, survey: Survey, work: list[Due], workers: int, *, first: int = 0) -> list[Shard]:
     size = min(run.config.run.shard_size, math.ceil(len(work) / (SHARDS_PER_WORKER * workers)) or 1)
-    pieces = [work[start : start + size] for start in range(0, len(work), size)]
+    sizes = [min(size, len(work) - start) for start in range(0, len(work), size)]
+    studies = survey.work(work)
     return [
-        shards.write_input(run.job, Shard(f"{index:05d}", len(piece)), survey.work(piece), run.config)
-        for index, piece in enumerate(pieces, first)
+        shards.write_input(run.job, Shard(f"{index:05d}", size), islice(studies, size), run.config)
+        for index, size in enumerate(sizes, first)
     ]

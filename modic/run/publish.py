@@ -165,7 +165,7 @@ def _next_tables(
 def _nothing_new(survey: Survey, old_studies: pa.Table) -> bool:
     """Whether every study that the tables hold as one of the archive is as before, and there is no other."""
     here = pc.sum(old_studies["in_archive"], min_count=0).as_py()
-    return not (survey.studies or survey.left_out) and here == len(survey.as_before)
+    return not (len(survey.studies) or survey.left_out) and here == len(survey.as_before)
 
 
 def _new_tables(

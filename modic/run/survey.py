@@ -3,12 +3,13 @@
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from modic.archive.crawl import crawl
 from modic.archive.sources import cache_of, source_of
@@ -18,7 +19,7 @@ from modic.models.card import contrasts, read_card
 from modic.records import Excluded, Pair, Series
 from modic.resources import cores
 from modic.run import ledger
-from modic.run.found import Found, Packed, found, work_of
+from modic.run.found import FOUND, Found, Packed, due_in, found_in, found_row, work_of
 from modic.run.prepare import Run, discreet
 from modic.run.shards import Due, Work
 from modic.run.unchanged import STATE, Parted, part
@@ -36,7 +37,8 @@ class Survey:
     """The archive as this run finds it. It holds what identifies patients, so it stays in this process."""
 
     files: dict[str, Any]  # modic.archive.crawl.Crawl.counts
-    studies: dict[str, Found]  # study key → what is to be known of it
+    studies: pa.Table  # of modic.run.found.FOUND, sorted by UID
+    packed: Packed
     keys: Pseudonyms
     seconds: float  # that it took
     ended: float = field(default_factory=time.monotonic)
@@ -55,22 +57,24 @@ class Survey:
     @property
     def due(self) -> list[Due]:
         """The studies that can be graded."""
-        return [study.due for study in self.studies.values() if study.due]
+        return due_in(self.studies)
 
     @property
     def pairs(self) -> list[Pair]:
         """Their series."""
-        return [study.pair for study in self.studies.values() if study.due]
+        return [study.pair for part in self.parts() for study in part if study.due]
 
     def parts(self) -> Iterator[list[Found]]:
         """The studies, some at a time, since their series take much memory once they are unpacked."""
-        studies = iter(self.studies.values())
-        while part := list(islice(studies, AT_ONCE)):
-            yield part
+        for start in range(0, len(self.studies), AT_ONCE):
+            yield found_in(self.studies.slice(start, AT_ONCE), self.packed)
 
-    def work(self, due: Iterable[Due]) -> list[Work]:
-        """What a worker needs to know of studies that are due."""
-        return [work_of(one, self.studies[one.study_key]) for one in due]
+    def work(self, due: Sequence[Due]) -> Iterator[Work]:
+        """What a worker needs to know of studies that are due, in turn."""
+        for start in range(0, len(due), AT_ONCE):
+            part = due[start : start + AT_ONCE]
+            at = pc.index_in(pa.array([one.study_key for one in part]), self.studies["study_key"])
+            yield from map(work_of, part, found_in(self.studies.take(at), self.packed))
 
     @property
     def as_before(self) -> pa.Table:
@@ -85,7 +89,7 @@ class Survey:
     @property
     def n_pairs(self) -> int:
         """Those of them that can be graded."""
-        return len(self.due) + len(self.as_before) - self.as_before["fingerprint"].null_count
+        return sum(len(table) - table["fingerprint"].null_count for table in (self.studies, self.as_before))
 
     @property
     def keys_here(self) -> pa.Array:
@@ -96,11 +100,8 @@ class Survey:
         """This survey with some studies, by key, left out."""
         if not studies:
             return self
-        return replace(
-            self,
-            studies={key: study for key, study in self.studies.items() if key not in studies},
-            left_out=self.left_out | frozenset(studies),
-        )
+        out = pc.is_in(self.studies["study_key"], pa.array(sorted(studies), pa.string()))
+        return replace(self, studies=self.studies.filter(pc.invert(out)), left_out=self.left_out | frozenset(studies))
 
 
 def files_in_words(counts: dict[str, Any]) -> str:
@@ -132,15 +133,15 @@ def find_studies(run: Run, *, on_progress: Callable[[int], None] | None = None) 
     parted = part(run, crawled, keys, wanted, finished)
     counts, rejected = crawled.counts, crawled.rejected
     del crawled  # what is as before is needed no more
-    studies: dict[str, Found] = {}
+    tables = [FOUND.empty_table()]
     reader, packed = PixelReader(run.config, run.device), Packed(run.cohort.private)
     try:
         for headers in parted.headers:
-            studies |= _identified(run, headers, rejected, keys, wanted, reader, packed)
+            tables.append(_identified(run, headers, rejected, keys, wanted, reader, packed))
     finally:
         reader.stop()
-    studies = dict(sorted(studies.items(), key=lambda item: item[1].study_uid))
-    survey = Survey(counts, studies, keys, time.monotonic() - began, parted=parted)
+    studies = pa.concat_tables(tables).sort_by("study_uid")
+    survey = Survey(counts, studies, packed, keys, time.monotonic() - began, parted=parted)
     LOG.info(
         "%d studies found, %d of them with a pair to grade; %d are as the last run found them",
         survey.n_studies, survey.n_pairs, len(survey.as_before),
@@ -156,29 +157,30 @@ def _identified(
     wanted: tuple[str, ...],
     reader: PixelReader,
     packed: Packed,
-) -> dict[str, Found]:
-    """The studies of some header rows, by key."""
+) -> pa.Table:
+    """The studies of some header rows (FOUND)."""
     accepted = tuple(dict.fromkeys(("t1", "t2", *wanted, STIR)))
     series = identify(headers, contrasts=accepted, options=run.config.identify)
     series = with_unreadable_files(_with_unclear_contrasts(run, series, accepted, reader), rejected)
     of: dict[str, list[Series]] = defaultdict(list)
     for stack in series:
         of[stack.study_uid].append(stack)
-    return {
-        keys.study(outcome.study_uid): found(outcome, of[outcome.study_uid], _due(run, outcome, keys), packed)
-        for outcome in pair(series, contrasts=wanted, options=run.config.pair)
-    }
+    rows = []
+    for outcome in pair(series, contrasts=wanted, options=run.config.pair):
+        due, key = _due(run, outcome, keys), keys.study(outcome.study_uid)
+        rows.append(found_row(outcome, of[outcome.study_uid], key, due, packed))
+    return pa.Table.from_pylist(rows, FOUND)
 
 
 def _selected(run: Run, survey: Survey) -> Survey:
     """The survey with what the run is asked for alone. Raises UsageError if the archive holds nothing of that."""
     asked = run.selection
     left_out, seen = set(), set()
-    for key, study in survey.studies.items():
-        names = {study.study_uid, study.patient_id, key, survey.keys.patient(study.patient_id)}
+    for study in chain.from_iterable(survey.parts()):
+        names = {study.study_uid, study.patient_id, study.study_key, survey.keys.patient(study.patient_id)}
         seen |= names
         if not asked.holds(names, study.day):
-            left_out.add(key)
+            left_out.add(study.study_key)
     missing = asked.not_found(seen)
     if len(left_out) == len(survey.studies):
         raise UsageError(f"no study of {run.archive} is asked for: {missing or asked}")

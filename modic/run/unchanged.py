@@ -8,7 +8,7 @@ The file counts only if it is of the run that published the current tables, by t
 
 import hashlib
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -23,7 +23,6 @@ from modic.archive.crawl import Crawl
 from modic.deidentify.pseudonyms import Pseudonyms
 from modic.files import write_table
 from modic.run.batches import NAMES, batches, links
-from modic.run.found import Found
 from modic.run.prepare import Run
 from modic.series.identify import UNREADABLE
 from modic.tables.store import read_table
@@ -90,20 +89,16 @@ def part(
     return Parted(batches(crawled, changed, edges), as_before, digests, decided_by, beside)
 
 
-def remember(run: Run, parted: Parted, studies: Mapping[str, Found]) -> None:
+def remember(run: Run, parted: Parted, studies: pa.Table) -> None:
     """Write the state of the archive, for `part` of the next run; to be called before the tables are published.
 
-    `studies`: study key → what the run found of it.
+    `studies`: what the run found (modic.run.found.FOUND).
     """
     if not parted.decided_by:
         return
-    now = [
-        {"study_uid": study.study_uid, "study_key": key, "fingerprint": study.due and study.due.fingerprint,
-         "with_others": (study.due and study.due.with_others) or None,
-         "again": study.unclear or study.study_uid in parted.beside_unreadable}
-        for key, study in studies.items()
-    ]  # fmt: skip
-    found = pa.Table.from_pylist(now, pa.schema([f for f in STATE if f.name not in ("images", "digest")]))
+    beside = pa.array(sorted(parted.beside_unreadable), pa.string())
+    again = pc.or_(studies["unclear"], pc.is_in(studies["study_uid"], beside))
+    found = studies.select(["study_uid", "study_key", "fingerprint", "with_others"]).append_column("again", again)
     found = found.join(parted.digests, "study_uid", join_type="inner").select(STATE.names).cast(STATE)
     table = pa.concat_tables([parted.as_before.replace_schema_metadata(), found]).combine_chunks()
     write_table(table.replace_schema_metadata({"run": run.run_id, "decided_by": parted.decided_by}), _path(run))
