@@ -94,7 +94,8 @@ class Survey:
     @property
     def keys_here(self) -> pa.Array:
         """Keys of all studies of the archive, those that the run is not asked for among them."""
-        return pa.array([*self.studies, *self.as_before["study_key"].to_pylist(), *self.left_out], pa.string())
+        keys = [key for table in (self.studies, self.as_before) for key in table["study_key"].to_pylist()]
+        return pa.array([*keys, *self.left_out], pa.string())
 
     def without(self, studies: Collection[str]) -> "Survey":
         """This survey with some studies, by key, left out."""
