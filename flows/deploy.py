@@ -4,10 +4,23 @@ Prefect looks for the flow in the working folder before it looks among the insta
 which somebody left there would be run. Here the flow is imported first; `-P` keeps Python itself from that folder.
 """
 
+import os
 import sys
 from pathlib import Path
 
 import flows.nightly  # noqa: F401  (before Prefect looks for it)
+from modic.archive.sources import scheme_of
+
+FOLDERS = ("MODIC_ARCHIVE", "MODIC_COHORT")
+"""Variables that the file asks for."""
+
+
+def _from_anywhere(name: str) -> str:
+    """The folder or address that a variable names, as a worker finds it, which works in another folder."""
+    place = os.environ.get(name, "").strip()
+    if not place:
+        sys.exit(f"{name} is not set: give the folders of archive and cohort, as {' and '.join(FOLDERS)}")
+    return place if scheme_of(place) else str(Path(place).expanduser().absolute())
 
 
 def main(words: list[str] | None = None) -> None:
@@ -17,6 +30,8 @@ def main(words: list[str] | None = None) -> None:
     words = sys.argv[1:] if words is None else words
     if not words or not Path(words[0]).is_file():
         sys.exit("usage: python -P -m flows.deploy deployments/prefect.yaml")
+    for name in FOLDERS:
+        os.environ[name] = _from_anywhere(name)
     # Prefect's command reads the arguments of the process
     sys.argv = [
         "prefect",

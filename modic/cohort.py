@@ -50,6 +50,11 @@ class Cohort:
         return self.private / "header_index.parquet"
 
     @property
+    def last_error(self) -> Path:
+        """Why the last run that broke, or that was refused, did not publish; `modic status` shows it."""
+        return self.private / "last_error.txt"
+
+    @property
     def links(self) -> Path:
         """The way back from keys to the archive (modic/run/memory.py)."""
         return self.private / "links.parquet"

@@ -3,6 +3,8 @@
 import argparse
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -146,7 +148,8 @@ def grade(
     spec = read_cluster(Path(cluster) if cluster else None, device)  # before a folder is made
     chosen = selection(**asked)
     # reports wrong options before a server is started
-    run = prepare(archive, cohort, config=config, models=models, device=device, selection=chosen, regrade=regrade)
+    with noted(Path(cohort)):
+        run = prepare(archive, cohort, config=config, models=models, device=device, selection=chosen, regrade=regrade)
     with run.cohort.lock():
         pass
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -179,6 +182,22 @@ def grade(
     if failed:
         print(f"modic: failed: {listed(failed)}", file=sys.stderr)
     return SOME_STUDIES_FAILED if failed or attention else OK
+
+
+@contextmanager
+def noted(root: Path) -> Iterator[None]:
+    """Note why a night is refused where `modic status` finds it, if there is a cohort."""
+    from modic.cohort import Cohort, is_cohort
+    from modic.errors import UsageError
+    from modic.files import write_whole
+
+    try:
+        yield
+    except UsageError as error:
+        with suppress(OSError, UsageError):
+            if is_cohort(root):
+                write_whole(Cohort(root).last_error, f"{error}\n")
+        raise
 
 
 def after_server_loss(cohort: "Cohort") -> tuple[list[str], str]:

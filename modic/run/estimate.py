@@ -23,7 +23,7 @@ def estimate(cohort: Cohort, studies: int, *, pictures: bool) -> str:
     if need > free:
         disk = f"needs {megabytes(need)}, but only {megabytes(free)} are free in {cohort.root}"
     if last is None:
-        return f"no run has graded here yet, so its time is not known; {disk}"
+        return f"no run has graded here yet, so its time is not known (1 to 3 s a study and core are usual); {disk}"
     rate = _per_hour(last)
     return f"about {duration(3600 * studies / rate)} at the last run's {rate:.0f} studies an hour; {disk}"
 

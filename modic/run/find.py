@@ -15,6 +15,7 @@ from modic.archive.containers import full_name, place_of
 from modic.archive.header_index import CONTAINER
 from modic.cohort import Cohort
 from modic.errors import CURES, UsageError
+from modic.tables.published import current_tables
 from modic.tables.store import read_table
 from modic.text import counted
 
@@ -58,6 +59,8 @@ def _links(cohort: Cohort) -> pa.Table:
     try:
         return pq.read_table(cohort.links, partitioning=None)
     except FileNotFoundError as error:
+        if current_tables(cohort.root) is not None:
+            raise UsageError(f"{cohort.links} is missing; restore a backup, or the next run makes it") from error
         raise UsageError(f"no run has finished in {cohort.root} yet") from error
 
 

@@ -3,6 +3,7 @@
 import logging
 import math
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -13,15 +14,20 @@ from modic.run.cause import Cause, causes, sentence, version_of
 from modic.run.configuration import changed_since
 from modic.run.estimate import estimate
 from modic.run.prepare import Run, discreet
-from modic.run.regrade import regrade
+from modic.run.regrade import count_without_images, regrade
 from modic.run.shards import Due, Shard
 from modic.run.survey import Survey
+from modic.run.unchanged import last_fingerprints
 from modic.tables.store import read_table
+from modic.text import counted
 
 LOG = logging.getLogger(__name__)
 
 SHARDS_PER_WORKER = 4
 """At least so many, so that all workers end at about the same time and progress moves."""
+
+
+WITHOUT_IMAGES = {str(Cause.MODELS), str(Cause.OPTIONS)}  # that may be graded again from kept features
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +45,25 @@ class Plan:
 
 
 @discreet
-def plan_studies(run: Run, survey: Survey, *, set_aside: bool = False) -> Plan:
-    """What this run has to grade, and why. `set_aside`: damaged shards are renamed (modic.run.ledger.read_keys)."""
+def plan_studies(run: Run, survey: Survey) -> Plan:
+    """What a run would have to grade, and why; writes nothing."""
+    plan = _plan(run, survey)
+    if not plan.causes.keys() & WITHOUT_IMAGES:
+        return plan
+    return _from_features(run, plan, count_without_images(run, plan.work, ledger.read_ledger(run.cohort)))
+
+
+def _from_features(run: Run, plan: Plan, n: int) -> Plan:
+    """The plan, which says that `n` of its studies need no image."""
+    if not n:
+        return plan
+    line = f"{plan.line}; {n} of them from kept features, without their images"
+    left = len(plan.work) - n
+    return replace(plan, line=line, estimate=estimate(run.cohort, left, pictures=run.config.run.pictures))
+
+
+def _plan(run: Run, survey: Survey, *, set_aside: bool = False) -> Plan:
+    """As `plan_studies`. `set_aside`: damaged shards are renamed (modic.run.ledger.read_keys)."""
     rows = ledger.read_keys(run.cohort, set_aside=set_aside)
     done = ledger.finished(rows)
     work = [item for item in survey.due if done.isdisjoint(item.known_as)]
@@ -54,6 +77,9 @@ def plan_studies(run: Run, survey: Survey, *, set_aside: bool = False) -> Plan:
     keys = {item.study_key for item in work}
     line = sentence(counts, _oldest_version(rows, keys), _changed_options(run, work, rows))
     line += f"; {waiting} more wait (--limit)" if waiting else ""
+    if back := _back_to_earlier(run, survey.due, keys):
+        line += f"; {counted(back, 'study')} {'goes' if back == 1 else 'go'} back to grades of an earlier run, with the"
+        line += " same options"
     LOG.info("%s; graded before: %d", line, survey.n_pairs - len(work) - waiting)
     causes = {str(cause): n for cause, n in counts.items()}
     return Plan(work, causes, line, estimate(run.cohort, len(work), pictures=run.config.run.pictures), [])
@@ -64,17 +90,22 @@ def cut_shards(run: Run, survey: Survey, *, workers: int) -> Plan:
     """Write the inputs of the shards that this run has to grade; there are none if everything has its grades."""
     run.cohort.confirm(run.run_id)
     run.cohort.remove_left_overs()
-    plan = plan_studies(run, survey, set_aside=True)
-    written, work, line = 0, plan.work, plan.line
-    if {item.cause for item in work} & {Cause.MODELS, Cause.OPTIONS}:
+    plan = _plan(run, survey, set_aside=True)
+    written, work = 0, plan.work
+    if plan.causes.keys() & WITHOUT_IMAGES:
         written, work = regrade(run, work, ledger.read_ledger(run.cohort))
-        if len(work) < len(plan.work):
-            line += f"; {len(plan.work) - len(work)} of them from kept features, without their images"
-            plan = replace(plan, estimate=estimate(run.cohort, len(work), pictures=run.config.run.pictures))
-    plan = replace(plan, work=[], line=line, shards=_write(run, survey, work, workers, first=written))
+        plan = _from_features(run, plan, len(plan.work) - len(work))
+    plan = replace(plan, work=[], shards=_write(run, survey, work, workers, first=written))
     if plan.shards or written:
         shards.note_plan(run.cohort, run.run_id, plan.line)
     return plan
+
+
+def _back_to_earlier(run: Run, due: Iterable[Due], new: set[str]) -> int:
+    """How many studies were published last under other options, and are finished under these. `new`: to be graded."""
+    published = last_fingerprints(run.cohort)
+    known = (item for item in due if item.study_key not in new and published.get(item.study_key))
+    return sum((item.study_key, published[item.study_key]) not in item.known_as for item in known)
 
 
 def _changed_options(run: Run, work: list[Due], rows: pa.Table) -> list[str]:

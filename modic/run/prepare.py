@@ -76,7 +76,7 @@ def discreet(step: Callable[Concatenate[Run, P], R]) -> Callable[Concatenate[Run
 
     @wraps(step)
     def wrapped(run: Run, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        note = run.cohort.private / "last_error.txt"  # `modic status` points to it
+        note = run.cohort.last_error
         try:
             return step(run, *args, **kwargs)
         except ModicError as error:

@@ -40,6 +40,7 @@ move), all networks, the options that can change a grade, and the grading versio
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -204,8 +205,8 @@ def has_news(run: Run, row: dict[str, Any], notes: tuple[str, str], unchanged: C
 
 def troubles(run: Run, survey: Survey, old: dict[str, pa.Table], archive: int) -> list[str]:
     """What somebody should look at in the archive as it is found. `old`, `archive`: as of `few_known`."""
-    found = few_known(run, survey, old, archive), all_refused(survey.files), closed_folders(run, survey)
-    return list(filter(None, found))
+    refused = all_refused(run.cohort.root, survey.files)
+    return list(filter(None, (few_known(run, survey, old, archive), refused, closed_folders(run, survey))))
 
 
 def expected_troubles(run: Run, survey: Survey) -> list[str]:
@@ -214,13 +215,19 @@ def expected_troubles(run: Run, survey: Survey) -> list[str]:
     return troubles(run, survey, old, archive_number(run.cohort, run.archive, note=False))
 
 
-def all_refused(files: dict[str, Any]) -> str:
-    """That no image of the archive was accepted, with the reasons; empty if one was. `files`: counts of a crawl."""
+def all_refused(root: Path, files: dict[str, Any]) -> str:
+    """That no image of the archive was accepted, with the reasons; empty if one was.
+
+    `root`: of the cohort; `files`: counts of a crawl.
+    """
     if files["files_read"] + files["files_unchanged"]:
         return ""
     reasons = {reason: n for reason, n in files["rejected"].items() if reason != Reason.FILE_NOT_DICOM}
     counts = ", ".join(f"{reason} {n}" for reason, n in reasons.items())
-    return f"every DICOM file of the archive was refused ({counts}), so there is nothing to grade"
+    return (
+        f"every DICOM file of the archive was refused ({counts}), so there is nothing to grade:"
+        f" `modic files {root} --rejected` names them"
+    )
 
 
 def closed_folders(run: Run, survey: Survey) -> str:

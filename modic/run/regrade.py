@@ -49,15 +49,9 @@ def regrade(run: Run, work: Sequence[Due], rows: pa.Table) -> tuple[int, list[Du
 
     `rows`: what modic.run.ledger.read_ledger returns.
     """
-    known = _known(work, rows)
-    if not known:
+    by_file = _by_file(run, work, rows)
+    if not by_file:
         return 0, list(work)
-    files = _Files(run.cohort)
-    by_file: dict[Path | None, dict[str, tuple[Due, int]]] = defaultdict(dict)
-    for item, indices in known:
-        if (place := _place(item, indices, rows, files)) is not None:
-            path, index = place
-            by_file[path][item.study_key] = item, index
     written, done = 0, set[str]()
     _note_pictures(run, by_file, rows)
     for number, group in enumerate(_groups(_new_rows(run, by_file, rows))):
@@ -65,6 +59,22 @@ def regrade(run: Run, work: Sequence[Due], rows: pa.Table) -> tuple[int, list[Du
         ledger.write_output(run.cohort.shard(run.run_id, shard.id), group)
         written, done = number + 1, done | {row["study_key"] for row in group}
     return written, [item for item in work if item.study_key not in done]
+
+
+def count_without_images(run: Run, work: Sequence[Due], rows: pa.Table) -> int:
+    """How many studies `regrade` would grade, at most: features that turn out to be damaged are found then."""
+    return sum(map(len, _by_file(run, work, rows).values()))
+
+
+def _by_file(run: Run, work: Sequence[Due], rows: pa.Table) -> dict[Path | None, dict[str, tuple[Due, int]]]:
+    """File of features (None: an excluded study needs none) → key of each of its studies → it, and its row."""
+    files = _Files(run.cohort)
+    by_file: dict[Path | None, dict[str, tuple[Due, int]]] = defaultdict(dict)
+    for item, indices in _known(work, rows):
+        if (place := _place(item, indices, rows, files)) is not None:
+            path, index = place
+            by_file[path][item.study_key] = item, index
+    return by_file
 
 
 def _note_pictures(run: Run, by_file: Mapping[Path | None, Mapping[str, tuple[Due, int]]], rows: pa.Table) -> None:

@@ -27,7 +27,7 @@ from modic.run import shards
 from modic.run.cause import graded_again, version_of
 from modic.tables.published import current_tables
 from modic.tables.store import read_file
-from modic.text import counted, plural
+from modic.text import counted, one_line, plural
 from modic.versions import changes_since
 
 UNSURE = "uncertain"
@@ -223,10 +223,11 @@ def unfinished(cohort: Cohort, last: Finished | None) -> Unfinished | None:
 
 
 def lines(cohort: Cohort) -> list[str]:
-    """The lines that `modic status` prints, fourteen at most."""
+    """The lines that `modic status` prints, fifteen at most."""
     last = finished(cohort)
     later = unfinished(cohort, last)
     state = [("cohort", str(cohort.root)), ("now", _now(cohort, later))]
+    state += _refused(cohort, later or last)
     state += _last(last) if last else [("last run", "none has finished yet")]
     state.append(("next run", _next(last, later)))
     if last:
@@ -242,12 +243,27 @@ def _now(cohort: Cohort, later: Unfinished | None) -> str:
     if later is None:
         return "no run is going on"
     if not later.running:
-        error = cohort.private / "last_error.txt"
+        error = cohort.last_error
         broke = error.is_file() and error.stat().st_mtime >= later.began.timestamp()
-        what = f"broke (see {error})" if broke else "was killed or stopped"
-        return f"no run is going on; run {later.run_id} {what} before it published"
+        what = f"broke before it published: {_said(error)}" if broke else "was killed or stopped before it published"
+        return f"no run is going on; run {later.run_id} {what}"
     since = f"run {later.run_id} is going on since {_time(later.began)}: " + (f"{later.why}: " if later.why else "")
     return since + (f"{later.done} of {later.planned} studies" if later.planned else "reading the archive")
+
+
+def _refused(cohort: Cohort, newest: Unfinished | Finished | None) -> list[tuple[str, str]]:
+    """That a night was refused after the newest run, and why; a run that did not finish tells itself how it broke."""
+    if isinstance(newest, Unfinished) or not cohort.last_error.is_file():
+        return []
+    when = datetime.fromtimestamp(cohort.last_error.stat().st_mtime, UTC)
+    since = newest.row["finished"] if newest else when
+    return [("refused", f"{_time(when)}: {_said(cohort.last_error)}")] if when >= since else []
+
+
+def _said(error: Path) -> str:
+    """An error in words, if it is one line; a traceback may name a patient, so only its place is said."""
+    said = error.read_text(encoding="utf-8", errors="replace").strip()
+    return f"see {error}" if "\n" in said or not said else one_line(said)
 
 
 def _last(last: Finished) -> list[tuple[str, str]]:

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from modic.archive.crawl import Crawl
+from modic.cohort import Cohort
 from modic.deidentify.pseudonyms import Pseudonyms
 from modic.files import write_table
 from modic.run.batches import NAMES, batches, links
@@ -101,17 +102,17 @@ def remember(run: Run, parted: Parted, studies: pa.Table) -> None:
     found = studies.select(["study_uid", "study_key", "fingerprint", "with_others"]).append_column("again", again)
     found = found.join(parted.digests, "study_uid", join_type="inner").select(STATE.names).cast(STATE)
     table = pa.concat_tables([parted.as_before.replace_schema_metadata(), found]).combine_chunks()
-    write_table(table.replace_schema_metadata({"run": run.run_id, "decided_by": parted.decided_by}), _path(run))
+    write_table(table.replace_schema_metadata({"run": run.run_id, "decided_by": parted.decided_by}), _path(run.cohort))
 
 
-def _path(run: Run) -> Path:
-    return run.cohort.private / "surveyed.parquet"
+def _path(cohort: Cohort) -> Path:
+    return cohort.private / "surveyed.parquet"
 
 
 def _remembered(run: Run, decided_by: str) -> pa.Table | None:
     """The state of the archive that the current tables show; None if it is not known."""
     try:
-        table = pq.read_table(_path(run), partitioning=None)
+        table = pq.read_table(_path(run.cohort), partitioning=None)
     except (OSError, pa.ArrowException):
         return None
     marks = {name.decode(): value.decode() for name, value in (table.schema.metadata or {}).items()}
@@ -119,6 +120,15 @@ def _remembered(run: Run, decided_by: str) -> pa.Table | None:
     if marks.get("decided_by") != decided_by or marks.get("run") != max(published, default=None):
         return None
     return table.select(STATE.names).cast(STATE) if set(STATE.names) <= set(table.column_names) else None
+
+
+def last_fingerprints(cohort: Cohort) -> dict[str, str | None]:
+    """Study key → fingerprint of what the last run published, as far as it is known."""
+    try:
+        table = pq.read_table(_path(cohort), columns=["study_key", "fingerprint"], partitioning=None)
+    except (OSError, pa.ArrowException):
+        return {}
+    return dict(zip(*(column.to_pylist() for column in table.columns), strict=True))
 
 
 def _decided_by(run: Run, keys: Pseudonyms, contrasts: Collection[str]) -> str:

@@ -172,7 +172,9 @@ def test_a_plan_says_that_most_known_studies_are_not_there_and_notes_no_archive(
     assert said.split("\n")[1] in plain_run(other, cohort).attention
 
 
-def test_a_night_with_another_configuration_needs_a_word(archive: Path, tmp_path: Path) -> None:
+def test_a_night_with_another_configuration_needs_a_word(
+    archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     cohort, config = tmp_path / "cohort", tmp_path / "cohort.toml"
     config.write_text("[levels]\nnumbering_min = 0.8\n[run]\nshard_size = 2\n")
     plain_run(archive, cohort, config=str(config), regrade=False)
@@ -192,6 +194,23 @@ def test_a_night_with_another_configuration_needs_a_word(archive: Path, tmp_path
     assert plain_run(archive, cohort, config=str(config), regrade=False).graded_now == 0
     assert plain_run(archive, cohort, regrade=True).graded_now == 4
     assert plain_run(archive, cohort, regrade=False).graded_now == 0, "the word is given once"
+    config.write_text("[levels]\nnumbering_min = 0.8\n")
+    back = "0 studies to grade; 4 studies go back to grades of an earlier run, with the same options"
+    capsys.readouterr()
+    assert back in plan(archive, cohort, capsys, "--config", str(config))
+    plain_run(archive, cohort, config=str(config))
+    assert back not in plan(archive, cohort, capsys, "--config", str(config))
+
+
+def test_a_night_that_was_refused_is_told_of_until_the_next_run(archive: Path, tmp_path: Path) -> None:
+    cohort = tmp_path / "cohort"
+    plain_run(archive, cohort)
+    assert not any(line.startswith("refused") for line in status.lines(open_cohort(cohort)))
+    assert main(["grade", str(tmp_path / "unmounted"), "--out", str(cohort), "--device", "cpu"]) == 2
+    (said,) = [line for line in status.lines(open_cohort(cohort)) if line.startswith("refused")]
+    assert said.endswith(f"UTC: the archive {tmp_path / 'unmounted'} does not exist")
+    plain_run(archive, cohort)
+    assert not any(line.startswith("refused") for line in status.lines(open_cohort(cohort)))
 
 
 def test_a_cohort_of_an_earlier_version_knows_its_options_from_the_last_run(archive: Path, tmp_path: Path) -> None:

@@ -83,10 +83,11 @@ def test_a_run_whose_every_image_was_refused_says_so(tmp_path: Path) -> None:
     (tmp_path / "archive" / "note").write_text("no image")
     summary = plain_run(tmp_path / "archive", tmp_path / "cohort")
     assert summary.as_dict()["attention"] == (
-        "every DICOM file of the archive was refused (file.not_mr 3), so there is nothing to grade"
+        "every DICOM file of the archive was refused (file.not_mr 3), so there is nothing to grade:"
+        f" `modic files {tmp_path / 'cohort'} --rejected` names them"
     )
     assert "file.not_mr 3" in summary.line()
 
 
 def test_one_accepted_image_is_enough() -> None:
-    assert all_refused({"files_read": 0, "files_unchanged": 1, "rejected": {"file.not_mr": 3}}) == ""
+    assert all_refused(Path(), {"files_read": 0, "files_unchanged": 1, "rejected": {"file.not_mr": 3}}) == ""

@@ -173,7 +173,7 @@ def test_parts_of_a_shard_that_killed_its_worker_are_counted_once(
 
 def test_a_run_that_broke_points_to_its_error(cohort: Cohort, status: Callable[[], dict[str, str]]) -> None:
     note = cohort.private / "last_error.txt"
-    note.write_text("ValueError: Doe^John")
+    note.write_text("Traceback (most recent call last):\nValueError: Doe^John\n")
     os.utime(note, (0, 0))
     with cohort.lock(LATER):
         pass
@@ -182,18 +182,20 @@ def test_a_run_that_broke_points_to_its_error(cohort: Cohort, status: Callable[[
     with cohort.lock("20200101T000000Z-0000"):
         pass
     now = status()["now"]
-    assert f"broke (see {note})" in now and "Doe" not in now
+    assert now.endswith(f"broke before it published: see {note}") and "Doe" not in now
 
 
-def test_a_run_whose_archive_is_away_points_to_the_reason(
+def test_a_run_whose_archive_is_away_says_the_reason(
     tmp_path: Path, cohort: Cohort, status: Callable[[], dict[str, str]]
 ) -> None:
     (tmp_path / "unmounted").mkdir()
     run = prepare.prepare(str(tmp_path / "unmounted"), str(cohort.root))
     with cohort.lock(run.run_id), pytest.raises(UsageError, match="holds no DICOM file"):
         survey.find_studies(run)
-    note = cohort.private / "last_error.txt"
-    assert f"broke (see {note})" in status()["now"] and "holds no DICOM file" in note.read_text(encoding="utf-8")
+    assert (
+        f"broke before it published: the archive {tmp_path / 'unmounted'} holds no DICOM file (0 files seen)"
+        in status()["now"]
+    )
 
 
 def test_what_is_no_cohort_gets_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
