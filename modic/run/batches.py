@@ -68,7 +68,7 @@ def _without_gaps(numbers: np.ndarray) -> np.ndarray:
 
 def _groups(studies: list[str], edges: pd.DataFrame) -> np.ndarray:
     """The group of each study: those that share a name, or are linked by others that do."""
-    names, name = np.unique(edges["name"].to_numpy(str), return_inverse=True)
+    name, names = pd.factorize(edges["name"])
     study = pd.Index(studies).get_indexer(edges["study_uid"])
     size = len(studies) + len(names)
     graph = coo_array((np.ones(len(edges), np.int8), (study, name + len(studies))), shape=(size, size))

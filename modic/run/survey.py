@@ -130,8 +130,7 @@ def find_studies(run: Run, *, on_progress: Callable[[int], None] | None = None) 
     crawled = crawl(source, index=run.cohort.header_index, on_progress=on_progress, processes=cores())
     LOG.info("%s", files_in_words(crawled.counts))
     wanted, keys = _contrasts(run), Pseudonyms.open(run.cohort.private)
-    finished = ledger.finished(ledger.read_keys(run.cohort))
-    parted = part(run, crawled, keys, wanted, finished)
+    parted = part(run, crawled, keys, wanted, ledger.finished(ledger.read_keys(run.cohort)))
     counts, rejected = crawled.counts, crawled.rejected
     del crawled  # what is as before is needed no more
     tables = [FOUND.empty_table()]
