@@ -199,7 +199,9 @@ def read_rows(cohort: Cohort, keys: pa.Table) -> pa.Table:
     rows = _rows_of(cohort.shard(run_id, shard_id) for run_id, shard_id in names)
     index = latest(rows, "run_id")
     wanted = zip(*(keys[name].to_pylist() for name in ("study_key", "fingerprint", "run_id")), strict=True)
-    return rows.take(pa.array([index[key] for key in wanted], pa.int64()))
+    at = [index[key] for key in wanted]
+    in_order = at == [*range(len(rows))]  # then they are not copied twice
+    return rows.combine_chunks() if in_order else rows.take(pa.array(at, pa.int64()))
 
 
 def read_ledger(cohort: Cohort) -> pa.Table:
