@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 import pandas as pd
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from modic.analysis.corrected import answers, read_levels
 from modic.analysis.visits import GRADES_BEFORE_AFTER, change_rows, pairs_of
@@ -122,7 +122,7 @@ def _ratio(cells: Estimate, before: int, after: int, seen: float) -> tuple[float
     slope[row] = -part / whole**2
     slope[before * CLASSES + after] += 1 / whole
     deviation, freedom = cells.spread(slope)
-    low, high = (float((value + way * student.ppf(0.975, freedom) * deviation).clip(0, 1)[0]) for way in (-1, 1))
+    low, high = (float((value + way * stdtrit(freedom, 0.975) * deviation).clip(0, 1)[0]) for way in (-1, 1))
     if seen < FEW:
         least, most = wilson(float(value) * seen, seen)
         low, high = min(low, least), max(high, most)

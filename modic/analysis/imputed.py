@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy.special import stdtrit
 
 from modic.analysis.correlated import draw_correlated
 from modic.analysis.groups import groups, typed, with_flags
@@ -178,7 +178,7 @@ def _pooled(values: np.ndarray, variances: np.ndarray) -> tuple[float, float]:
     m, within, between = len(values), float(variances.mean()), float(values.var(ddof=1))
     total = within + (1 + 1 / m) * between
     freedom = (m - 1) * (1 + within / ((1 + 1 / m) * between)) ** 2 if between > 0 else np.inf
-    return float(values.mean()), float(stats.t.ppf(0.975, freedom)) * float(np.sqrt(total))
+    return float(values.mean()), float(stdtrit(freedom, 0.975)) * float(np.sqrt(total))
 
 
 def impute(

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from modic.errors import UsageError
 from modic.grades import P
@@ -143,7 +143,7 @@ def _fewest(of: np.ndarray, residuals: _Residuals, p: np.ndarray, width: float) 
         fourth = (counts * weight**4 * (1 - counts / sizes) ** 2 * residuals.fourth).sum()
         relative = fourth / variance**2 - 1 / n
         freedom = np.clip(2 / max(relative, 1e-12), 1, max(n - 1, 1))
-        return float(student.ppf(0.975, freedom) * np.sqrt(variance))
+        return float(stdtrit(freedom, 0.975) * np.sqrt(variance))
 
     few, many = len(sizes), len(p)
     if half(many) > width:

@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 FOLDS = 5
 TUNED_FROM = 20
@@ -96,7 +96,7 @@ class Estimate:
     def half(self) -> np.ndarray:
         """Half of the 95 % interval of each coefficient, (d, k)."""
         deviation, freedom = self.spread()
-        wide: np.ndarray = (student.ppf(0.975, freedom) * deviation).reshape(self.values.shape)
+        wide: np.ndarray = (stdtrit(freedom, 0.975) * deviation).reshape(self.values.shape)
         return wide
 
 

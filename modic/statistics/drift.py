@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from modic.statistics.intervals import clustered_mean
 
@@ -120,5 +120,5 @@ def _distance(values: np.ndarray, patients: np.ndarray, of: Baseline) -> tuple[f
     mean, covariance = clustered_mean(values, patients)
     apart = np.abs(mean - np.array(of.center))
     error = np.sqrt(np.diag(covariance) + np.array(of.variance))
-    sure = apart - student.ppf(1 - 0.025 / len(apart), n - 1) * error
+    sure = apart - stdtrit(n - 1, 1 - 0.025 / len(apart)) * error
     return float(apart.max()), bool((sure[apart >= FAR] > 0).any())

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 Z = 1.959964
 """Quantile of the normal distribution for 95 % intervals."""
@@ -93,4 +93,4 @@ def effective_wilson(value: float, variance: float, *, n: int, patients: int) ->
         return 0.0, 1.0
     effective = value * (1 - value) / variance if variance > 0 else float(patients)
     effective = min(effective, float(n))
-    return wilson(value * effective, effective, float(student.ppf(0.975, patients - 1)))
+    return wilson(value * effective, effective, float(stdtrit(patients - 1, 0.975)))

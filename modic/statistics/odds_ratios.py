@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import t as student
+from scipy.special import stdtr
 
 from modic.errors import UsageError
 from modic.statistics.difference import Pseudo, solve
@@ -97,7 +97,7 @@ def read_odds_ratios(frame: pd.DataFrame, formula: str, *, scale: str = "odds ra
     except (ValueError, np.linalg.LinAlgError) as error:
         raise UsageError(f"the model {formula!r} cannot be fitted to {counted(len(rows), 'level')}: {error}") from error
     (deviation, freedom), params = found.spread(), pd.Series(found.values[:, 0], design.names)
-    p = 2 * student.sf(np.abs(params / deviation), freedom)
+    p = 2 * stdtr(freedom, -np.abs((params / deviation).to_numpy()))
     terms = _terms(params, found.half()[:, 0], p, scale)
     counts = {"n_levels": len(rows), "n_patients": len(np.unique(patients)), "n_left_out": len(frame) - len(rows)}
     return terms.assign(**counts, n_read=len(place))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from modic.grades import CLASSES
 from modic.statistics.difference import Estimate, Read, mean
@@ -221,7 +221,7 @@ def student_bounds(found: Estimate, share: np.ndarray, read: Read) -> tuple[np.n
     reaches as far as Wilson's of none, or all, of as many units as the weights are worth (Kish).
     """
     deviation, freedom = found.spread()
-    ends = found.values[0] + student.ppf(np.array(PERCENT)[:, None] / 100, freedom) * deviation
+    ends = found.values[0] + stdtrit(freedom, np.array(PERCENT)[:, None] / 100) * deviation
     low, high = bounded(ends, found.values[0], share)
     units = read.weights.sum() ** 2 / (read.weights**2).sum()
     none, every = (read.truth == 0).all(0), (read.truth == 1).all(0)

@@ -24,3 +24,9 @@ def test_a_run_starts_without_what_its_report_needs() -> None:
     code = "import sys, flows.nightly; print({'torch', 'scipy.stats', 'modic.report.page'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_a_report_is_written_without_the_half_second_of_scipy_stats() -> None:
+    code = "import sys, modic.report.page; print({'torch', 'scipy.stats', 'statsmodels'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
