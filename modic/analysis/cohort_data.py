@@ -13,6 +13,8 @@ from typing import Any
 import duckdb
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from modic.analysis import by_readings
@@ -34,9 +36,9 @@ from modic.analysis.imputed import Imputed, impute
 from modic.analysis.simulated import said
 from modic.analysis.table_one import missingness, table_one, with_scanner
 from modic.errors import UsageError
-from modic.grades import PARTS
+from modic.grades import CLASSES, PARTS
 from modic.records import ENDPLATE_COLUMNS, LEVELS, MARROW_COLUMNS, STIR_COLUMNS
-from modic.statistics.intervals import clustered_share
+from modic.statistics.intervals import share_of_counts
 from modic.statistics.odds_ratios import check_values, odds_ratios
 from modic.tables.query import connect, published
 from modic.tables.schema import OLDEST, SCHEMAS
@@ -100,9 +102,8 @@ def _in_order(levels: pd.DataFrame) -> pd.DataFrame:
     return levels.assign(level=pd.Categorical(levels["level"], LEVELS, ordered=True))
 
 
-COUNTED = ("study_key", "patient_key", "level", "level_status", "mc", "age_years", "manufacturer", "scanner_model")
-"""Columns from which an answer is counted, and from which the next ones are made."""
-MADE = ("age_band", "scanner")
+COUNTED = ("study_key", "patient_key", "level", "level_status", "mc")
+"""Columns from which an answer is counted."""
 LIKE = 'lambda c: c.prevalence("level")'
 """A question for `CohortData.sensitivity`."""
 
@@ -219,12 +220,15 @@ class CohortData:
         if sure_numbering:
             studies = studies[studies["level_numbering"] == "ok"]
         own = self.levels.rename(columns={"status": "level_status", "reason": "level_reason"})
-        of_study = studies.drop(columns=["patient_key", "status", "reason", "detail", "run_id"])
+        of_study = _with_bands(studies.drop(columns=["patient_key", "status", "reason", "detail", "run_id"]))
         names = {by} if isinstance(by, str) else set(by or ())
-        if by is not None and names <= {*own.columns, *of_study.columns, *MADE}:
+        if by is not None and names <= {*own.columns, *of_study.columns}:
             own, of_study = (table[[name for name in table if name in {*names, *COUNTED}]] for table in (own, of_study))
-        frame = own.merge(of_study, on="study_key", how="inner")
-        return with_flags(_with_bands(frame))
+        # pandas' merge takes five times as long
+        place = pc.index_in(pa.array(own["study_key"]), pa.array(of_study["study_key"])).to_pandas()
+        own, place = (part[place.notna().to_numpy()].reset_index(drop=True) for part in (own, place))
+        studies = of_study.drop(columns="study_key").take(place.astype(int)).reset_index(drop=True)
+        return with_flags(pd.concat([own, studies], axis=1))
 
     def only(self, keep: pd.Series) -> "CohortData":
         """The same tables with some studies alone; `keep`: bool, one value a row of `studies`.
@@ -306,8 +310,8 @@ class CohortData:
         frame["patient"] = pd.factorize(frame["patient_key"], sort=True)[0]  # numbers are sorted sooner than keys
         rows = []
         for group, members in groups(frame, by):
-            for grade, types in PARTS.items():
-                rows.append({**group, "grade": grade, **_share(members, types, unit)})
+            counts = _Counts.of(members)
+            rows += [{**group, "grade": grade, **_share(counts, types, unit)} for grade, types in PARTS.items()]
         return typed(pd.DataFrame(rows), frame, by)
 
     def corrected_prevalence(
@@ -544,51 +548,64 @@ def _open(members: pd.DataFrame, unit: str) -> dict[str, int]:
     return {"n_abstained": of[abstained].nunique(), "n_not_graded": of.nunique() - of[graded].nunique()}
 
 
-def _share(members: pd.DataFrame, types: tuple[int, ...], unit: str) -> dict[str, Any]:
-    """Share of levels (or patients) of one group with a grade of `types`, its interval, its bounds and its counts."""
-    graded = members["level_status"] == "graded"
-    units = pd.DataFrame({"patient": members["patient"], "hit": members["mc"].isin(types), "graded": graded})
-    units["undecided"] = members["mc"].isna()
+@dataclass(frozen=True, slots=True)
+class _Counts:
+    """Numbers of levels of some studies: (patients,), and `of_type` (CLASSES, patients)."""
+
+    levels: np.ndarray
+    graded: np.ndarray
+    of_type: np.ndarray
+
+    @classmethod
+    def of(cls, members: pd.DataFrame) -> "_Counts":
+        """`members`: one row a level."""
+        _, patient = np.unique(members["patient"].to_numpy(), return_inverse=True)
+        graded = (members["level_status"] == "graded").to_numpy(bool)
+        mc = members["mc"].to_numpy(float, na_value=np.nan)
+        masks = [np.ones(len(mc)), graded, *(mc == k for k in range(CLASSES))]
+        levels, graded, *of_type = (np.bincount(patient, mask).astype(int) for mask in masks)
+        return cls(levels, graded, np.array(of_type))
+
+
+def _share(counts: _Counts, types: tuple[int, ...], unit: str) -> dict[str, Any]:
+    """Share of levels (or patients) of one group with a grade of `types`, its interval, its bounds and its counts.
+
+    Of patients, whatever was not graded is undecided too.
+    """
+    every, graded, hits = counts.levels, counts.graded, counts.of_type[list(types)].sum(0)
+    unsure = graded - counts.of_type.sum(0)
     if unit == "patients":
-        units = _of_patients(units)
-    n_not_graded = int((~units["graded"]).sum())
-    units = units[units["graded"]]
-    hit, unsure = units["hit"].to_numpy(bool), (units["undecided"] & ~units["hit"]).to_numpy(bool)
-    patient, n_all = units["patient"].to_numpy(), len(units)
-    share, low, high = _of_patients_interval(hit, unsure) if unit == "patients" else _interval(hit, unsure, patient)
+        unsure = (graded > 0) & (hits == 0) & (counts.of_type.sum(0) < every)
+        every, graded, hits, unsure = (np.minimum(of, 1).astype(int) for of in (every, graded, hits, unsure))
+    n_all, n_hit, n_unsure = (int(of.sum()) for of in (graded, hits, unsure))
+    interval = _of_patients_interval if unit == "patients" else _interval
+    share, low, high = interval(hits, graded, unsure)
     return {
-        "n": int((~unsure).sum()),
-        "n_hit": int(hit.sum()),
-        "n_patients": len(np.unique(patient[~unsure])),
+        "n": n_all - n_unsure,
+        "n_hit": n_hit,
+        "n_patients": np.count_nonzero(graded - unsure),
         "share": share,
         "low": low,
         "high": high,
-        "n_abstained": int(unsure.sum()),
-        "n_not_graded": n_not_graded,
-        "share_at_least": hit.mean() if n_all else np.nan,
-        "share_at_most": (hit | unsure).mean() if n_all else np.nan,
+        "n_abstained": n_unsure,
+        "n_not_graded": int(every.sum()) - n_all,
+        "share_at_least": n_hit / n_all if n_all else np.nan,
+        "share_at_most": (n_hit + n_unsure) / n_all if n_all else np.nan,
     }
 
 
-def _interval(hit: np.ndarray, unsure: np.ndarray, patient: np.ndarray) -> tuple[float, float, float]:
-    """Share of the decided levels and its ends."""
-    if unsure.all():
+def _interval(hits: np.ndarray, graded: np.ndarray, unsure: np.ndarray) -> tuple[float, float, float]:
+    """Share of the decided levels and its ends; of each patient, the number of levels."""
+    decided = graded - unsure
+    if not decided.any():
         return np.nan, np.nan, np.nan
-    found = clustered_share(hit[~unsure], patient[~unsure])
+    found = share_of_counts(hits, decided)
     return found.value, found.low, found.high
 
 
-def _of_patients_interval(hit: np.ndarray, unsure: np.ndarray) -> tuple[float, float, float]:
+def _of_patients_interval(hits: np.ndarray, graded: np.ndarray, unsure: np.ndarray) -> tuple[float, float, float]:
     """Share of patients, if all are decided, and the ends of the interval between the shares that are possible."""
-    if not len(hit):
+    if not graded.any():
         return np.nan, np.nan, np.nan
-    everyone = np.arange(len(hit))
-    least, most = clustered_share(hit, everyone), clustered_share(hit | unsure, everyone)
+    least, most = share_of_counts(hits, graded), share_of_counts(hits + unsure, graded)
     return (np.nan if unsure.any() else least.value), least.low, most.high
-
-
-def _of_patients(levels: pd.DataFrame) -> pd.DataFrame:
-    """One row a patient, from all levels of one or more studies: whatever was not graded is undecided too."""
-    of_patient = levels.groupby("patient")
-    columns = {name: of_patient[name].any() for name in ("hit", "undecided", "graded")}
-    return pd.DataFrame({"patient": columns["hit"].index, **columns})

@@ -62,26 +62,32 @@ def clustered_mean(
     return mean, scale * totals.T @ totals
 
 
-def clustered_share(hit: np.ndarray, patients: np.ndarray, weights: np.ndarray | None = None) -> Share:
-    """Share of levels that are a `hit`, with patients as clusters.
+def clustered_share(hit: np.ndarray, patients: np.ndarray) -> Share:
+    """`share_of_counts` of levels that are a `hit`.
 
     Args:
         hit: bool or 0-1 (n,).
         patients: (n,) of any type; equal values are one patient.
-        weights: float (n,), inverse to the chance of having been drawn; None means all equal.
+    """
+    _, patient = np.unique(patients, return_inverse=True)
+    return share_of_counts(np.bincount(patient, hit), np.bincount(patient))
 
+
+def share_of_counts(hits: np.ndarray, levels: np.ndarray) -> Share:
+    """Share of levels that are a hit, from the number of `hits` and of `levels` of each patient, (patients,) both.
 
     The interval is Wilson's with the effective number of levels, by the design effect, and with Student's t since
     patients may be few (Dean and Pagano, Am. Stat. 69 (2015) 270-281: among the usual intervals it covers well also for
-    small shares). If no level or every level is a hit, each patient counts once. Raises ValueError without levels.
+    small shares). The variance is that of `clustered_mean`. If no level or every level is a hit, each patient counts
+    once. Raises ValueError without levels.
     """
-    if not len(hit):
+    n, m = int(levels.sum()), int(np.count_nonzero(levels))
+    if not n:
         raise ValueError("no levels to take a share of")
-    mean, covariance = clustered_mean(np.asarray(hit, float)[:, None], patients, weights)
-    m = len(np.unique(patients))
-    value, variance = float(mean[0]), float(covariance[0, 0])
-    low, high = effective_wilson(value, variance, n=len(hit), patients=m)
-    return Share(value, low, high, variance, len(hit), m)
+    value = float(hits.sum() / n)
+    variance = float(((hits - value * levels) ** 2).sum() * m / (m - 1) / n**2) if m > 1 else np.nan
+    low, high = effective_wilson(value, variance, n=n, patients=m)
+    return Share(value, low, high, variance, n, m)
 
 
 def effective_wilson(value: float, variance: float, *, n: int, patients: int) -> tuple[float, float]:
