@@ -17,6 +17,7 @@ A level without a grade alone makes no outlier: most studies have one. The repor
 sql/cases/ranked.sql decides which studies of a large cohort come first; `flags_of` says it in words for those shown.
 """
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from modic.cases.images import Case
+from modic.cases.remembered import Shown, as_rows, remember, remembered, states
 from modic.cohort import Cohort
 from modic.config import PairOptions
 from modic.decode import decode
@@ -94,22 +96,28 @@ ODD = (
 def gather_cases(connection: duckdb.DuckDBPyConnection, cohort_root: Path, most: int = MOST) -> Row:
     """What the viewer shows of the `most` studies to look at first, outliers first, and the number `n` of all.
 
-    `connection`: to the tables of the cohort (modic.tables.query.connect). Only studies that are shown become Python
-    objects: a cohort may hold hundreds of thousands.
+    `connection`: to the tables of the cohort (modic.tables.query.connect). Only studies that are shown, and that the
+    last report showed otherwise, become Python objects: a cohort may hold hundreds of thousands.
     """
     cohort, sql = Cohort(cohort_root), statements("cases")
     ranked = connection.sql(sql["ranked"]).to_arrow_table()
-    connection.register("shown", _first(ranked, cohort, most).select(["study_key"]))
+    pictured = [(run_id, key) for run_id in pc.unique(ranked["run_id"]).to_pylist()
+                for key in cohort.with_pictures(run_id)]  # fmt: skip
+    connection.register("shown", _first(ranked, pictured, most).select(["study_key"]))
     connection.execute(f"CREATE OR REPLACE TEMP VIEW cases AS {sql['studies']}")
-    studies = rows_of(connection, "FROM cases SEMI JOIN shown USING (study_key)")
-    shown = sorted((_shown(cohort, study) for study in studies), key=lambda pair: pair[0])
-    return {"levels": LEVELS, "kinds": KINDS, "n": len(ranked), "studies": [study for _, study in shown]}
+    now = states(connection, cohort, pictured)
+    shown = remembered(cohort, now)
+    if changed := sorted(now.keys() - shown.keys()):
+        connection.register("changed", pa.table({"study_key": changed}))
+        for study in rows_of(connection, "FROM cases SEMI JOIN changed USING (study_key)"):
+            shown[study["study_key"]] = _shown(cohort, study, now[study["study_key"]])
+        remember(cohort, shown.values())
+    return {"levels": LEVELS, "kinds": KINDS, "n": len(ranked), "studies": as_rows(shown.values())}
 
 
-def _first(ranked: pa.Table, cohort: Cohort, most: int) -> pa.Table:
+def _first(ranked: pa.Table, pictured: Iterable[tuple[str, str]], most: int) -> pa.Table:
     """The first `most` rows of sql/cases/ranked.sql in the order of `rank`, once it is known who has pictures."""
-    drawn = [f"{run_id} {key}" for run_id in pc.unique(ranked["run_id"]).to_pylist()
-             for key in cohort.with_pictures(run_id)]  # fmt: skip
+    drawn = [f"{run_id} {key}" for run_id, key in pictured]
     names = pc.binary_join_element_wise(ranked["run_id"], ranked["study_key"], " ")
     graded = pc.equal(ranked["status"], "graded")
     without = pc.and_(graded, pc.invert(pc.is_in(names, pa.array(drawn, pa.string()))))
@@ -124,12 +132,14 @@ def _first(ranked: pa.Table, cohort: Cohort, most: int) -> pa.Table:
     return ranked.take(pc.sort_indices(pa.table(keys), sort_keys=order)[:most])
 
 
-def _shown(cohort: Cohort, study: Row) -> tuple[tuple[int, float, str], Row]:
+def _shown(cohort: Cohort, study: Row, state: str) -> Shown:
     """A study's rank and what the page holds of it, once it is known whether its pictures can be shown."""
     folder, levels = cohort.pictures(study["run_id"], study["study_key"]), study["levels"] or []
     case = read_case(folder)
     flags = flags_of(study, levels, case is not None)
-    return rank(flags, study), study_for_page(study, levels, case, flags, folder)
+    kind, extent, key = rank(flags, study)
+    text = json.dumps(study_for_page(study, levels, case, flags, folder), ensure_ascii=False, allow_nan=False)
+    return Shown(key, state, kind, extent, text)
 
 
 def read_case(folder: Path) -> Row | None:

@@ -10,7 +10,6 @@ import hashlib
 import json
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 
 import duckdb
@@ -27,6 +26,7 @@ from modic.run.batches import NAMES, batches, links
 from modic.run.prepare import Run
 from modic.series.identify import UNREADABLE
 from modic.tables.store import read_table
+from modic.versions import code_hash
 
 STATE = pa.schema(
     [
@@ -141,17 +141,9 @@ def _decided_by(run: Run, keys: Pseudonyms, contrasts: Collection[str]) -> str:
         *contrasts,
         keys.check,
         duckdb.__version__,
-        _code(),
+        code_hash(*CODE),
     ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-
-
-@cache
-def _code() -> str:
-    here, text = Path(__file__).resolve().parents[1], hashlib.sha256()
-    for path in sorted([*here.glob("*.py"), *(path for name in CODE for path in (here / name).glob("*.py"))]):
-        text.update(path.read_bytes())
-    return text.hexdigest()
 
 
 def _ask(headers: pa.Table, sql: str) -> pa.Table:

@@ -195,7 +195,7 @@ def test_what_is_remembered_of_another_run_does_not_count(
         config.write_text("[identify]\nmin_slices = 6\n")
         given = str(config)
     elif what == "another code":
-        monkeypatch.setattr("modic.run.unchanged._code", lambda: "other")
+        monkeypatch.setattr("modic.run.unchanged.code_hash", lambda *_: "other")
     elif what == "a damaged state":
         (cohort / "private" / "surveyed.parquet").write_bytes(b"PAR1")
     else:

@@ -14,6 +14,7 @@ from browser import chromium, opened
 from made_cases import pictures
 from made_cohort import RUN, as_tables, key, make_rows
 from made_cohort import study as made_study
+from modic.cases import outliers
 from modic.cases.outliers import (
     CONTRADICTIONS,
     DISAGREEMENT,
@@ -446,3 +447,98 @@ def test_the_window_is_set_while_looking_and_a_tile_shown_at_full_height(page: A
     page.locator(".large figcaption", has_text="T2 slice 3 of 5").wait_for()
     page.keyboard.press("Escape")
     assert page.locator(".tiles .tile").count() == 10
+
+
+def regraded(rows: dict[str, list[dict[str, Any]]]) -> set[str]:
+    row = next(row for row in rows["levels"] if row["status"] == "graded" and row["mc"] == 0)
+    row |= {"mc": 1, "p_mc0": 0.1, "p_mc1": 0.8, "p_mc2": 0.1}
+    return {row["study_key"]}
+
+
+def other_numbering(rows: dict[str, list[dict[str, Any]]]) -> set[str]:
+    rows["studies"][4] |= {"level_numbering": "uncertain", "level_numbering_probability": 0.25}
+    return {rows["studies"][4]["study_key"]}
+
+
+def other_series(rows: dict[str, list[dict[str, Any]]]) -> set[str]:
+    row = next(row for row in rows["series"] if row["series_key"] == rows["studies"][5]["t1_series_key"])
+    row["n_slices"] = 3
+    return {rows["studies"][5]["study_key"]}
+
+
+def a_study_that_failed(rows: dict[str, list[dict[str, Any]]]) -> set[str]:
+    gone = rows["studies"][6]["study_key"]
+    rows["studies"][6] |= {"status": "failed", "reason": "study.out_of_memory", "n_levels_graded": 0}
+    rows["levels"] = [row for row in rows["levels"] if row["study_key"] != gone]
+    return {gone}
+
+
+def a_study_less(rows: dict[str, list[dict[str, Any]]]) -> set[str]:
+    gone = rows["studies"].pop(7)["study_key"]
+    for name in ("levels", "series"):
+        rows[name] = [row for row in rows[name] if row["study_key"] != gone]
+    return set()
+
+
+def nothing(rows: dict[str, list[dict[str, Any]]]) -> set[str]:
+    return set()
+
+
+CHANGES = (nothing, regraded, other_numbering, other_series, a_study_that_failed, a_study_less)
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
+def test_the_page_after_a_change_is_that_of_a_first_report_and_only_what_changed_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Any
+) -> None:
+    rows = unlike(20)
+    publish(tmp_path, as_tables(rows), RUN)
+    (tmp_path / "private").mkdir()
+    for number in range(0, 20, 3):
+        pictures(tmp_path, number)
+    made: list[str] = []
+    whole = outliers.study_for_page
+    monkeypatch.setattr(
+        outliers, "study_for_page", lambda study, *more: made.append(study["study_key"]) or whole(study, *more)
+    )
+    assert len(shown_now(tmp_path)["studies"]) == len(made) == 23
+    made.clear()
+    changed = change(rows)
+    publish(tmp_path, as_tables(rows), RUN)
+    after = shown_now(tmp_path)
+    assert set(made) == changed
+    (tmp_path / "private" / "report_cases.parquet").unlink()
+    assert shown_now(tmp_path) == after
+
+
+def shown_now(cohort: Path) -> dict[str, Any]:
+    with connect(cohort) as connection:
+        return gather_cases(connection, cohort)
+
+
+@pytest.mark.parametrize("what", ["pictures gone", "other pictures", "new pictures", "another code", "a damaged file"])
+def test_what_the_last_report_showed_counts_only_with_the_same_pictures_and_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    publish(tmp_path, as_tables(unlike(20)), RUN)
+    (tmp_path / "private").mkdir()
+    pictures(tmp_path, 0)
+    before = shown_now(tmp_path)
+    case = tmp_path / "runs" / RUN / "cases" / key("s", 0) / "case.json"
+    kept = tmp_path / "private" / "report_cases.parquet"
+    if what == "pictures gone":
+        case.unlink()
+    elif what == "other pictures":
+        case.write_text(json.dumps(json.loads(case.read_text()) | {"size": [77, 7]}))
+    elif what == "new pictures":
+        pictures(tmp_path, 1)
+    elif what == "another code":
+        monkeypatch.setattr("modic.cases.remembered.code_hash", lambda *_: "another")
+        monkeypatch.setattr(outliers, "UNKNOWN", "no name")
+        monkeypatch.setattr(outliers, "scanner_name", lambda *_, **__: "")
+    else:
+        kept.write_bytes(kept.read_bytes()[:-50])
+    after = shown_now(tmp_path)
+    assert (after == before) == (what == "a damaged file")
+    kept.unlink()
+    assert shown_now(tmp_path) == after

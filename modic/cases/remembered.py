@@ -1,0 +1,93 @@
+"""What the last report showed of each study, so that the next one makes anew only what changed.
+
+`private/report_cases.parquet` holds, of every study that was shown, its part of the page as JSON and its `state`: a
+hash of everything in the tables that the part was made of, and place, size and time of its `case.json`. The file counts
+only if the same code and the same DuckDB wrote it. If it is missing or damaged, everything is made anew.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from modic.cohort import Cohort
+from modic.files import write_table
+from modic.tables.query import statements
+from modic.versions import code_hash
+
+CODE = ("cases", "tables", "../sql/cases", "sql/cases")
+"""Packages, and folders of SQL, whose code decides what a page shows of a study."""
+SCHEMA = pa.schema(
+    [("study_key", pa.string()), ("state", pa.string()), ("kind", pa.int8()), ("extent", pa.float64()),
+     ("study", pa.string())]
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One study of the page. `kind` and `extent`: the first parts of `modic.cases.outliers.rank`; `study`: JSON."""
+
+    study_key: str
+    state: str
+    kind: int
+    extent: float
+    study: str
+
+
+def states(
+    connection: duckdb.DuckDBPyConnection, cohort: Cohort, pictured: Iterable[tuple[str, str]]
+) -> dict[str, str]:
+    """Study key → state, of the studies whose keys the table `shown` of the connection holds.
+
+    `pictured`: run and key of the studies that have a folder of pictures.
+    """
+    of_images = {key: _state_of(cohort.pictures(run_id, key)) for run_id, key in pictured}
+    connection.execute(f"CREATE OR REPLACE TEMP VIEW states AS {statements('cases')['states']}")
+    rows = connection.execute("SELECT study_key, state FROM states SEMI JOIN shown USING (study_key)").fetchall()
+    return {key: f"{state} {of_images.get(key, '')}" for key, state in rows}
+
+
+def _state_of(folder: Path) -> str:
+    """Where the pictures lie, and size and time of their `case.json`."""
+    with suppress(OSError):
+        found = (folder / "case.json").stat()
+        return f"{folder.parent.parent.name} {found.st_size} {found.st_mtime_ns}"
+    return ""
+
+
+def remembered(cohort: Cohort, now: Mapping[str, str]) -> dict[str, Shown]:
+    """Study key → what the last report showed of it, of studies whose state is as `now` says."""
+    with suppress(OSError, ValueError, KeyError, pa.ArrowException):
+        table = pq.read_table(_path(cohort), partitioning=None, page_checksum_verification=True)
+        if table.schema.metadata.get(b"made_by") == _made_by().encode():
+            rows = table.select(SCHEMA.names).cast(SCHEMA).to_pylist()
+            return {row["study_key"]: Shown(**row) for row in rows if now.get(row["study_key"]) == row["state"]}
+    return {}
+
+
+def remember(cohort: Cohort, shown: Iterable[Shown]) -> None:
+    """Keep them for the next report; somebody who may not write there makes a report all the same."""
+    table = pa.Table.from_pylist([asdict(one) for one in shown], schema=SCHEMA)
+    with suppress(OSError):
+        write_table(table.replace_schema_metadata({"made_by": _made_by()}), _path(cohort))
+
+
+def as_rows(shown: Iterable[Shown]) -> list[dict[str, Any]]:
+    """The parts of the page, those to look at first in front."""
+    order = sorted(shown, key=lambda one: (one.kind, one.extent, one.study_key))
+    rows: list[dict[str, Any]] = json.loads(f"[{','.join(one.study for one in order)}]")
+    return rows
+
+
+def _made_by() -> str:
+    return f"{code_hash(*CODE)} {duckdb.__version__}"
+
+
+def _path(cohort: Cohort) -> Path:
+    return cohort.private / "report_cases.parquet"
