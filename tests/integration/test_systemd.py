@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,11 +21,27 @@ PYTHONPATH = f"{ROOT}:{ROOT / 'tests' / 'support'}"
 SENDMAIL = "#!/bin/sh\ncat > /data/mail\n"
 
 
+def night_env(**other: str) -> str:
+    """The lines that modic-night.service shows, comments among them, with other values for some of the names."""
+    lines = re.findall(r"^#   ((?:# |MODIC).*)$", (UNITS / "modic-night.service").read_text(), re.MULTILINE)
+    given = dict(line.split("=", 1) for line in lines if not line.startswith("#"))
+    assert other.keys() <= given.keys()
+    return "".join(
+        f"{name}={other[name]}\n" if (name := line.partition("=")[0]) in other else f"{line}\n" for line in lines
+    )
+
+
 def files(**night: str) -> dict[str, str]:
-    """What an administrator puts below `/etc`: the units as they are, and night.env."""
+    """What an administrator puts below `/etc`: the units as they are, night.env as they show it, and options."""
     units = {f"systemd/system/{path.name}": path.read_text() for path in UNITS.glob("*.*") if path.suffix != ".sh"}
-    lines = [f"{name}={value}" for name, value in {"PYTHONPATH": PYTHONPATH, **night}.items()]
-    return {**units, "modic/night.env": "\n".join(lines) + "\n", "modic/prefect.env": f"PYTHONPATH={PYTHONPATH}\n"}
+    own = f"PYTHONPATH={PYTHONPATH}\nMODIC_SENDMAIL=/data/sendmail\n"
+    options = (ROOT / "deployments" / "cohort.toml").read_text(encoding="utf-8")
+    return {
+        **units,
+        "modic/night.env": night_env(**night) + own,
+        "modic/prefect.env": own,
+        "modic/cohort.toml": options,
+    }
 
 
 def archive_and_cluster(folder: Path, *patients: str) -> None:
@@ -57,14 +74,13 @@ def test_the_timer_starts_a_night_and_a_night_that_went_wrong_is_told_of(tmp_pat
     archive_and_cluster(tmp_path, "ann", "bug-bob")
     (tmp_path / "sendmail").write_text(SENDMAIL)
     (tmp_path / "sendmail").chmod(0o755)
-    night = {"MODIC": "/opt/modic/.venv/bin/modic", "MODIC_ARCHIVE": "/data/archive", "MODIC_COHORT": "/data/lumbar",
-             "MODIC_OPTIONS": "--cluster /data/cluster.json", "MODIC_MAIL": "me@example.org",
-             "MODIC_SENDMAIL": "/data/sendmail"}  # fmt: skip
+    options = "--config /etc/modic/cohort.toml --cluster /data/cluster.json"
+    night = {"MODIC_ARCHIVE": "/data/archive", "MODIC_COHORT": "/data/lumbar", "MODIC_OPTIONS": options}
     when = "[Timer]\nOnCalendar=\nOnActiveSec=1\nRandomizedDelaySec=0\nAccuracySec=100ms\n"  # not at night, but at once
     given = {**files(**night), "systemd/system/modic-night.timer.d/soon.conf": when}
     os.chown(tmp_path, UID, UID)
     with live_systemd(tmp_path, given) as machine, webhook(machine) as (url, posts):
-        machine.do("sh", "-c", f"echo MODIC_WEBHOOK={url} >> /etc/modic/night.env")
+        machine.do("sh", "-c", f"sed -i 's|^MODIC_WEBHOOK=$|&{url}|' /etc/modic/night.env")
         machine.do("systemctl", "start", "modic-night.timer")
         machine.wait(lambda: machine.property("modic-notify", "ExecMainStartTimestamp") != "", "the notification")
         machine.wait(lambda: machine.property("modic-notify", "ActiveState") == "inactive", "its end")
