@@ -1,7 +1,7 @@
 """Makes the automations of a file on Prefect's server, such as who hears of a night that went wrong.
 
-    python -m flows.notify deployments/heartbeat.yaml
-    python -m flows.notify deployments/notify.yaml --webhook URL --mail URL
+    python -P -m flows.notify deployments/heartbeat.yaml
+    python -P -m flows.notify deployments/notify.yaml --webhook URL --mail URL
 
 Run once for each Prefect server, with PREFECT_API_URL; run again, it replaces what it made. Prefect keeps addresses as
 its "blocks". An automation names a block by an id, which is not known before: the words `webhook` and `mail` stand for
@@ -22,7 +22,7 @@ ID = "block_document_id"
 
 def main(words: list[str] | None = None) -> None:
     """Make the blocks and the automations; prints what was made."""
-    parser = argparse.ArgumentParser(prog="python -m flows.notify", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -P -m flows.notify", description=__doc__.partition("\n")[0])
     parser.add_argument("file", type=Path, metavar="FILE", help="automations: deployments/notify.yaml, heartbeat.yaml")
     parser.add_argument("--webhook", default="", metavar="URL", help="is sent JSON with `subject` and `text` by POST")
     parser.add_argument(

@@ -27,10 +27,11 @@ A second run reads only what changed and grades only what is new. After a run wa
 its finished shards.
 
 exit codes:
-  0  every study ended graded or excluded
+  0  every study ended graded or excluded; of --plan: a plan was made, whatever it says of the archive
   1  the run itself failed; what is finished is kept
-  2  wrong arguments or options, or the --config or --models that the cohort was graded with was forgotten or exchanged
-     for another file, which would change grades (--regrade says that it is meant); nothing was read
+  2  nothing was graded: wrong arguments or options, an archive without a DICOM file, another run at work on the cohort,
+     or the --config or --models that it was graded with was forgotten or exchanged for another file, which would change
+     grades (--regrade says that it is meant)
   3  the tables are published, but studies failed, most known ones are gone, folders cannot be read, or every image was
      refused; the last line says which"""
     grade = add_command(commands, "grade", run, "grade every lumbar study of a DICOM archive", examples)
@@ -38,7 +39,8 @@ exit codes:
         "archive",
         metavar="ARCHIVE",
         help="folder of DICOM files with any names and subfolders, zip, tar and gz files among them; a single zip or"
-        " tar file; or dicomweb+https://HOST/PATH of a server. It is only read",
+        " tar file; dicomweb+https://HOST/PATH of a server; or s3://BUCKET/PREFIX, gs:// or abfs:// of an object store."
+        " It is only read",
     )
     grade.add_argument(
         "--out",
@@ -87,7 +89,7 @@ exit codes:
         help="grade again without the --config or --models that the cohort was graded with, or with another file; such"
         " a run is refused without it",
     )
-    add_cluster_arguments(grade, "studies are graded")
+    add_cluster_arguments(grade, "studies are graded", "one process a core, which share the GPUs if there are any")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -1,7 +1,6 @@
 """`modic COMMAND`. Slow imports are inside the command that needs them, so that `--help` is quick.
 
-Exit codes: 0 every study ended graded or excluded; 3 the run finished, but studies failed, are gone or could not be
-read; 2 wrong arguments or options, explained in one line; 1 the run itself failed.
+Exit codes are those of README.md; `modic grade --help` tells what each means of a run.
 """
 
 import argparse

@@ -72,14 +72,19 @@ def add_command(
     return command
 
 
-def add_cluster_arguments(command: argparse.ArgumentParser, work: str) -> None:
-    """Add `--cluster` and `--device` to a command; `work` names what a cluster does: "studies are graded"."""
+def add_cluster_arguments(command: argparse.ArgumentParser, work: str, default: str) -> None:
+    """Add `--cluster` and `--device` to a command.
+
+    Args:
+        command: its parser.
+        work: what a cluster does: "studies are graded".
+        default: how many processes of this machine work without a file, in words.
+    """
     command.add_argument(
         "--cluster",
         default="",
         metavar="FILE",
-        help=f"where {work}: a file such as those of deployments/clusters (default: this machine, one process for each "
-        "GPU, or for each core if there is no GPU)",
+        help=f"where {work}: a file such as those of deployments/clusters (default: this machine, {default})",
     )
     command.add_argument(
         "--device", default="auto", choices=("auto", "cpu", "cuda"), help="auto (default): a GPU if there is one"

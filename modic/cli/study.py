@@ -61,7 +61,7 @@ for a study also:
         choices=tuple(PROFILES),
         help="quick: under ten minutes on two cores (default: full)",
     )
-    add_cluster_arguments(parser, "folds are trained")
+    add_cluster_arguments(parser, "folds are trained", "one process for each GPU, or for each core if there is none")
     parser.add_argument(
         "--normalizations",
         type=lambda text: tuple(text.split(",")),

@@ -206,7 +206,8 @@ def draw(units: list[Unit], sample: int, by: list[str], seed: int) -> list[Disc]
     strata = strata_of(units, by)
     if len(strata) > sample:
         raise UsageError(
-            f"{sample} cannot be drawn from {len(strata)} strata: draw as many at random, or name fewer columns in --by"
+            f"{sample} cannot be drawn from {len(strata)} strata: say --sample {len(strata)} or more, or name fewer"
+            " columns in --by"
         )
     counts = allocate({name: len(members) for name, members in strata.items()}, sample)
     drawn = []

@@ -53,8 +53,8 @@ def superfluous(cohort: Cohort, *, days: float, prefect: bool = False) -> list[S
     found = [
         *(("old reports", path) for path in _reports(cohort, old, "report.html")),
         *(("methods paragraphs of old reports", path) for path in _reports(cohort, old, "methods.md")),
-        *(("pictures of superseded gradings", path) for path in _cases(old, shown)),
-        *(("superseded shards", path) for path in _shards(cohort, old, levels)),
+        *(("pictures of replaced gradings", path) for path in _cases(old, shown)),
+        *(("replaced shards", path) for path in _shards(cohort, old, levels)),
         *(("damaged shards", path) for run in old for path in run.glob("shards/*.parquet.damaged")),
         *(("logs", path) for path in cohort.private.glob("logs/*.log") if _is_old(path, oldest)),
         *(("records of Prefect", path) for path in _prefect(cohort, prefect)),

@@ -248,7 +248,34 @@ def test_compose_bakes_no_password_and_writes_only_the_cohort() -> None:
 
 def test_compose_makes_the_heartbeat_automation_once() -> None:
     command = compose()["services"]["worker"]["command"][-1]
-    assert "\npython -m flows.notify deployments/heartbeat.yaml\n" in command, "replaces that of an earlier version"
+    assert "\npython -P -m flows.notify deployments/heartbeat.yaml\n" in command, "replaces that of an earlier version"
+
+
+def test_no_command_that_somebody_is_told_takes_a_package_of_the_working_folder_for_ours() -> None:
+    folders = (DEPLOYMENTS, DEPLOYMENTS.parent / "flows")
+    texts = {path: path.read_text(encoding="utf-8") for folder in folders for path in folder.rglob("*.[mpy]*")}
+    told = {path: re.findall(r"python ([^`\n]*)-m\s+flows", text) for path, text in texts.items()}
+    assert sum(map(len, told.values())) > 5
+    assert not [path for path, options in told.items() if any(option != "-P " for option in options)]
+
+
+def exported() -> dict[str, str]:
+    """The variables that the guide's commands set."""
+    guide = (DEPLOYMENTS / "README.md").read_text(encoding="utf-8")
+    lines = [line.partition("  #")[0] for line in guide.splitlines() if line.startswith("export ")]
+    return dict(word.split("=", 1) for line in lines for word in line.split()[1:])
+
+
+def test_the_guides_commands_set_what_a_server_and_workers_of_ones_own_need() -> None:
+    given = exported()
+    server = dict(compose()["services"]["server"]["environment"]) | {"PREFECT_API_URL": given["PREFECT_API_URL"]}
+    unit = (DEPLOYMENTS / "systemd" / "prefect-server.service").read_text(encoding="utf-8")
+    of_prefect = {name: value for name, value in given.items() if name.startswith("PREFECT_")}
+    assert of_prefect.keys() <= settings_of_prefect() and of_prefect.items() <= server.items()
+    assert all(f"{name}={value}" in unit for name, value in of_prefect.items() if "_SERVER_" in name)
+    assert of_prefect["PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED"] == "true"
+    assert clusters.ENVIRONMENT.items() <= given.items()
+    assert given["DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES"] == "0"
 
 
 def all_environment() -> list[tuple[str, str]]:

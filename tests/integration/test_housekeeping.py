@@ -96,8 +96,8 @@ def test_what_current_tables_need_survives_and_nothing_is_graded_again(
     said = prune(cohort, capsys, "--days", "0", "--dry-run")
     assert said.splitlines() == [
         "old reports: 2 would go, 1 MB", "methods paragraphs of old reports: 2 would go, 1 MB",
-        "pictures of superseded gradings: 2 would go, 1 MB",
-        "superseded shards: 2 would go, 1 MB", "logs: 1 would go, 1 MB",
+        "pictures of replaced gradings: 2 would go, 1 MB",
+        "replaced shards: 2 would go, 1 MB", "logs: 1 would go, 1 MB",
     ]  # fmt: skip
     assert {path for path in cohort.rglob("*") if path.is_file()} == files
     assert prune(cohort, capsys, "--days", "0") == said.replace("would go", "removed")
