@@ -40,8 +40,6 @@ def test_a_sample_is_drawn_by_field_strength() -> None:
     discs = [study("S", "A", field) | {"study_key": f"s{i}", "level": "L4/L5"} for i, field in enumerate(fields)]
     strata = strata_of([[disc] for disc in discs], ["field"])
     assert {name: len(units) for name, units in strata.items()} == {"0.9–2 T": 1, "under 0.9 T": 2, "unknown field": 1}
-    with pytest.raises(
-        UsageError, match="2 cannot be drawn from 3 strata: say --sample 3 or more"
-    ):
+    with pytest.raises(UsageError, match="2 cannot be drawn from 3 strata: say --sample 3 or more"):
         draw([[disc] for disc in discs], 2, ["field"], seed=0)
     assert len(draw([[disc] for disc in discs], 3, ["field"], seed=0)) == 3
