@@ -50,7 +50,7 @@ ALLOCATOR = {
     "MALLOC_ARENA_MAX": "1",  # what one thread frees serves another
 }
 """glibc's variables in a worker. Measured on phantoms, without and with them, in a worker: 1,340,000 and 3,300 page
-faults a study, 5.1 and 0.06 s in the kernel on a busy machine; at most 1.44 and 1.74 GB resident."""
+faults a study, 5.1 and 0.06 s in the kernel on a busy machine."""
 ENVIRONMENT = {
     **ALLOCATOR,
     **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"),
