@@ -110,7 +110,9 @@ def _path(cohort: Cohort) -> Path:
 
 
 def _remembered(run: Run, decided_by: str) -> pa.Table | None:
-    """The state of the archive that the current tables show; None if it is not known."""
+    """The state of the archive that the current tables show; None if it is not known, or the links to it are lost."""
+    if not run.cohort.links.is_file():
+        return None
     try:
         table = pq.read_table(_path(run.cohort), partitioning=None)
     except (OSError, pa.ArrowException):

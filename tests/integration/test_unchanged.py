@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
 from dicoms import series, study, t1, t2, uid, write
@@ -58,8 +59,6 @@ def tables(cohort: Path) -> dict[str, Any]:
 
 
 def links(cohort: Path) -> list[dict[str, Any]]:
-    import pyarrow.parquet as pq
-
     rows = pq.read_table(open_cohort(cohort).links, partitioning=None).to_pylist()
     return sorted(rows, key=lambda row: (row["study_key"], row["series_key"]))
 
@@ -165,6 +164,20 @@ def test_a_broken_file_that_is_mended_takes_its_warning_along(archive: Path) -> 
     (archive / "cid" / "broken").unlink()
     plain_run(archive, cohort)
     assert tables(cohort)["series"].drop_columns(["run_id"]) == before["series"].drop_columns(["run_id"])
+
+
+def test_lost_links_are_made_again(archive: Path) -> None:
+    cohort = archive.parent / "cohort"
+    plain_run(archive, cohort)
+    links = open_cohort(cohort).links
+    before = pq.read_table(links, partitioning=None)
+    links.unlink()
+    plain_run(archive, cohort)
+    assert pq.read_table(links, partitioning=None).equals(before), "nothing else was new"
+    links.unlink()
+    write(study(patient="new"), archive / "new")
+    plain_run(archive, cohort)
+    assert len(pq.read_table(links, partitioning=None)) > len(before)
 
 
 def test_failed_studies_and_lost_shards_are_looked_at_again(archive: Path, identified: list[set[str]]) -> None:
