@@ -171,11 +171,15 @@ def connect(spec: ClusterSpec, *, shards: int) -> Iterator["Client"]:
 def start_template(spec: ClusterSpec) -> str:
     """Start the process of which workers are forked, if any are; how Dask is to start workers.
 
-    It imports what they need while others work.
+    It imports what they need while others work. Where it has no place (a working folder that is gone, a TMPDIR too long
+    for its socket), workers start by themselves.
     """
     method = describe_template(spec)
-    if method == "forkserver":
-        forkserver.ensure_running()
+    try:
+        if method == "forkserver":
+            forkserver.ensure_running()
+    except OSError:
+        return "spawn"
     return method
 
 

@@ -217,9 +217,9 @@ Read = Callable[[list[File]], pa.Table]
 def _submit(pool: ProcessPoolExecutor, read: Read, batch: list[File]) -> "Future[pa.Table]":
     try:
         return pool.submit(read, batch)
-    except BrokenProcessPool as error:
+    except (BrokenProcessPool, OSError) as error:  # a working folder that is gone, a TMPDIR too long for a socket
         broken: Future[pa.Table] = Future()
-        broken.set_exception(error)
+        broken.set_exception(BrokenProcessPool(str(error)))
         return broken
 
 

@@ -253,7 +253,8 @@ def test_compose_makes_the_heartbeat_automation_once() -> None:
 
 def test_no_command_that_somebody_is_told_takes_a_package_of_the_working_folder_for_ours() -> None:
     folders = (DEPLOYMENTS, DEPLOYMENTS.parent / "flows")
-    texts = {path: path.read_text(encoding="utf-8") for folder in folders for path in folder.rglob("*.[mpy]*")}
+    texts = {path: path.read_text(encoding="utf-8") for folder in folders for path in folder.rglob("*.[mpy]*")
+             if "__pycache__" not in path.parts}  # fmt: skip
     told = {path: re.findall(r"python ([^`\n]*)-m\s+flows", text) for path, text in texts.items()}
     assert sum(map(len, told.values())) > 5
     assert not [path for path, options in told.items() if any(option != "-P " for option in options)]

@@ -238,13 +238,13 @@ def test_several_processes_read_what_one_reads(tmp_path: Path, monkeypatch: pyte
     assert (together.counts, seen) == (alone.counts, [*range(3, 61, 3)])
 
 
-@pytest.mark.parametrize("dies", ["while reading", "before"])
+@pytest.mark.parametrize("dies", ["while reading", "before", "at its start"])
 def test_a_process_that_dies_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dies: str) -> None:
     dicoms.write(dicoms.series(n=9), tmp_path)
     expected = crawl(tmp_path, index=None)
     monkeypatch.setattr("modic.archive.crawl.BATCH", 2)
     monkeypatch.setattr("modic.archive.crawl.MIN_FOR_PROCESSES", 0)
-    monkeypatch.setattr("modic.archive.crawl.ProcessPoolExecutor", Dying if dies == "while reading" else Dead)
+    monkeypatch.setattr("modic.archive.crawl.ProcessPoolExecutor", KINDS[dies])
     assert crawl(tmp_path, index=None, processes=2).headers.equals(expected.headers)
 
 
@@ -262,6 +262,16 @@ class Dead(Dying):
         with suppress(BrokenProcessPool):
             super().submit().result()
         return super().submit()
+
+
+class Unstarted(ProcessPoolExecutor):
+    """Its processes cannot be started."""
+
+    def submit(self, *_: Any, **__: Any) -> Future:
+        raise OSError("AF_UNIX path too long")
+
+
+KINDS = {"while reading": Dying, "before": Dead, "at its start": Unstarted}
 
 
 def test_a_broken_index_is_made_anew(tmp_path: Path) -> None:
