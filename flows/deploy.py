@@ -12,7 +12,7 @@ import flows.nightly  # noqa: F401  (before Prefect looks for it)
 from modic.archive.sources import scheme_of
 
 FOLDERS = ("MODIC_ARCHIVE", "MODIC_COHORT")
-"""Variables that the file asks for."""
+"""Variables that a file may ask for."""
 
 
 def _from_anywhere(name: str) -> str:
@@ -30,8 +30,8 @@ def main(words: list[str] | None = None) -> None:
     words = sys.argv[1:] if words is None else words
     if not words or not Path(words[0]).is_file():
         sys.exit("usage: python -P -m flows.deploy deployments/prefect.yaml")
-    for name in FOLDERS:
-        os.environ[name] = _from_anywhere(name)
+    asked = Path(words[0]).read_text(encoding="utf-8")
+    os.environ |= {name: _from_anywhere(name) for name in FOLDERS if f"${name} " in asked}
     # Prefect's command reads the arguments of the process
     sys.argv = [
         "prefect",

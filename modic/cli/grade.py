@@ -147,10 +147,10 @@ def grade(
     from modic.run.status import listed
 
     check_semaphores()
-    spec = read_cluster(Path(cluster) if cluster else None, device)  # before a folder is made
-    chosen = selection(**asked)
     # reports wrong options before a server is started
     with noted(Path(cohort)):
+        spec = read_cluster(Path(cluster) if cluster else None, device)  # before a folder is made
+        chosen = selection(**asked)
         run = prepare(archive, cohort, config=config, models=models, device=device, selection=chosen, regrade=regrade)
     with run.cohort.lock():
         pass

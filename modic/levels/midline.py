@@ -45,9 +45,10 @@ def look_for_midline(voxels: np.ndarray, spread: list[int], look: Look) -> tuple
     for outer in range(max(0, len(spread) - FEWEST_LOOKS) // 2, -1, -1):
         inner = spread[outer : len(spread) - outer]
         detections |= look([index for index in inner if index not in detections])
-        if _is_within(_signal(voxels, detections)):
+        signal = _signal(voxels, detections)
+        if _is_within(signal):
             break
-    return find_midline(voxels, detections), detections
+    return _midline_of(sorted(detections), signal), detections
 
 
 def _is_within(signal: np.ndarray) -> bool:
@@ -64,8 +65,12 @@ def find_midline(voxels: np.ndarray, detections: dict[int, Detections]) -> int:
         voxels: (slices, rows, columns) of a canonical T2 volume.
         detections: of `modic.levels.detect.detect`, by the index of the slice.
     """
-    searched = sorted(detections)
-    smooth = _smooth(_signal(voxels, detections))
+    return _midline_of(sorted(detections), _signal(voxels, detections))
+
+
+def _midline_of(searched: list[int], signal: np.ndarray) -> int:
+    """`find_midline`, from the indices of the slices and what each shows (`_signal`)."""
+    smooth = _smooth(signal)
     if not smooth.any():
         return searched[len(searched) // 2]
     best = int(smooth.argmax())

@@ -18,7 +18,7 @@ from dask.utils import parse_timedelta
 from distributed import Client
 from distributed.security import Security
 
-from flows import clusters
+from flows import clusters, deploy
 from modic.errors import ModicError, UsageError
 
 DEPLOYMENTS = Path(__file__).parents[2] / "deployments"
@@ -249,6 +249,23 @@ def test_compose_bakes_no_password_and_writes_only_the_cohort() -> None:
 def test_compose_makes_the_heartbeat_automation_once() -> None:
     command = compose()["services"]["worker"]["command"][-1]
     assert "\npython -P -m flows.notify deployments/heartbeat.yaml\n" in command, "replaces that of an earlier version"
+
+
+def test_a_deployment_is_told_folders_that_a_worker_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without them Prefect would deploy empty texts, and a worker works in another folder."""
+    monkeypatch.setattr("prefect.cli.app", lambda: None)
+    monkeypatch.setattr(sys, "argv", [])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MODIC_COHORT", "s3://bucket/cohort")
+    monkeypatch.delenv("MODIC_ARCHIVE", raising=False)
+    with pytest.raises(SystemExit, match="MODIC_ARCHIVE is not set"):
+        deploy.main([str(DEPLOYMENTS / "prefect.yaml")])
+    own = tmp_path / "own.yaml"
+    own.write_text("parameters: {archive: /archive, cohort: /cohort}")
+    deploy.main([str(own)])
+    monkeypatch.setenv("MODIC_ARCHIVE", "archive")
+    deploy.main([str(DEPLOYMENTS / "prefect.yaml")])
+    assert (os.environ["MODIC_ARCHIVE"], os.environ["MODIC_COHORT"]) == (f"{tmp_path}/archive", "s3://bucket/cohort")
 
 
 def test_no_command_that_somebody_is_told_takes_a_package_of_the_working_folder_for_ours() -> None:
