@@ -11,7 +11,7 @@ from importlib import import_module
 
 MODULES = (
     "distributed.nanny", "flows.dask_worker", "modic.archive.crawl", "torch", "modic.models.detector",
-    "modic.models.weights", "onnx.helper",
+    "modic.models.weights", "onnx.helper", "pandas", "safetensors.torch",
 )  # fmt: skip
 """Not ONNX Runtime, which starts a thread that no fork would have."""
 

@@ -245,9 +245,10 @@ def encode_images(images: list[np.ndarray]) -> dict[str, bytes]:
 
 def _webp(image: np.ndarray, quality: int) -> bytes:
     """A file of uint8 (rows, columns), or (rows, columns, 4) in OpenCV's order of colours."""
-    from PIL import Image
+    import PIL.Image
+    import PIL.WebPImagePlugin  # else Pillow imports each of its formats
 
     file = io.BytesIO()
     colours = image if image.ndim == 2 else image[..., [2, 1, 0, 3]]
-    Image.fromarray(colours).save(file, "WEBP", quality=quality, method=EFFORT)
+    PIL.Image.fromarray(colours).save(file, "WEBP", quality=quality, method=EFFORT)
     return file.getvalue()
