@@ -45,6 +45,19 @@ def make(database: Path) -> None:
     new.unlink(missing_ok=True)
 
 
+def is_current(database: Path) -> bool:
+    """Whether the installed Prefect has no migration to make in the database, as far as the kept schema can tell."""
+    first, _, statements = SCHEMA.read_text(encoding="utf-8").partition("\n")
+    if first != heading():
+        return False
+    try:
+        with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
+            (revision,) = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+    except (sqlite3.Error, TypeError):
+        return False
+    return f"""INSERT INTO "alembic_version" VALUES('{revision}');""" in statements.splitlines()
+
+
 def heading() -> str:
     """The first line of a schema of the installed Prefect."""
     return f"-- Prefect {version('prefect')}: an empty database, as its migrations make it"

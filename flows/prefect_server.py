@@ -28,6 +28,7 @@ from urllib.error import HTTPError, URLError
 
 from flows import prefect_database, prefect_settings
 from modic.errors import ModicError, UsageError
+from modic.resources import importing
 
 STARTUP_S = 120
 LEAST_FREE = 2**20  # bytes on the disk; with fewer the server cannot write its database
@@ -98,6 +99,8 @@ class _Server:
     def _start(self) -> "subprocess.Popen[bytes]":
         prefect_database.make(self._database)
         environment = prefect_settings.environment_of_server(self._folder, self._database.name, self.secret)
+        if prefect_database.is_current(self._database):
+            environment |= prefect_settings.CURRENT
         descriptor = self._socket.fileno()
         command = [sys.executable, "-P", "-m", "flows.prefect_server", str(descriptor)]
         with (self._home / "server.log").open("ab") as out:
@@ -160,12 +163,13 @@ class _Server:
 
 def serve(descriptor: int) -> None:
     """Run the server in this process, on a bound socket, until standard input ends."""
-    import uvicorn
-
     threading.Thread(target=_stop_with_parent, daemon=True).start()
-    app = "prefect.server.api.server:create_app"
-    config = uvicorn.Config(app, factory=True, log_level="error", lifespan="on")
-    server = uvicorn.Server(config)
+    with importing():
+        import uvicorn
+        from prefect.server.api.server import create_app
+
+        app = create_app()
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="on"))
     server.run(sockets=[socket.socket(fileno=descriptor)])
     sys.exit(0 if server.started else 1)
 

@@ -36,8 +36,12 @@ SERVER = {
     "PREFECT__SERVER_EPHEMERAL": "1",
     "PREFECT__SERVER_FINAL": "1",
     "PREFECT_UI_ENABLED": "0",
+    "PREFECT_SERVER_REGISTER_BLOCKS_ON_START": "false",  # a run uses none; a fifth of the start
     "PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED": "false",  # automations in a database from somebody else
 }
+CURRENT = {"PREFECT_SERVER_DATABASE_MIGRATE_ON_START": "false"}
+"""Of a server whose database needs no migration."""
+
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 

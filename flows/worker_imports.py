@@ -9,6 +9,8 @@ import signal
 from contextlib import suppress
 from importlib import import_module
 
+from modic.resources import importing
+
 MODULES = (
     "distributed.nanny", "flows.dask_worker", "modic.archive.crawl", "torch", "modic.models.detector",
     "modic.models.weights", "onnx.helper", "pandas", "safetensors.torch",
@@ -16,7 +18,7 @@ MODULES = (
 """Not ONNX Runtime, which starts a thread that no fork would have."""
 
 signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal reaches it too; the flow stops it
-with suppress(Exception):
+with suppress(Exception), importing():
     for name in MODULES:
         import_module(name)
     import_module("modic.models.quick_import").import_torchvision()

@@ -1,6 +1,7 @@
-"""The cores of this process, a limit on its memory, and whether an exception means that memory ran out."""
+"""The cores of this process, a limit on its memory, whether an exception means that memory ran out; quicker imports."""
 
 import errno
+import gc
 import os
 import resource
 import sys
@@ -20,6 +21,18 @@ no MemoryError. The last ones come where the address space is limited (`ulimit -
 def cores() -> int:
     """The number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """Inside, no garbage is collected: modules leave none, and looking for it takes a sixth of a long import."""
+    before = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if before:
+            gc.enable()
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from modic.cli.options import OK, SOME_STUDIES_FAILED, add_cluster_arguments, add_command, show
 from modic.cli.process import check_semaphores
+from modic.resources import importing
 from modic.text import counted
 
 if TYPE_CHECKING:
@@ -139,12 +140,13 @@ def grade(
     **asked: Any,
 ) -> int:
     """Run the nightly flow here and now; returns the exit code. `asked`: arguments of modic.run.selection.selection."""
-    from flows.clusters import read_cluster, start_template
-    from flows.prefect_server import prefect_api
-    from modic.archive.walk import as_text
-    from modic.run.prepare import prepare
-    from modic.run.selection import selection
-    from modic.run.status import listed
+    with importing():
+        from flows.clusters import read_cluster, start_template
+        from flows.prefect_server import prefect_api
+        from modic.archive.walk import as_text
+        from modic.run.prepare import prepare
+        from modic.run.selection import selection
+        from modic.run.status import listed
 
     check_semaphores()
     # reports wrong options before a server is started
@@ -160,9 +162,10 @@ def grade(
     if not run.cohort.finished_shards():  # a first night has studies to grade
         start_template(spec)
     with prefect_api(run.cohort.private / "prefect") as ready:
-        from httpx import HTTPError
+        with importing():
+            from httpx import HTTPError
 
-        from flows.nightly import grade_cohort
+            from flows.nightly import grade_cohort
 
         ready()
         try:

@@ -47,3 +47,21 @@ def test_another_version_of_prefect_migrates(tmp_path: Path, monkeypatch: pytest
 def test_a_folder_that_takes_no_file_is_left_to_the_server(tmp_path: Path) -> None:
     prefect_database.make(tmp_path / "missing" / prefect_database.NAME)
     assert not list(tmp_path.iterdir())
+
+
+def test_needs_no_migration_only_as_the_installed_prefect_makes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / prefect_database.NAME
+    assert not prefect_database.is_current(path)
+    prefect_database.make(path)
+    assert prefect_database.is_current(path)
+    with monkeypatch.context() as patch:
+        patch.setattr(prefect_database, "version", lambda _: "3.99.0")
+        assert not prefect_database.is_current(path)
+    for other in ("UPDATE alembic_version SET version_num = '0'", "DELETE FROM alembic_version"):
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute(other)
+        assert not prefect_database.is_current(path)
+    path.write_bytes(b"no database")
+    assert not prefect_database.is_current(path)
