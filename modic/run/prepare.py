@@ -17,7 +17,6 @@ from modic.cohort import Cohort, create_cohort
 from modic.config import Config, GradingOptions, load_config
 from modic.errors import ModicError, UsageError, where
 from modic.files import write_whole
-from modic.filesystem import try_file_system
 from modic.grading.measured import measured_of
 from modic.grading.site_correction import site_correction_of
 from modic.grading.thresholds import published_thresholds, quantiles_at
@@ -27,6 +26,7 @@ from modic.models.endplate_net import check_segmenter
 from modic.models.step_classifier import check_step_classifier
 from modic.models.weights import load_classifier, load_detector
 from modic.run.configuration import NOTHING, Given, check_configuration
+from modic.run.filesystem import try_file_system
 from modic.run.selection import EVERYTHING, Selection
 from modic.run.shards import Grader, Job
 from modic.run.wholeness import check_whole
