@@ -36,7 +36,7 @@ def add(commands: Any, wanted: bool) -> None:
 
 The defaults are the paper's recipe. After a training was stopped or killed, the same command goes on.
 Use the result with `classifier = "mine/classifier/classifier.safetensors"` in cohort.toml."""
-    train = add_command(commands, "train", None, "train the detector, the classifier or the endplates", examples)
+    train = add_command(commands, "train", None, "train the detector, the classifier or the endplate network", examples)
     if not wanted:
         return
     from modic.train import classifier, detector, endplates

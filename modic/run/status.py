@@ -295,7 +295,7 @@ def _last(last: Finished) -> list[tuple[str, str]]:
 
 
 def _asked(manifest: Manifest) -> str:
-    return f"; {manifest.asked_for}: {manifest.left_out} of the archive left out" if manifest.asked_for else ""
+    return f"; {manifest.asked_for}: {manifest.left_out} of the archive not asked for" if manifest.asked_for else ""
 
 
 def _next(last: Finished | None, later: Unfinished | None) -> str:

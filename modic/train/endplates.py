@@ -62,15 +62,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for weights and card")
     numbers = (
-        ("first-steps", 900, "batches of the first network"), ("steps", 600, "batches of the second"),
+        ("first-steps", 900, "batches of the network that labels the slices of `spider`"),
+        ("steps", 600, "batches of the network that is kept, which starts from that one"),
         ("batch", 8, "strips a batch"), ("epoch-steps", 150, "batches an epoch"),
-        ("learning-rate", 3e-3, "highest of the optimizer"), ("seed", 0, "another seed, another training"),
+        ("learning-rate", 3e-3, "the highest of its schedule"), ("seed", 0, "of what is drawn at random"),
     )  # fmt: skip
     for name, default, text in numbers:
         parser.add_argument(
             f"--{name}", type=type(default), default=default, metavar="N", help=f"{text} (default: {default:g})"
         )
-    parser.add_argument("--detector", default="detector", metavar="WEIGHTS", help="boxes the slices that have none")
+    parser.add_argument(
+        "--detector",
+        default="detector",
+        metavar="WEIGHTS",
+        help="network that boxes the slices of `spider` without boxes",
+    )
     parser.add_argument(
         "--device", default="auto", choices=("auto", "cpu", "cuda"), help="auto (default): a GPU where there is one"
     )

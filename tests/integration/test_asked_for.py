@@ -69,7 +69,7 @@ def test_a_run_has_rows_of_what_it_is_asked_for_and_a_later_one_of_the_rest(
     assert f"; {5 - len(rows)} of the archive not asked for" in summary.line()
     said = "\n".join(status.lines(open_cohort(cohort)))
     assert f"worked on in that run ({summary.graded_now} stud" in said
-    assert f"; {asked}: {5 - len(rows)} of the archive left out" in said
+    assert f"; {asked}: {5 - len(rows)} of the archive not asked for" in said
     (row,) = read_table(cohort, "runs").to_pylist()
     assert row["studies_found"] == len(rows) and not any(run_checks(cohort).values())
     before = read_table(cohort, "levels")
