@@ -2,7 +2,7 @@
 
 | stage     | module                                              | from → to                                      |
 |-----------|-----------------------------------------------------|------------------------------------------------|
-| load      | modic/imaging/load.py, registration.py              | a pair of series → volumes with their geometry |
+| load      | modic/imaging/in_place.py, load.py, registration.py | a pair of series → volumes with their geometry |
 | levels    | modic/levels/find.py, plausibility.py               | the T2 volume → named boxes of discs           |
 | count     | modic/levels/whole_spine.py, count_from_c2.py       | a whole spine beside them → discs from C2      |
 | contrast  | modic/series/contrast_from_pixels.py                | T1 or T2 refused if pixels show another        |
@@ -12,7 +12,7 @@
 | grade     | modic/grading/classify.py                           | regions and marrow → grades                    |
 | check     | modic/grading/agreement.py                          | sure grades that contradict the marrow abstain |
 | endplates | modic/grading/endplate_types.py                     | grade and marrow → type and extent at each     |
-| stir      | `stir_beside`, modic/grading/marrow.py              | a STIR beside them → its marrow; grades nothing |
+| stir      | modic/series/stir_beside.py, modic/grading/marrow.py | a STIR beside them → its marrow; grades nothing |
 | pictures  | modic/grading/saliency.py, modic/cases/images.py    | what a reader is shown of the study            |
 
 Any stage may refuse a study, as a value with a reason. Before the chain, modic/archive and modic/series find the
@@ -30,18 +30,17 @@ import numpy as np
 
 from modic.archive.source import Opens
 from modic.archive.sources import Opener
-from modic.cases.images import write_case
+from modic.cases.images import draw_case
 from modic.config import Config
-from modic.errors import Reason, Rejected, WeightsError, where
+from modic.errors import Reason, Rejected
 from modic.grading.agreement import checked
 from modic.grading.classify import calibration_of, encode_regions, grade_output
 from modic.grading.endplate_types import endplate_columns
 from modic.grading.marrow import MarrowMeasurements, band_ratios, measure_marrow, read_marrow
 from modic.grading.marrow_features import marrow_features
 from modic.grading.network_output import NetworkOutput, kept_of, network_output
-from modic.grading.saliency import explain
 from modic.imaging.endplates import find_endplates
-from modic.imaging.load import load_volume
+from modic.imaging.in_place import load_volumes
 from modic.imaging.normalize import normalize
 from modic.imaging.regions import (
     Volumes,
@@ -49,15 +48,13 @@ from modic.imaging.regions import (
     contrast_label,
     corners_mm,
     cut_regions,
-    move_box,
     reference_of,
+    reference_volume,
     slices_beyond,
 )
-from modic.imaging.registration import Placement, moved, register
 from modic.imaging.volume import CanonicalVolume
 from modic.levels.discs_apart import discs_apart
 from modic.levels.find import find_levels
-from modic.levels.midline import slices_at
 from modic.levels.orientation import check_orientation
 from modic.levels.plausibility import check_lumbar
 from modic.levels.whole_spine import counted_on
@@ -72,14 +69,10 @@ from modic.records import (
     LevelSet,
     Pair,
     Region,
-    Series,
     StudyResult,
-    StudyWarning,
 )
-from modic.series.contrast import ContrastFinding
-from modic.series.contrast_from_pixels import SUPPRESSED, contrast_of_pixels
-
-CHECKED_SLICES = 5  # around the midline, whose pixels must not show another contrast than the header
+from modic.series.contrast_from_pixels import shows_another_contrast
+from modic.series.stir_beside import stir_beside
 
 if TYPE_CHECKING:
     from modic.models.endplate_net import Segmenter
@@ -101,10 +94,10 @@ def grade_study(
     if isinstance(volumes, Rejected):
         return StudyResult(rejected=volumes, seconds=seconds)
     with _timed(seconds, "levels"):
-        levels = find_levels(_reference(volumes), detector=models.detector, options=config.levels)
+        levels = find_levels(reference_volume(volumes), detector=models.detector, options=config.levels)
     if not levels.boxes:
         return StudyResult(rejected=Rejected(Reason.STUDY_NO_LEVELS), seconds=seconds)
-    doubts = check_lumbar(levels, _reference(volumes), options=config.levels)
+    doubts = check_lumbar(levels, reference_volume(volumes), options=config.levels)
     if isinstance(doubts, Rejected):
         return StudyResult(rejected=doubts, seconds=seconds)
     with _timed(seconds, "contrast"):
@@ -114,7 +107,7 @@ def grade_study(
     with _timed(seconds, "count"):
         levels, count_warnings = counted_on(
             pair.whole_spine,
-            _reference(volumes),
+            reference_volume(volumes),
             levels,
             steps=models.steps,
             detector=models.detector,
@@ -204,7 +197,7 @@ def measure(
     The STIR is measured apart from T1 and T2, so that it cannot change a grade.
     """
     contrasts: Volumes = {name: volumes[name] for name in ("t1", "t2") if name in volumes}
-    endplates = find_endplates(_reference(volumes), volumes["t1"], levels, segmenter=segmenter)
+    endplates = find_endplates(reference_volume(volumes), volumes["t1"], levels, segmenter=segmenter)
     signals = read_marrow(contrasts, endplates)
     features = marrow_features(contrasts, endplates, signals=signals) if "t2" in contrasts else {}
     ratios = band_ratios(stir, endplates) if stir is not None else {}
@@ -212,135 +205,16 @@ def measure(
     return measure_marrow(contrasts, endplates, signals=signals), features, columns
 
 
-def stir_beside(
-    pair: Pair, volumes: Volumes, levels: LevelSet, config: Config, images: Opens | None = None
-) -> tuple[CanonicalVolume | None, tuple[str, ...]]:
-    """The study's STIR where it agrees with T2, and warnings; None if there is none, or if it does not fit.
-
-    It does not fit if it cannot be read, if its place is in doubt (modic/imaging/registration.py: refused, or neither
-    kept nor moved clearly), or if its pixels show a T1 or T2.
-    """
-    if pair.stir is None or "t2" not in volumes:
-        return volumes.get("stir"), ()
-    graded = "stir" in volumes  # its warnings are then told with those of T1 and T2
-    stir = volumes["stir"] if graded else _read(pair.stir, config, images)
-    if isinstance(stir, Rejected):
-        return None, (f"STIR not measured: {stir.reason} {stir.detail}".rstrip(),)
-    t2, said = volumes["t2"], [] if graded else list(map(str, (*pair.stir.warnings, *stir.warnings)))
-    registration = register(stir, t2)
-    placement = registration.in_one_frame(config.registration)
-    kept = registration.agrees(config.registration) if pair.check_stir else placement is Placement.KEEP
-    if not kept and (pair.check_stir or placement is not Placement.MOVE):
-        return None, (f"STIR not measured: it does not lie where T2 does; {registration}",)
-    if not kept:
-        stir, said = moved(stir, t2, registration), [*said, f"moved to where it agrees with T2; {registration}"]
-    found = _contrast_at(stir, t2, levels)
-    if found.contrast in ("t1", "t2"):
-        return None, (f"STIR not measured: its pixels show {found.contrast}; {found.evidence}",)
-    return stir, tuple(f"STIR: {text}" for text in said)
-
-
-def load_volumes(
-    pair: Pair, config: Config, *, wanted: tuple[str, ...] = ("t1", "t2"), images: Opens | None = None
-) -> Volumes | Rejected:
-    """The volumes of a pair by contrast: T1, that on which discs are found (T2), and what else is `wanted`.
-
-    Raises WeightsError if the pair does not hold a contrast (modic.series.pair gives what it is asked for).
-    """
-    volumes: Volumes = {}
-    for name in dict.fromkeys(("t1", reference_of(pair.contrasts), *wanted)):
-        if name not in pair.contrasts:
-            raise WeightsError(f"the classifier asks for contrast {name}; the pair holds {', '.join(pair.contrasts)}")
-        volume = _read(pair.contrasts[name], config, images)
-        if isinstance(volume, Rejected):
-            return replace(volume, detail=f"{contrast_label(name)}: {volume.detail}".rstrip(": "))
-        volumes[name] = volume
-    if "t2" not in volumes:
-        return volumes  # `_against_header` asks the discs
-    return _register(volumes, config) if pair.check_images else placed(volumes, config)
-
-
-def _read(series: Series, config: Config, images: Opens | None) -> CanonicalVolume | Rejected:
-    return load_volume(series, options=config.identify, source=images or Opener(config.archive))
-
-
-def _reference(volumes: Volumes) -> CanonicalVolume:
-    """The volume on which discs are found."""
-    return volumes[reference_of(volumes)]
-
-
 def _against_header(volumes: Volumes, levels: LevelSet, models: Models, config: Config) -> Rejected | None:
     """Why the pixels contradict the header: they lie the other way round, elsewhere, or show another contrast."""
     detector, score_min = models.detector, config.levels.score_min
-    turned = check_orientation(levels, _reference(volumes), detector=detector, score_min=score_min)
+    turned = check_orientation(levels, reference_volume(volumes), detector=detector, score_min=score_min)
     if turned or "t2" in volumes:
         return turned or shows_another_contrast(volumes, levels)
     apart = discs_apart(levels, volumes["stir"], volumes["t1"], detector=detector, options=config.levels)
     if not apart.agrees:
         return Rejected(Reason.STUDY_FRAMES_DIFFER, f"one FrameOfReferenceUID, but of T1 and STIR {apart}")
     return shows_another_contrast(volumes, levels)
-
-
-def shows_another_contrast(volumes: Volumes, levels: LevelSet) -> Rejected | None:
-    """Why the pixels of T1 or T2 are those of another contrast (modic/series/contrast_from_pixels.py); None if not so.
-
-    Whatever the header says: fat suppression that it does not name, or a series under a wrong name.
-    """
-    reference = reference_of(volumes)
-    for name, reason in (("t1", Reason.STUDY_NO_SAGITTAL_T1), (reference, Reason.STUDY_NO_SAGITTAL_T2)):
-        found = _contrast_at(volumes[name], volumes[reference], levels)
-        alike = SUPPRESSED if name == "stir" else frozenset((name,))
-        if found.contrast != "unknown" and found.contrast not in alike:
-            return Rejected(reason, f"the {contrast_label(name)} shows {found.contrast}; {found.evidence}")
-    return None
-
-
-def _contrast_at(volume: CanonicalVolume, t2: CanonicalVolume, levels: LevelSet) -> ContrastFinding:
-    """What the pixels of a volume show on the slices around the discs that were found on T2."""
-    discs = [move_box(t2.native, volume.grid, disc) for disc in levels.boxes]
-    slices = slices_at(discs, CHECKED_SLICES, len(volume.voxels), volume.spacing_mm[2])
-    if not slices:
-        return ContrastFinding("unknown", "pixels: no slice near the discs")
-    return contrast_of_pixels(volume, [disc.box for disc in discs], slices)
-
-
-def _register(volumes: Volumes, config: Config) -> Volumes | Rejected:
-    """The same volumes, T2 with a warning, if the images show that T1 and T2 share one frame of reference."""
-    registration = register(volumes["t1"], volumes["t2"])
-    if not registration.agrees(config.registration):
-        return Rejected(Reason.STUDY_FRAMES_DIFFER, str(registration))
-    warning = f"no header vouches for one frame of reference with T1; {registration}"
-    return {**volumes, "t2": replace(volumes["t2"], warnings=(*volumes["t2"].warnings, warning))}
-
-
-def placed(volumes: Volumes, config: Config) -> Volumes | Rejected:
-    """The volumes of one frame of reference, T1 moved if the images say so, or the reason why they do not belong."""
-    registration = register(volumes["t1"], volumes["t2"])
-    placement = registration.in_one_frame(config.registration)
-    if placement is Placement.REFUSE:
-        return Rejected(Reason.STUDY_FRAMES_DIFFER, f"one FrameOfReferenceUID, but {registration}")
-    if placement is Placement.KEEP:
-        return volumes
-    t1, said = volumes["t1"], "the images lie apart in one frame of reference"
-    if placement is Placement.MOVE:
-        t1, said = moved(t1, volumes["t2"], registration), "T1 was moved to where it agrees with T2"
-    return {**volumes, "t1": replace(t1, warnings=(*t1.warnings, f"{said}; {registration}"))}
-
-
-def draw_case(
-    folder: Path, volumes: Volumes, levels: LevelSet, cut: list[Region | LevelResult], regions: list[Region],
-    grades: list[Grade], classifier: Model[Any], encoding: Any,
-) -> tuple[str, ...]:  # fmt: skip
-    """Write the study's pictures; what goes wrong comes back as a warning of the study."""
-    if "t2" not in volumes:
-        return (StudyWarning.NO_IMAGES.text("they show T1 and T2, and there is no T2"),)
-    try:
-        saliency = explain(regions, grades, classifier=classifier, encoding=encoding)
-        scale = classifier.card["preprocessing"]["region_scale"]
-        write_case(folder, volumes["t1"], volumes["t2"], levels, cut, saliency, region_scale=scale)
-    except Exception as error:  # noqa: BLE001  (pictures are for looking at; the grade stands without them)
-        return (StudyWarning.NO_IMAGES.text(where(error)),)
-    return ()
 
 
 def _six_rows(
@@ -350,7 +224,7 @@ def _six_rows(
     results: dict[str, LevelResult] = {part.level: part for part in cut if isinstance(part, LevelResult)}
     boxes = {box.level: box for box in levels.boxes}
     for grade in grades:
-        row = _graded(volumes["t1"], _reference(volumes), boxes[grade.level], grade)
+        row = _graded(volumes["t1"], reference_volume(volumes), boxes[grade.level], grade)
         results[grade.level] = replace(row, endplates=endplate_columns(grade.mc, beside.marrow.get(grade.level)))
     missing = Rejected(Reason.LEVEL_NOT_DETECTED)
     rows = (results.get(level, LevelResult(level, "not_found", missing)) for level in LEVELS)
@@ -376,7 +250,7 @@ def _warnings(pair: Pair, volumes: Volumes) -> tuple[str, ...]:
 
 def _beyond(volumes: Volumes, levels: LevelSet, slices: int) -> tuple[str, ...]:
     """A warning if the stack ends beside the midline, as half a stack does."""
-    beyond = slices_beyond(_reference(volumes), levels, slices)
+    beyond = slices_beyond(reference_volume(volumes), levels, slices)
     name = contrast_label(reference_of(volumes))
     return (
         (f"{name}: {beyond} of {slices} graded slices lie beyond the stack; its last slice is repeated",)

@@ -20,11 +20,13 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import map_coordinates
 
+from modic.errors import where
 from modic.files import make_folder, write_whole
-from modic.grading.saliency import Saliency
-from modic.imaging.regions import Box, box_on
+from modic.grading.saliency import Saliency, explain
+from modic.imaging.regions import Box, Volumes, box_on
 from modic.imaging.volume import CanonicalVolume, Volume, places_on, read_lattice
-from modic.records import LEVELS, LevelResult, LevelSet, Region
+from modic.models.weights import Model
+from modic.records import LEVELS, Grade, LevelResult, LevelSet, Region, StudyWarning
 
 MOST_BYTES = 220_000
 CONTRASTS = ("t1", "t2")
@@ -64,6 +66,22 @@ class Case:
     size: tuple[int, int]  # columns and rows of the overviews
     slices: int
     levels: dict[str, LevelImages]
+
+
+def draw_case(
+    folder: Path, volumes: Volumes, levels: LevelSet, cut: list[Region | LevelResult], regions: list[Region],
+    grades: list[Grade], classifier: Model[Any], encoding: Any,
+) -> tuple[str, ...]:  # fmt: skip
+    """Write the study's pictures; what goes wrong comes back as a warning of the study."""
+    if "t2" not in volumes:
+        return (StudyWarning.NO_IMAGES.text("they show T1 and T2, and there is no T2"),)
+    try:
+        saliency = explain(regions, grades, classifier=classifier, encoding=encoding)
+        scale = classifier.card["preprocessing"]["region_scale"]
+        write_case(folder, volumes["t1"], volumes["t2"], levels, cut, saliency, region_scale=scale)
+    except Exception as error:  # noqa: BLE001  (pictures are for looking at; the grade stands without them)
+        return (StudyWarning.NO_IMAGES.text(where(error)),)
+    return ()
 
 
 def write_case(

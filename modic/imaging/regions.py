@@ -14,7 +14,7 @@ there, so T1 may have another matrix, field of view, slice position or angulatio
 | 4    | otherwise                                                            | a Region                           |
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,16 @@ from scipy.ndimage import map_coordinates
 
 from modic.config import LevelOptions
 from modic.errors import Reason, Rejected
-from modic.imaging.volume import CanonicalVolume, Grid, Places, Volume, places_on, read_lattice, slice_step
+from modic.imaging.volume import (
+    CanonicalVolume,
+    Grid,
+    Places,
+    Volume,
+    places_on,
+    read_lattice,
+    slice_step,
+    slices_around,
+)
 from modic.records import LevelBox, LevelResult, LevelSet, Region
 
 MAX_OVERSAMPLE = 4  # points along each side of a pixel whose mean it is
@@ -38,6 +47,11 @@ def reference_of(contrasts: Collection[str]) -> str:
     return "t2" if "t2" in contrasts else "stir"
 
 
+def reference_volume(volumes: Volumes) -> CanonicalVolume:
+    """The volume on which discs are found."""
+    return volumes[reference_of(volumes)]
+
+
 def cut_regions(
     volumes: Volumes, levels: LevelSet, *, preprocessing: dict[str, Any], options: LevelOptions
 ) -> list[Region | LevelResult]:
@@ -49,7 +63,7 @@ def cut_regions(
         preprocessing: of the classifier's card: `region_scale` (side / box width), `region_size` (px), `slices`.
         options: how wide a box must be.
     """
-    t2 = volumes[reference_of(volumes)]
+    t2 = reference_volume(volumes)
     parts: list[Region | LevelResult] = []
     for disc in levels.boxes:
         box = move_box(t2.native, t2.grid, disc)
@@ -155,6 +169,11 @@ def slices_beyond(t2: CanonicalVolume, levels: LevelSet, slices: int) -> int:
     """How many of the slices that are cut around the discs lie beyond the end of the T2 stack; most of any level."""
     cut = [len(_centres(t2, move_box(t2.native, t2.grid, disc), slices)) for disc in levels.boxes]
     return slices - min(cut, default=slices)
+
+
+def slices_at(discs: Sequence[LevelBox], wanted: int, n: int, spacing_mm: float) -> list[int]:
+    """`slices_around` the middle one of the slices of some boxes."""
+    return slices_around(round(float(np.median([disc.slice_index for disc in discs]))), wanted, n, spacing_mm)
 
 
 def box_width(grid: Grid, disc: LevelBox) -> tuple[float, float]:

@@ -40,6 +40,12 @@ def slice_step(spacing_mm: float) -> int:
     return max(1, round(SLICE_MM / spacing_mm))
 
 
+def slices_around(midline: int, wanted: int, n: int, spacing_mm: float) -> list[int]:
+    """`wanted` slices around one of a stack of `n`, in order; every few if slices are thin (`slice_step`)."""
+    indices = midline + slice_step(spacing_mm) * (np.arange(wanted) - wanted // 2)
+    return sorted({int(i) for i in indices if 0 <= i < n})
+
+
 @dataclass(frozen=True, eq=False)
 class Grid:
     """Where the pixels of a stack lie in the patient.

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from modic.config import LevelOptions
-from modic.imaging.regions import move_box
+from modic.imaging.regions import move_box, slices_at
 from modic.imaging.volume import CanonicalVolume, square_pixels
 from modic.levels.detect import detect, merge
-from modic.levels.midline import slices_at
 from modic.models.weights import Model
 from modic.records import LevelSet
 from modic.text import counted

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from modic.config import LevelOptions
-from modic.imaging.volume import CanonicalVolume, square_pixels
+from modic.imaging.volume import CanonicalVolume, slices_around, square_pixels
 from modic.levels.certainty import Calibration, weigh
 from modic.levels.detect import Detections, detect, merge
-from modic.levels.midline import look_for_midline, slices_around, spread_slices
+from modic.levels.midline import look_for_midline, spread_slices
 from modic.levels.numbering import (
     COUNTED_AGAIN,
     NO_L5S1,

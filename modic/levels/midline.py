@@ -1,12 +1,10 @@
 """The slices to show to the detector: those around the midline, which is the slice through the spinal canal."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 
-from modic.imaging.volume import slice_step
 from modic.levels.detect import Detections
-from modic.records import LevelBox
 
 LOOK_MM = 8.0  # between the slices among which the midline is searched; a lumbar disc is about 50 mm wide
 LOOK_MOST = 9  # slices
@@ -18,17 +16,6 @@ def spread_slices(n: int, spacing_mm: float) -> list[int]:
     """At most `LOOK_MOST` slices of a stack of `n`, `LOOK_MM` or more apart, spread evenly around its middle."""
     step = max(1, round(LOOK_MM / spacing_mm), -(-n // LOOK_MOST))
     return list(range((n - 1) % step // 2, n, step))
-
-
-def slices_around(midline: int, wanted: int, n: int, spacing_mm: float) -> list[int]:
-    """`wanted` slices around one of a stack of `n`, in order; every few if slices are thin (`slice_step`)."""
-    indices = midline + slice_step(spacing_mm) * (np.arange(wanted) - wanted // 2)
-    return sorted({int(i) for i in indices if 0 <= i < n})
-
-
-def slices_at(discs: Sequence[LevelBox], wanted: int, n: int, spacing_mm: float) -> list[int]:
-    """`slices_around` the middle one of the slices of some boxes."""
-    return slices_around(round(float(np.median([disc.slice_index for disc in discs]))), wanted, n, spacing_mm)
 
 
 Look = Callable[[list[int]], dict[int, Detections]]

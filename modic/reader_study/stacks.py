@@ -170,7 +170,7 @@ def _along_itself(stack: Stack, box: LevelBox) -> tuple[float, float]:
 def _along_t2(stacks: dict[str, Stack], boxes: dict[str, LevelBox]) -> tuple[float, float]:
     """The same of T1, on the line through the disc's centre along T2's normal.
 
-    If T1 does not lie where its header says (modic.pipeline.placed moved it), its slice in the table is taken.
+    If T1 does not lie where its header says (modic.imaging.in_place.placed moved it), its slice in the table is taken.
     """
     t1, t2 = stacks["t1"].volume, stacks["t2"].volume
     x0, y0, x1, y1 = boxes["t2"].box

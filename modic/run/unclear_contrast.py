@@ -20,9 +20,8 @@ from modic.config import Config, LevelOptions
 from modic.errors import Rejected, where
 from modic.files import write_json
 from modic.imaging.load import load_volume
-from modic.imaging.volume import CanonicalVolume, square_pixels
+from modic.imaging.volume import CanonicalVolume, slices_around, square_pixels
 from modic.levels.detect import named_discs
-from modic.levels.midline import slices_around
 from modic.models.device import resolve_device
 from modic.models.weights import Model, load_detector
 from modic.records import Series

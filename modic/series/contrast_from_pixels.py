@@ -31,14 +31,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from modic.imaging.volume import Volume
+from modic.errors import Reason, Rejected
+from modic.imaging.regions import Volumes, contrast_label, move_box, reference_of, slices_at
+from modic.imaging.volume import CanonicalVolume, Volume
 from modic.quantiles import medians, quantiles
-from modic.records import Contrast
+from modic.records import Contrast, LevelSet
 from modic.series.contrast import ContrastFinding
 
 Box = tuple[float, ...]
 """(x0, y0, x1, y1)."""
 MIN_DISCS = 4
+CHECKED_SLICES = 5  # around the midline, whose pixels must not show another contrast than the header
 BETWEEN = np.linspace(0.2, 0.8, 19)  # places of measurement, as shares of the way from one disc to the next
 CANAL = (-0.10, 0.10)  # front and back of the canal behind a disc box's posterior edge, as shares of the box's width
 FAT = (0.8, 2.5)  # the same of the fat
@@ -48,6 +51,29 @@ MAX_OTHERS = 0.3
 SUPPRESSED: frozenset[Contrast] = frozenset(("stir", "t1_fat_suppressed"))  # they do not speak against each other
 MAX_CANAL_VARIATION = 0.3  # 15th to 85th percentile along a body, as a share of the median
 VERSION = 2  # of this table; a contrast that another version found is looked for again
+
+
+def shows_another_contrast(volumes: Volumes, levels: LevelSet) -> Rejected | None:
+    """Why the pixels of T1 or T2 are those of another contrast (modic/series/contrast_from_pixels.py); None if not so.
+
+    Whatever the header says: fat suppression that it does not name, or a series under a wrong name.
+    """
+    reference = reference_of(volumes)
+    for name, reason in (("t1", Reason.STUDY_NO_SAGITTAL_T1), (reference, Reason.STUDY_NO_SAGITTAL_T2)):
+        found = contrast_at(volumes[name], volumes[reference], levels)
+        alike = SUPPRESSED if name == "stir" else frozenset((name,))
+        if found.contrast != "unknown" and found.contrast not in alike:
+            return Rejected(reason, f"the {contrast_label(name)} shows {found.contrast}; {found.evidence}")
+    return None
+
+
+def contrast_at(volume: CanonicalVolume, t2: CanonicalVolume, levels: LevelSet) -> ContrastFinding:
+    """What the pixels of a volume show on the slices around the discs that were found on T2."""
+    discs = [move_box(t2.native, volume.grid, disc) for disc in levels.boxes]
+    slices = slices_at(discs, CHECKED_SLICES, len(volume.voxels), volume.spacing_mm[2])
+    if not slices:
+        return ContrastFinding("unknown", "pixels: no slice near the discs")
+    return contrast_of_pixels(volume, [disc.box for disc in discs], slices)
 
 
 def contrast_of_pixels(volume: Volume, boxes: Iterable[Box], slices: Iterable[int]) -> ContrastFinding:

@@ -53,6 +53,7 @@ def work(archive: Path, seconds: float, pretend: float) -> None:
     from modic.archive.crawl import crawl
     from modic.archive.sources import Opener
     from modic.config import Config
+    from modic.imaging.in_place import load_volumes
     from modic.models.weights import load_models
     from modic.records import Pair
     from modic.run import read_ahead
@@ -67,7 +68,7 @@ def work(archive: Path, seconds: float, pretend: float) -> None:
         if models:
             result = pipeline.grade_study(study, models=models, config=config, images=images)
             return [level_row(level) for level in result.levels]
-        volumes = pipeline.load_volumes(study, config, images=images)
+        volumes = load_volumes(study, config, images=images)
         time.sleep(pretend)
         return {name: float(volume.voxels.sum()) for name, volume in volumes.items()}
 

@@ -14,9 +14,9 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-from modic import pipeline
 from modic.config import Config
 from modic.errors import Rejected
+from modic.imaging.in_place import load_volumes
 from modic.models import weights
 from modic.records import LEVELS, Grade, LevelBox, LevelResult, Pair, StudyResult
 from modic.run import worker
@@ -41,7 +41,7 @@ def without_networks() -> None:
 
 def grade_study(pair: Pair, *, config: Config, **_: Any) -> StudyResult:
     """Six graded levels, or trouble."""
-    volumes = pipeline.load_volumes(pair, config)
+    volumes = load_volumes(pair, config)
     if isinstance(volumes, Rejected):
         return StudyResult(rejected=volumes)
     for name, does in DOES.items():

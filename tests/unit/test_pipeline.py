@@ -16,6 +16,8 @@ from modic.config import Config
 from modic.errors import Reason, Rejected
 from modic.grading.marrow import EndplateMarrow, MarrowMeasurements
 from modic.grading.network_output import NetworkOutput
+from modic.imaging import in_place
+from modic.imaging.in_place import load_volumes
 from modic.imaging.volume import Volume
 from modic.levels import whole_spine
 from modic.levels.count_from_c2 import Count
@@ -34,6 +36,7 @@ from modic.records import (
     WarningKind,
 )
 from modic.run.ledger import level_row
+from modic.series.contrast_from_pixels import shows_another_contrast
 
 
 @pytest.fixture
@@ -146,7 +149,7 @@ COUNTING = replace(MODELS, steps=StepClassifier((), ()))
 def test_a_count_from_c2_moves_no_name_and_is_said(
     discs: int, basis: str, reason: str | None, one_pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    volumes = pipeline.load_volumes(one_pair, Config())
+    volumes = load_volumes(one_pair, Config())
     assert not isinstance(volumes, Rejected)
     levels = LevelSet(SIX, "ok", 0.97, Transitional(False, 0.1))
     seen = []
@@ -210,7 +213,7 @@ def test_pixels_of_another_contrast_than_the_header_says_are_refused(
         for name, image in (("t1", t1), ("t2", t2))
     }
     boxes = tuple(LevelBox(level, box, 3, 0.9) for level, box in zip(LEVELS, BOXES, strict=True))
-    refused = pipeline.shows_another_contrast(volumes, LevelSet(boxes, "ok", 1.0))
+    refused = shows_another_contrast(volumes, LevelSet(boxes, "ok", 1.0))
     assert (refused.reason if refused else None) == reason
 
 
@@ -223,7 +226,7 @@ def test_a_pair_of_one_frame_of_reference_is_compared(mm: float, outcome: str) -
     slid = affine.copy()
     slid[2, 3] += mm
     volumes = {"t1": Volume(-smooth, slid).canonical(), "t2": Volume(smooth, affine).canonical()}
-    placed = pipeline.placed(volumes, Config())
+    placed = in_place.placed(volumes, Config())
     if outcome == "refused":
         assert isinstance(placed, Rejected) and placed.reason is Reason.STUDY_FRAMES_DIFFER
     else:

@@ -21,6 +21,7 @@ from modic.phantom.render import Grid as Stack
 from modic.phantom.render import disc_boxes, render_many
 from modic.records import LevelBox, LevelSet
 from modic.run.ledger import level_row
+from modic.series.stir_beside import stir_beside
 
 PLACE = {"ap": (-0.5, 0.5), "lateral": (-0.4, 0.4), "depth_mm": 9.0, "strength": 0.9}
 TYPE_1 = (Lesion("mc1", VERTEBRAE.index("L4"), False, **PLACE), Lesion("mc1", VERTEBRAE.index("S1"), True, **PLACE))  # type: ignore[arg-type]
@@ -61,7 +62,7 @@ def visits(patient: Patient) -> list[tuple[dict[str, CanonicalVolume], LevelSet]
 def beside(volumes: dict[str, CanonicalVolume], levels: LevelSet, *, checked: bool = False) -> Any:
     """What is made of the STIR among `volumes`."""
     pair: Any = SimpleNamespace(stir=SimpleNamespace(warnings=()), check_stir=checked)
-    return pipeline.stir_beside(pair, volumes, levels, Config())
+    return stir_beside(pair, volumes, levels, Config())
 
 
 def ratios(visit: tuple[dict[str, CanonicalVolume], LevelSet], segmenter: Segmenter) -> dict[tuple[str, str], float]:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from lesions import MIDDLE, Spine, spine
-from modic import pipeline
+from modic.cases import images
 from modic.cases.images import (
     MAP_TILE,
     MOST_BYTES,
@@ -274,8 +274,8 @@ def test_a_failing_picture_costs_no_grade_and_is_noted(tmp_path: Path, monkeypat
     def fails(*_: Any, **__: Any) -> None:
         raise MemoryError("Doe^John")
 
-    monkeypatch.setattr(pipeline, "explain", fails)
+    monkeypatch.setattr(images, "explain", fails)
     nothing: Any = {"t1": None, "t2": None}
-    warnings = pipeline.draw_case(tmp_path / "s", nothing, LevelSet((), "ok", 1.0), [], [], [], None, None)  # type: ignore[arg-type]
+    warnings = images.draw_case(tmp_path / "s", nothing, LevelSet((), "ok", 1.0), [], [], [], None, None)  # type: ignore[arg-type]
     assert len(warnings) == 1 and warnings[0].startswith("no pictures: MemoryError") and "Doe" not in warnings[0]
     assert not (tmp_path / "s").exists()

@@ -16,11 +16,11 @@ from pydicom import dcmread
 import modic
 from fake_worker import MODEL
 from made_cohort import RUN, as_tables, make_cohort, make_rows
-from modic import pipeline
 from modic.cli.main import main
 from modic.errors import Rejected, UsageError
 from modic.export import export
 from modic.export.omop import MEASURED
+from modic.imaging.in_place import load_volumes
 from modic.models import weights
 from modic.phantom.archive import write_archive
 from modic.records import LEVELS, Grade, LevelBox, LevelResult, StudyResult
@@ -196,7 +196,7 @@ def test_the_command_says_what_it_wrote(cohort: Path, tmp_path: Path, capsys: py
 
 def grade_where_it_lies(pair: Any, *, config: Any, **_: Any) -> StudyResult:
     """Six boxes on two slices, in millimetres of the volume; one abstention."""
-    volumes = pipeline.load_volumes(pair, config)
+    volumes = load_volumes(pair, config)
     assert not isinstance(volumes, Rejected)
     t2 = volumes["t2"].native
     results = []

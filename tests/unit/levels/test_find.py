@@ -7,11 +7,11 @@ import pytest
 
 from modic.config import LevelOptions
 from modic.errors import Reason, Rejected
-from modic.imaging.volume import Volume
+from modic.imaging.volume import Volume, slices_around
 from modic.levels.certainty import Calibration, Certainty, weigh
 from modic.levels.detect import detector_image, iou, merge
 from modic.levels.find import find_levels
-from modic.levels.midline import find_midline, look_for_midline, slices_around, spread_slices
+from modic.levels.midline import find_midline, look_for_midline, spread_slices
 from modic.levels.numbering import (
     ANOTHER_DISC,
     COUNTED_AGAIN,

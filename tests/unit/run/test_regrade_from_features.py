@@ -11,7 +11,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from dicoms import study, write
-from modic import pipeline
 from modic.cohort import Cohort, open_cohort
 from modic.config import Config
 from modic.errors import Reason, Rejected, UsageError
@@ -21,6 +20,7 @@ from modic.grading.endplate_types import endplate_columns
 from modic.grading.marrow import EndplateMarrow, MarrowMeasurements, from_numbers
 from modic.grading.marrow_features import FEATURES
 from modic.grading.network_output import joined
+from modic.imaging.in_place import load_volumes
 from modic.models.card import SHIPPED, read_card, sha256
 from modic.models.weights import Models
 from modic.records import LEVELS, LevelBox, LevelFeatures, LevelResult, Pair, StudyResult
@@ -48,7 +48,7 @@ def kept(rng: np.random.Generator) -> LevelFeatures:
 
 def grade_study(pair: Pair, *, models: Models, config: Config, **_: Any) -> StudyResult:
     """As modic.pipeline, from made features; `not…` is refused."""
-    volumes = pipeline.load_volumes(pair, config)
+    volumes = load_volumes(pair, config)
     if isinstance(volumes, Rejected) or pair.patient_id.startswith("not"):
         return StudyResult(rejected=Rejected(Reason.STUDY_NO_LEVELS))
     rng = np.random.default_rng(sum(pair.patient_id.encode()))
