@@ -245,3 +245,23 @@ def confusion_given(table: Any) -> np.ndarray:
             " abstentions, of numbers of readings"
         )
     return given
+
+
+def corrected_group(
+    graded: pd.DataFrame, known: pd.DataFrame | np.ndarray, method: str, unit: str
+) -> list[dict[str, Any]]:
+    """Rows of one group. Raises ValueError if `known` cannot correct it."""
+    if graded.empty:
+        raise ValueError("no level of it was graded")
+    if unit == "patients":
+        return corrected_patients(graded, known)
+    return corrected_rows(corrected_prevalence(method, graded, known))
+
+
+def undecided(members: pd.DataFrame, unit: str) -> dict[str, int]:
+    """Levels (or patients with one) on which the model abstained, and levels (patients) without a grade."""
+    graded = (members["level_status"] == "graded").to_numpy(bool)
+    abstained, of = graded & members["mc"].isna().to_numpy(bool), members["patient_key"]
+    if unit == "levels":
+        return {"n_abstained": int(abstained.sum()), "n_not_graded": int((~graded).sum())}
+    return {"n_abstained": of[abstained].nunique(), "n_not_graded": of.nunique() - of[graded].nunique()}
