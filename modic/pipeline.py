@@ -36,8 +36,9 @@ from modic.errors import Reason, Rejected
 from modic.grading.agreement import checked
 from modic.grading.classify import calibration_of, encode_regions, grade_output
 from modic.grading.endplate_types import endplate_columns
-from modic.grading.marrow import MarrowMeasurements, band_ratios, measure_marrow, read_marrow
+from modic.grading.marrow import MarrowMeasurements, band_ratios, measure_marrow
 from modic.grading.marrow_features import marrow_features
+from modic.grading.marrow_signals import read_marrow
 from modic.grading.network_output import NetworkOutput, kept_of, network_output
 from modic.imaging.endplates import find_endplates
 from modic.imaging.in_place import load_volumes

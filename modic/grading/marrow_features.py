@@ -1,8 +1,8 @@
 """Endplates and volumes → the numbers about a level's marrow that the classifier decides by, beside its network.
 
-The profiles of modic/grading/marrow.py into the bodies beside a disc are laid on a coarse grid (`ALONG` parts from
-front to back, `DEPTHS_MM` from the endplate); each cell is the median of the logarithm of signal over normal marrow.
-The normal marrow is the patient's or the same vertebra's own (`REFERENCES`): the first sees changes that fill a
+The profiles of modic/grading/marrow_signals.py into the bodies beside a disc are laid on a coarse grid (`ALONG` parts
+from front to back, `DEPTHS_MM` from the endplate); each cell is the median of the logarithm of signal over normal
+marrow. The normal marrow is the patient's or the same vertebra's own (`REFERENCES`): the first sees changes that fill a
 vertebra, the second is not misled by a patient with spotted marrow. Of these cells, both endplates together, for each
 contrast:
 
@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from modic.grading.marrow import DEFAULT, Key, MarrowOptions, MarrowSignals, depths_of, read_marrow
+from modic.grading.marrow_signals import DEFAULT, Key, MarrowOptions, MarrowSignals, depths_of, read_marrow
 from modic.quantiles import medians, quantiles
 
 if TYPE_CHECKING:
