@@ -46,7 +46,7 @@ P11 is tried after P6, on the combinations that P7 to P9 choose from. Of several
 several STIR, the first by the order of P8 is taken. A STIR with or after a contrast agent is not usable: what took up
 the agent has a short T1, as fat has, and is dark. A STIR that fits no T2 is said in a warning.
 
-The order of P8; the first difference decides:
+The order of P8 (`preference` in combination.py); the first difference decides:
 
 1. the description agrees with the physics; no contrast agent before the T2;
 2. acquired before computed (SyMRI, MAGiC, …), slices as acquired before reformatted ones, ORIGINAL before DERIVED;
@@ -59,9 +59,6 @@ The order of P8; the first difference decides:
 
 P9 only says that the headers do not speak against the pair; modic.pipeline compares the images before it grades
 (modic/imaging/registration.py).
-
-Overlap is the share of points on T2's slices that lie inside the T1 stack. The points fill the whole height of the
-image, but only the middle half from front to back; the rest is belly and skin.
 """
 
 from collections import Counter, defaultdict
@@ -69,48 +66,25 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, product
 
-import numpy as np
-
-from modic.archive.patient_identity import dicom_date, identity_value, identity_values
+from modic.archive.patient_identity import identity_value, identity_values
 from modic.config import PairOptions
 from modic.errors import Reason, Rejected
-from modic.imaging.volume import affine_of, slice_step
 from modic.records import Excluded, Pair, Series, WarningKind
 from modic.series import whole_spine
-from modic.series.acquisition import hours_between, moment, reconstruction, seconds_of
+from modic.series.acquisition import reconstruction
+from modic.series.alike import has_new_word, is_after_agent, is_wordier
+from modic.series.combination import Combination, combination_of, preference, same_frame, same_geometry
 from modic.series.contrast import has_contrast_agent, named_in
-from modic.series.wording import new_words
 
 STIR = "stir"
 SHARED_ID = "PatientID under several PatientBirthDate or PatientSex"
-SAME_ORIENTATION = 0.02  # largest difference of any number of ImageOrientationPatient
-HEIGHT_POINTS, DEPTH_POINTS = 65, 9
 CHANGED_BY_AGENT = ("t1", "t1_fat_suppressed", "stir")
-AGENT_HOURS = 24.0  # after which an agent given for another study has left the blood and the tissue
-MIDDLE_SLICES = 5  # of T2, as many as are graded
-SAME_TIMES = 0.02  # largest relative difference of TR and TE of series that are alike
-USUAL_TE_MS = 100.0  # of a T2, to choose among the echoes of one acquisition
 ANOTHER_STUDY = "another study of the patient and day has a {}; give the series of one examination one StudyInstanceUID"
 STIR_UNFIT = "STIR: {} in the study; none is in the frame of reference or orientation of T2 and covers it"
 NO_T2 = "no T2: discs were found and graded on STIR"
 STIR_THERE = "a STIR is there, which this classifier does not grade in the place of T2"
 UNLIKE = "T1 and T2 are of different reconstructions (distortion correction or normalization)"
 MAX_OTHERS = 5  # pairs of a study that are tried after the first
-
-
-@dataclass(frozen=True, slots=True)
-class Combination:
-    """A T1 and a T2 that may be graded together, and the share of the T2's extent that the T1 covers."""
-
-    t1: Series
-    t2: Series
-    overlap: float
-    middle: tuple[float, ...]  # the share of each of T2's middle slices that the T1 covers
-
-    def covers(self, options: PairOptions) -> bool:
-        """Whether the T1 holds what is graded of the T2 (P6)."""
-        held = [share > 0 for share in self.middle]
-        return sum(held) >= options.overlap_reject * len(held) and min(self.middle) >= options.height_reject
 
 
 def pair(
@@ -216,18 +190,18 @@ def _choose(
 ) -> Pair | Excluded:
     """P5 to P11: the best of all combinations of T1 and T2. `candidates`: usable series of each further contrast."""
     reference = t2s[0].contrast.upper()  # T2, or STIR (P13)
-    every = [_combination(t1, t2) for t1, t2 in product(t1s, t2s)]
-    in_frame = [combination for combination in every if _same_frame(combination.t1, combination.t2)]
+    every = [combination_of(t1, t2) for t1, t2 in product(t1s, t2s)]
+    in_frame = [combination for combination in every if same_frame(combination.t1, combination.t2)]
     near = [combination for combination in in_frame if combination.covers(options)]
     if in_frame and not near:
         best = max(min(combination.middle) for combination in in_frame)
         detail = f"T1 covers {best:.2f} of one of the middle slices of {reference}, {options.height_reject:g} needed"
         return _excluded(series, "P6", Reason.STUDY_LITTLE_OVERLAP, detail)
-    possible = near or [one for one in every if one.t2.contrast != STIR and _same_geometry(one, options)]
+    possible = near or [one for one in every if one.t2.contrast != STIR and same_geometry(one, options)]
     if not possible:
         return _excluded(series, "P5", Reason.STUDY_FRAMES_DIFFER, f"{len(t1s)} T1, {len(t2s)} {reference}")
-    wordier = {id(stack) for stack in (*t1s, *t2s) if _is_wordier(stack, series)}
-    ordered = sorted(possible, key=lambda combination: _preference(combination, wordier, options))
+    wordier = {id(stack) for stack in (*t1s, *t2s) if is_wordier(stack, series)}
+    ordered = sorted(possible, key=lambda combination: preference(combination, wordier, options))
     pairs = [_pair(combination, candidates, options) for combination in ordered]
     complete = [made for made in pairs if len(made.contrasts) == 2 + len(candidates)]
     if not complete:
@@ -243,7 +217,7 @@ def _choose(
 
 def _with_whole_spine(pair: Pair, series: list[Series]) -> Pair:
     """P14."""
-    in_frame = (stack for stack in series if _same_frame(stack, pair.t2))
+    in_frame = (stack for stack in series if same_frame(stack, pair.t2))
     return replace(pair, whole_spine=whole_spine.best_to_count_on(in_frame))
 
 
@@ -262,7 +236,7 @@ def _with_stir(pair: Pair, stirs: list[Series], options: PairOptions) -> Pair:
     if STIR in pair.contrasts or not stirs:
         return replace(pair, others=others, stir=pair.contrasts.get(STIR))
     in_frame = _best_in_frame(stirs, pair.t2, options)
-    alike = (one for stack in stirs if _same_geometry(one := _combination(stack, pair.t2), options))
+    alike = (one for stack in stirs if same_geometry(one := combination_of(stack, pair.t2), options))
     best = in_frame or _best(alike, options)
     if not best:
         warnings = (*pair.warnings, STIR_UNFIT.format(len(stirs)))
@@ -290,12 +264,12 @@ def _pair(combination: Combination, candidates: dict[str, list[Series]], options
 
 def _best_in_frame(stacks: list[Series], t2: Series, options: PairOptions) -> Series | None:
     """The series that goes best with a T2 of those that cover it in its frame of reference."""
-    in_frame = (_combination(stack, t2) for stack in stacks if _same_frame(stack, t2))
+    in_frame = (combination_of(stack, t2) for stack in stacks if same_frame(stack, t2))
     return _best((one for one in in_frame if one.covers(options)), options)
 
 
 def _best(combinations: Iterable[Combination], options: PairOptions) -> Series | None:
-    chosen = min(combinations, key=lambda one: _preference(one, set(), options), default=None)
+    chosen = min(combinations, key=lambda one: preference(one, set(), options), default=None)
     return chosen.t1 if chosen else None
 
 
@@ -321,74 +295,11 @@ def _suspect(study: _Study, contrast: str) -> dict[int, str]:
     found = {}
     for stack in study.series:
         if stack.contrast == contrast:
-            if any(_is_after_agent(stack, agent) for agent in study.with_agent):
+            if any(is_after_agent(stack, agent) for agent in study.with_agent):
                 found[id(stack)] = " after ContrastBolusAgent"
-            elif _has_new_word(stack, study.series):
+            elif has_new_word(stack, study.series):
                 found[id(stack)] = " with a word that an earlier one lacks"
     return found
-
-
-def _is_after_agent(series: Series, agent: Series) -> bool:
-    """Whether a series was acquired after one that names an agent, or after the agent was given for that one."""
-    one_study = series.study_uid == agent.study_uid
-    then, given = moment(series.header), moment(agent.header)
-    hours = hours_between(given, then, one_study=one_study)
-    started = seconds_of(agent.header["ContrastBolusStartTime"])
-    if hours is not None and started is not None and given.seconds is not None and started < given.seconds:
-        hours += (given.seconds - started) / 3600
-    if hours is not None:
-        stuck = one_study and then.day == given.day and abs(hours) > 12  # past midnight under an old date?
-        return bool(stuck or 0 < hours <= AGENT_HOURS)
-    numbers = series.header["SeriesNumber"], agent.header["SeriesNumber"]
-    return one_study and all(numbers) and numbers[0] > numbers[1]
-
-
-def _is_later(series: Series, other: Series) -> bool:
-    """Whether a series of a study was acquired after another of it; False if that is unknown."""
-    hours = hours_between(moment(other.header), moment(series.header), one_study=True)
-    if hours is not None:
-        return hours > 0
-    numbers = series.header["SeriesNumber"], other.header["SeriesNumber"]
-    return all(numbers) and numbers[0] > numbers[1]
-
-
-def _has_new_word(series: Series, study: list[Series]) -> bool:
-    """Whether a series is alike to an earlier one, and its description has a word that the other's lacks."""
-    own = new_words(str(series.header["SeriesDescription"] or ""))
-    return any(
-        own - words and _is_later(series, other)
-        for other in study
-        if _are_alike(series, other) and (words := new_words(str(other.header["SeriesDescription"] or "")))
-    )
-
-
-def _is_wordier(series: Series, study: list[Series]) -> bool:
-    """Whether a series is alike to another, and its description is the other's and more."""
-    own = new_words(str(series.header["SeriesDescription"] or ""))
-    return any(
-        words < own
-        for other in study
-        if _are_alike(series, other) and (words := new_words(str(other.header["SeriesDescription"] or "")))
-    )
-
-
-def _are_alike(series: Series, other: Series) -> bool:
-    """Whether two series differ in nothing but their texts and times: contrast, place, matrix, TR and TE."""
-    a, b = series.header, other.header
-    if series is other or series.contrast != other.contrast or series.n_slices != other.n_slices:
-        return False
-    if any(a[key] != b[key] for key in ("Rows", "Columns", "MRAcquisitionType")) or not a["ImageOrientationPatient"]:
-        return False
-    if not _nearly(a["ImageOrientationPatient"], b["ImageOrientationPatient"], SAME_ORIENTATION):
-        return False
-    near_times = all(
-        abs((a[key] or 0) - (b[key] or 0)) <= SAME_TIMES * (a[key] or 0) for key in ("RepetitionTime", "EchoTime")
-    )
-    return near_times and reconstruction(a) == reconstruction(b)
-
-
-def _nearly(values: Sequence[float], others: Sequence[float] | None, most: float) -> bool:
-    return others is not None and len(values) == len(others) and bool(np.abs(np.subtract(values, others)).max() <= most)
 
 
 def _missing(study: _Study, t1s: list[Series], t2s: list[Series]) -> tuple[Reason, str]:
@@ -413,90 +324,3 @@ def _is_told(stack: Series) -> bool:
     """Whether the detail of an exclusion says why a series was refused: of a contrast that is asked for."""
     reason = stack.rejected.reason if stack.rejected else None
     return stack.contrast in ("t1", "t2") or (stack.contrast == STIR and reason is not Reason.SERIES_NOT_T1_OR_T2)
-
-
-def _same_frame(series: Series, t2: Series) -> bool:
-    """Whether the headers name one frame of reference, and not two days, because a patient moves in between."""
-    dates = {dicom_date(stack.header["StudyDate"]) for stack in (series, t2)} - {None}
-    frame = series.frame_of_reference_uid
-    return len(dates) < 2 and frame is not None and frame == t2.frame_of_reference_uid
-
-
-def _same_geometry(combination: Combination, options: PairOptions) -> bool:
-    """Whether T1 and T2 have the same orientation and the T1 covers the T2 (P9)."""
-    t1, t2 = (stack.header["ImageOrientationPatient"] for stack in (combination.t1, combination.t2))
-    return _nearly(t1, t2, SAME_ORIENTATION) and combination.covers(options)
-
-
-def _preference(combination: Combination, wordier: set[int], options: PairOptions) -> tuple:
-    """Sorts the best combination first (P8)."""
-    both = (combination.t2, combination.t1)
-    kinds = [warning.kind for stack in both for warning in stack.warnings]
-    disagreeing = kinds.count(WarningKind.DESCRIPTION_DISAGREES)
-    made = [reconstruction(stack.header) for stack in both]
-    return (
-        disagreeing,
-        has_contrast_agent(combination.t2.header),
-        sum(one.computed for one in made),
-        sum(one.reformatted for one in made),
-        sum(one.derived for one in made),
-        combination.overlap < options.overlap_warn,
-        len(kinds) - disagreeing,
-        not made[0].like(made[1]),
-        sum(id(stack) in wordier for stack in both),
-        sum(stack.header["MRAcquisitionType"] == "3D" for stack in both),
-        *(round(max(stack.pixel_spacing_mm or (9.0,)) / 0.05) for stack in both),
-        *(-stack.n_slices for stack in both),
-        *(-one.distortion for one in made),
-        *(-one.normalized for one in made),
-        *(-_seconds(stack) for stack in both),
-        abs((combination.t2.echo_time_ms or USUAL_TE_MS) - USUAL_TE_MS),
-        *(part for stack in both for part in (stack.series_uid, stack.stack)),
-    )
-
-
-def _seconds(series: Series) -> float:
-    """Time of acquisition in seconds since the first day; 0 if the time of day is unknown."""
-    then = moment(series.header)
-    day = then.day or then.study_day
-    return 0.0 if then.seconds is None else then.seconds + 86_400.0 * (day.toordinal() if day else 0)
-
-
-def stack_affine(series: Series) -> np.ndarray:
-    """(4, 4) float64: (column, row, slice, 1) → LPS mm, of a series that modic.series.identify did not refuse.
-
-    Raises ValueError if the series has no PixelSpacing.
-    """
-    first, last = (np.array(series.positions_mm[index]) for index in (0, -1))
-    spacing = series.pixel_spacing_mm
-    if spacing is None:
-        raise ValueError("a series without PixelSpacing has no affine")
-    return affine_of(first, last, series.n_slices, series.header["ImageOrientationPatient"], spacing)
-
-
-def overlap_fraction(series: Series, t2: Series) -> float:
-    """Share of T2's points (module docstring) that lie within the voxels of `series`, 0-1."""
-    return float(_covered(series, t2, np.arange(t2.n_slices)).mean())
-
-
-def _combination(t1: Series, t2: Series) -> Combination:
-    step = slice_step(t2.slice_spacing_mm or 1.0)
-    middle = t2.n_slices // 2 + step * (np.arange(MIDDLE_SLICES) - MIDDLE_SLICES // 2)
-    inside = middle[(middle >= 0) & (middle < t2.n_slices)]
-    return Combination(t1, t2, overlap_fraction(t1, t2), tuple(_covered(t1, t2, inside).mean(axis=1).tolist()))
-
-
-def _covered(series: Series, t2: Series, slices: np.ndarray) -> np.ndarray:
-    """(slices, points) bool: which points (module docstring) of some slices of T2 lie within the voxels of `series`."""
-    rows, columns = t2.header["Rows"], t2.header["Columns"]
-    row_runs_up = abs(t2.header["ImageOrientationPatient"][2]) > abs(t2.header["ImageOrientationPatient"][5])
-    across, along = (rows, columns) if row_runs_up else (columns, rows)  # front to back, head to foot
-    depth = np.linspace(0.25, 0.75, DEPTH_POINTS) * (across - 1)
-    height = np.linspace(0.0, 1.0, HEIGHT_POINTS) * (along - 1)
-    x, y = (height, depth) if row_runs_up else (depth, height)
-    grid = np.stack([axis.ravel() for axis in np.meshgrid(slices, x, y, indexing="ij")], axis=-1)[:, [1, 2, 0]]
-    from_t2, from_series = stack_affine(t2), stack_affine(series)
-    points = grid @ from_t2[:3, :3].T + from_t2[:3, 3]  # (n, 3) LPS mm
-    index = (points - from_series[:3, 3]) @ np.linalg.inv(from_series[:3, :3]).T  # (n, 3) column, row, slice
-    size = np.array([series.header["Columns"], series.header["Rows"], series.n_slices])
-    return ((index >= -0.501) & (index <= size - 0.499)).all(axis=1).reshape(len(slices), -1)
