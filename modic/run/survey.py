@@ -24,7 +24,8 @@ from modic.run.prepare import Run, discreet
 from modic.run.shards import Due, Work
 from modic.run.unchanged import STATE, Parted, part
 from modic.run.unclear_contrast import PixelReader, find_unclear_contrasts
-from modic.series.identify import identify, with_unreadable_files
+from modic.series.company import with_unreadable_files
+from modic.series.identify import identify
 from modic.series.pair import STIR, pair
 from modic.tables.published import restore_current
 

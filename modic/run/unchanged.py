@@ -24,7 +24,7 @@ from modic.deidentify.pseudonyms import Pseudonyms
 from modic.files import write_table
 from modic.run.batches import NAMES, batches, links
 from modic.run.prepare import Run
-from modic.series.identify import UNREADABLE
+from modic.series.company import UNREADABLE
 from modic.tables.store import read_table
 from modic.versions import code_hash
 

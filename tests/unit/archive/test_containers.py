@@ -26,7 +26,8 @@ from modic.errors import CURES, Reason, UsageError
 from modic.imaging.load import load_volume
 from modic.imaging.volume import Volume
 from modic.records import Series
-from modic.series.identify import identify, with_unreadable_files
+from modic.series.company import with_unreadable_files
+from modic.series.identify import identify
 from modic.text import counted
 from packed import KINDS, named, tarred, zipped
 

@@ -12,7 +12,8 @@ from modic.archive.crawl import crawl
 from modic.config import IdentifyOptions, PairOptions
 from modic.errors import Reason, UsageError
 from modic.records import Excluded, Pair, Series
-from modic.series.identify import identify, with_unreadable_files
+from modic.series.company import with_unreadable_files
+from modic.series.identify import identify
 from modic.series.pair import pair
 
 OPTIONS = IdentifyOptions()
