@@ -15,7 +15,7 @@ import pytest
 
 import dicoms
 from made_studies import pairs_of
-from modic.archive import containers
+from modic.archive import container_members, containers
 from modic.archive.cache import Cache
 from modic.archive.containers import Containers, full_name, place_of
 from modic.archive.crawl import Crawl, crawl
@@ -271,8 +271,8 @@ class TestBombs:
 
     @pytest.fixture(autouse=True)
     def limits(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(containers, "SMALL", 2**20)
-        monkeypatch.setattr(containers, "MAX_MEMBERS", 30)
+        monkeypatch.setattr(container_members, "SMALL", 2**20)
+        monkeypatch.setattr(container_members, "MAX_MEMBERS", 30)
 
     @staticmethod
     def said(archive: Path, cache: Cache | None = None) -> dict[str, str]:
@@ -307,14 +307,14 @@ class TestBombs:
         assert len(said) == 32, "of the tar 30 members are no images"
 
     def test_a_directory_that_would_fill_the_memory(self, archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(containers, "MAX_DIRECTORY", 2000)
+        monkeypatch.setattr(container_members, "MAX_DIRECTORY", 2000)
         (archive / "a.zip").write_bytes(zipped({f"{number:050}": b"" for number in range(29)}))
         assert self.said(archive) == {"a.zip": "file.container_over_limit"}
 
     def test_a_list_that_would_fill_the_memory(self, archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """The extended header of a tar may claim any length, and tarfile reads it whole."""
         monkeypatch.setattr(containers, "LIST_MIB", 64)
-        monkeypatch.setattr(containers, "SMALL", 2**30)
+        monkeypatch.setattr(container_members, "SMALL", 2**30)
         header = tarfile.TarInfo("x")
         header.type, header.size = tarfile.XHDTYPE, 2**28
         content = header.tobuf(tarfile.USTAR_FORMAT) + bytes(2**28) + tarred(OTHER)
