@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from modic.errors import WeightsError
 from modic.models.card import SEGMENTER, contrasts, model_id, read_card, sha256
 from modic.models.detector_heads import quicken
+from modic.models.device import compute_exactly
 from modic.models.fold import fold
 from modic.models.onnx_trunk import fast_trunk
 from modic.models.step_classifier import StepClassifier, load_step_classifier
@@ -108,6 +109,8 @@ def _load(name: str, kind: str, build: "Callable[[dict[str, Any]], nn.Module]", 
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    if device != "cpu":
+        compute_exactly()
     card, path = read_card(name, kind)
     net = build(card)
     try:
