@@ -11,6 +11,7 @@ from modic.records import LEVELS
 
 SAME_DISC_IOU = 0.35  # boxes of one disc on neighbouring slices overlap more, boxes of neighbouring discs less
 BATCH = 4  # slices at a time; on one core 12 to 17 % faster than one by one, 8 are no faster
+GPU_BATCH = 16  # all looks of a study that do not depend on each other
 Detections = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Of one slice: boxes (m, 4) in its pixels, scores (m,) 0-1, and the indices of their names in LEVELS (m,)."""
 
@@ -39,18 +40,20 @@ def detector_image(image: np.ndarray, preprocessing: dict[str, Any]) -> tuple[np
 
 
 def detect(images: Sequence[np.ndarray] | np.ndarray, detector: Model) -> list[Detections]:
-    """Faster R-CNN on each of the slices (rows, columns), `BATCH` at a time."""
+    """Faster R-CNN on each of the slices (rows, columns), `BATCH` at a time, or `GPU_BATCH`."""
     import torch
 
+    if len(images) == 0:
+        return []
     prepared = [detector_image(image, detector.card["preprocessing"]) for image in images]
-    tensors = [torch.from_numpy(padded).to(detector.device).expand(3, -1, -1) for padded, _ in prepared]
+    together = torch.from_numpy(np.stack([padded for padded, _ in prepared]))
     found: list[dict[str, torch.Tensor]] = []
     with torch.inference_mode():
-        for start in range(0, len(tensors), BATCH):
-            found += detector.net(tensors[start : start + BATCH])
+        for batch in torch.split(together, BATCH if detector.device == "cpu" else GPU_BATCH):
+            found += detector.net(batch.to(detector.device)[:, None].expand(-1, 3, -1, -1))
     detections = []
     for out, (_, scale) in zip(found, prepared, strict=True):
-        boxes, scores, labels = (out[k].cpu().numpy() for k in ("boxes", "scores", "labels"))
+        boxes, scores, labels = (out[k].numpy() for k in ("boxes", "scores", "labels"))
         detections.append(((boxes + 0.5) / scale - 0.5, scores, labels - 1))
     return detections
 

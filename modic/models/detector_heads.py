@@ -1,9 +1,12 @@
-"""The detector's proposals and pooled regions on a CPU: what torchvision gives, without what it throws away.
+"""The detector in service: what torchvision gives, without what it throws away, on a CPU or on a GPU.
 
 To keep 100 proposals of a slice, torchvision decodes a box for each of 20,000 anchors and compares the best 500 of each
-resolution with each other; and its RoIAlign reads the maps channel by channel. Here boxes are decoded where they may be
-kept, the best are compared first, and a place of a map is read with all its channels. Proposals are the same, and
-pooled values but for rounding (tests/unit/models/test_detector_heads.py).
+resolution with each other; and its RoIAlign reads the maps channel by channel, on a CPU. Here boxes are decoded where
+they may be kept, the best are compared first, and a place of a map is read with all its channels. Proposals are the
+same, and pooled values but for rounding (tests/unit/models/test_detector_heads.py).
+
+A GPU computes maps and scores. Boxes, a few thousand numbers, are compared on the CPU: for 12 slices torchvision makes
+a GPU wait for the host 200 times, this four times (`tests/benchmarks/gpu.py --count`).
 """
 
 from itertools import accumulate
@@ -14,8 +17,37 @@ if TYPE_CHECKING:
 
 
 def quicken(net: Any) -> None:
-    """Give a Faster R-CNN of torchvision, in evaluation mode on a CPU, these proposals and regions, in place."""
+    """Give a Faster R-CNN of torchvision, in evaluation mode, these stages, in place.
+
+    It then takes images of one size, in a list or as a tensor (n, 3, rows, columns), and its boxes are on the CPU.
+    """
+    import torch
     from torch import nn
+    from torch.nn.functional import pad
+    from torchvision.models.detection.image_list import ImageList
+
+    class Normalized(nn.Module):
+        """In the place of a GeneralizedRCNNTransform that keeps sizes: all images at once."""
+
+        mean: torch.Tensor
+        std: torch.Tensor
+
+        def __init__(self, transform: Any) -> None:
+            super().__init__()
+            self.multiple = transform.size_divisible
+            for name in ("mean", "std"):
+                values = torch.tensor(getattr(transform, f"image_{name}"))
+                self.register_buffer(name, values[:, None, None], persistent=False)
+
+        def forward(self, images: Any, targets: None = None) -> tuple[ImageList, None]:
+            x = images if isinstance(images, torch.Tensor) else torch.stack(images)
+            rows, columns = x.shape[-2:]
+            x = (x - self.mean) / self.std
+            below, right = -rows % self.multiple, -columns % self.multiple
+            return ImageList(pad(x, (0, right, 0, below)) if below or right else x, [(rows, columns)] * len(x)), None
+
+        def postprocess(self, result: Any, image_sizes: Any, original_image_sizes: Any) -> Any:
+            return result
 
     class Proposals(nn.Module):
         """In the place of a RegionProposalNetwork, whose head, anchors and limits are used."""
@@ -23,67 +55,96 @@ def quicken(net: Any) -> None:
         def __init__(self, rpn: Any) -> None:
             super().__init__()
             self.rpn = rpn
+            self.anchors: dict[Any, torch.Tensor] = {}
 
         def forward(self, images: Any, features: dict[str, "torch.Tensor"], targets: None = None) -> Any:
-            return propose(self.rpn, images, list(features.values())), {}
+            maps = list(features.values())
+            shapes = tuple(tuple(one.shape[-2:]) for one in (images.tensors, *maps))
+            if shapes not in self.anchors:
+                self.anchors[shapes] = anchors_of(self.rpn, *shapes)
+            return propose(self.rpn, maps, self.anchors[shapes], images.image_sizes), {}
 
-    class Regions(nn.Module):
-        """In the place of a MultiScaleRoIAlign, whose sizes are used."""
+    class Heads(nn.Module):
+        """In the place of RoIHeads, whose layers and limits are used."""
 
-        def __init__(self, pool: Any) -> None:
+        def __init__(self, heads: Any) -> None:
             super().__init__()
-            self.pool = pool
+            self.heads = heads
 
-        def forward(self, features: dict[str, "torch.Tensor"], boxes: Any, sizes: Any) -> "torch.Tensor":
-            return pool_regions(self.pool, [features[name] for name in self.pool.featmap_names], boxes, sizes)
+        def forward(self, features: dict[str, "torch.Tensor"], boxes: Any, sizes: Any, targets: None = None) -> Any:
+            heads = self.heads
+            maps = [features[name] for name in heads.box_roi_pool.featmap_names]
+            pool = pool_on_gpu if maps[0].is_cuda else pool_regions
+            logits, codes = heads.box_predictor(heads.box_head(pool(heads.box_roi_pool, maps, boxes, sizes)))
+            split = [logits.shape[1], codes.shape[1]]
+            logits, codes = torch.split(torch.cat([logits, codes], 1).cpu(), split, 1)
+            found = heads.postprocess_detections(logits, codes, boxes, sizes)
+            return [dict(zip(("boxes", "scores", "labels"), one, strict=True)) for one in zip(*found, strict=True)], {}
 
+    net.transform = Normalized(net.transform).to(next(net.parameters()).device)
     net.rpn = Proposals(net.rpn)
-    net.roi_heads.box_roi_pool = Regions(net.roi_heads.box_roi_pool)
+    net.roi_heads = Heads(net.roi_heads)
 
 
-def propose(rpn: Any, images: Any, features: "list[torch.Tensor]") -> "list[torch.Tensor]":
-    """The boxes (m, 4) that a RegionProposalNetwork proposes for each image, best first.
+def anchors_of(rpn: Any, image: tuple[int, int], *maps: tuple[int, int]) -> "torch.Tensor":
+    """(anchors, 4) on the CPU, of an image and maps of these rows and columns."""
+    import torch
+    from torchvision.models.detection.image_list import ImageList
+
+    blank, *features = (torch.zeros(()).expand(shape) for shape in (image, *maps))
+    (anchors,) = rpn.anchor_generator(ImageList(blank, [image]), features)
+    return anchors
+
+
+def propose(
+    rpn: Any, features: "list[torch.Tensor]", anchors: "torch.Tensor", sizes: list[tuple[int, int]]
+) -> "list[torch.Tensor]":
+    """The boxes (m, 4) that a RegionProposalNetwork proposes for each image, best first, on the CPU.
 
     Args:
         rpn: of torchvision, in evaluation mode.
-        images: ImageList of n images.
         features: (n, channels, rows, columns) of each resolution.
+        anchors: of `anchors_of`.
+        sizes: rows and columns of each of the n images.
     """
     import torch
 
     objectness, codes = rpn.head(features)
-    anchors = rpn.anchor_generator(images, features)
     counts = [level[0].numel() for level in objectness]
-    logits = torch.cat([level.permute(0, 2, 3, 1).flatten(1) for level in objectness], 1)  # (n, anchors)
+    together = [level.permute(0, 2, 3, 1).flatten(1) for level in objectness]  # (n, anchors) of each resolution
+    starts = accumulate(counts, initial=0)
+    parts = [level.topk(min(rpn.pre_nms_top_n(), level.shape[1])).indices for level in together]
+    top = torch.cat([part + start for part, start in zip(parts, starts, strict=False)], 1)  # (n, most)
+    logits = torch.cat(together, 1).gather(1, top)
     codes = torch.cat([level.permute(0, 2, 3, 1).reshape(len(level), -1, 4) for level in codes], 1)  # (n, anchors, 4)
-    each = zip(logits, codes, anchors, images.image_sizes, strict=True)
-    return [_best(rpn, *one, counts) for one in each]
+    codes = codes.gather(1, top[..., None].expand(-1, -1, 4))
+    known = torch.cat([logits[..., None], codes, top[..., None].to(codes.dtype)], 2).cpu()  # (whole up to 2^24)
+    levels = torch.arange(len(parts)).repeat_interleave(torch.tensor([part.shape[1] for part in parts]))
+    return [
+        _best(rpn, one[:, 0], one[:, 1:5], anchors[one[:, 5].long()], levels, size)
+        for one, size in zip(known, sizes, strict=True)
+    ]
 
 
 def _best(
-    rpn: Any, logits: "torch.Tensor", codes: "torch.Tensor", anchors: "torch.Tensor", size: tuple[int, int],
-    counts: list[int],
+    rpn: Any, logits: "torch.Tensor", codes: "torch.Tensor", anchors: "torch.Tensor", levels: "torch.Tensor",
+    size: tuple[int, int],
 ) -> "torch.Tensor":  # fmt: skip
-    """Of one image: the best anchors of each resolution, decoded, without those that overlap a better one.
+    """Of the best anchors of one image, decoded, those that do not overlap a better one.
 
     A box falls to a better one only, so the best of all resolutions are decided first, and mostly are enough.
 
     Args:
         logits, codes, anchors: (m,), (m, 4), (m, 4), of one resolution after another.
+        levels: (m,), of which resolution each is.
         size: rows and columns of the image.
-        counts: anchors of each resolution.
     """
-    import torch
     from torchvision.ops import clip_boxes_to_image
 
     most, wanted = rpn.pre_nms_top_n(), rpn.post_nms_top_n()
-    starts = accumulate(counts, initial=0)
-    parts = [part.topk(min(most, len(part))).indices for part in torch.split(logits, counts)]
-    top = torch.cat([part + start for part, start in zip(parts, starts, strict=False)])
-    levels = torch.arange(len(parts)).repeat_interleave(torch.tensor([len(part) for part in parts]))
-    scores, order = logits[top].sigmoid().sort(descending=True, stable=True)
-    top, levels = top[order], levels[order]
-    boxes = clip_boxes_to_image(rpn.box_coder.decode_single(codes[top], anchors[top]), size)
+    scores, order = logits.sigmoid().sort(descending=True, stable=True)
+    levels = levels[order]
+    boxes = clip_boxes_to_image(rpn.box_coder.decode_single(codes[order], anchors[order]), size)
     usable = ((boxes[:, 2:] - boxes[:, :2]) >= rpn.min_size).all(1) & (scores >= rpn.score_thresh)
     boxes, scores, levels = boxes[usable], scores[usable], levels[usable]
     kept = _apart(boxes[:most], scores[:most], levels[:most], rpn.nms_thresh)
@@ -114,19 +175,48 @@ def pool_regions(
         sizes: rows and columns of each image.
     """
     import torch
-    from torchvision.ops.poolers import LevelMapper
 
-    rows = max(size[0] for size in sizes)
-    steps = [round(float(torch.tensor(rows / feature.shape[2]).log2())) for feature in features]  # log2 of its stride
-    mapper = LevelMapper(steps[0], steps[-1], pool.canonical_scale, pool.canonical_level)
-    levels, images = mapper(boxes), torch.arange(len(boxes)).repeat_interleave(torch.tensor([len(b) for b in boxes]))
-    together, channels = torch.cat(boxes), features[0].shape[1]
-    pooled = together.new_empty(len(together), *pool.output_size, channels)
+    steps, levels, images, together = _placed(pool, features, boxes, sizes)
+    pooled = together.new_empty(len(together), *pool.output_size, features[0].shape[1])
     for level in torch.unique(levels).tolist():
         here = torch.where(levels == level)[0]
         scaled = together[here] / 2 ** steps[level]
         pooled[here] = _pool(features[level], scaled, images[here], pool.output_size, pool.sampling_ratio)
     return pooled.permute(0, 3, 1, 2).contiguous()
+
+
+def pool_on_gpu(
+    pool: Any, features: "list[torch.Tensor]", boxes: "list[torch.Tensor]", sizes: list[tuple[int, int]]
+) -> "torch.Tensor":
+    """As `pool_regions`, of maps on a GPU and boxes on the CPU: one copy, one kernel a resolution, no waiting."""
+    import torch
+    from torchvision.ops import roi_align
+
+    steps, levels, images, together = _placed(pool, features, boxes, sizes)
+    order = levels.argsort(stable=True)
+    regions = torch.cat([images[:, None].to(together.dtype), together], 1)[order]
+    back = order.argsort().to(together.dtype)  # where each region is in this order
+    sent = torch.cat([regions, back[:, None]], 1).to(features[0].device)
+    parts = torch.split(sent[:, :5], torch.bincount(levels, minlength=len(features)).tolist())
+    pooled = [
+        roi_align(feature, part, pool.output_size, 0.5**step, pool.sampling_ratio)
+        for feature, part, step in zip(features, parts, steps, strict=True)
+    ]
+    return torch.cat(pooled)[sent[:, 5].long()]
+
+
+def _placed(
+    pool: Any, features: "list[torch.Tensor]", boxes: "list[torch.Tensor]", sizes: list[tuple[int, int]]
+) -> Any:
+    """log2 of each resolution's stride; and of the boxes (m, 4) of all images each one's resolution and image."""
+    import torch
+    from torchvision.ops.poolers import LevelMapper
+
+    rows = max(size[0] for size in sizes)
+    steps = [round(float(torch.tensor(rows / feature.shape[2]).log2())) for feature in features]
+    mapper = LevelMapper(steps[0], steps[-1], pool.canonical_scale, pool.canonical_level)
+    images = torch.arange(len(boxes)).repeat_interleave(torch.tensor([len(b) for b in boxes]))
+    return steps, mapper(boxes), images, torch.cat(boxes)
 
 
 def _pool(

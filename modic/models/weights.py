@@ -80,10 +80,9 @@ def load_detector(name: str = "detector", *, device: str = "cpu") -> "Model[nn.M
     from modic.models.detector import build_detector
 
     model = _load(name, "detector", lambda card: build_detector(card["architecture"]), device)
-    if device == "cpu":
-        quicken(model.net)
-        if model.card["architecture"].get("backbone") == LITE:
-            model.net.backbone.body = fast_trunk(model.net.backbone.body)
+    quicken(model.net)
+    if device == "cpu" and model.card["architecture"].get("backbone") == LITE:
+        model.net.backbone.body = fast_trunk(model.net.backbone.body)
     return model
 
 

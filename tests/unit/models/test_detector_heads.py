@@ -1,4 +1,4 @@
-"""Proposals and regions of the detector in service are torchvision's."""
+"""Proposals and regions of the detector in service are torchvision's, on a CPU and on a (pretended) GPU."""
 
 import copy
 from typing import Any
@@ -6,12 +6,15 @@ from typing import Any
 import pytest
 import torch
 from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.rpn import RegionProposalNetwork
 from torchvision.ops import MultiScaleRoIAlign
 
 from modic.models import detector_heads, weights
 from modic.models.detector import build_detector
 from modic.models.detector_heads import _apart, pool_regions, quicken
+from modic.models.device import compute_exactly
+from pretended_cuda import pretended_cuda
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +83,26 @@ def test_the_detector_in_service_finds_what_torchvision_finds(detector: Any) -> 
         torch.testing.assert_close(b["boxes"], a["boxes"], rtol=1e-5, atol=1e-3)
 
 
-def test_the_shipped_detector_has_them_on_a_cpu() -> None:
+@pytest.mark.parametrize("size", [(160, 160), (150, 130)], ids=["whole", "padded"])
+def test_a_gpu_finds_the_same_and_waits_for_the_host_four_times(detector: Any, size: tuple[int, int]) -> None:
+    ours, images = copy.deepcopy(detector), torch.rand(3, 3, *size)
+    with torch.inference_mode():
+        wanted = detector(list(images))
+    with pretended_cuda() as device:
+        compute_exactly()
+        quicken(ours.to("cuda"))
+        with torch.inference_mode():
+            before = device.counts.copy()
+            found = ours(images.to("cuda"))
+        assert (device.counts - before).waits == 4, "images, places, regions, outcome"
+    assert sum(len(one["boxes"]) for one in wanted) > 20
+    for a, b in zip(wanted, found, strict=True):
+        assert torch.equal(a["labels"], b["labels"])
+        torch.testing.assert_close(b["scores"], a["scores"], rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(b["boxes"], a["boxes"], rtol=1e-5, atol=1e-3)
+
+
+def test_the_shipped_detector_has_them() -> None:
     service = weights.load_detector("detector").net
     assert not isinstance(service.rpn, RegionProposalNetwork)
-    assert not isinstance(service.roi_heads.box_roi_pool, MultiScaleRoIAlign)
+    assert not isinstance(service.roi_heads, RoIHeads)
