@@ -58,8 +58,9 @@ def load_volume(series: Series, *, options: IdentifyOptions, source: Opens | Non
     `source` opens the images that the crawl read; None for a folder.
 
     Values are RescaleSlope * stored + RescaleIntercept of each slice's own header, or its ModalityLUTSequence's.
-    MONOCHROME1 is inverted within the range of the volume. What is only padding (PixelPaddingValue, and up to
-    PixelPaddingRangeLimit, of stored values) gets the lowest value of all others. Raises MemoryError, and nothing else.
+    MONOCHROME1 is inverted so that its darkest voxel, air or as dark as air, is 0: ratios of signals need a true
+    zero. What is only padding (PixelPaddingValue, and up to PixelPaddingRangeLimit, of stored values) gets the lowest
+    value of all others. Raises MemoryError, and nothing else.
     """
     if series.rejected is not None:
         return series.rejected
@@ -97,7 +98,7 @@ def _voxels(series: Series, source: Opens) -> np.ndarray:
     if blank := _blank_slices(voxels):
         raise _Refused(Reason.STUDY_PIXELS_UNREADABLE, f"{blank} of {len(voxels)} slices are blank")
     if series.header["PhotometricInterpretation"] == "MONOCHROME1":
-        np.subtract(voxels.min() + voxels.max(), voxels, out=voxels)
+        np.subtract(voxels.max(), voxels, out=voxels)
         if padding is not None:
             voxels[padding] = voxels.min()
     return voxels

@@ -337,12 +337,12 @@ def twelve_bits_at_the_top_of_sixteen() -> Case:
 
 
 def _inverted(truth: Truth) -> Truth:
-    return Truth(truth.voxels.min() + truth.voxels.max() - truth.voxels, truth.affine)
+    return Truth(truth.voxels.max() - truth.voxels, truth.affine)
 
 
 @kind
 def monochrome1() -> Case:
-    slices = changed(spine(), PhotometricInterpretation="MONOCHROME1")
+    slices = changed(spine(), PhotometricInterpretation="MONOCHROME1", RescaleSlope=1, RescaleIntercept=700)
     return Case(slices, [_inverted(truth_of(spine()))])
 
 

@@ -143,11 +143,12 @@ def test_padding_is_background_before_anything_is_scaled(
     dicoms.write(slices, tmp_path)
     volume = load_volume(identified(tmp_path), options=OPTIONS)
     assert isinstance(volume, Volume)
-    assert (volume.voxels.min(), volume.voxels.max()) == (2 * 100 + 10, 2 * 365 + 10)
-    assert (volume.voxels[:, :, :3] == 210).all()
+    lowest = 0 if photometric == "MONOCHROME1" else 2 * 100 + 10
+    assert (volume.voxels.min(), volume.voxels.max()) == (lowest, lowest + 2 * 265)
+    assert (volume.voxels[:, :, :3] == lowest).all()
     inside = volume.voxels[0, :, 5].tolist()
     expected = [2 * (100 + row) + 10 for row in range(16)]
-    assert inside == (expected if photometric == "MONOCHROME2" else [210 + 740 - value for value in expected])
+    assert inside == (expected if photometric == "MONOCHROME2" else [740 - value for value in expected])
 
 
 def test_a_slice_of_padding_alone_is_blank(tmp_path: Path) -> None:
