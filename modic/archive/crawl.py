@@ -20,27 +20,13 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from modic.archive.header_index import (
-    CONTAINER,
-    FILE,
-    HEADERS,
-    IMAGES,
-    INDEX,
-    DamagedIndex,
-    Known,
-    New,
-    Place,
-    accepted,
-    merged,
-    new_rows,
-    read_compared,
-    reading,
-    refused_rows,
-)
+from modic.archive.header_index import CONTAINER, HEADERS, INDEX, DamagedIndex, Place, reading
 from modic.archive.headers import COLUMNS
+from modic.archive.known_files import Known, New, merged, new_rows, read_compared
 from modic.archive.source import UNKNOWN_TIME, File, Row, Source, Unopened
 from modic.archive.sources import check_archive, source_of
 from modic.errors import CURES, Reason, UsageError
@@ -59,7 +45,7 @@ Batch = tuple[list[File], pa.Table]
 class Crawl:
     """What an archive holds.
 
-    `images`: the columns IMAGES, one row a frame, sorted by path.
+    `images`: the columns IMAGES, one row a frame; sorted by path, but those that came lately follow the others.
     `rejected`: path, size, mtime_ns, member, reason.
     `counts`: files_seen, files_read, files_unchanged, rejected {reason: n}; besides these files_opened (read now,
     refused ones included) and files_gone (in the index, not in the archive).
@@ -68,7 +54,8 @@ class Crawl:
     images: pa.Table
     rejected: pa.Table
     counts: dict[str, Any]
-    _index: Place  # its first rows are those of `images`
+    _index: Place
+    _is_image: np.ndarray  # of each row of the index that holds
 
     @property
     def headers(self) -> pa.Table:
@@ -77,23 +64,18 @@ class Crawl:
 
     def columns(self, names: list[str]) -> pa.Table:
         """Some columns of HEADERS, with the rows of `images`. Raises DamagedIndex."""
-        with reading(self._index) as file:
-            return file.read(columns=names).select(names).slice(0, len(self.images))
+        with reading(self._index) as index:
+            return index.take(names, self._is_image)
 
     def headers_of(self, wanted: pa.ChunkedArray) -> pa.Table:
-        """The rows of `headers` for which `wanted` (bool, one value a row) is true; holds no others in memory.
+        """The rows of `headers` for which `wanted` (bool, one value a row) is true, sorted by path.
 
-        Raises DamagedIndex.
+        Holds no others in memory. Raises DamagedIndex.
         """
-        parts, start = [HEADERS.empty_table()], 0
-        with reading(self._index) as file:
-            for group in range(file.num_row_groups):
-                here = wanted.slice(start, file.metadata.row_group(group).num_rows)
-                if pc.any(here).as_py():
-                    rows = file.read_row_group(group, columns=HEADERS.names).slice(0, len(here))
-                    parts.append(rows.filter(here).combine_chunks())
-                start += len(here)
-        return pa.concat_tables(parts)
+        rows = self._is_image.copy()
+        rows[rows] = wanted.to_numpy()
+        with reading(self._index) as index:
+            return index.take_sorted(HEADERS.names, rows)
 
 
 def crawl(
@@ -125,21 +107,19 @@ def crawl(
         new.end()
         _check_any_dicom(source, known, new)
         try:
-            table, place = merged(index, known, new)
-        except DamagedIndex:  # in a column that was not compared
-            Path(str(index)).unlink()
+            now = merged(index, known, new)
+        except DamagedIndex as error:  # in a column that was not compared
+            Path(str(error.path)).unlink()
             return crawl(source, index=index, on_progress=on_progress, processes=processes)
-    images, refused = accepted(table)[0], refused_rows(table)
-    rejected = table.slice(images, refused).select([*FILE, "member", "reason"])
     counts = {
         "files_seen": known.files_kept + new.files,
         "files_read": new.files - new.refused,
-        "files_unchanged": known.files_kept - (refused - new.refused),
-        "rejected": dict(sorted(Counter(rejected["reason"].to_pylist()).items())),
+        "files_unchanged": known.files_kept - (len(now.rejected) - new.refused),
+        "rejected": dict(sorted(Counter(now.rejected["reason"].to_pylist()).items())),
         "files_opened": new.opened,
         "files_gone": known.files_gone,
     }
-    return Crawl(table.slice(0, images).select(IMAGES), rejected, counts, place)
+    return Crawl(now.images, now.rejected, counts, now.index, now.is_image)
 
 
 def _check_any_dicom(source: Source, known: Known, new: New) -> None:

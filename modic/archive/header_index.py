@@ -1,16 +1,25 @@
-"""The header index: what the crawl remembers of every file, refused ones included, in a Parquet file.
+"""The header index: what the crawl remembers of every file, refused ones included, in two Parquet files.
 
-Only the columns COMPARED are held whole, of the files that it knew (`Known`) and of those that are new (`New`). The
-others are read and written piece by piece, whatever an archive holds.
+| file                        | what it holds                                                                          |
+|-----------------------------|----------------------------------------------------------------------------------------|
+| `header_index.parquet`      | the base: rows of INDEX in `ORDER`, with a token of its own                            |
+| `header_index.news.parquet` | rows that came since, in `ORDER`, then the numbers (`gone`) of rows of the base that   |
+|                             | hold no more; with the token of its base                                               |
+
+So a night writes what changed. Once the news are more than `NEWS_SHARE` of the base, it is written anew with another
+token. Each file appears whole or not at all, and the news alone are an addition to their base: those that a kill leaves
+beside a new base, or beside one from a backup, have another token and do not count. A base without its news is an index
+of before; whatever changed since is then read again.
+
+A row has a number: its place in the base or, for news, the rows of the base and its place in the news.
 """
 
-import io
-import tempfile
-from bisect import bisect_left
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -18,8 +27,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from modic.archive.headers import COLUMNS, TEXT, WHOLE
-from modic.archive.source import UNKNOWN_TIME, File
-from modic.errors import ModicError, Reason
+from modic.errors import ModicError
 from modic.files import write_tables
 
 REPEATED = pa.dictionary(pa.int32(), TEXT)  # text that many files share is held once
@@ -30,211 +38,174 @@ CONTAINER = "container"  # stands for a reason in the row of a container whose m
 ORDER = [(name, "ascending") for name in ("rank", "path", "member", "frame")]  # of an index: refused files, containers
 VERSION = {"modic_index": "6"}  # raised if what is read from headers changes: all headers are then read again
 INDEX = pa.schema([*FILE.items(), MEMBER, ("reason", TEXT), ("frame", WHOLE), *STORED.items()], metadata=VERSION)
+NEWS = INDEX.append(pa.field("gone", pa.int64()))
 HEADERS = pa.schema([field for field in INDEX if field.name != "reason"])
 IMAGES = [*FILE, "member", "frame", "StudyInstanceUID"]
 COMPARED = [*IMAGES, "reason"]
 """Columns of the index that are read if nothing changed: the others take a gigabyte for a million files."""
 GROUP = 20_000
-"""Rows of the index that are held together: 15 MB."""
-KEYS_AT_ONCE = 2_000
-NOT_ASKED, KEPT, CHANGED = range(3)  # what a crawl has found of a file that the index knows
+"""Rows of the index that are held together: 15 MB. A base of no more is always written anew."""
+NEWS_SHARE = 0.2
+"""If a night brings 2 %, writing the news and now and then a base then costs a fifth of a base a night, the least."""
+TOKEN = b"token"  # in the metadata of both files
 Place: TypeAlias = Path | pa.Buffer
 """Where an index lies: in a file, or in memory if nothing is to be remembered."""
 
 
 class DamagedIndex(ModicError):
-    """A part of the index cannot be read."""
+    """A part of the index, in the file `path`, cannot be read."""
+
+    def __init__(self, path: Place) -> None:
+        super().__init__(f"{path} is damaged; delete it, and the next run reads all headers again")
+        self.path = path
+
+
+def news_of(index: Path) -> Path:
+    """The file of news beside a base."""
+    return index.with_name(f"{index.stem}.news{index.suffix}")
 
 
 @contextmanager
-def reading(index: Place) -> Iterator[pq.ParquetFile]:
-    """An index, open. Raises DamagedIndex, also for what the block reads of it."""
-    with _told_as_damage(index), pq.ParquetFile(_source(index)) as file:
-        yield file
-
-
-@contextmanager
-def _told_as_damage(index: Place) -> Iterator[None]:
+def _told_as_damage(path: Place) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError) as error:
-        raise DamagedIndex(f"{index} is damaged; delete it, and the next run reads all headers again") from error
+        raise DamagedIndex(path) from error
 
 
 def _source(index: Place) -> Path | pa.BufferReader:
     return index if isinstance(index, Path) else pa.BufferReader(index)
 
 
-def read_compared(index: Place | None) -> pa.Table:
-    """The columns COMPARED of what the last crawl remembered; empty if there is no index, or an older or broken one."""
-    if index is not None:
-        with suppress(pa.ArrowException, OSError):
-            written = pq.read_schema(_source(index))
-            if written == INDEX and written.metadata == INDEX.metadata:
-                return pq.read_table(_source(index), columns=COMPARED, partitioning=None).select(COMPARED)
-    return INDEX.empty_table().select(COMPARED)
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """One of the files of an index, open."""
+
+    file: pq.ParquetFile
+    path: Place | None  # None: of a scratch file, whose trouble is not that of an index
+
+    @property
+    def rows(self) -> int:
+        """Number of its rows."""
+        return int(self.file.metadata.num_rows)
+
+    @property
+    def groups(self) -> list[int]:
+        """The number of rows of each row group."""
+        return [self.file.metadata.row_group(group).num_rows for group in range(self.file.num_row_groups)]
+
+    def read(self, columns: list[str], group: int | None = None) -> pa.Table:
+        """Some columns of all rows, or of a row group. Raises DamagedIndex."""
+        with _told_as_damage(self.path) if self.path is not None else nullcontext():
+            if group is None:
+                return self.file.read(columns=columns, use_threads=False).select(columns)  # a third of the CPU
+            return self.file.read_row_group(group, columns=columns, use_threads=False).select(columns)
 
 
-def accepted(table: pa.Table) -> tuple[int, int]:
-    """How many rows are of accepted files, and how many of containers."""
-    return table["reason"].null_count, pc.sum(pc.equal(table["reason"], CONTAINER), min_count=0).as_py()
+@dataclass(frozen=True, slots=True, eq=False)
+class Stored:
+    """An index, open: its base, then its news if there are any."""
 
+    parts: list[Part]
+    gone: np.ndarray  # numbers of rows of the base that hold no more, sorted. int64
+    token: str  # of the base; empty if it has none, as in earlier versions
 
-def refused_rows(table: pa.Table) -> int:
-    """How many rows are of refused files."""
-    return len(table) - sum(accepted(table))
+    @property
+    def is_of_this_version(self) -> bool:
+        """Whether it holds what this version reads from headers."""
+        return _is_of_this_version(self.parts[0].file, INDEX)
+
+    @property
+    def numbers(self) -> np.ndarray:
+        """The numbers of the rows that hold, in the order in which they are read. int64."""
+        base = np.delete(np.arange(self.parts[0].rows), self.gone)
+        news = np.arange(sum(part.rows for part in self.parts[1:]) - len(self.gone)) + self.parts[0].rows
+        return np.concatenate([base, news]) if len(self.parts) > 1 else base
+
+    def read(self, columns: list[str]) -> pa.Table:
+        """Some columns of INDEX, of all rows that hold. Raises DamagedIndex."""
+        base, *news = (part.read(columns) for part in self.parts)
+        return pa.concat_tables([without(base, self.gone), *(rows[: len(rows) - len(self.gone)] for rows in news)])
+
+    def take(self, columns: list[str], wanted: np.ndarray) -> pa.Table:
+        """Some columns of the rows for which `wanted` (bool, one value a row that holds) is true, in their order.
+
+        Holds no others in memory. Raises DamagedIndex.
+        """
+        numbers, start = self.numbers[wanted], 0
+        tables = [pa.schema([INDEX.field(name) for name in columns]).empty_table()]
+        for part in self.parts:
+            for group, rows in enumerate(part.groups):
+                first, last = np.searchsorted(numbers, [start, start + rows])
+                if first < last:
+                    table = part.read(columns, group)
+                    here = pa.array(numbers[first:last] - start)
+                    tables.append(table if len(here) == rows else table.take(here).combine_chunks())
+                start += rows
+        return pa.concat_tables(tables)
+
+    def take_sorted(self, columns: list[str], wanted: np.ndarray) -> pa.Table:
+        """As `take`, sorted by path, member and frame, which are among the columns; `wanted`: images alone."""
+        table = self.take(columns, wanted)
+        return table if len(self.parts) == 1 else table.unify_dictionaries().sort_by(ORDER[1:])
+
+    def where(self, columns: list[str], condition: pc.Expression) -> pa.Table:
+        """Some columns of the rows that a condition on them is true of. Raises DamagedIndex."""
+        return self.read(columns).filter(condition)
 
 
 @contextmanager
-def new_rows(index: Path | None) -> Iterator["New"]:
-    """Takes the rows of new files. Its scratch file lies beside the index, without a name, or in memory without one."""
-    with (
-        tempfile.TemporaryFile(dir=index.parent) if index else io.BytesIO() as file,
-        pq.ParquetWriter(file, INDEX, compression="lz4") as writer,
-    ):
-        yield New(file, writer)
+def reading(index: Place) -> Iterator[Stored]:
+    """An index, open; of another version without its news. Raises DamagedIndex if it cannot be read."""
+    with ExitStack() as stack:
+        with _told_as_damage(index):
+            base = stack.enter_context(pq.ParquetFile(_source(index)))
+        token = _token(base) if _is_of_this_version(base, INDEX) else ""
+        parts, gone = [Part(base, index)], np.zeros(0, np.int64)
+        if isinstance(index, Path) and token and (news := _open_news(index, token, stack)):
+            parts.append(news)
+            gone = news.read(["gone"])["gone"].drop_null().to_numpy()
+        yield Stored(parts, gone, token)
 
 
-class New:
-    """The rows of the files that are read now: all columns in a scratch file, COMPARED also in memory."""
-
-    def __init__(self, file: IO[bytes], writer: pq.ParquetWriter) -> None:
-        self.compared: list[pa.Table] = []
-        self.files = self.opened = self.refused = 0
-        self._file, self._writer = file, writer
-        self._waiting: list[pa.Table] = []
-
-    def add(self, files: list[File], rows: pa.Table) -> None:
-        """Add files and their rows (INDEX)."""
-        self.files += sum(not file.container for file in files)
-        self.opened += sum(not file.refused for file in files)
-        self.refused += refused_rows(rows)
-        self._waiting.append(rows)
-        if sum(map(len, self._waiting)) >= GROUP:
-            self._write()
-
-    def _write(self) -> None:
-        """Write the tables that wait as one, which copies them out of the memory in which other processes sent them."""
-        rows = pa.concat_tables(self._waiting).combine_chunks()
-        self._writer.write_table(rows, row_group_size=GROUP)
-        self.compared.append(rows.select(COMPARED))
-        self._waiting.clear()
-
-    def end(self) -> None:
-        """Write what waits; nothing can be added any more."""
-        if self._waiting:
-            self._write()
-        self._writer.close()
-
-    def open(self) -> pq.ParquetFile:
-        """All rows, once they have ended."""
-        return pq.ParquetFile(self._file)
+def _open_news(index: Path, token: str, stack: ExitStack) -> Part | None:
+    """The news of the base with this token; None if there are none, or they cannot be read."""
+    path = news_of(index)
+    with suppress(pa.ArrowException, OSError):
+        file = stack.enter_context(pq.ParquetFile(path))
+        if _is_of_this_version(file, NEWS) and _token(file) == token:
+            return Part(file, path)
+    return None
 
 
-class Known:
-    """The files of an index, to be compared with those of the archive."""
-
-    def __init__(self, table: pa.Table) -> None:
-        self.table = table
-        self._size, self._mtime = (memoryview(table[name].to_numpy()) for name in ("size", "mtime_ns"))
-        # a file is known by the hash of its key: of a million keys, which take 0.3 GB, two have the same (64-bit,
-        # salted) hash in one of 30 million runs
-        keys, containers = _hashes(table)
-        hashes, rows, self._file_of_row = np.unique(keys, return_index=True, return_inverse=True)
-        members = np.flatnonzero(containers[rows])
-        self._members = members[np.argsort(containers[rows[members]])]  # files by the container that they are in
-        self._inside = containers[rows[self._members]]
-        self._hashes, self._row, self._outcome = hashes.data, rows.data, memoryview(bytearray(len(rows)))  # of a file
-        self._is_container = pc.fill_null(pc.equal(table["reason"], CONTAINER), False).to_numpy()
-        self.files_kept = 0
-
-    def has(self, file: File) -> bool:
-        """Whether the index knows this file as it is now. To be called once a file."""
-        at = self._find(file)
-        if at is None:
-            return False
-        row = self._row[at]
-        same = file.size == self._size[row] and file.mtime_ns == self._mtime[row] != UNKNOWN_TIME
-        kept = same and file.refused is None
-        self._outcome[at] = KEPT if kept else CHANGED
-        self.files_kept += kept
-        return kept
-
-    def has_container(self, file: File) -> bool:
-        """Whether the index knows this container as it is now; its members are then known too."""
-        at = self._find(file)
-        reason = None if at is None else self.table["reason"][self._row[at]].as_py()
-        if at is not None and reason == Reason.FILE_NOT_DICOM:  # by a version that opened none
-            self._outcome[at] = CHANGED
-            return False
-        if not self.has(file):
-            return False
-        self.files_kept -= reason == CONTAINER
-        start, end = (np.searchsorted(self._inside, hash(file.path), side) for side in ("left", "right"))
-        members, outcome = self._members[start:end], np.asarray(self._outcome)
-        members = members[outcome[members] == NOT_ASKED]
-        outcome[members] = KEPT
-        self.files_kept += len(members)
-        return True
-
-    def _find(self, file: File) -> int | None:
-        """The number of a file that was not asked for yet."""
-        key = hash(file.key)
-        at = bisect_left(self._hashes, key)
-        known = at < len(self._hashes) and self._hashes[at] == key
-        return at if known and self._outcome[at] == NOT_ASKED else None
-
-    @property
-    def files_gone(self) -> int:
-        """Number of files that `has` was never asked for."""
-        rows = np.asarray(self._row)[np.asarray(self._outcome) == NOT_ASKED]
-        return len(rows) - int(self._is_container[rows].sum())
-
-    @property
-    def holds(self) -> np.ndarray:
-        """Whether each row of the table still holds, once `has` was asked for every file. bool."""
-        return (np.asarray(self._outcome) == KEPT)[self._file_of_row]
-
-    @property
-    def reasons(self) -> pa.ChunkedArray:
-        """The column `reason` of the rows that hold."""
-        return self.table["reason"].filter(pa.array(self.holds))
+def _is_of_this_version(file: pq.ParquetFile, schema: pa.Schema) -> bool:
+    metadata = file.schema_arrow.metadata or {}
+    return bool(file.schema_arrow.equals(schema)) and all(metadata.get(k) == v for k, v in INDEX.metadata.items())
 
 
-def _hashes(table: pa.Table) -> tuple[np.ndarray, np.ndarray]:
-    """For each row, the hash of its `File.key`, and of the path of the container that it is in, or 0. int64."""
-    keys, containers = np.zeros(len(table), np.int64), np.zeros(len(table), np.int64)
-    for start in range(0, len(table), KEYS_AT_ONCE):
-        part = table.slice(start, KEYS_AT_ONCE)
-        paths, members = part["path"].to_pylist(), part["member"].to_pylist()
-        for row, (path, member) in enumerate(zip(paths, members, strict=True), start):
-            keys[row] = hash(path if member is None else f"{path}\0{member}")
-            containers[row] = 0 if member is None else hash(path)
-    return keys, containers
+def _token(file: pq.ParquetFile) -> str:
+    return str((file.schema_arrow.metadata or {}).get(TOKEN, b"").decode())
 
 
-def merged(index: Path | None, known: Known, new: New) -> tuple[pa.Table, Place]:
-    """Write the index anew, unless it holds as it is; returns its columns COMPARED and its place. Raises DamagedIndex.
+def without(table: pa.Table, gone: np.ndarray) -> pa.Table:
+    """A table without the rows of some numbers, sorted (int64). Only chunks that lose a row are copied."""
+    if not len(gone):
+        return table
+    chunks, start = [], 0
+    for batch in table.to_batches():
+        here = gone[slice(*np.searchsorted(gone, [start, start + len(batch)]))] - start
+        keep = np.ones(len(batch), bool)
+        keep[here] = False
+        chunks.append(batch.filter(pa.array(keep)) if len(here) else batch)
+        start += len(batch)
+    return pa.Table.from_batches(chunks, table.schema)
 
-    `known` and `new` lose their rows, which take much memory.
-    """
-    if index is not None and not new.compared and known.holds.all():
-        return known.table, index
-    order = _order([known.table, *new.compared], known.holds)
-    pieces = _pieces(index if len(known.table) else None, new.open(), order)
-    known.table, new.compared = known.table.slice(0, 0), []
-    place = _write(pieces, index)
-    return read_compared(place), place
 
-
-def _order(parts: list[pa.Table], holds: np.ndarray) -> np.ndarray:
-    """The numbers of the rows of all `parts` (COMPARED) in `ORDER`, without those of the first that do not hold."""
-    ranks = [_ranks(part["reason"]) for part in parts]
-    ranks[0] = pc.if_else(pa.array(holds), ranks[0], pa.scalar(3, pa.int8()))  # they come last, to be cut off
-    keys = pa.concat_tables([part.select(["path", "member", "frame"]) for part in parts])
-    keys = keys.append_column("rank", pa.chunked_array([chunk for rank in ranks for chunk in rank.chunks], pa.int8()))
-    order = pc.sort_indices(keys, sort_keys=ORDER)
-    return order[: len(order) - np.count_nonzero(~holds)].to_numpy()
+def in_order(parts: Sequence[pa.Table]) -> np.ndarray:
+    """The numbers of the rows of all `parts` (COMPARED), counted through them, in `ORDER`."""
+    ranks = pa.chunked_array([chunk for part in parts for chunk in _ranks(part["reason"]).chunks], pa.int8())
+    keys = pa.concat_tables([part.select(["path", "member", "frame"]) for part in parts]).append_column("rank", ranks)
+    return pc.sort_indices(keys, sort_keys=ORDER).to_numpy()
 
 
 def _ranks(reasons: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -243,30 +214,44 @@ def _ranks(reasons: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.add(pc.is_valid(reasons).cast(pa.int8()), containers)
 
 
-def _write(pieces: Iterator[pa.Table], index: Path | None) -> Place:
+def write_base(rows: Iterator[pa.Table], index: Path | None) -> Place:
+    """Write a base with a new token, after which earlier news do not count; in memory without `index`."""
+    schema = INDEX.with_metadata({**INDEX.metadata, TOKEN: secrets.token_hex(8)})
     if index is not None:
-        write_tables(pieces, INDEX, index)
+        write_tables(rows, schema, index)
+        news_of(index).unlink(missing_ok=True)
         return index
     content = pa.BufferOutputStream()
-    with pq.ParquetWriter(content, INDEX) as writer:
-        for piece in pieces:
+    with pq.ParquetWriter(content, schema) as writer:
+        for piece in rows:
             writer.write_table(piece)
     return content.getvalue()
 
 
-def _pieces(index: Path | None, new: pq.ParquetFile, order: np.ndarray) -> Iterator[pa.Table]:
-    """The rows of the old index, if there is one, and of the new file in `order`, piece by piece.
+def write_news(rows: Iterator[pa.Table], gone: np.ndarray, index: Path, token: str) -> None:
+    """Write the news of a base: all rows that came since it was written, and the numbers of its rows that are gone."""
+    numbers = [pa.array(gone) if name == "gone" else pa.nulls(len(gone), NEWS.field(name).type) for name in NEWS.names]
+
+    def tables() -> Iterator[pa.Table]:
+        for table in rows:
+            yield table.append_column(NEWS.field("gone"), pa.nulls(len(table), pa.int64()))
+        yield pa.table(numbers, schema=NEWS)
+
+    write_tables(tables(), NEWS.with_metadata({**INDEX.metadata, TOKEN: token}), news_of(index))
+
+
+def pieces(parts: Sequence[Part], order: np.ndarray) -> Iterator[pa.Table]:
+    """The rows of `parts` with the numbers in `order`, counted through all of them, piece by piece (INDEX).
 
     Only the row groups that a piece needs are held. Raises DamagedIndex.
     """
-    with reading(index) if index else nullcontext() as known:
-        groups = [(file, group) for file in (known, new) if file for group in range(file.num_row_groups)]
-        starts = np.cumsum([0, *(file.metadata.row_group(group).num_rows for file, group in groups)])
-        held: dict[int, pa.Table] = {}
-        for start in range(0, len(order), GROUP):
-            rows = order[start : start + GROUP].astype(np.int64)
-            needed, place = np.unique(np.searchsorted(starts, rows, side="right") - 1, return_inverse=True)
-            held = {n: held[n] if n in held else groups[n][0].read_row_group(groups[n][1]) for n in needed.tolist()}
-            before = np.cumsum([0, *map(len, held.values())])[:-1]
-            at = rows - starts[needed][place] + before[place]
-            yield pa.concat_tables(held.values()).unify_dictionaries().take(at)
+    groups = [(part, group) for part in parts for group in range(len(part.groups))]
+    starts = np.cumsum([0, *(rows for part in parts for rows in part.groups)])
+    held: dict[int, pa.Table] = {}
+    for start in range(0, len(order), GROUP):
+        rows = order[start : start + GROUP].astype(np.int64)
+        needed, place = np.unique(np.searchsorted(starts, rows, side="right") - 1, return_inverse=True)
+        held = {n: held[n] if n in held else groups[n][0].read(INDEX.names, groups[n][1]) for n in needed.tolist()}
+        before = np.cumsum([0, *map(len, held.values())])[:-1]
+        at = rows - starts[needed][place] + before[place]
+        yield pa.concat_tables(held.values()).unify_dictionaries().take(at)

@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from modic.archive.header_index import INDEX
+from modic.archive.header_index import HEADERS, DamagedIndex, reading
 from modic.archive.sources import Opener
 from modic.cohort import Cohort
 from modic.config import IdentifyOptions
@@ -122,12 +124,18 @@ class Archive:
 
     def _find_series(self) -> dict[str, Series]:
         """Series key → the series, whatever refused it by itself: it was graded."""
-        index = self._cohort.header_index
-        if not (self.links and index.is_file() and pq.read_schema(index).equals(INDEX)):
+        if not self.links:
             return {}
-        uids = sorted({row["StudyInstanceUID"] for row in self.links.values()})
-        headers = pq.read_table(index, partitioning=None, filters=[("StudyInstanceUID", "in", uids)])
-        found = identify(headers.drop_columns(["reason"]), options=IdentifyOptions())
+        uids = pa.array(sorted({row["StudyInstanceUID"] for row in self.links.values()}), pa.string())
+        try:
+            with reading(self._cohort.header_index) as index:
+                if not index.is_of_this_version:
+                    return {}
+                studies = index.read(["StudyInstanceUID"])["StudyInstanceUID"].cast(pa.string())
+                headers = index.take_sorted(HEADERS.names, pc.is_in(studies, uids).to_numpy())
+        except DamagedIndex:  # or there is none
+            return {}
+        found = identify(headers, options=IdentifyOptions())
         series = {(item.study_uid, item.series_uid, item.stack): replace(item, rejected=None) for item in found}
         places = {
             key: (row["StudyInstanceUID"], row["SeriesInstanceUID"], row["stack"]) for key, row in self.links.items()

@@ -8,11 +8,10 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from modic.archive.containers import full_name, place_of
-from modic.archive.header_index import CONTAINER
+from modic.archive.header_index import CONTAINER, reading
 from modic.cohort import Cohort
 from modic.errors import CURES, UsageError
 from modic.tables.published import current_tables
@@ -75,10 +74,9 @@ def _series_of_image(cohort: Cohort, wanted: pc.Expression) -> list[str]:
     """UIDs of the series of the images that fit."""
     if not cohort.header_index.is_file():
         return []
-    index = ds.dataset(cohort.header_index, format="parquet", partitioning=None)
-    return list(
-        index.to_table(["SeriesInstanceUID"], filter=wanted)["SeriesInstanceUID"].unique().drop_null().to_pylist()
-    )
+    with reading(cohort.header_index) as index:
+        images = index.where(["SeriesInstanceUID", "SOPInstanceUID", "path", "member"], wanted)
+    return list(images["SeriesInstanceUID"].unique().drop_null().to_pylist())
 
 
 def _study_lines(link: dict[str, Any], study: dict[str, Any] | None) -> list[str]:
@@ -123,9 +121,9 @@ def file_outcomes(cohort: Cohort, *, rejected: bool, reason: str = "") -> list[O
 def _outcomes(cohort: Cohort, wanted: Any) -> list[Outcome]:
     if not cohort.header_index.is_file():
         return []
-    index = ds.dataset(cohort.header_index, format="parquet", partitioning=None)
     is_file = pc.is_null(pc.field("reason")) | (pc.field("reason") != CONTAINER)
-    table = index.to_table(["reason", "path", "member"], filter=is_file & wanted)
+    with reading(cohort.header_index) as index:
+        table = index.where(["reason", "path", "member"], is_file & wanted)
     table = table.group_by(["reason", "path", "member"]).aggregate([])  # a file of many frames has many rows
     table = table.sort_by([("path", "ascending"), ("member", "ascending")])
     return [

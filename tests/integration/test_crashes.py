@@ -170,7 +170,7 @@ def test_a_real_limit_on_files_is_a_failed_run_too(tmp_path: Path, archive: Path
     write(study(patient="dan"), archive / "dan")
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
     try:
-        with pytest.raises(ModicError, match=r"find_studies: OSError \(File too large\) in header_index.py:\d+$"):
+        with pytest.raises(ModicError, match=r"find_studies: OSError \(File too large\) in known_files.py:\d+$"):
             plain_run(archive, tmp_path / "cohort")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

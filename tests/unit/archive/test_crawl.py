@@ -229,7 +229,7 @@ def test_several_processes_read_what_one_reads(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "junk").write_text("junk")
     monkeypatch.setattr("modic.archive.crawl.BATCH", 3)
     alone = crawl(tmp_path, index=None, processes=2)  # so few are read in this process
-    monkeypatch.setattr("modic.archive.header_index.GROUP", 15)
+    monkeypatch.setattr("modic.archive.known_files.GROUP", 15)
     for name, value in (("MIN_FOR_PROCESSES", 0), ("MAX_WAITING", 4)):
         monkeypatch.setattr(f"modic.archive.crawl.{name}", value)
     seen: list[int] = []
@@ -290,7 +290,8 @@ def test_an_index_that_is_merged_piece_by_piece_is_that_of_a_fresh_crawl(
     for name in ("b", "d", "f"):
         dicoms.write(dicoms.series(n=7, name=name, study=name), archive / name)
     (archive / "b" / "note").write_text("x")
-    monkeypatch.setattr("modic.archive.header_index.GROUP", 4)
+    for module in ("header_index", "known_files"):
+        monkeypatch.setattr(f"modic.archive.{module}.GROUP", 4)
     crawl(archive, index=index)
     assert pq.ParquetFile(index).num_row_groups == 6
     for name in ("a", "c", "g"):
@@ -304,7 +305,7 @@ def test_an_index_that_is_merged_piece_by_piece_is_that_of_a_fresh_crawl(
     assert (found.counts["files_read"], found.counts["files_gone"]) == (9, 8)
     assert found.images.to_pylist() == fresh.images.to_pylist() and found.rejected.equals(fresh.rejected)
     merged, whole = pq.read_table(index), pq.read_table(tmp_path / "fresh.parquet")
-    assert merged.schema.metadata == whole.schema.metadata and merged.to_pylist() == whole.to_pylist()
+    assert merged.schema.equals(whole.schema) and merged.to_pylist() == whole.to_pylist()
 
 
 def test_an_index_damaged_where_it_is_not_compared_is_made_anew(tmp_path: Path) -> None:
