@@ -104,15 +104,26 @@ def gather_cases(connection: duckdb.DuckDBPyConnection, cohort_root: Path, most:
     pictured = [(run_id, key) for run_id in pc.unique(ranked["run_id"]).to_pylist()
                 for key in cohort.with_pictures(run_id)]  # fmt: skip
     connection.register("shown", _first(ranked, pictured, most).select(["study_key"]))
-    connection.execute(f"CREATE OR REPLACE TEMP VIEW cases AS {sql['studies']}")
     now = states(connection, cohort, pictured)
     shown = remembered(cohort, now)
     if changed := sorted(now.keys() - shown.keys()):
-        connection.register("changed", pa.table({"study_key": changed}))
-        for study in rows_of(connection, "FROM cases SEMI JOIN changed USING (study_key)"):
+        for study in _rows_of(connection, changed):
             shown[study["study_key"]] = _shown(cohort, study, now[study["study_key"]])
         remember(cohort, shown.values())
     return {"levels": LEVELS, "kinds": KINDS, "n": len(ranked), "studies": as_rows(shown.values())}
+
+
+def _rows_of(connection: duckdb.DuckDBPyConnection, study_keys: list[str]) -> list[Row]:
+    """The rows of sql/cases/studies.sql about these studies, which for that time are all that its files hold."""
+    connection.register("wanted", pa.table({"study_key": study_keys}))
+    try:
+        for name in ("studies", "levels"):
+            of_them = f"FROM {name} SEMI JOIN wanted USING (study_key)"
+            connection.execute(f'CREATE OR REPLACE TEMP VIEW "{name}.parquet" AS {of_them}')
+        return rows_of(connection, statements("cases")["studies"])
+    finally:
+        for name in ("studies", "levels"):
+            connection.execute(f'DROP VIEW IF EXISTS temp."{name}.parquet"')
 
 
 def _first(ranked: pa.Table, pictured: Iterable[tuple[str, str]], most: int) -> pa.Table:
