@@ -5,7 +5,7 @@
 -- patients of the classifier's card, out of fold and without the marrow rules; null where the card did not count it.
 -- Levels of runs that published no thresholds are not here.
 CREATE OR REPLACE VIEW grades_by_alpha AS
-WITH thresholds AS (
+WITH of_runs AS (
     SELECT
         run_id,
         unnest(
@@ -16,14 +16,25 @@ WITH thresholds AS (
     WHERE conformal_thresholds IS NOT NULL
 ),
 
+thresholds AS (
+    SELECT
+        run_id,
+        alpha,
+        wrong,
+        q[1] + 1e-7 AS q_mc0,
+        q[2] + 1e-7 AS q_mc1,
+        q[3] + 1e-7 AS q_mc2
+    FROM of_runs
+),
+
 sets AS (
     SELECT
         levels.* EXCLUDE (mc, abstained),  -- noqa: RF02
         thresholds.alpha,
         thresholds.wrong,
-        1 - levels.p_mc0::DOUBLE <= thresholds.q[1] + 1e-7 AS admits_mc0,
-        1 - levels.p_mc1::DOUBLE <= thresholds.q[2] + 1e-7 AS admits_mc1,
-        1 - levels.p_mc2::DOUBLE <= thresholds.q[3] + 1e-7 AS admits_mc2
+        1 - levels.p_mc0::DOUBLE <= thresholds.q_mc0 AS admits_mc0,
+        1 - levels.p_mc1::DOUBLE <= thresholds.q_mc1 AS admits_mc1,
+        1 - levels.p_mc2::DOUBLE <= thresholds.q_mc2 AS admits_mc2
     FROM 'levels.parquet' AS levels
     INNER JOIN thresholds ON levels.run_id = thresholds.run_id
     WHERE levels.status = 'graded'
