@@ -175,7 +175,7 @@ def read_keys(cohort: Cohort, *, set_aside: bool = False) -> pa.Table:
 
 def _known_keys(path: Path) -> pa.Table:
     try:
-        return pq.read_table(path, partitioning=None).select(KEYS.names).cast(KEYS)
+        return pq.read_table(path, partitioning=None, use_threads=False).select(KEYS.names).cast(KEYS)
     except (OSError, KeyError, ValueError, pa.ArrowException):
         return KEYS.empty_table()
 
@@ -183,7 +183,9 @@ def _known_keys(path: Path) -> pa.Table:
 def _keys_of(content: bytes, shard: str, crc: int) -> pa.Table | None:
     """The keys of a shard; None if it is damaged."""
     try:
-        table = pq.read_table(pa.BufferReader(content), partitioning=None, page_checksum_verification=True)
+        table = pq.read_table(
+            pa.BufferReader(content), partitioning=None, page_checksum_verification=True, use_threads=False
+        )
     except (pa.ArrowException, OSError):
         return None
     table, n = _as_now(table), len(table)
@@ -215,7 +217,7 @@ def read_ledger(cohort: Cohort) -> pa.Table:
 def _rows_of(shards: Iterable[Path]) -> pa.Table:
     tables = [SCHEMA.empty_table().append_column("run_id", pa.array([], pa.string()))]
     for path in shards:
-        table = _as_now(pq.read_table(path, partitioning=None))
+        table = _as_now(pq.read_table(path, partitioning=None, use_threads=False))
         run_id = pa.array([path.parent.parent.name] * len(table), pa.string())
         tables.append(table.append_column("run_id", run_id))
     return pa.concat_tables(tables)

@@ -7,7 +7,6 @@ and a patient's first date is the first of all archives, whatever order they cam
 
 import json
 import re
-from datetime import date, timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -61,7 +60,7 @@ def with_archive(studies: pa.Table, number: int) -> pa.Table:
     return with_column(studies, "archive", [number] * len(studies))
 
 
-COUNTED = ("study_key", "patient_key", "days_since_first_study")
+COUNTED = ["study_key", "patient_key", "days_since_first_study"]
 
 
 def links(survey: Survey, path: Path) -> pa.Table:
@@ -100,7 +99,7 @@ def _known(path: Path) -> pa.Table:
     """The links of earlier runs; those of before dates were remembered have none."""
     if not path.is_file():
         return LINKS.empty_table()
-    table = pq.read_table(path, partitioning=None)
+    table = pq.read_table(path, partitioning=None, use_threads=False)
     columns = [table[f.name] if f.name in table.column_names else pa.nulls(len(table), f.type) for f in LINKS]
     return pa.table(columns, schema=LINKS)
 
@@ -116,19 +115,27 @@ def with_days(studies: pa.Table, remembered: pa.Table, published: pa.Table) -> p
     A study that left before dates were remembered gets its date from the days that were published between it and
     another study of its patient. Without such a study its days are null.
     """
-    dates: dict[str, date] = {}
-    for key, day in zip(*(remembered[name].to_pylist() for name in ("study_key", "study_date")), strict=True):
-        if day is not None:
-            dates[key] = min(day, dates.get(key, day))
-    before = list(zip(*(published[name].to_pylist() for name in COUNTED), strict=True))
-    zero = {patient: dates[key] - timedelta(days) for key, patient, days in before if key in dates and days is not None}
-    for key, patient, days in before:
-        if key not in dates and days is not None and patient in zero:
-            dates[key] = zero[patient] + timedelta(days)
-    first: dict[str, date] = {}
-    found = list(zip(*(studies[name].to_pylist() for name in COUNTED[:2]), strict=True))
-    for key, patient in found:
-        if key in dates:
-            first[patient] = min(dates[key], first.get(patient, dates[key]))
-    days = [(dates[key] - first[patient]).days if key in dates else None for key, patient in found]
-    return with_column(studies, COUNTED[2], pa.array(days, pa.int32()))
+    dates = _of_each(remembered, "study_key", "study_date", "min")
+    before = published.append_column("date", _looked_up(published["study_key"], dates))
+    days = before[COUNTED[2]]
+    known = before.append_column("zero", pc.subtract(before["date"], days)).filter(pc.is_valid(days))
+    zero = _of_each(known, "patient_key", "zero", "last")
+    left = known.filter(pc.is_null(known["date"]))
+    counted = pc.add(_looked_up(left["patient_key"], zero), left[COUNTED[2]])
+    dates = pa.concat_tables([dates, pa.table([left["study_key"], counted], schema=dates.schema)])
+    found = studies.select(COUNTED[:2]).append_column("date", _looked_up(studies["study_key"], dates))
+    first = _looked_up(found["patient_key"], _of_each(found, "patient_key", "date", "min"))
+    return with_column(studies, COUNTED[2], pc.subtract(found["date"], first))
+
+
+def _of_each(table: pa.Table, name: str, value: str, which: str) -> pa.Table:
+    """Each `name` and its least (`which`: min) or last `value`, a date or a number of days; nulls do not count."""
+    values = table.select([name]).append_column("value", table[value].cast(pa.int32()))
+    values = values.filter(pc.is_valid(values["value"]))
+    table = values.group_by(name, use_threads=False).aggregate([("value", which)])
+    return table.select([name, f"value_{which}"]).rename_columns(["name", "value"])
+
+
+def _looked_up(names: pa.ChunkedArray, values: pa.Table) -> pa.ChunkedArray:
+    """The value of each name in a table of `_of_each`; null if it has none."""
+    return values["value"].take(pc.index_in(names, values["name"].combine_chunks()))

@@ -174,7 +174,7 @@ def _new_tables(
 ) -> tuple[dict[str, pa.Table], pa.Table]:
     """The tables, and the links of all studies that this cohort has ever held. `graded`: the ledger's row of each
     pair of the survey."""
-    stay = survey.left_out.union(survey.as_before["study_key"].to_pylist())
+    stay = pa.array([*survey.left_out, *survey.as_before["study_key"].to_pylist()], pa.string())
     new = _tables(run, survey, graded, old)
     new["studies"] = with_archive(new["studies"], archive)
     tables = rows.with_gone(new, old, stay)

@@ -4,7 +4,7 @@ A row keeps the id of the run that made it: a graded study that of its grading; 
 found the same, so that a run over an unchanged archive publishes identical rows.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -184,16 +184,13 @@ def keep_run_ids(name: str, new: pa.Table, old: pa.Table) -> pa.Table:
     return with_column(new, "run_id", pc.if_else(same, before["run_id"], new["run_id"]))
 
 
-def with_gone(
-    new: dict[str, pa.Table], old: dict[str, pa.Table], left_out: Collection[str] = ()
-) -> dict[str, pa.Table]:
+def with_gone(new: dict[str, pa.Table], old: dict[str, pa.Table], stay: pa.Array) -> dict[str, pa.Table]:
     """`new`, and the rows of `old` of every study that is gone from the archive, or that the run was not asked for.
 
-    `left_out`: keys of studies that are in the archive, but not in `new`.
+    `stay`: keys of studies that are in the archive, but not in `new`.
     """
-    before, now = (set(tables["studies"]["study_key"].to_pylist()) for tables in (old, new))
-    gone = pa.array(sorted(before - now), pa.string())
-    kept = {name: old[name].filter(pc.is_in(old[name]["study_key"], gone)).cast(new[name].schema) for name in new}
-    marks = pc.is_in(kept["studies"]["study_key"], pa.array(sorted(left_out), pa.string()))
-    kept["studies"] = with_column(kept["studies"], "in_archive", marks)
+    now = new["studies"]["study_key"].combine_chunks()
+    gone = {name: pc.invert(pc.is_in(old[name]["study_key"], now)) for name in new}
+    kept = {name: old[name].filter(gone[name]).cast(new[name].schema) for name in new}
+    kept["studies"] = with_column(kept["studies"], "in_archive", pc.is_in(kept["studies"]["study_key"], stay))
     return {name: pa.concat_tables([table, kept[name]]) for name, table in new.items()}

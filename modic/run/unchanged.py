@@ -114,7 +114,7 @@ def _remembered(run: Run, decided_by: str) -> pa.Table | None:
     if not run.cohort.links.is_file():
         return None
     try:
-        table = pq.read_table(_path(run.cohort), partitioning=None)
+        table = pq.read_table(_path(run.cohort), partitioning=None, use_threads=False)
     except (OSError, pa.ArrowException):
         return None
     marks = {name.decode(): value.decode() for name, value in (table.schema.metadata or {}).items()}
@@ -175,7 +175,7 @@ def _with_linked(changed: set[str], edges: pd.DataFrame, run: Run) -> set[str]:
 
     `edges`: of modic.run.batches.links.
     """
-    before = pq.read_table(run.cohort.links, columns=NAMES, partitioning=None).to_pandas()
+    before = pq.read_table(run.cohort.links, columns=NAMES, partitioning=None, use_threads=False).to_pandas()
     old = before.melt("StudyInstanceUID", value_name="name").rename(columns={"StudyInstanceUID": "study_uid"})
     edges = pd.concat([edges, old[["study_uid", "name"]]]).drop_duplicates()
     while True:

@@ -149,7 +149,7 @@ def read_file(folder: Path, name: str) -> pa.Table:
     """The table `name` in a folder of published tables; columns and errors as `read_table`."""
     path = folder / f"{name}.parquet"
     try:
-        table = pq.read_table(path, partitioning=None, page_checksum_verification=True)
+        table = pq.read_table(path, partitioning=None, page_checksum_verification=True, use_threads=False)
     except pa.ArrowException as error:
         raise _damaged(path) from error
     for field in SCHEMAS[name]:
