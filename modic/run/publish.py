@@ -63,7 +63,7 @@ from modic.run.survey import Survey
 from modic.run.unchanged import remember
 from modic.run.wholeness import remember_publication
 from modic.tables.features import remove_superseded
-from modic.tables.store import enforce, read_table
+from modic.tables.store import Changed, enforce, read_rows, read_table
 from modic.tables.store import publish as publish_tables
 from modic.text import counted
 
@@ -103,7 +103,7 @@ def publish(run: Run, survey: Survey) -> Summary:
     survey, graded = _with_grades(run, survey)
     old = {name: read_table(run.cohort.root, name) for name in ("studies", "runs")}
     archive = archive_number(run.cohort, run.archive)
-    tables, remembered, same = _next_tables(run, survey, graded, old, archive)
+    tables, changed, remembered, same = _next_tables(run, survey, graded, old, archive)
     graded = graded.drop_columns(["levels"])  # they are in the tables now
     ours = graded.filter(pc.equal(graded["run_id"], run.run_id))
     seconds = {"find_studies": survey.seconds, "grade": time.monotonic() - survey.ended}
@@ -118,7 +118,9 @@ def publish(run: Run, survey: Survey) -> Summary:
     drift = drifting(run, graded, tables["studies"])
     news = has_news(run, row, (attention, drift), same)
     write_manifest(run, row, ours, seconds, attention, drift=drift, left_out=len(survey.left_out), news=news)
-    publish_tables(run.cohort.root, tables, run.run_id, keep_days=run.config.run.keep_tables_days, same=same)
+    publish_tables(
+        run.cohort.root, tables, run.run_id, keep_days=run.config.run.keep_tables_days, same=same, changed=changed
+    )
     remember_publication(run.cohort, run.run_id, survey.keys)
     remember_configuration(run.cohort, run.config, run.weights, run.given)
     run.cohort.forget_shard_inputs(run.run_id)
@@ -150,39 +152,36 @@ def _failures(studies: pa.Table) -> list[str]:
 
 def _next_tables(
     run: Run, survey: Survey, graded: pa.Table, old: dict[str, pa.Table], archive: int
-) -> tuple[dict[str, pa.Table], pa.Table | None, set[str]]:
-    """The tables but `runs`, the links if they changed, and the names of the tables that did not change.
+) -> tuple[dict[str, pa.Table], dict[str, Changed], pa.Table | None, set[str]]:
+    """The table `studies`, what changes in `series` and `levels`, the links if they changed, and the names of the
+    tables that did not change.
 
-    Of these only `studies` is given; the others are not even read. `old`: `studies` and `runs` of the run before;
-    `archive`: number of the archive.
+    `old`: `studies` and `runs` of the run before; `archive`: number of the archive.
     """
     if len(old["runs"]) and _nothing_new(survey, old["studies"]):
-        return {"studies": old["studies"]}, None, {"studies", "series", "levels"}
-    before = {"studies": old["studies"], **{name: read_table(run.cohort.root, name) for name in ("series", "levels")}}
-    tables, remembered = _new_tables(run, survey, graded, before, archive)
-    return tables, remembered, {name for name in before if tables[name].equals(before[name])}
+        return {"studies": old["studies"]}, {}, None, {"studies", "series", "levels"}
+    new = _tables(run, survey, graded)
+    new["studies"] = with_archive(new["studies"], archive)
+    keys = new["studies"]["study_key"].combine_chunks()
+    known = keys.filter(pc.is_in(keys, old["studies"]["study_key"].combine_chunks()))
+    series = read_rows(run.cohort.root, "series", known)
+    new["series"] = enforce("series", rows.keep_run_ids("series", new["series"], series))
+    stay = pa.array([*survey.left_out, *survey.as_before["study_key"].to_pylist()], pa.string())
+    studies = rows.with_gone(new.pop("studies"), old["studies"], stay)
+    remembered = links(survey, run.cohort.links)
+    studies = with_days(studies, remembered, old["studies"])
+    studies = enforce("studies", rows.keep_run_ids("studies", studies, old["studies"]))
+    same = {name for name, now, before in (("studies", studies, old["studies"]), ("series", new["series"], series))
+            if now.equals(before)}  # fmt: skip
+    if len(same) == 2 and enforce("levels", new["levels"]).equals(read_rows(run.cohort.root, "levels", known)):
+        same.add("levels")
+    return {"studies": studies}, {name: Changed(table, keys) for name, table in new.items()}, remembered, same
 
 
 def _nothing_new(survey: Survey, old_studies: pa.Table) -> bool:
     """Whether every study that the tables hold as one of the archive is as before, and there is no other."""
     here = pc.sum(old_studies["in_archive"], min_count=0).as_py()
     return not (len(survey.studies) or survey.left_out) and here == len(survey.as_before)
-
-
-def _new_tables(
-    run: Run, survey: Survey, graded: pa.Table, old: dict[str, pa.Table], archive: int
-) -> tuple[dict[str, pa.Table], pa.Table]:
-    """The tables, and the links of all studies that this cohort has ever held. `graded`: the ledger's row of each
-    pair of the survey."""
-    stay = pa.array([*survey.left_out, *survey.as_before["study_key"].to_pylist()], pa.string())
-    new = _tables(run, survey, graded, old)
-    new["studies"] = with_archive(new["studies"], archive)
-    tables = rows.with_gone(new, old, stay)
-    remembered = links(survey, run.cohort.links)
-    tables["studies"] = with_days(tables["studies"], remembered, old["studies"])
-    tables["studies"] = rows.keep_run_ids("studies", tables["studies"], old["studies"])
-    del new
-    return {name: enforce(name, tables.pop(name)) for name in list(tables)}, remembered
 
 
 def has_news(run: Run, row: dict[str, Any], notes: tuple[str, str], unchanged: Collection[str]) -> bool:
@@ -267,8 +266,8 @@ def few_known(run: Run, survey: Survey, old: dict[str, pa.Table], archive: int) 
     )
 
 
-def _tables(run: Run, survey: Survey, graded: pa.Table, old: dict[str, pa.Table]) -> dict[str, pa.Table]:
-    """The tables studies, series and levels of what the archive holds now; `graded`: the ledger's row of every pair."""
+def _tables(run: Run, survey: Survey, graded: pa.Table) -> dict[str, pa.Table]:
+    """The rows of studies, series and levels of the survey's studies; `graded`: the ledger's row of every pair."""
     parts, start = [_rows(run, survey.keys, [], graded.slice(0, 0))], 0
     for found in survey.parts():
         due = sum(study.due is not None for study in found)
@@ -278,7 +277,7 @@ def _tables(run: Run, survey: Survey, graded: pa.Table, old: dict[str, pa.Table]
     patients = dict(zip(studies["study_key"].to_pylist(), studies["patient_key"].to_pylist(), strict=True))
     return {
         "studies": studies,
-        "series": rows.keep_run_ids("series", series, old["series"]),
+        "series": series,
         "levels": rows.level_rows(graded, patients),
     }
 

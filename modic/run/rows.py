@@ -184,13 +184,11 @@ def keep_run_ids(name: str, new: pa.Table, old: pa.Table) -> pa.Table:
     return with_column(new, "run_id", pc.if_else(same, before["run_id"], new["run_id"]))
 
 
-def with_gone(new: dict[str, pa.Table], old: dict[str, pa.Table], stay: pa.Array) -> dict[str, pa.Table]:
-    """`new`, and the rows of `old` of every study that is gone from the archive, or that the run was not asked for.
+def with_gone(studies: pa.Table, old: pa.Table, stay: pa.Array) -> pa.Table:
+    """`studies`, and the rows of `old` of every study that is gone from the archive, or that the run was not asked for.
 
-    `stay`: keys of studies that are in the archive, but not in `new`.
+    `stay`: keys of studies that are in the archive, but not in `studies`.
     """
-    now = new["studies"]["study_key"].combine_chunks()
-    gone = {name: pc.invert(pc.is_in(old[name]["study_key"], now)) for name in new}
-    kept = {name: old[name].filter(gone[name]).cast(new[name].schema) for name in new}
-    kept["studies"] = with_column(kept["studies"], "in_archive", pc.is_in(kept["studies"]["study_key"], stay))
-    return {name: pa.concat_tables([table, kept[name]]) for name, table in new.items()}
+    gone = pc.invert(pc.is_in(old["study_key"], studies["study_key"].combine_chunks()))
+    kept = old.filter(gone).cast(studies.schema)
+    return pa.concat_tables([studies, with_column(kept, "in_archive", pc.is_in(kept["study_key"], stay))])

@@ -12,15 +12,18 @@ from typing import Any
 import duckdb
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from made_cohort import RUN, as_tables, key, make_cohort, make_rows
 from modic import files
+from modic.errors import ModicError
 from modic.files import write_table
 from modic.records import LEVELS
+from modic.tables import store
 from modic.tables.published import is_whole
 from modic.tables.schema import KEYS, ROWS, SCHEMAS
-from modic.tables.store import enforce, publish, read_table
+from modic.tables.store import Changed, enforce, publish, read_rows, read_table
 
 
 def test_every_column_and_table_is_described() -> None:
@@ -167,3 +170,86 @@ def rows_seen(cohort: Path) -> tuple[int, int]:
             return tuple(len(pd.read_parquet(folder / f"{name}.parquet")) for name in ("studies", "levels"))  # type: ignore[return-value]
         except FileNotFoundError:  # the writer published twice meanwhile; a real one does so once a night
             continue
+
+
+def of_studies(tables: dict[str, pa.Table], keys: set[str]) -> dict[str, pa.Table]:
+    """The rows about some studies; `runs` whole."""
+    wanted = pa.array(sorted(keys), pa.string())
+    return {n: t if n == "runs" else t.filter(pc.is_in(t["study_key"], wanted)) for n, t in tables.items()}
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_what_changed_is_put_among_rows_that_stay_as_if_all_were_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """Studies that are new, that changed, that stay: the same files, byte for byte, with row groups of 7 rows."""
+    for module in (files, store):
+        monkeypatch.setattr(module, "ROW_GROUP", 7)
+    dice, whole = random.Random(seed), as_tables(make_rows(12))
+    studies = whole["studies"]["study_key"].to_pylist()
+    before = set(dice.sample(studies, dice.randint(0, len(studies))))
+    changed = (set(studies) - before) | set(dice.sample(sorted(before), min(len(before), dice.randint(0, 4))))
+    publish(tmp_path / "cohort", of_studies(whole, before), RUN)
+    rows = of_studies(whole, changed)
+    again = {key for key in before & changed if dice.random() < 0.5}
+    for name in ("series", "levels"):  # other rows than before
+        run_ids = ["later" if key in again else RUN for key in whole[name]["study_key"].to_pylist()]
+        whole[name] = store.with_column(whole[name], "run_id", run_ids)
+        rows[name] = whole[name].filter(pc.is_in(whole[name]["study_key"], pa.array(sorted(changed), pa.string())))
+        rows[name] = rows[name].take(dice.sample(range(len(rows[name])), len(rows[name])))
+    parts = {name: Changed(rows[name], pa.array(sorted(changed), pa.string())) for name in ("series", "levels")}
+    folder = publish(tmp_path / "cohort", {n: whole[n] for n in ("studies", "runs")}, RUN, changed=parts)
+    expected = publish(tmp_path / "whole", whole, RUN)
+    for name in SCHEMAS:
+        assert read_table(tmp_path / "cohort", name).equals(read_table(tmp_path / "whole", name))
+        assert (folder / f"{name}.parquet").read_bytes() == (expected / f"{name}.parquet").read_bytes()
+    assert (folder / "datapackage.json").read_bytes() == (expected / "datapackage.json").read_bytes()
+    some = pa.array(sorted(changed), pa.string())
+    assert read_rows(tmp_path / "cohort", "levels", some).equals(enforce("levels", rows["levels"]))
+
+
+def test_changes_that_break_a_rule_are_not_published(tmp_path: Path) -> None:
+    whole = as_tables(make_rows())
+    cohort, folder = tmp_path, publish(tmp_path, whole, RUN)
+    given = {name: whole[name] for name in ("studies", "runs")}
+    graded = whole["levels"]["study_key"][0].as_py()
+    rows = of_studies(whole, {graded})
+    keys, none = pa.array([graded]), pa.array([], pa.string())
+    good = {name: Changed(rows[name], keys) for name in ("series", "levels")}
+    for wrong, said in (
+        ({"levels": Changed(rows["levels"][1:], keys)}, "not six rows"),
+        ({"levels": Changed(rows["levels"][:0], keys)}, "not six rows"),
+        ({"levels": Changed(rows["levels"], none)}, "not six rows"),
+        ({"series": Changed(rows["series"], none)}, "two rows share one series_key"),
+        ({"levels": Changed(store.with_column(rows["levels"], "status", ["odd"] * 6), keys)}, "closed list"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            publish(cohort, given, RUN, changed={**good, **wrong})
+    assert [path.resolve() for path in (cohort / ".tables").iterdir()] == [folder.resolve()], "nothing is left"
+    assert (cohort / "current").resolve() == folder.resolve()
+
+
+def test_a_table_that_is_damaged_is_not_put_among_others(tmp_path: Path) -> None:
+    whole = as_tables(make_rows())
+    folder = publish(tmp_path, whole, RUN)
+    content = bytearray((folder / "levels.parquet").read_bytes())
+    content[200:260] = b"\xff" * 60
+    (folder / "levels.parquet").write_bytes(content)
+    nothing = {name: Changed(whole[name][:0], pa.array([], pa.string())) for name in ("series", "levels")}
+    given = {name: whole[name] for name in ("studies", "runs")}
+    with pytest.raises(ModicError, match=r"levels\.parquet is damaged"):
+        publish(tmp_path, given, RUN, changed=nothing)
+    assert len(list((tmp_path / ".tables").iterdir())) == 1
+
+
+def test_what_changes_in_a_table_of_an_earlier_version_is_written_with_all_columns(tmp_path: Path) -> None:
+    whole = as_tables(make_rows())
+    folder = publish(tmp_path, whole, RUN)
+    write_table(whole["series"].drop_columns(["warnings"]), folder / "series.parquet")
+    some = whole["series"]["study_key"][0].as_py()
+    parts = {n: Changed(t, pa.array([some])) for n, t in of_studies(whole, {some}).items() if n in ("series", "levels")}
+    publish(tmp_path, {name: whole[name] for name in ("studies", "runs")}, RUN, changed=parts)
+    now = read_table(tmp_path, "series")
+    assert now.schema.names == SCHEMAS["series"].names and len(now) == len(whole["series"])
+    of_others = now.filter(pc.not_equal(now["study_key"], some))
+    assert of_others["warnings"].null_count == len(of_others)
