@@ -67,11 +67,10 @@ def segment_spine(
     indices, centres, width, middle = _discs(t2, canonical, levels)
     strip = lay_strip(centres, indices, width)
     slices = _slices(middle, canonical, options)
-    seen, inside = [], np.ones((len(slices), *strip.points.shape[:2]), bool)
-    for volume in [canonical] if t1 is None else [canonical, t1.canonical()]:
-        values, within = read_strip(volume, strip, canonical, slices)
-        seen.append(segmenter.probabilities(values, strip.rhythm))
-        inside &= within
+    volumes = [canonical] if t1 is None else [canonical, t1.canonical()]
+    values, within = zip(*(read_strip(volume, strip, canonical, slices) for volume in volumes), strict=True)
+    seen = np.split(segmenter.probabilities(np.concatenate(values), strip.rhythm), len(volumes))
+    inside = np.logical_and.reduce(within)
     bodies = np.stack([one[:, VERTEBRA] >= 0.5 for one in seen])
     return SpineStrips(strip, slices, tuple(indices), canonical, np.mean(seen, axis=0), inside, bodies)
 

@@ -37,9 +37,14 @@ class SliceNetArchitecture:
 
 @dataclass(frozen=True, eq=False)
 class SliceMaps:
-    """What the trunk made of n regions. `maps`: (n * slices * contrasts, WIDTH, h, w), slice by slice."""
+    """What the trunk made of n regions. `maps`: (n * slices * contrasts, WIDTH, h, w), slice by slice.
+
+    `pooled` (n * slices, features) and `joint` (n * slices, 2 * JOINT): of each slice, from which all is graded.
+    """
 
     maps: "torch.Tensor"
+    pooled: "torch.Tensor"
+    joint: "torch.Tensor"
     regions: int
     slices: int
 
@@ -92,35 +97,47 @@ def build(architecture: dict[str, Any], contrasts: Sequence[str]) -> "nn.Module"
 
         def pooled(self, maps: torch.Tensor, depths: list[int]) -> torch.Tensor:
             """(n, features): means over the grid, averaged over slices, not yet of unit variance."""
-            return _over_slices(adaptive_avg_pool2d(maps, GRID).reshape(-1, pooled_features), depths)
+            return _over_slices(self.pooled_slices(maps), depths)
+
+        def pooled_slices(self, maps: torch.Tensor) -> torch.Tensor:
+            """(m, features): means over the grid of each slice."""
+            return adaptive_avg_pool2d(maps, GRID).reshape(-1, pooled_features)
 
         def oedema_of(self, maps: torch.Tensor, depths: list[int]) -> torch.Tensor:
             """(n, 1): what all contrasts' maps, laid on each other, add to the logit of type 1."""
-            return self.oedema(self.dropout(self.joint_features(maps, depths)))
+            return self.oedema(self.dropout(_over_slices(self.joint_slices(maps), depths)))
 
-        def joint_features(self, maps: torch.Tensor, depths: list[int]) -> torch.Tensor:
-            """(n, 2 * JOINT): mean and maximum of what all contrasts' maps show together."""
+        def joint_slices(self, maps: torch.Tensor) -> torch.Tensor:
+            """(m, 2 * JOINT): mean and maximum of what all contrasts' maps of each slice show together."""
             joint = self.joint(maps.reshape(-1, n_contrasts * WIDTH, *maps.shape[2:]))
-            return _over_slices(torch.cat([joint.mean((2, 3)), joint.amax((2, 3))], dim=1), depths)
+            return torch.cat([joint.mean((2, 3)), joint.amax((2, 3))], dim=1)
 
         def classify(self, maps: torch.Tensor, depths: list[int]) -> torch.Tensor:
             """Logits (n, classes) of n discs with so many slices each, from their `slice_maps`."""
-            logits = self.head(self.dropout(self.features(maps, depths)))
-            return logits + nn.functional.pad(self.oedema_of(maps, depths), (1, arch.classes - 2))
+            return self.classify_slices(self.pooled_slices(maps), self.joint_slices(maps), depths)
+
+        def classify_slices(self, pooled: torch.Tensor, joint: torch.Tensor, depths: list[int]) -> torch.Tensor:
+            """As `classify`, from `pooled_slices` and `joint_slices`."""
+            logits = self.head(self.dropout(self.norm(_over_slices(pooled, depths))))
+            oedema = self.oedema(self.dropout(_over_slices(joint, depths)))
+            return logits + nn.functional.pad(oedema, (1, arch.classes - 2))
 
         def encode(self, x: torch.Tensor) -> SliceMaps:
-            return SliceMaps(self.slice_maps(x), x.shape[0], x.shape[2])
+            maps = self.slice_maps(x)
+            return SliceMaps(maps, self.pooled_slices(maps), self.joint_slices(maps), x.shape[0], x.shape[2])
 
         def logits(self, encoding: SliceMaps) -> torch.Tensor:
-            return self.classify(encoding.maps, [encoding.slices] * encoding.regions)
+            depths = [encoding.slices] * encoding.regions
+            return self.classify_slices(encoding.pooled, encoding.joint, depths)
 
         def slice_logits(self, encoding: SliceMaps) -> torch.Tensor:
             n, depth = encoding.regions, encoding.slices
-            return self.classify(encoding.maps, [1] * (n * depth)).reshape(n, depth, -1)
+            return self.classify_slices(encoding.pooled, encoding.joint, [1] * (n * depth)).reshape(n, depth, -1)
 
         def level_features(self, encoding: SliceMaps) -> torch.Tensor:
-            maps, depths = encoding.maps, [encoding.slices] * encoding.regions
-            return torch.cat([self.features(maps, depths), self.joint_features(maps, depths)], 1)
+            depths = [encoding.slices] * encoding.regions
+            pooled, joint = (_over_slices(one, depths) for one in (encoding.pooled, encoding.joint))
+            return torch.cat([self.norm(pooled), joint], 1)
 
         def saliency(self, encoding: SliceMaps, classes: torch.Tensor) -> torch.Tensor:
             """Each slice by itself, since the head is linear in slices; on the grid of the trunk's maps."""
@@ -143,9 +160,19 @@ def _over_slices(features: "torch.Tensor", depths: list[int]) -> "torch.Tensor":
     """(m, f) → (n, f): the slices of each disc averaged, the middle one with most weight."""
     import torch
 
-    means = []
-    for disc in features.split(depths):  # type: ignore[no-untyped-call]
-        place = torch.arange(len(disc), device=features.device)
-        weights = (1 + torch.minimum(place, place.flip(0))).to(features.dtype)
-        means.append((weights / weights.sum()) @ disc)
+    if set(depths) == {1}:
+        return features
+    if len(set(depths)) == 1:
+        weights = _weights(depths[0], features)
+        return (features.reshape(len(depths), depths[0], -1) * weights[:, None]).sum(1)
+    means = [_weights(len(disc), features) @ disc for disc in torch.split(features, depths)]
     return torch.stack(means)
+
+
+def _weights(depth: int, like: "torch.Tensor") -> "torch.Tensor":
+    """(depth,) of the slices of a disc, sum 1."""
+    import torch
+
+    place = torch.arange(depth, device=like.device)
+    weights = (1 + torch.minimum(place, place.flip(0))).to(like.dtype)
+    return weights / weights.sum()
