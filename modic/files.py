@@ -68,6 +68,19 @@ def write_tables(tables: Iterable[pa.Table], schema: pa.Schema, path: Path) -> N
             writer.write_table(table, row_group_size=ROW_GROUP)
 
 
+def in_row_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The rows of `tables`, of one schema, as tables of `ROW_GROUP` rows; the last one has fewer."""
+    waiting: list[pa.Table] = []
+    for table in tables:
+        waiting.append(table)
+        while sum(map(len, waiting)) > ROW_GROUP:
+            whole = pa.concat_tables(waiting)
+            yield whole[:ROW_GROUP].combine_chunks()
+            waiting = [whole[ROW_GROUP:]]
+    if waiting:
+        yield pa.concat_tables(waiting).combine_chunks()
+
+
 @contextmanager
 def _whole(path: Path, name: str) -> Iterator[IO[bytes]]:
     """A new file called `name` beside `path`, which it replaces if the block ends well, and is removed otherwise."""

@@ -7,6 +7,8 @@ and a patient's first date is the first of all archives, whatever order they cam
 
 import json
 import re
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,7 +21,7 @@ from modic.archive.sources import scheme_of
 from modic.cohort import Cohort
 from modic.deidentify.pseudonyms import Pseudonyms
 from modic.errors import UsageError
-from modic.files import write_json
+from modic.files import in_row_groups, write_json, write_tables
 from modic.run import rows
 from modic.run.found import Found
 from modic.run.survey import Survey
@@ -63,16 +65,24 @@ def with_archive(studies: pa.Table, number: int) -> pa.Table:
 COUNTED = ["study_key", "patient_key", "days_since_first_study"]
 
 
-def links(survey: Survey, path: Path) -> pa.Table:
-    """The links of all studies that this cohort has ever held. They identify patients: for `private/` only.
-
-    `path`: of the links that earlier runs wrote (modic.cohort.Cohort.links).
-    """
+def links(survey: Survey) -> pa.Table:
+    """The links of the survey's studies. They identify patients: for `private/` only."""
     parts = (_links(part, survey.keys) for part in survey.parts())
-    now = pa.concat_tables([LINKS.empty_table(), *parts])
-    known = _known(path)
-    gone = pc.invert(pc.is_in(known["study_key"], now["study_key"].combine_chunks()))
-    return pa.concat_tables([now, known.filter(gone)])
+    return pa.concat_tables([LINKS.empty_table(), *parts])
+
+
+def remember_links(now: pa.Table, path: Path) -> None:
+    """Write the links of all studies that this cohort has ever held: `now`, and those of other studies, as they were.
+
+    `path`: of the links that earlier runs wrote (modic.cohort.Cohort.links), which are read and written some at a time.
+    """
+    write_tables(in_row_groups(chain([now], _others(now, path))), LINKS, path)
+
+
+def study_dates(now: pa.Table, path: Path) -> pa.Table:
+    """`study_key` and `study_date` of what `remember_links` would write."""
+    columns = ["study_key", "study_date"]
+    return pa.concat_tables([now.select(columns), *_others(now, path, columns)])
 
 
 def _links(studies: list[Found], keys: Pseudonyms) -> pa.Table:
@@ -95,13 +105,22 @@ def _links(studies: list[Found], keys: Pseudonyms) -> pa.Table:
     )  # fmt: skip
 
 
-def _known(path: Path) -> pa.Table:
-    """The links of earlier runs; those of before dates were remembered have none."""
+def _others(now: pa.Table, path: Path, columns: Sequence[str] = LINKS.names) -> Iterator[pa.Table]:
+    """The links of earlier runs about studies that are not in `now`, a row group at a time.
+
+    Those of before dates were remembered have none.
+    """
     if not path.is_file():
-        return LINKS.empty_table()
-    table = pq.read_table(path, partitioning=None, use_threads=False)
-    columns = [table[f.name] if f.name in table.column_names else pa.nulls(len(table), f.type) for f in LINKS]
-    return pa.table(columns, schema=LINKS)
+        return
+    keys, schema = now["study_key"].combine_chunks(), pa.schema([LINKS.field(name) for name in columns])
+    with pq.ParquetFile(path) as file:
+        there = [name for name in columns if name in file.schema_arrow.names]
+        for group in range(file.num_row_groups):
+            table = file.read_row_group(group, columns=there, use_threads=False)
+            known = [table[f.name] if f.name in there else pa.nulls(len(table), f.type) for f in schema]
+            again = pc.is_in(table["study_key"], keys)
+            rows = pa.table(known, schema=schema)
+            yield rows.filter(pc.invert(again)) if pc.any(again).as_py() else rows
 
 
 def with_days(studies: pa.Table, remembered: pa.Table, published: pa.Table) -> pa.Table:
@@ -109,7 +128,7 @@ def with_days(studies: pa.Table, remembered: pa.Table, published: pa.Table) -> p
 
     Args:
         studies: of this run, with those that are gone.
-        remembered: of `links`.
+        remembered: of `study_dates`.
         published: `studies` as the run before published it.
 
     A study that left before dates were remembered gets its date from the days that were published between it and

@@ -48,7 +48,6 @@ import pyarrow.compute as pc
 
 from modic.deidentify.pseudonyms import Pseudonyms
 from modic.errors import Reason
-from modic.files import write_table
 from modic.records import Pair
 from modic.run import ledger, rows
 from modic.run.cause import Cause
@@ -56,7 +55,7 @@ from modic.run.configuration import remember_configuration
 from modic.run.drift import drifting
 from modic.run.found import Found
 from modic.run.manifest import run_row, write_manifest
-from modic.run.memory import archive_number, links, with_archive, with_days
+from modic.run.memory import archive_number, links, remember_links, study_dates, with_archive, with_days
 from modic.run.prepare import Run, discreet
 from modic.run.status import failure, latest_report, read_manifest
 from modic.run.survey import Survey
@@ -113,7 +112,7 @@ def publish(run: Run, survey: Survey) -> Summary:
     run.cohort.confirm(run.run_id)
     _remember_state(run, survey)
     if remembered is not None:
-        write_table(remembered, run.cohort.links)
+        remember_links(remembered, run.cohort.links)
     attention = "; ".join(troubles(run, survey, old, archive))
     drift = drifting(run, graded, tables["studies"])
     news = has_news(run, row, (attention, drift), same)
@@ -153,7 +152,7 @@ def _failures(studies: pa.Table) -> list[str]:
 def _next_tables(
     run: Run, survey: Survey, graded: pa.Table, old: dict[str, pa.Table], archive: int
 ) -> tuple[dict[str, pa.Table], dict[str, Changed], pa.Table | None, set[str]]:
-    """The table `studies`, what changes in `series` and `levels`, the links if they changed, and the names of the
+    """The table `studies`, what changes in `series` and `levels`, the links that changed, if any, and the names of the
     tables that did not change.
 
     `old`: `studies` and `runs` of the run before; `archive`: number of the archive.
@@ -168,8 +167,8 @@ def _next_tables(
     new["series"] = enforce("series", rows.keep_run_ids("series", new["series"], series))
     stay = pa.array([*survey.left_out, *survey.as_before["study_key"].to_pylist()], pa.string())
     studies = rows.with_gone(new.pop("studies"), old["studies"], stay)
-    remembered = links(survey, run.cohort.links)
-    studies = with_days(studies, remembered, old["studies"])
+    remembered = links(survey)
+    studies = with_days(studies, study_dates(remembered, run.cohort.links), old["studies"])
     studies = enforce("studies", rows.keep_run_ids("studies", studies, old["studies"]))
     same = {name for name, now, before in (("studies", studies, old["studies"]), ("series", new["series"], series))
             if now.equals(before)}  # fmt: skip

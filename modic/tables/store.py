@@ -1,7 +1,7 @@
 """Write and read the four tables of a cohort: rows obey `modic.tables.schema`, and all tables are published at once."""
 
 from bisect import bisect
-from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from modic.cohort import remove
 from modic.errors import ModicError
-from modic.files import ROW_GROUP, sync_directory, write_json, write_tables, write_whole
+from modic.files import in_row_groups, sync_directory, write_json, write_tables, write_whole
 from modic.records import LEVELS
 from modic.tables.dictionary import MARKDOWN, PACKAGE, datapackage, dictionary
 from modic.tables.published import current_tables, new_folder, point_current, remove_superseded
@@ -124,7 +124,7 @@ def publish(
         for name, table in ready.items():
             counts[name] = _write(name, [table], folder)
         for name, parts in spliced.items():
-            counts[name] = _write(name, _spliced(name, paths[name], parts), folder)
+            counts[name] = _write(name, in_row_groups(_spliced(name, paths[name], parts)), folder)
         for name, path in copied.items():
             write_whole(folder / f"{name}.parquet", path.read_bytes())
         _check_number_of_levels(folder, counts)
@@ -172,31 +172,20 @@ def _without(table: pa.Table, studies: pa.Array) -> pa.Table:
 
 
 def _spliced(name: str, path: Path, changed: Changed) -> Iterator[pa.Table]:
-    """The rows of a table's file with what changes in them, in the order of their keys, a row group at a time.
+    """The rows of a table's file with what changes in them, in the order of their keys, some at a time.
 
     The file is one of `_is_as_written_now`, whose rows obeyed `enforce` when they were written. Raises ValueError if
     two rows share a key now, and ModicError if a part of the file is damaged.
     """
-    first, new, waiting = KEYS[name][0], changed.rows, list[pa.Table]()
+    first, new = KEYS[name][0], changed.rows
     keys = new[first].to_pylist()  # a sorted few
     for group in _groups(path):
         upto = bisect(keys, group[first][-1].as_py()) if len(group) else 0
         part = _sorted(name, pa.concat_tables([_without(group, changed.studies), new[:upto]]))
         _check_keys(name, part)
         new, keys = new[upto:], keys[upto:]
-        waiting = yield from _full(part, waiting)
-    waiting = yield from _full(new, waiting)
-    yield pa.concat_tables([SCHEMAS[name].empty_table(), *waiting]).combine_chunks()
-
-
-def _full(part: pa.Table, waiting: list[pa.Table]) -> Generator[pa.Table, None, list[pa.Table]]:
-    """Full row groups of the tables that wait and `part`; returns those that wait now."""
-    waiting = [*waiting, part]
-    while sum(map(len, waiting)) >= ROW_GROUP:
-        table = pa.concat_tables(waiting)
-        yield table[:ROW_GROUP].combine_chunks()
-        waiting = [table[ROW_GROUP:]]
-    return waiting
+        yield part
+    yield new
 
 
 def _groups(path: Path) -> Iterator[pa.Table]:

@@ -183,8 +183,7 @@ def test_what_changed_is_put_among_rows_that_stay_as_if_all_were_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     """Studies that are new, that changed, that stay: the same files, byte for byte, with row groups of 7 rows."""
-    for module in (files, store):
-        monkeypatch.setattr(module, "ROW_GROUP", 7)
+    monkeypatch.setattr(files, "ROW_GROUP", 7)
     dice, whole = random.Random(seed), as_tables(make_rows(12))
     studies = whole["studies"]["study_key"].to_pylist()
     before = set(dice.sample(studies, dice.randint(0, len(studies))))
