@@ -62,20 +62,28 @@ class Crawl:
         """The columns HEADERS (those of `images` and COLUMNS), with the rows of `images`."""
         return self.columns(HEADERS.names)
 
-    def columns(self, names: list[str]) -> pa.Table:
-        """Some columns of HEADERS, with the rows of `images`. Raises DamagedIndex."""
+    def columns(self, names: list[str], wanted: pa.ChunkedArray | None = None) -> pa.Table:
+        """Some columns of HEADERS, with the rows of `images`, or those for which `wanted` is true. Raises DamagedIndex.
+
+        `wanted`: bool, one value a row.
+        """
         with reading(self._index) as index:
-            return index.take(names, self._is_image)
+            return index.take(names, self._rows(wanted))
+
+    def _rows(self, wanted: pa.ChunkedArray | None) -> np.ndarray:
+        """Whether each row of the index that holds is an image that is wanted. bool."""
+        rows = self._is_image.copy()
+        if wanted is not None:
+            rows[rows] = wanted.to_numpy()
+        return rows
 
     def headers_of(self, wanted: pa.ChunkedArray) -> pa.Table:
         """The rows of `headers` for which `wanted` (bool, one value a row) is true, sorted by path.
 
         Holds no others in memory. Raises DamagedIndex.
         """
-        rows = self._is_image.copy()
-        rows[rows] = wanted.to_numpy()
         with reading(self._index) as index:
-            return index.take_sorted(HEADERS.names, rows)
+            return index.take_sorted(HEADERS.names, self._rows(wanted))
 
 
 def crawl(

@@ -35,7 +35,7 @@ def batches(
     `edges`: what `links` returns, if it was asked already. Once a batch is asked for, nothing but its rows is held.
     Raises modic.archive.header_index.DamagedIndex.
     """
-    edges = links(crawled) if edges is None else edges
+    edges = links(crawled.columns(NAMES)).to_pandas() if edges is None else edges
     numbers = _batch_of_image(crawled, wanted, edges if wanted is None else edges[edges["study_uid"].isin(wanted)])
     return _read(replace(crawled, images=crawled.images.slice(0, 0)), numbers)
 
@@ -75,13 +75,23 @@ def _groups(studies: list[str], edges: pd.DataFrame) -> np.ndarray:
     return connected_components(graph, directed=False)[1][: len(studies)]
 
 
-def links(crawled: Crawl) -> pd.DataFrame:
-    """`study_uid` and each `name` that studies can share: a patient's id, if it is one, and the UIDs of series."""
+def is_of(uids: pa.ChunkedArray, wanted: pa.Array) -> pa.ChunkedArray:
+    """Whether each UID, of a column with dictionaries, is one of those wanted; makes no text of them. bool."""
+    return pa.chunked_array(
+        [pc.is_in(chunk.dictionary, wanted).take(chunk.indices) for chunk in uids.chunks], pa.bool_()
+    )
+
+
+def links(headers: pa.Table) -> pa.Table:
+    """`study_uid` and each `name` that studies can share: a patient's id, if it is one, and the UIDs of series.
+
+    `headers`: the columns NAMES of header rows.
+    """
     with duckdb.connect(":memory:") as connection:
-        connection.register("headers", crawled.columns(NAMES))
+        connection.register("headers", headers)
         table = connection.sql(LINKED).to_arrow_table()
     names = pc.unique(table["name"]).to_pylist()
-    nobody = {name for name in names if identity_value({"PatientID": name}, "PatientID") is None}
-    edges = table.to_pandas()
-    edges = edges[~edges["name"].isin(nobody)]
-    return edges.assign(name=edges["name"].str.strip())
+    nobody = [name for name in names if identity_value({"PatientID": name}, "PatientID") is None]
+    edges = table.filter(pc.invert(pc.is_in(table["name"], pa.array(nobody, pa.string()))))
+    return edges.set_column(1, "name", pa.chunked_array([pa.array([name.strip() for name in edges["name"].to_pylist()],
+                                                                  pa.string())]))  # fmt: skip

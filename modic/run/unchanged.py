@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import duckdb
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -22,7 +21,7 @@ from modic.archive.crawl import Crawl
 from modic.cohort import Cohort
 from modic.deidentify.pseudonyms import Pseudonyms
 from modic.files import write_table
-from modic.run.batches import NAMES, batches, links
+from modic.run.batches import NAMES, batches, is_of, links
 from modic.run.prepare import Run
 from modic.series.company import UNREADABLE
 from modic.tables.store import read_table
@@ -36,6 +35,7 @@ STATE = pa.schema(
         ("study_key", pa.string()),
         ("fingerprint", pa.string()),  # of modic.run.shards.Work; null for a study without a pair
         ("with_others", pa.string()),
+        ("names", pa.list_(pa.string())),  # of modic.run.batches.links: what ties it to others
         ("again", pa.bool_()),  # to be identified in each run: pixels unclear, or unreadable files beside its images
     ]
 )
@@ -56,6 +56,7 @@ class Parted:
     headers: Iterator[pa.Table]  # of the studies to be identified (modic.run.batches.batches)
     as_before: pa.Table  # of STATE
     digests: pa.Table  # study_uid, images, digest of every study
+    names: pa.Table | None = None  # study_uid, names of the studies to be identified
     decided_by: str = ""  # empty: this run must not be remembered
     beside_unreadable: frozenset[str] = field(default_factory=frozenset)  # UIDs of studies
 
@@ -80,14 +81,19 @@ def part(
     beside = _beside_unreadable(crawled.images, crawled.rejected)
     state = _remembered(run, decided_by)
     if state is None:
-        return Parted(batches(crawled), nothing, digests, decided_by, beside)
-    changed = _changed(state, digests, finished) | beside
-    if not changed:
-        return Parted(iter(()), state, digests, decided_by, beside)
-    edges = links(crawled)
-    changed = _with_linked(changed, edges, run)
-    as_before = state.filter(pc.invert(pc.is_in(state["study_uid"], pa.array(sorted(changed), pa.string()))))
-    return Parted(batches(crawled, changed, edges), as_before, digests, decided_by, beside)
+        edges = links(crawled.columns(NAMES))
+        return Parted(batches(crawled, None, edges.to_pandas()), nothing, digests, _lists(edges), decided_by, beside)
+    changed = pa.array(sorted(_changed(state, digests, finished) | beside), pa.string())
+    if not len(changed):
+        return Parted(iter(()), state, digests, _lists(_edges(nothing)), decided_by, beside)
+    of_changed = crawled.columns(NAMES, is_of(crawled.images["StudyInstanceUID"], changed))
+    now, before = links(of_changed), _edges(state)
+    changed, direct = _with_linked(changed, pa.concat_tables([now, before])), changed
+    stays = pc.invert(pc.is_in(state["study_uid"], changed))
+    edges = pa.concat_tables([now, before.filter(pc.invert(pc.is_in(before["study_uid"], direct)))])
+    edges = edges.filter(pc.is_in(edges["study_uid"], changed))
+    headers = batches(crawled, changed.to_pylist(), edges.to_pandas())
+    return Parted(headers, state.filter(stays), digests, _lists(edges), decided_by, beside)
 
 
 def remember(run: Run, parted: Parted, studies: pa.Table) -> None:
@@ -95,12 +101,14 @@ def remember(run: Run, parted: Parted, studies: pa.Table) -> None:
 
     `studies`: what the run found (modic.run.found.FOUND).
     """
-    if not parted.decided_by:
+    if not parted.decided_by or parted.names is None:
         return
     beside = pa.array(sorted(parted.beside_unreadable), pa.string())
     again = pc.or_(studies["unclear"], pc.is_in(studies["study_uid"], beside))
     found = studies.select(["study_uid", "study_key", "fingerprint", "with_others"]).append_column("again", again)
-    found = found.join(parted.digests, "study_uid", join_type="inner").select(STATE.names).cast(STATE)
+    found = found.join(parted.digests, "study_uid", join_type="inner")
+    at = pc.index_in(found["study_uid"], parted.names["study_uid"].combine_chunks())
+    found = found.append_column("names", parted.names["names"].take(at)).select(STATE.names).cast(STATE)
     table = pa.concat_tables([parted.as_before.replace_schema_metadata(), found]).combine_chunks()
     write_table(table.replace_schema_metadata({"run": run.run_id, "decided_by": parted.decided_by}), _path(run.cohort))
 
@@ -170,20 +178,30 @@ def _changed(state: pa.Table, digests: pa.Table, finished: Collection[tuple[str,
     return {*new, *gone, *again, *left}
 
 
-def _with_linked(changed: set[str], edges: pd.DataFrame, run: Run) -> set[str]:
-    """`changed`, and every study that shares a patient or a series UID with one of them, or did in the last run.
+def _edges(state: pa.Table) -> pa.Table:
+    """`study_uid` and each `name` of STATE, as modic.run.batches.links has them."""
+    names = state["names"].combine_chunks()
+    return pa.table({"study_uid": state["study_uid"].take(pc.list_parent_indices(names)), "name": names.flatten()})
 
-    `edges`: of modic.run.batches.links.
+
+def _lists(edges: pa.Table) -> pa.Table:
+    """`study_uid` and the list `names` of each study."""
+    table = edges.group_by("study_uid").aggregate([("name", "list")])
+    return table.select(["study_uid", "name_list"]).rename_columns(["study_uid", "names"])
+
+
+def _with_linked(changed: pa.Array, edges: pa.Table) -> pa.Array:
+    """UIDs of the studies `changed`, and of every study that shares a name with one of them, or did in the last run.
+
+    `edges`: `study_uid` and `name`, those of the last run too.
     """
-    before = pq.read_table(run.cohort.links, columns=NAMES, partitioning=None, use_threads=False).to_pandas()
-    old = before.melt("StudyInstanceUID", value_name="name").rename(columns={"StudyInstanceUID": "study_uid"})
-    edges = pd.concat([edges, old[["study_uid", "name"]]]).drop_duplicates()
     while True:
-        shared = edges.loc[edges["study_uid"].isin(changed), "name"]
-        more = set(edges.loc[edges["name"].isin(set(shared)), "study_uid"])
-        if more <= changed:
+        shared = pc.unique(edges["name"].filter(pc.is_in(edges["study_uid"], changed)))
+        linked = edges["study_uid"].filter(pc.is_in(edges["name"], shared))
+        more = pc.unique(pa.chunked_array([changed, *linked.chunks]))
+        if len(more) == len(changed):
             return changed
-        changed = changed | more
+        changed = more
 
 
 def _beside_unreadable(images: pa.Table, rejected: pa.Table) -> frozenset[str]:

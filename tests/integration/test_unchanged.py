@@ -155,6 +155,33 @@ def test_only_what_changed_is_looked_at_and_the_rows_are_those_of_a_whole_look(
     assert tables(cohort) == part
 
 
+def test_a_study_of_an_earlier_night_is_looked_at_again_with_a_later_one_that_shares_its_series(
+    archive: Path, identified: list[set[str]]
+) -> None:
+    cohort, slices = archive.parent / "cohort", series(t1(), name="halved", patient="eve", study="half of eve")
+    for slice_ in slices:
+        slice_.SeriesInstanceUID = uid("shared series")
+    write(slices[::2], archive / "eve")
+    plain_run(archive, cohort)
+    write(study(patient="fay", study="first of fay"), archive / "fay")
+    plain_run(archive, cohort)
+    assert looked_at(identified) == {"eve", "fay"}
+    before = tables(cohort)["series"].to_pylist()
+    for slice_ in slices:
+        slice_.StudyInstanceUID, slice_.PatientID = uid("other half"), "gil"
+    write(slices[1::2], archive / "gil")
+    plain_run(archive, cohort)
+    assert looked_at(identified) == {"eve", "gil"}
+    part = tables(cohort)
+    now = {row["series_key"]: row for row in part["series"].to_pylist()}
+    assert [now[row["series_key"]]["reason"] for row in before if now[row["series_key"]] != row] == [
+        "series.missing_slice"
+    ]
+    (cohort / "private" / "surveyed.parquet").unlink()
+    plain_run(archive, cohort)
+    assert tables(cohort) == part
+
+
 def test_a_broken_file_that_is_mended_takes_its_warning_along(archive: Path) -> None:
     cohort = archive.parent / "cohort"
     before = tables(cohort)
