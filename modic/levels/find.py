@@ -58,8 +58,7 @@ class Discs:
 def find_levels(t2: CanonicalVolume, *, detector: Model, options: LevelOptions) -> LevelSet:
     """Detect and name the levels of a sagittal T2 volume. Boxes come back in native pixels (`LevelBox`)."""
     t2 = square_pixels(t2)
-    midline, discs = _find_discs(t2, detector, options)
-    looks = _look_from_afar(t2.voxels[midline], detector, options.score_min)
+    midline, discs, looks = _find_discs(t2, detector, options)
     calibration = Calibration.of(detector.card)
     certainty = weigh(discs.candidates, discs.names, looks, temperature=calibration.temperature)
     doubts = discs.doubt(_last_row(t2.voxels[midline]))
@@ -79,23 +78,34 @@ def find_levels(t2: CanonicalVolume, *, detector: Model, options: LevelOptions) 
     )
 
 
-def _find_discs(t2: CanonicalVolume, detector: Model, options: LevelOptions) -> tuple[int, Discs]:
-    """The midline, and the named discs of the slices around it: counted again from below if a disc is left there."""
+def _find_discs(
+    t2: CanonicalVolume, detector: Model, options: LevelOptions
+) -> tuple[int, Discs, list[list[Candidate]]]:
+    """The midline; the named discs of the slices around it, counted again from below if a disc is left there; and what
+    the midline slice shows from afar."""
     voxels, slice_mm = t2.voxels, t2.spacing_mm[2]
+    spread = spread_slices(len(voxels), slice_mm)
+    seen: dict[int, Detections] = {}
 
     def look(slices: list[int]) -> dict[int, Detections]:
-        return dict(zip(slices, detect(voxels[slices], detector), strict=True))
+        wanted = slices if detector.device == "cpu" else spread  # to a GPU all of them are no more than a few
+        missing = [index for index in wanted if index not in seen]
+        seen.update(zip(missing, detect(voxels[missing], detector), strict=True))
+        return {index: seen[index] for index in slices}
 
-    midline, detections = look_for_midline(voxels, spread_slices(len(voxels), slice_mm), look)
+    midline, detections = look_for_midline(voxels, spread, look)
     around = slices_around(midline, options.slices, len(voxels), slice_mm)
-    detections |= look([index for index in around if index not in detections])
+    others, margins = [index for index in around if index not in seen], _margins(voxels[midline])
+    found = detect([*voxels[others], *_shown_from_afar(voxels[midline], margins)], detector)
+    detections |= seen | dict(zip(others, found, strict=False))
+    looks = _candidates_from_afar(found[len(others) :], margins, options.score_min)
     candidates = merge([detections[index] for index in around], options.score_min)
     names = name_sequence(candidates)
     if (cut := lower_part(candidates, names)) is not None:
         lower = _look_below(voxels[around], int(cut), detector, options.score_min)
         if counted := count_from_below(candidates, names, lower):
-            return midline, Discs(candidates, counted, counted_again=True)
-    return midline, Discs(candidates, names)
+            return midline, Discs(candidates, counted, counted_again=True), looks
+    return midline, Discs(candidates, names), looks
 
 
 def _look_below(images: np.ndarray, cut: int, detector: Model, score_min: float) -> list[Candidate]:
@@ -107,15 +117,19 @@ def _look_below(images: np.ndarray, cut: int, detector: Model, score_min: float)
     return merge([(boxes + np.array([0, cut, 0, cut]), *rest) for boxes, *rest in found], score_min)
 
 
-def _look_from_afar(image: np.ndarray, detector: Model, score_min: float) -> list[list[Candidate]]:
-    """Candidates of one slice (rows, columns) that fills only a part of the detector's image, for each of `FARTHER`.
+def _margins(image: np.ndarray) -> list[int]:
+    """Pixels around a slice (rows, columns) that make it fill only a part of the detector's image, for `FARTHER`."""
+    return [round((1 / share - 1) / 2 * max(image.shape)) for share in FARTHER]
 
-    Boxes are in the slice's pixels.
-    """
-    margins = [round((1 / share - 1) / 2 * max(image.shape)) for share in FARTHER]
-    padded = [np.pad(image, margin, constant_values=image.min()) for margin in margins]
-    found = detect(padded, detector)
-    return [merge([(boxes - margin, *rest)], score_min) for margin, (boxes, *rest) in zip(margins, found, strict=True)]
+
+def _shown_from_afar(image: np.ndarray, margins: list[int]) -> list[np.ndarray]:
+    return [np.pad(image, margin, constant_values=image.min()) for margin in margins]
+
+
+def _candidates_from_afar(found: list[Detections], margins: list[int], score_min: float) -> list[list[Candidate]]:
+    """Candidates of each of `_shown_from_afar`, with boxes in the slice's pixels."""
+    each = zip(margins, found, strict=True)
+    return [merge([(boxes - margin, scores, names)], score_min) for margin, (boxes, scores, names) in each]
 
 
 def _last_row(image: np.ndarray) -> float:

@@ -109,7 +109,8 @@ class Segmenter:
 
         inputs = torch.from_numpy(strip_input(images, rhythm, self.percentiles)).to(self.device)
         with torch.inference_mode():
-            logits = self.net(inputs.contiguous(memory_format=torch.channels_last))
+            layout = torch.channels_last if self.device == "cpu" else torch.contiguous_format  # modic/models/fold.py
+            logits = self.net(inputs.contiguous(memory_format=layout))
             return logits.softmax(1).float().cpu().numpy()
 
 

@@ -89,7 +89,9 @@ def build(architecture: dict[str, Any], contrasts: Sequence[str]) -> "nn.Module"
             """Maps of the trunk (m * contrasts, WIDTH, h, w): the contrasts of the m slices of all discs in turn."""
             slices = torch.cat([region.transpose(0, 1) for region in x])  # (m, contrasts, H, W)
             images = SCALE * slices.reshape(-1, 1, *slices.shape[2:]).expand(-1, 3, -1, -1)
-            return self.trunk(images.contiguous(memory_format=torch.channels_last))
+            in_service = images.is_cuda and not self.training  # in float32 (modic/models/fold.py)
+            layout = torch.contiguous_format if in_service else torch.channels_last
+            return self.trunk(images.contiguous(memory_format=layout))
 
         def features(self, maps: torch.Tensor, depths: list[int]) -> torch.Tensor:
             """(n, features), of about unit variance: the input of `head` for n discs with so many slices each."""

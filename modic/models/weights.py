@@ -122,7 +122,8 @@ def _load(name: str, kind: str, build: "Callable[[dict[str, Any]], nn.Module]", 
     except RuntimeError as error:
         why = str(error)[:200]
         raise WeightsError(f"{kind} weights: {path} does not fit its card's architecture: {why}") from error
-    return Model(fold(net.eval()).requires_grad_(False).to(device), card, model_id(card), device)
+    folded = fold(net.eval(), channels_last=device == "cpu")
+    return Model(folded.requires_grad_(False).to(device), card, model_id(card), device)
 
 
 def save_weights(path: Path, state: dict[str, Any], card: dict[str, Any]) -> Path:
