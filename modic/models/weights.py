@@ -3,6 +3,7 @@
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -65,6 +66,16 @@ class Models:
             torch.cuda.synchronize()
         except RuntimeError:
             return False
+        return True
+
+    def free_memory(self) -> bool:
+        """Give back what this process keeps of the GPU's memory for its next study; whether it has a GPU."""
+        if self.detector.device == "cpu":
+            return False
+        import torch
+
+        with suppress(RuntimeError):  # the GPU is lost; `usable` says so
+            torch.cuda.empty_cache()
         return True
 
 

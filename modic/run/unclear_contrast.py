@@ -22,7 +22,7 @@ from modic.files import write_json
 from modic.imaging.load import load_volume
 from modic.imaging.volume import CanonicalVolume, slices_around, square_pixels
 from modic.levels.detect import named_discs
-from modic.models.device import resolve_device
+from modic.models.device import working_device
 from modic.models.weights import Model, load_detector
 from modic.records import Series
 from modic.resources import is_out_of_memory, memory_limit
@@ -143,7 +143,7 @@ class PixelReader:
 def serve(pipe: Connection, config: Config, device: str) -> None:
     """What the other process does: answers "ready", then each series with its Reading, until the pipe is closed."""
     here = "auto" if device == "cuda" else device  # the GPUs may be those of the workers
-    detector = load_detector(config.detector, device=resolve_device(here))
+    detector = load_detector(config.detector, device=working_device(here))
     pipe.send("ready")
     with suppress(EOFError):
         while True:

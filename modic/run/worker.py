@@ -9,7 +9,7 @@ from modic.archive.sources import Opener
 from modic.cohort import open_cohort
 from modic.config import Config
 from modic.errors import TRANSIENT, DeviceLost, ModicError, Reason, Rejected, where
-from modic.models.device import resolve_device
+from modic.models.device import working_device
 from modic.models.weights import Models, load_models
 from modic.pipeline import grade_study
 from modic.records import Pair, StudyResult
@@ -46,7 +46,7 @@ def _grade_shard(job: Job, shard: Shard) -> Path:
         return path
     shards.note_position(job, shard, shards.LOADING)
     studies, config = shards.read_input(job, shard)
-    models = load_models(config.detector, config.classifier, resolve_device(job.device))
+    models = _load(job, shard, config)
     rows, kept = [], []
     with read_ahead([work.pair for work in studies], Opener(config.archive)) as ahead:
         for index, work in enumerate(studies):
@@ -62,6 +62,17 @@ def _grade_shard(job: Job, shard: Shard) -> Path:
                 raise DeviceLost(f"shard {shard.id}, study {work.study_key}: the GPU no longer answers this process")
     write_features(job.cohort.features(job.run_id, shard.id), kept)  # first: a finished shard is never computed again
     return ledger.write_output(path, rows)
+
+
+def _load(job: Job, shard: Shard, config: Config) -> Models:
+    """The models. Raises DeviceLost if the GPU does not take them: no study is to blame (modic/run/isolate.py)."""
+    device = working_device(job.device)
+    try:
+        return load_models(config.detector, config.classifier, device)
+    except RuntimeError as error:
+        if device == "cpu":
+            raise
+        raise DeviceLost(f"shard {shard.id}: the GPU does not take the networks: {where(error)}") from None
 
 
 def _log(shard: Shard, study_key: str, result: StudyResult) -> None:
@@ -82,10 +93,24 @@ def _log(shard: Shard, study_key: str, result: StudyResult) -> None:
 def grade_or_fail(
     pair: Pair, *, models: Models, config: Config, pictures: Path | None = None, images: Opens | None = None
 ) -> StudyResult:
-    """`grade_study`; a bug or exhausted memory gives a `failed` result, whose detail names no value of the study."""
+    """`grade_study`; a bug or exhausted memory gives a `failed` result, whose detail names no value of the study.
+
+    A study for which a GPU has no memory is tried again once, without what this process keeps of it: other processes
+    may have had the rest for a moment.
+    """
+    with memory_limit(config.run.study_memory_limit_mb):
+        result = _graded_or_failed(pair, models=models, config=config, pictures=pictures, images=images)
+        if result.rejected and result.rejected.reason is Reason.STUDY_OUT_OF_MEMORY and models.free_memory():
+            LOG.warning("no memory (%s): the study is tried again", result.rejected.detail)
+            return _graded_or_failed(pair, models=models, config=config, pictures=pictures, images=images)
+    return result
+
+
+def _graded_or_failed(
+    pair: Pair, *, models: Models, config: Config, pictures: Path | None, images: Opens | None
+) -> StudyResult:
     try:
-        with memory_limit(config.run.study_memory_limit_mb):
-            return _first_gradable_pair(pair, models=models, config=config, pictures=pictures, images=images)
+        return _first_gradable_pair(pair, models=models, config=config, pictures=pictures, images=images)
     except ModicError:
         raise
     except Exception as error:  # noqa: BLE001  (a bad study costs only itself)

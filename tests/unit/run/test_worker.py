@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -23,7 +24,7 @@ from modic.phantom.archive import write_archive
 from modic.records import LEVELS, Pair, StudyResult
 from modic.run import ledger, worker
 from modic.run.read_ahead import Images
-from modic.run.shards import Job, Work, position
+from modic.run.shards import LOADING, Job, Work, position
 
 
 @pytest.mark.parametrize("wanted", [True, False])
@@ -158,3 +159,38 @@ def test_a_worker_that_loses_its_gpu_says_so_and_writes_the_culprit_only_alone(
         worker.grade_shard(job, SHARD)
     assert len(lost) == 1
     assert ledger.read_ledger(job.cohort)["reason"].to_pylist() == ["study.internal_error"] * (studies == 1)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_study_is_tried_again_once_if_the_gpu_had_no_memory(
+    one_pair: Pair, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    """Workers share a GPU: what one lacks may be another's for a moment."""
+    tried: list[str] = []
+
+    def grade(*_: Any, **__: Any) -> StudyResult:
+        tried.append("graded")
+        if tried.count("graded") <= times:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB for Doe^John")
+        return StudyResult()
+
+    monkeypatch.setattr(worker, "grade_study", grade)
+    monkeypatch.setattr("torch.cuda.empty_cache", lambda: tried.append("freed"))
+    on_gpu = replace(MODELS, detector=SimpleNamespace(device="cuda"))
+    result = worker.grade_or_fail(one_pair, models=on_gpu, config=Config())
+    assert tried == ["graded", "freed", "graded"]
+    assert (result.rejected and result.rejected.reason) == (None if times == 1 else Reason.STUDY_OUT_OF_MEMORY)
+
+
+def test_networks_that_the_gpu_does_not_take_end_the_worker_and_not_the_run(
+    one_pair: Pair, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+
+    monkeypatch.setattr(worker, "working_device", lambda _: "cuda")
+    monkeypatch.setattr(worker, "load_models", full)
+    write_shard(job, [Work(key("s", 0), "print", pair=one_pair)], Config())
+    with pytest.raises(DeviceLost, match="does not take the networks: OutOfMemoryError"):
+        worker.grade_shard(job, SHARD)
+    assert position(job, SHARD) == LOADING, "so that the whole shard is tried again"
