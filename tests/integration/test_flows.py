@@ -319,17 +319,102 @@ def test_gpus_get_as_many_workers_as_cores_and_memory_allow(
     assert clusters.fitting_workers(gpus) == workers
 
 
+TWO = """GPU 0: NVIDIA H200 (UUID: GPU-aaaa)
+  MIG 3g.71gb     Device  0: (UUID: MIG-1111)
+  MIG 1g.18gb     Device  1: (UUID: MIG-2222)
+GPU 1: NVIDIA H200 (UUID: GPU-bbbb)"""
+
+
+def smi(*asked: str) -> list[str]:
+    """What nvidia-smi says of two GPUs, of which one is divided; it knows no parts by their id."""
+    if asked == ("-L",):
+        return TWO.splitlines()
+    known = asked[0] in ("--id=GPU-aaaa", "--id=GPU-bbbb", "--id=1")
+    return {"--query-gpu=memory.total": ["143771"], "--query-gpu=compute_mode": ["Default"]}[asked[1]] if known else []
+
+
+def test_a_divided_gpu_is_its_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that is given the whole of a divided GPU sees its first part only."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(clusters, "_nvidia_smi", smi)
+    assert clusters.visible_gpus() == ["MIG-1111", "MIG-2222", "GPU-bbbb"]
+    assert [clusters.gpu_bytes(gpu) for gpu in ("MIG-1111", "MIG-2222", "GPU-bbbb", "1", "MIG-3333")] == [
+        71 * 2**30, 18 * 2**30, 143771 * 2**20, 143771 * 2**20, 0,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("asked", "gpus"),
+    [("0,1", ["0", "1"]), ("GPU-a, MIG-b", ["GPU-a", "MIG-b"]), ("", []), ("-1", []), ("1,-1,0", ["1"])],
+)
+def test_visible_devices_are_read_as_cuda_reads_them(
+    monkeypatch: pytest.MonkeyPatch, asked: str, gpus: list[str]
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", asked)
+    assert clusters.visible_gpus() == gpus
+
+
+def test_gpus_are_found_without_nvidia_smi(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A container with a driver and nothing else: as many processes as cores would all use the first one, unlimited."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(clusters, "_nvidia_smi", lambda *_: [])
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr(
+        "torch.cuda.get_device_properties", lambda index: SimpleNamespace(total_memory=(80 - index) * 2**30)
+    )
+    monkeypatch.setattr(clusters, "DRIVER", tmp_path / "absent")
+    assert clusters.visible_gpus() == []
+    monkeypatch.setattr(clusters, "DRIVER", tmp_path)
+    assert clusters.visible_gpus() == ["0", "1"]
+    assert clusters.gpu_bytes("1") == 79 * 2**30
+
+
+def test_a_gpu_for_one_process_only_gets_one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clusters, "cores", lambda: 16)
+    answers = {"--query-gpu=memory.total": ["143771"], "--query-gpu=compute_mode": ["Exclusive_Process"]}
+    monkeypatch.setattr(clusters, "_nvidia_smi", lambda *asked: answers[asked[1]])
+    assert clusters.fitting_workers(["GPU-a"]) == 1
+
+
+def test_workers_are_forked_of_a_process_that_has_not_touched_cuda() -> None:
+    """CUDA would not work in them: `torch.cuda.is_available()` before a fork is enough."""
+    with clusters.connect(clusters.ClusterSpec(cluster_kwargs={"n_workers": 1}), shards=1) as client:
+        method, ready, spoiled, initialized = client.submit(_of_cuda).result(timeout=240)
+    assert method == "forkserver"
+    assert (ready, spoiled, initialized) == (True, False, False)
+
+
+def _of_cuda() -> tuple[str, bool, bool, bool]:
+    """How this worker was started; whether torch was there already, and whether CUDA was touched before."""
+    import sys
+
+    import dask
+
+    ready = "torch" in sys.modules
+    import torch
+
+    spoiled = getattr(torch._C, "_cuda_isInBadFork", lambda: False)()
+    method = dask.config.get("distributed.worker.multiprocessing-method", "")
+    return method, ready, bool(spoiled), torch.cuda.is_initialized()
+
+
 def test_each_gpu_gets_a_worker_that_sees_only_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a,GPU-b")
     with clusters.gpu_workstation(workers_per_gpu=1) as cluster, Client(cluster) as client:
         client.wait_for_workers(2, timeout=240)
         seen = client.run(lambda: __import__("os").environ["CUDA_VISIBLE_DEVICES"])
     assert sorted(seen.values()) == ["GPU-a", "GPU-b"]
-    with clusters.gpu_workstation(workers_per_gpu=2, n_workers=2) as cluster, Client(cluster) as client:
-        client.wait_for_workers(2, timeout=240)
+    monkeypatch.setattr(clusters, "_nvidia_smi", lambda *_: ["40960"])
+    monkeypatch.setattr("distributed.system.MEMORY_LIMIT", 9 * 2**30)
+    with clusters.gpu_workstation(workers_per_gpu=2, n_workers=3) as cluster, Client(cluster) as client:
+        client.wait_for_workers(3, timeout=240)
         names = ("CUDA_VISIBLE_DEVICES", "PYTORCH_ALLOC_CONF")
-        seen = client.run(lambda: [__import__("os").environ[name] for name in names])
-    assert list(seen.values()) == [["GPU-a", "per_process_memory_fraction:0.450"]] * 2
+        seen = client.run(lambda: [__import__("os").environ.get(name) for name in names])
+        limits = {worker["memory_limit"] for worker in client.scheduler_info(n_workers=-1)["workers"].values()}
+    # 0.45 of 40 GB, less the 1 GB that CUDA takes in each process
+    shared = ["GPU-a", "per_process_memory_fraction:0.425"]
+    assert sorted(seen.values(), key=str) == [shared, shared, ["GPU-b", None]]
+    assert limits == {3 * 2**30}, "of the machine's memory: Dask would end a worker for its share of all cores"
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     with pytest.raises(UsageError, match="no GPU"):
         clusters.gpu_workstation()
