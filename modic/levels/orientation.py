@@ -1,7 +1,7 @@
 """Whether the pixels of a T2 lie as their header says: head up, front first. Both contrasts may be wrong alike.
 
 A detector that was trained on upright spines finds better discs on the slice through the canal once it is turned back.
-It is asked only of studies whose names are uncertain, as those of all four real spines turned for a trial were.
+It is asked only of studies whose names are uncertain, as those of 28 of 33 real spines turned upside down were.
 """
 
 import numpy as np
