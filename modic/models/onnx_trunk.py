@@ -4,8 +4,12 @@ torch runs the trunk's depthwise convolutions and small matrix products at half 
 keeps maps in blocks of channels throughout and joins each convolution with its activation. Maps are the same but for
 rounding (tests/unit/models/test_onnx_trunk.py). The graph is made here from the folded network (modic/models/fold.py),
 so that no file lies beside the weights.
+
+ONNX Runtime's wheels hold telemetry: on import they write a device id and a queue of events for Microsoft below
+~/.cache. It is off unless the user sets ORT_DISABLE_TELEMETRY.
 """
 
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -22,6 +26,7 @@ def fast_trunk(trunk: "nn.Module") -> "nn.Module":
     Args:
         trunk: folded, of `modic.models.efficientnet.trunk`; or of torchvision's IntermediateLayerGetter, made of it.
     """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read when it is imported
     import numpy as np
     import onnxruntime
     import torch

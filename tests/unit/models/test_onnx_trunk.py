@@ -1,6 +1,10 @@
 """The trunk in ONNX Runtime gives torch's maps."""
 
 import copy
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -43,3 +47,11 @@ def test_the_shipped_networks_run_in_it_on_a_cpu() -> None:
 def test_a_layer_without_a_node_is_refused() -> None:
     with pytest.raises(TypeError, match="GELU"):
         onnx_graph(nn.Sequential(nn.Sequential(nn.GELU())), ["0"])
+
+
+def test_it_writes_no_telemetry(tmp_path: Path) -> None:
+    """In a process of its own, because what ONNX Runtime does on import it does once."""
+    code = "from modic.models import efficientnet as e, fold, onnx_trunk as o; o.fast_trunk(fold.fold(e.trunk(3)))"
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    subprocess.run([sys.executable, "-c", code], env=environment | {"HOME": str(tmp_path)}, check=True, timeout=120)
+    assert not list(tmp_path.rglob("*onnxruntime*"))
