@@ -6,9 +6,9 @@ REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 MARKUP = re.compile(r"([\\`*_{}\[\]<>#|~!&])")
 
 
-def printable(text: str) -> str:
-    """`text` with a mark in place of every character that is not printable; lines and tabs stay."""
-    return "".join(letter if letter.isprintable() or letter in "\n\t" else REPLACEMENT for letter in text)
+def printable(text: str, keep: str = "\n\t") -> str:
+    """`text` with a mark in place of every character that is not printable; those of `keep` stay."""
+    return "".join(letter if letter.isprintable() or letter in keep else REPLACEMENT for letter in text)
 
 
 def is_utf8(path: str) -> bool:

@@ -27,12 +27,13 @@ def run(options: argparse.Namespace) -> int:
     from modic.cohort import open_cohort
     from modic.errors import Reason, UsageError
     from modic.run.find import count_by_outcome, file_outcomes
+    from modic.text import printable
 
     known = [reason for reason in Reason if reason.startswith("file.")]
     if options.reason and options.reason not in known:
         raise UsageError(f"there is no reason {options.reason}; there are {', '.join(known)}")
     found = file_outcomes(open_cohort(options.cohort), rejected=options.rejected, reason=options.reason)
     for outcome in found:
-        show("\t".join(filter(None, outcome)))
+        show("\t".join(printable(part, keep="") for part in outcome if part))
     print(count_by_outcome(found), file=sys.stderr)
     return OK

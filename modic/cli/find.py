@@ -27,7 +27,8 @@ def run(options: argparse.Namespace) -> int:
     """`modic find`."""
     from modic.cohort import open_cohort
     from modic.run.find import find
+    from modic.text import printable
 
     for line in find(open_cohort(options.cohort), options.name, files=options.files):
-        show(line)
+        show(printable(line, keep=""))  # an id or a name of a file may hold lines
     return OK

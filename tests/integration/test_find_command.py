@@ -92,6 +92,18 @@ def test_files_and_what_became_of_them(cohort: Path, capsys: pytest.CaptureFixtu
     assert "there is no reason file.odd" in capsys.readouterr().err
 
 
+def test_lines_in_an_id_or_a_name_are_no_lines_of_an_answer(
+    tmp_path: Path, no_networks: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(study(patient="eve\nfolder"), tmp_path / "archive")
+    (tmp_path / "archive" / "a\nread\t").write_text("x")
+    plain_run(tmp_path / "archive", tmp_path / "cohort")
+    found = ask(capsys, "find", str(tmp_path / "cohort"), "eve\nfolder")
+    assert [line.split()[0] for line in found] == ["study", "patient", "outcome", *["series", "folder"] * 2]
+    (line,) = ask(capsys, "files", str(tmp_path / "cohort"), "--rejected")
+    assert line.split("\t") == ["file.not_dicom", f"{tmp_path}/archive/a�read�"]
+
+
 def test_a_folder_that_cannot_be_read_is_told_of_and_named_to_the_owner(
     cohort: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
