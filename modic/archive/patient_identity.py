@@ -18,6 +18,9 @@ PLACEHOLDER_IDS = re.compile(
     re.IGNORECASE,
 )
 """PatientIDs that name nobody, so that they link no studies."""
+SEXES = {"F": "F", "M": "M", "O": "O", "FEMALE": "F", "MALE": "M", "OTHER": "O"}
+DATE = re.compile(r"(\d{4})([-./]?)(\d\d)\2(\d\d)([ T]?\d\d:?\d\d.*)?")
+"""`20240131`; ACR-NEMA wrote dots, converters write `2024-01-31`, and a time behind it."""
 OLDEST_EVER = 120  # years
 AGE_DIFFERS = 2  # years by which an age from the birth date and PatientAge may differ: one is rounded
 
@@ -25,15 +28,15 @@ AGE_DIFFERS = 2  # years by which an age from the birth date and PatientAge may 
 def identity_value(header: Header, keyword: str) -> str | None:
     """The value of a keyword of IDENTITY, written in one way; None if the header has none.
 
-    A birth date that is no date (`00000000`) or a placeholder, a sex other than F, M or O, and an id that names nobody
-    (`ANONYMOUS`) count as none.
+    A birth date that is no date (`00000000`) or a placeholder, a sex other than those of `SEXES`, and an id that names
+    nobody (`ANONYMOUS`) count as none.
     """
     text = str(header.get(keyword) or "").strip()
     if keyword == "PatientBirthDate":
         born = dicom_date(text)
         return str(born) if born and born not in PLACEHOLDER_DATES else None
     if keyword == "PatientSex":
-        return text.upper() if text.upper() in ("F", "M", "O") else None
+        return SEXES.get(text.upper())
     return text if text and not PLACEHOLDER_IDS.fullmatch(text) else None
 
 
@@ -50,7 +53,7 @@ def identity_values(headers: Iterable[Header]) -> dict[str, set[str]]:
 
 
 def age_years(header: Header) -> tuple[int | None, str]:
-    """Completed years at the study, and why an age that the header names is not believed (empty if it is).
+    """Completed years at the study, and why what the header says of it is not believed (empty if it is).
 
     From the birth date, else from PatientAge (`045Y`, `018M`, …). A birth date on or after the day of the study, a
     placeholder, an age over `OLDEST_EVER`, and two ages that differ by more than `AGE_DIFFERS`
@@ -63,7 +66,7 @@ def age_years(header: Header) -> tuple[int | None, str]:
     if born in PLACEHOLDER_DATES:
         return None, "PatientBirthDate is a placeholder"
     if not (born and then):
-        return named, ""
+        return named, "PatientBirthDate is no date" if is_no_date(header.get("PatientBirthDate")) else ""
     age = then.year - born.year - ((then.month, then.day) < (born.month, born.day))
     if born >= then:
         return None, "PatientBirthDate is not before StudyDate"
@@ -86,10 +89,15 @@ def study_date(header: Header) -> date | None:
     return None if then in PLACEHOLDER_DATES else then
 
 
+def is_no_date(value: Any) -> bool:
+    """Whether text is there that is meant as a date and is none; zeros and words stand for none."""
+    return bool(re.search("[1-9]", str(value or ""))) and dicom_date(value) is None
+
+
 def dicom_date(value: Any) -> date | None:
-    """A DICOM date (`20240131`), None if it is blank or no date."""
-    digits = str(value or "").strip().replace(".", "")  # ACR-NEMA wrote dots
+    """The date of a text as `DATE` has it, None if it is blank or no date."""
+    parts = DATE.fullmatch(str(value or "").strip())
     try:
-        return date(int(digits[:4]), int(digits[4:6]), int(digits[6:8])) if len(digits) == 8 else None
+        return date(int(parts[1]), int(parts[3]), int(parts[4])) if parts else None
     except ValueError:
         return None

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from modic.archive import patient_identity
-from modic.archive.patient_identity import dicom_date, identity_value, study_date
+from modic.archive.patient_identity import dicom_date, identity_value, is_no_date, study_date
 from modic.deidentify.pseudonyms import Pseudonyms
 from modic.deidentify.scanner_names import is_scanner_name
 from modic.errors import Reason, Rejected
@@ -45,7 +45,10 @@ def age_years(header: dict[str, Any]) -> int | None:
 def identity_warnings(header: dict[str, Any]) -> tuple[str, ...]:
     """Why the age, the date or the patient of a study is null or its own, though the header names one."""
     _, age = patient_identity.age_years(header)
-    date_ = "StudyDate is a placeholder" if dicom_date(header.get("StudyDate")) and not study_date(header) else ""
+    date_ = ""
+    if not study_date(header):
+        day = header.get("StudyDate")
+        date_ = "StudyDate is a placeholder" if dicom_date(day) else "StudyDate is no date" if is_no_date(day) else ""
     named = str(header.get("PatientID") or "").strip() and not identity_value(header, "PatientID")
     return tuple(filter(None, (age, date_, "PatientID is a placeholder" if named else "")))
 

@@ -14,6 +14,11 @@ from modic.run.rows import age_years, identity_warnings
         ("19500316", "20100315", "", 59),
         ("19500315", "20100315", "", 60),
         ("1950.03.15", "2010.03.15", "", 60),
+        ("1950-03-15", "2010-03-15T10:15:00", "", 60),
+        ("1950/03/15", "20100315101500.25", "", 60),
+        ("15/03/1950", "20100315", "060Y", 60),
+        ("1950-0315", "20100315", "", None),
+        ("19500315", "20100315-20100316", "", None),
         ("19200315", "20100314", "", 89),
         ("19200315", "20100315", "", 90),
         ("19000315", "20100315", "", 90),
@@ -48,6 +53,9 @@ def test_age_in_completed_years_is_90_from_90_on(born: str, studied: str, age: s
         ({"PatientBirthDate": "19300315", "PatientAge": "045Y"}, ("PatientBirthDate contradicts PatientAge",)),
         ({"PatientAge": "999Y"}, ("PatientAge is implausible",)),
         ({"StudyDate": "19000101"}, ("StudyDate is a placeholder",)),
+        ({"StudyDate": "15/03/2010"}, ("StudyDate is no date",)),
+        ({"PatientBirthDate": "15/03/1950"}, ("PatientBirthDate is no date",)),
+        ({"StudyDate": "00000000", "PatientBirthDate": "XXXX"}, ()),
         ({"PatientID": "ANONYMOUS"}, ("PatientID is a placeholder",)),
         ({"PatientID": "0000000"}, ("PatientID is a placeholder",)),
         ({"PatientID": "P0000001", "PatientBirthDate": "19650316", "PatientAge": "044Y"}, ()),
@@ -62,3 +70,5 @@ def test_a_placeholder_is_no_identity() -> None:
     assert identity_value({"PatientBirthDate": "19000101"}, "PatientBirthDate") is None
     assert identity_value({"PatientID": "Anonymized"}, "PatientID") is None
     assert identity_value({"PatientID": "ANON0012"}, "PatientID") == "ANON0012"
+    assert identity_value({"PatientSex": "Female"}, "PatientSex") == "F"
+    assert identity_value({"PatientSex": "unknown"}, "PatientSex") is None
