@@ -2,6 +2,9 @@
 
 import random
 import shutil
+import subprocess
+import sys
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -194,6 +197,35 @@ def test_a_kill_between_the_new_base_and_the_end_of_its_news_costs_nothing(
     found = crawl(archive, index=index)
     assert (found.counts["files_read"], found.counts["files_gone"]) == (0, 0)
     agrees(found, crawl(archive, index=None))
+
+
+NIGHTS = """
+import os, random, sys
+from pathlib import Path
+from modic.archive import header_index, known_files
+from modic.archive.crawl import crawl
+header_index.GROUP = known_files.GROUP = 4
+archive, index, dice = Path(sys.argv[1]), Path(sys.argv[2]), random.Random(int(sys.argv[3]))
+crawl(archive, index=index)
+print("begun", flush=True)
+while True:
+    for file in dice.sample(sorted(path for path in archive.rglob("*") if path.is_file()), dice.randint(1, 8)):
+        os.utime(file, (dice.randint(1, 10**9),) * 2)
+    crawl(archive, index=index)
+"""
+
+
+def test_an_index_whose_writer_is_killed_says_what_a_fresh_crawl_says(archive: Path, tmp_path: Path) -> None:
+    index, dice = tmp_path / "index.parquet", random.Random(1)
+    for seed in range(3):
+        command = [sys.executable, "-c", NIGHTS, str(archive), str(index), str(seed)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as nights:
+            assert nights.stdout is not None and nights.stdout.readline() == b"begun\n"
+            time.sleep(dice.uniform(0.1, 0.5))
+            nights.kill()
+        found = crawl(archive, index=index)
+        assert found.counts["files_unchanged"] >= found.counts["files_seen"] - 2 * 8 - 1, "one night is lost at most"
+        agrees(found, crawl(archive, index=None))
 
 
 def test_damaged_news_cost_themselves_alone(archive: Path, tmp_path: Path) -> None:
