@@ -1,9 +1,14 @@
 """`modic grade` on studies that a GPU has no memory for, or that spoil CUDA for their process.
 
     python tests/benchmarks/gpu.py [--device cuda] [--workers-per-gpu 2]
+    python tests/benchmarks/gpu.py --count [--archive ARCHIVE]
 
-Synthetic patients and the shipped networks. One study asks for more memory than a worker may have (nearly all of the
-GPU, where workers share it), one fails an assertion on the GPU, after which CUDA answers its process no more. Both must
+The second line needs no GPU: it grades the studies of ARCHIVE (two synthetic ones) on a pretended GPU
+(tests/support/pretended_cuda.py) and prints what a GPU would be asked for a study, by stage, and what that takes if an
+H200 were as fast as assumed here: an estimate, no measurement.
+
+The first: synthetic patients and the shipped networks. One study asks for more memory than a worker may have (nearly
+all of the GPU, where workers share it), one fails an assertion on the GPU, after which CUDA answers its process no more. Both must
 be `failed` with their reasons, the others graded as in a run without the two, and the exit code 3. With `--device cpu`
 the like is raised, but there is no CUDA to be spoiled.
 """
@@ -15,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,12 +29,21 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 import pydicom  # noqa: E402
 from distributed import Nanny  # noqa: E402
 
+from made_studies import pairs_of  # noqa: E402
+from modic import pipeline  # noqa: E402
+from modic.config import Config  # noqa: E402
 from modic.models import weights  # noqa: E402
 from modic.phantom.archive import write_archive  # noqa: E402
 from modic.run import worker  # noqa: E402
 from modic.tables.store import read_table  # noqa: E402
+from pretended_cuda import pretended_cuda  # noqa: E402
 
 PATIENTS = 16  # several a shard
+LAUNCH_S = (5e-6, 10e-6)  # of a kernel by the host; a GPU takes hardly less for the smallest
+WAIT_S = 20e-6  # for the host to hear that the GPU is ready
+COPY = 5e9  # bytes a second between ordinary memory of the host and the GPU
+PEAK_FLOP, PEAK_BYTES = 67e12, 4.8e12  # a second, of an H200: float32 without TF32, memory (NVIDIA's data sheet)
+REACHED = 0.3  # of both peaks
 CULPRITS = {"memory": "study.out_of_memory", "assert": "study.internal_error"}
 
 
@@ -64,9 +79,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--workers-per-gpu", type=int, default=2)
+    parser.add_argument("--count", action="store_true")
+    parser.add_argument("--archive", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
+        if options.count:
+            count(options.archive or phantoms(home / "archive"), home)
+            return
         names = fill(home / "archive")
         code, harmed = grade(home, "harmed", options)
         for path in (home / "archive").rglob("*"):
@@ -80,6 +100,60 @@ def main() -> None:
     trouble += [] if [one for one in harmed if one[0] != "failed"] == spared else ["other studies differ"]
     print(f"{graded} of {len(names)} studies graded;", "; ".join(trouble) or "as it must be")
     sys.exit(bool(trouble))
+
+
+def count(archive: Path, folder: Path) -> None:
+    """Print what a study of `archive` asks of a GPU in the mean, by stage; its pictures go to `folder`."""
+    import torch
+
+    torch.set_num_threads(1)
+    with pretended_cuda() as device:
+        models = weights.load_models("detector", "classifier", "cuda")
+        pipeline.time = SimpleNamespace(perf_counter=device.counts.copy)  # stages are timed in what is counted
+        studies = [
+            pipeline.grade_study(pair, models=models, config=Config(), pictures=folder / str(index))
+            for index, pair in enumerate(pairs_of(archive))
+        ]
+    graded = [study.seconds for study in studies if not study.rejected]
+    print("a study     kernels  waits   MB up  MB down  GB touched  GFLOP")
+    stages = {name: [study[name] for study in graded] for name in graded[0]}
+    for name, each in stages.items():
+        if any(one.kernels for one in each):
+            print_counts(name, each)
+    print_counts("together", whole := [one for each in stages.values() for one in each], len(graded))
+    print(f"{len(graded)} studies; at most {device.counts.peak_bytes / 2**20:.0f} MiB of tensors at a time")
+    print_estimate({key: sum(getattr(one, key) for one in whole) / len(graded) for key in COLUMNS})
+
+
+def print_estimate(mean: dict[str, float]) -> None:
+    """Milliseconds a study from its counts, each part by itself, and together."""
+    fast, slow = (1e3 * mean["kernels"] * seconds for seconds in LAUNCH_S)
+    waits, copies = 1e3 * mean["waits"] * WAIT_S, 1e3 * (mean["bytes_up"] + mean["bytes_down"]) / COPY
+    arithmetic = 1e3 * mean["flop"] / PEAK_FLOP / REACHED
+    memory = 1e3 * mean["bytes_touched"] / PEAK_BYTES / REACHED
+    print("estimated of an H200, not measured, in ms a study:", end=" ")
+    print(f"launches {fast:.1f} to {slow:.1f}, waits {waits:.1f}, copies {copies:.1f},", end=" ")
+    print(f"arithmetic {arithmetic:.1f}, memory {memory:.1f};", end=" ")
+    least = max(fast, arithmetic, memory) + waits + copies
+    print(f"together {least:.0f}, if kernels hide their launches, to {slow + waits + copies + arithmetic + memory:.0f}")
+
+
+COLUMNS = ("kernels", "waits", "bytes_up", "bytes_down", "bytes_touched", "flop")
+
+
+def print_counts(name: str, each: list[Any], studies: int = 0) -> None:
+    """A line of the table: means over studies."""
+    kernels, waits, up, down, touched, flop = (
+        sum(getattr(one, key) for one in each) / (studies or len(each)) for key in COLUMNS
+    )
+    numbers = f"{kernels:7.0f} {waits:6.0f} {up / 1e6:7.1f} {down / 1e6:8.1f} {touched / 1e9:11.2f} {flop / 1e9:6.1f}"
+    print(f"{name:11} {numbers}")
+
+
+def phantoms(archive: Path) -> Path:
+    """Two synthetic studies."""
+    write_archive(archive, patients=2, seed=3, broken=False)
+    return archive
 
 
 def fill(archive: Path) -> list[str]:

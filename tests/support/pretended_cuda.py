@@ -18,7 +18,7 @@ import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 from unittest import mock
 
@@ -49,12 +49,16 @@ PRODUCTS = {aten.mm.default, aten.addmm.default, aten.bmm.default, aten.baddbmm.
 
 @dataclass
 class Counts:
-    """What a GPU would have been asked. `waits`: the host waited for it; `by_operator`: its kernels."""
+    """What a GPU would have been asked. `waits`: the host waited for it; `by_operator`: its kernels.
+
+    `bytes_touched`: of what kernels read and write, if nothing stays in a cache.
+    """
 
     kernels: int = 0
     waits: int = 0
     bytes_up: int = 0
     bytes_down: int = 0
+    bytes_touched: int = 0
     flop: int = 0
     peak_bytes: int = 0
     by_operator: Counter[str] = field(default_factory=Counter)
@@ -62,18 +66,13 @@ class Counts:
 
     def __sub__(self, before: "Counts") -> "Counts":
         """What came since `before`; the peak is that of all."""
-        return Counts(
-            *(getattr(self, name) - getattr(before, name) for name in ("kernels", "waits", "bytes_up", "bytes_down")),
-            self.flop - before.flop, self.peak_bytes, self.by_operator - before.by_operator,
-            self.waited_at - before.waited_at,
-        )  # fmt: skip
+        made = Counts(**{one.name: getattr(self, one.name) - getattr(before, one.name) for one in fields(self)})
+        made.peak_bytes = self.peak_bytes
+        return made
 
     def copy(self) -> "Counts":
         """As it is now."""
-        return Counts(
-            self.kernels, self.waits, self.bytes_up, self.bytes_down, self.flop, self.peak_bytes,
-            Counter(self.by_operator), Counter(self.waited_at),
-        )  # fmt: skip
+        return self - Counts()
 
 
 class OnDevice(torch.Tensor):
@@ -196,6 +195,9 @@ class Device(TorchDispatchMode):
         if "device" in inner_kwargs:
             inner_kwargs["device"] = CPU
         made = func(*inner_args, **inner_kwargs)
+        if not _is_only_a_view(func):
+            ends = [one for one in tree_flatten((inner_args, made))[0] if isinstance(one, torch.Tensor)]
+            self.counts.bytes_touched += sum(one.numel() * one.element_size() for one in ends)
         if _changes_its_first(func):
             if torch.Tag.inplace_view in func.tags:
                 _with_new_shape(func, args, kwargs)
