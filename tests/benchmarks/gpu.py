@@ -8,9 +8,9 @@ The second line needs no GPU: it grades the studies of ARCHIVE (two synthetic on
 H200 were as fast as assumed here: an estimate, no measurement.
 
 The first: synthetic patients and the shipped networks. One study asks for more memory than a worker may have (nearly
-all of the GPU, where workers share it), one fails an assertion on the GPU, after which CUDA answers its process no more. Both must
-be `failed` with their reasons, the others graded as in a run without the two, and the exit code 3. With `--device cpu`
-the like is raised, but there is no CUDA to be spoiled.
+all of the GPU, where workers share it), one fails an assertion on the GPU, after which CUDA answers its process no
+more. Both must be `failed` with their reasons, the others graded as in a run without the two, and the exit code 3. With
+`--device cpu` the like is raised, but there is no CUDA to be spoiled.
 """
 
 import argparse
