@@ -36,9 +36,10 @@ attributes count under their classic names (modic/archive/enhanced_mr.py).
 | R19 | R15 by a TE under 2 or a TR under 100, which are no times of a spin echo in ms; | unknown           |
 |     | or a number of the acquisition is there and cannot be read (`DOUBTED`);         |                   |
 |     | or the description (ProtocolName, if it is blank) names fat suppression, STIR,  |                   |
-|     | magnetization transfer, a gradient echo, diffusion, a map, a difference or a    |                   |
-|     | projection, for a T2 fluid attenuation or, for a T1, a contrast agent ("without |                   |
-|     | fat suppression" does not; wording.py), and the physics does not                |                   |
+|     | magnetization transfer, an opposed phase, a gradient echo, diffusion, a map, a  |                   |
+|     | difference or a projection, for a T2 fluid attenuation or, for a T1, a contrast |                   |
+|     | agent ("without fat suppression" does not; wording.py), and the physics does    |                   |
+|     | not                                                                             |                   |
 
 DERIVED and SECONDARY in ImageType decide nothing here, because whole hospitals export their primary images so.
 """
@@ -75,8 +76,8 @@ DOUBTED = frozenset(
     ]
 )
 DOUBTS = {"agent": "an agent", "fluid": "fluid attenuation", "fs": "fat suppression", "stir": "STIR",
-          "transfer": "magnetization transfer", "gradient": "a gradient echo", "diffusion": "diffusion",
-          "map": "a map, a difference or a projection"}  # fmt: skip
+          "transfer": "magnetization transfer", "opposed": "an opposed phase", "gradient": "a gradient echo",
+          "diffusion": "diffusion", "map": "a map, a difference or a projection"}  # fmt: skip
 PULSES = ("SE", "IR", "GR", "EP")
 
 

@@ -11,7 +11,8 @@ from functools import lru_cache
 
 AGENT_WORDS = (
     r"gd([ _-]?(dtpa|dota|bopta|bt|eob)[a-z0-9]*)?|gad[a-z]*|km|kmg|mdc|m\.d\.c\.?|civ|pdc|ce|dce|cemr[a-z]*|inj[a-z]*"
-    r"|[ck]ontr[a-z]*|[a-z]+contrast[a-z]*|enh[a-z]*|i\.?v\.?|ivkm|dtpa|dota|gbca|ilacli|bolus"
+    r"|[ck]ontr[a-zı]*|[a-z]+contrast[a-z]*|enh[a-z]*|i\.?v\.?|ivkm|dtpa|dota|gbca|ilacli|bolus|iny[a-z]*|podaniu"
+    r"|post(gd|gad|km|ce|inj|iny|iv|mdc)[a-z]*"
     r"|dotarem|dotagraf|dotagita|dotavision|clariscan|omniscan|magnevist|magnograf|magnegita|prohance|multihance|primovist"
     r"|eovist|vueway|elucirem|optimark|vasovist|ablavar|artirem|pixxoscan|cyclolux|teslascan|feraheme"
 )
@@ -25,7 +26,7 @@ FAT_WORDS = (
     r"|aspir|spec[ -]?ir|special|proset|pasta|wats|watex|watsel|we|water([ _-]?(exc|sel)[a-z]*)?|wfs|chess"
     r"|ideal|[a-z]?dixon[a-z]*|msoft"
     r"|h2o|fat|eau|agua|acqua|wasser[a-z]*|fett[a-z]*|gras[a-z]*|sat[ _-]?gra[a-z]*|supr[a-z]* ?gra[a-z]*"
-    r"|vet[a-z]*onderdr[a-z]*"
+    r"|vet[a-z]*[ _-]?(onderdr|suppr)[a-z]*|yag[ _-]*bask[a-zı]*|t[lł]uszcz[a-z]*|zsir[a-z]*"
 )
 GRADIENT_WORDS = (
     r"t2[ _-]?star|medic|merge|swi|swan|gre|grass|f?spgr|([bmt][ _-]?)?ffe|flash|fl[23]d[0-9]*|vibe|lava|thrive|bravo"
@@ -37,11 +38,13 @@ HINTS: dict[str, str] = {
     "t2": r"(?<![a-z0-9])t2(?![0-9*])",
     "stir": r"stir|tirm|(?<![a-z])tir(?![a-z])",
     "fluid": r"flair|dark[ _-]?fluid",
-    "fs": _ANY.format(FAT_WORDS) + r"|脂|脂肪|жир|지방",
+    "fs": _ANY.format(FAT_WORDS) + r"|脂|脂肪|жир|(?<![а-я])жп(?![а-я])|지방",
+    "opposed": _ANY.format(r"opp|opposed[a-z]*|out[ _-]*(of)?[ _-]*phase|oop"),
     "agent": _ANY.format(AGENT_WORDS)
     + rf"|(?<![a-z])({AFTER_WORDS})(?![a-z])(?![ _-]*op)"
     + r"|(?<![a-z])c ?\+|\+ ?c(?![a-z])|w ?/ ?c(?![a-z])|(?<![a-z])w ?/ ?wo(?![a-z])"
-    + "|造影|增强|增強|조영|контраст|(?<![а-я])ку(?![а-я])|гадо"
+    + r"|w ?/ *$"
+    + "|造影|增强|增強|조영|증강|صبغة|تباين|σκιαγραφικ|контраст|(?<![а-я])ку(?![а-я])|гадо"
     + r"|\+(?![ _]*(t[12]|pd|stir|tirm|fs|fat))(?!(sag|ax|cor|tra|tse|fse|[clt][ _-]?sp|[23]d|nd|norm|dis))",
     "transfer": r"(?<![a-z])(mt|mtc|mt[ _-]?on|magneti[sz]ation[ _-]?transfer)(?![a-z])",
     "gradient": r"t2 ?\*|" + _ANY.format(GRADIENT_WORDS),
@@ -56,7 +59,8 @@ DENIED = re.compile(
     rf"(?<![a-z])({NO_WORDS})[ _./-]*(i\.?v\.?[ _-]*)?({AGENT_WORDS}|{FAT_WORDS}|mt|mtc)(?![a-z])"
     r"|(?<![a-z])(un|non)[ _-]?enh[a-z]*|(?<![a-z])(non|pre)[ck]ontr[a-z]*|(?<![a-z])c ?-(?![a-z0-9])"
     r"|(?<![a-z])mt[ _-]?off"
-    r"|平扫|(без|до) (контраст[а-я]*|ку)"
+    r"|平扫|(без|до) (контраст[а-я]*|ку)|造影前(?!後)|增[强強]前(?!后|後)|조영 ?전"
+    r"|[ck]ontrasts[iı]z|nie ?kontrast[a-z]*|(χωρις|προ) σκιαγραφικ[α-ω]*|بدون (صبغة|تباين)"
 )
 IN_PHASE = re.compile(r"(?<![a-z])(in|ip|in[ _-]?phase|inphase|_in)(?![a-z])")
 SEPARATED = re.compile(r"(?<![a-z])(ideal|[a-z]?dixon[a-z]*)(?![a-z])")
