@@ -43,10 +43,13 @@ def same_frame(series: Series, t2: Series) -> bool:
     return len(dates) < 2 and frame is not None and frame == t2.frame_of_reference_uid
 
 
-def same_geometry(combination: Combination, options: PairOptions) -> bool:
-    """Whether T1 and T2 have the same orientation and the T1 covers the T2 (P9)."""
-    t1, t2 = (stack.header["ImageOrientationPatient"] for stack in (combination.t1, combination.t2))
-    return nearly(t1, t2, SAME_ORIENTATION) and combination.covers(options)
+def in_same_geometry(series: Series, t2: Series, options: PairOptions) -> Combination | None:
+    """Both if they have the same orientation and the series covers the T2 (P9)."""
+    own, wanted = (stack.header["ImageOrientationPatient"] for stack in (series, t2))
+    if not nearly(own, wanted, SAME_ORIENTATION):
+        return None
+    combination = combination_of(series, t2)
+    return combination if combination.covers(options) else None
 
 
 def preference(combination: Combination, wordier: set[int], options: PairOptions) -> tuple:

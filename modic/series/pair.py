@@ -73,7 +73,7 @@ from modic.records import Excluded, Pair, Series, WarningKind
 from modic.series import whole_spine
 from modic.series.acquisition import reconstruction
 from modic.series.alike import has_new_word, is_after_agent, is_wordier
-from modic.series.combination import Combination, combination_of, preference, same_frame, same_geometry
+from modic.series.combination import Combination, combination_of, in_same_geometry, preference, same_frame
 from modic.series.contrast import has_contrast_agent, named_in
 
 STIR = "stir"
@@ -84,6 +84,11 @@ STIR_UNFIT = "STIR: {} in the study; none is in the frame of reference or orient
 NO_T2 = "no T2: discs were found and graded on STIR"
 STIR_THERE = "a STIR is there, which this classifier does not grade in the place of T2"
 UNLIKE = "T1 and T2 are of different reconstructions (distortion correction or normalization)"
+MOST_FRAMES = 2  # of a study in which T1 and T2 were repeated because the patient got up
+MANY_FRAMES = (
+    "T1 and T2 in {} frames of reference, of which one is graded: if these are several examinations, give each its own"
+    " StudyInstanceUID"
+)
 MAX_OTHERS = 5  # pairs of a study that are tried after the first
 
 
@@ -190,14 +195,14 @@ def _choose(
 ) -> Pair | Excluded:
     """P5 to P11: the best of all combinations of T1 and T2. `candidates`: usable series of each further contrast."""
     reference = t2s[0].contrast.upper()  # T2, or STIR (P13)
-    every = [combination_of(t1, t2) for t1, t2 in product(t1s, t2s)]
-    in_frame = [combination for combination in every if same_frame(combination.t1, combination.t2)]
+    in_frame = [combination_of(t1, t2) for t1, t2 in product(t1s, t2s) if same_frame(t1, t2)]
     near = [combination for combination in in_frame if combination.covers(options)]
     if in_frame and not near:
         best = max(min(combination.middle) for combination in in_frame)
         detail = f"T1 covers {best:.2f} of one of the middle slices of {reference}, {options.height_reject:g} needed"
         return _excluded(series, "P6", Reason.STUDY_LITTLE_OVERLAP, detail)
-    possible = near or [one for one in every if one.t2.contrast != STIR and same_geometry(one, options)]
+    elsewhere = () if near or reference == "STIR" else product(t1s, t2s)
+    possible = near or [one for t1, t2 in elsewhere if (one := in_same_geometry(t1, t2, options))]
     if not possible:
         return _excluded(series, "P5", Reason.STUDY_FRAMES_DIFFER, f"{len(t1s)} T1, {len(t2s)} {reference}")
     wordier = {id(stack) for stack in (*t1s, *t2s) if is_wordier(stack, series)}
@@ -210,8 +215,10 @@ def _choose(
     rule = "P9" if not near else "P7" if len(complete) == 1 else "P8"
     first, *others = (replace(made, check_images=not near) for made in complete[: 1 + MAX_OTHERS])
     whole = (whole_spine.WARNING,) if any(map(whole_spine.shows_whole_spine, series)) else ()
+    frames = {one.t2.frame_of_reference_uid for one in near}
+    many = (MANY_FRAMES.format(len(frames)),) if len(frames) > MOST_FRAMES else ()
     others = [_with_whole_spine(replace(other, rule=f"{rule}, P10"), series) for other in others]
-    first = replace(first, rule=rule, others=tuple(others), warnings=(*whole, *_unlike(first)))
+    first = replace(first, rule=rule, others=tuple(others), warnings=(*whole, *many, *_unlike(first)))
     return _with_whole_spine(first, series)
 
 
@@ -236,7 +243,7 @@ def _with_stir(pair: Pair, stirs: list[Series], options: PairOptions) -> Pair:
     if STIR in pair.contrasts or not stirs:
         return replace(pair, others=others, stir=pair.contrasts.get(STIR))
     in_frame = _best_in_frame(stirs, pair.t2, options)
-    alike = (one for stack in stirs if same_geometry(one := combination_of(stack, pair.t2), options))
+    alike = (one for stack in stirs if (one := in_same_geometry(stack, pair.t2, options)))
     best = in_frame or _best(alike, options)
     if not best:
         warnings = (*pair.warnings, STIR_UNFIT.format(len(stirs)))

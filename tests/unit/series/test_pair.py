@@ -130,6 +130,22 @@ def test_a_frame_of_reference_holds_for_one_day(day: str, rule: str, tmp_path: P
     assert (found.rule, found.check_images) == (rule, rule == "P9")
 
 
+@pytest.mark.parametrize("frames, warned", [(2, False), (3, True)])
+def test_a_study_of_many_frames_of_reference_may_be_several_examinations(
+    frames: int, warned: bool, tmp_path: Path
+) -> None:
+    """As if an anonymizer gave all patients one StudyInstanceUID and no id."""
+    slices = [
+        slice_
+        for number in range(frames)
+        for name, contrast in (("a", T1), ("b", T2))
+        for slice_ in changed(dicoms.series(contrast, name=f"{name}{number}"), FrameOfReferenceUID=f"1.2.{number}")
+    ]
+    found = chosen(changed(slices, PatientID=None, PatientBirthDate=None, PatientSex=None), tmp_path)
+    assert found.t1.frame_of_reference_uid == found.t2.frame_of_reference_uid
+    assert any("3 frames of reference" in warning for warning in found.warnings) == warned
+
+
 def test_a_pair_in_one_frame_of_reference_goes_before_one_that_must_be_checked(tmp_path: Path) -> None:
     finer = dicoms.series(T2, name="finer", spacing=(0.5, 0.5), rows=32, columns=24)
     found = chosen(dicoms.study() + changed(finer, FrameOfReferenceUID="1.2.3"), tmp_path)
