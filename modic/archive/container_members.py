@@ -7,6 +7,7 @@ import tarfile
 import threading
 import zipfile
 import zlib
+from collections import Counter
 from dataclasses import dataclass
 from typing import IO, BinaryIO, cast
 
@@ -37,6 +38,7 @@ class Folder:
     def __init__(self, file: BinaryIO) -> None:
         self._file, self._lock = file, threading.Lock()
         self.entries: dict[str, Entry] = {}
+        self._same: Counter[str] = Counter()  # members of one name so far, but for the first
         self.trouble: Reason | None = None  # why there may be more members
         self.size = file.seek(0, io.SEEK_END)
 
@@ -49,6 +51,16 @@ class Folder:
             return self.entries[name]
         except KeyError:
             raise FileNotFoundError("no such member") from None
+
+    def _add(self, name: str, entry: Entry) -> None:
+        """Add a member. The last of a name keeps it; those before, which unpacking would lose, get a number."""
+        while name in self.entries:
+            self._same[name] += 1
+            folder, slash, file = name.rpartition("/")
+            earlier = f"{folder}{slash}({self._same[name]}) {file}"
+            if earlier not in self.entries:
+                self.entries[earlier] = self.entries.pop(name)
+        self.entries[name] = entry
 
     def open(self, name: str) -> BinaryIO:
         """A member, whether it was refused or not."""
@@ -72,7 +84,8 @@ class ZipFolder(Folder):
         total = sum(info.file_size for info in members)
         if len(members) > MAX_MEMBERS or is_bomb(total, self.size):
             raise Unopened(Reason.FILE_CONTAINER_OVER_LIMIT)
-        self.entries = {info.filename: Entry((info.file_size, info.CRC), info, _refusal(info)) for info in members}
+        for info in members:
+            self._add(info.filename, Entry((info.file_size, info.CRC), info, _refusal(info)))
 
     def _check_directory(self) -> None:
         tail = self.read_at(CHUNK + 22, max(0, self.size - CHUNK - 22))
@@ -138,7 +151,7 @@ class TarFolder(Folder):
             refused = Reason.FILE_TRUNCATED if cut else None
             if info.issparse():
                 refused = Reason.FILE_CONTAINER_UNSUPPORTED
-            self.entries[as_text(info.name)] = Entry(state, info.offset_data, refused)
+            self._add(as_text(info.name), Entry(state, info.offset_data, refused))
 
     def open(self, name: str) -> BinaryIO:
         """A member, in place."""

@@ -7,6 +7,7 @@ import tarfile
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -334,7 +335,7 @@ class TestBombs:
 
 
 def test_odd_members(archive: Path) -> None:
-    """Folders and links are no files; of two members of one name the later one counts; names need not be UTF-8."""
+    """Folders and links are no files; all members of one name count; names need not be UTF-8."""
     image = SLICES["scan/000"]
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w", format=tarfile.GNU_FORMAT) as file:
@@ -351,13 +352,34 @@ def test_odd_members(archive: Path) -> None:
     (archive / "empty.zip").write_bytes(zipped({}))
     (archive / "empty.tar").write_bytes(tarred({}))
     found = crawl(archive, index=None)
-    assert found.counts["rejected"] == {}
+    assert reasons(found) == {"a.tar!/(1) twice": "file.not_dicom"}
     assert found.headers["member"].to_pylist() == ["name-\uf7ff", "twice", None]
     rows = found.headers.to_pylist()
     for row in rows:
         with Opener().open(row["path"], row["member"]) as file:
             assert file.read() == image
     assert [Opener().state(row["path"], row["member"]) for row in rows] == [(r["size"], r["mtime_ns"]) for r in rows]
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_images_of_one_name_are_all_read(kind: str, archive: Path, tmp_path: Path) -> None:
+    """As in a container into which several folders of IM0001, IM0002, … were packed without the folders."""
+    content, images = io.BytesIO(), list(SLICES.values())
+    with zipfile.ZipFile(content, "w") if kind == "zip" else tarfile.open(fileobj=content, mode="w") as file:
+        for image in images:
+            if isinstance(file, zipfile.ZipFile):
+                with pytest.warns(UserWarning) if image is not images[0] else nullcontext():
+                    file.writestr("CD/IM.dcm", image)
+            else:
+                info = tarfile.TarInfo("CD/IM.dcm")
+                info.size = len(image)
+                file.addfile(info, io.BytesIO(image))
+    (archive / f"a.{kind}").write_bytes(content.getvalue())
+    found = crawl(archive, index=tmp_path / "index")
+    assert reconciles(found) and not found.counts["rejected"]
+    assert sorted(found.headers["member"].to_pylist())[:2] == ["CD/(1) IM.dcm", "CD/(10) IM.dcm"]
+    assert [volume.shape for volume in map(voxels, identify(found.headers, options=OPTIONS))] == [(11, 16, 12)] * 2
+    assert crawl(archive, index=tmp_path / "index").counts["files_opened"] == 0
 
 
 def test_members_without_a_time_have_that_of_their_tar(archive: Path, tmp_path: Path) -> None:
