@@ -212,16 +212,20 @@ class Part(_Seekable):
 
 
 class Unpacked(_Seekable):
-    """A packed stream, unpacked as far as it was read, and kept in memory; `owner` is closed or kept with it."""
+    """A packed stream, unpacked as far as it was read, and kept in memory; `owner` is closed or kept with it.
 
-    def __init__(self, stream: IO[bytes], size: int, owner: BinaryIO | Folder) -> None:
+    `checked`: it was unpacked once, so nothing behind its content needs to be read, where the check sum is.
+    """
+
+    def __init__(self, stream: IO[bytes], size: int, owner: BinaryIO | Folder, *, checked: bool = False) -> None:
         super().__init__(size)
-        self._stream, self._owner, self._content = stream, owner, bytearray()
+        self._stream, self._owner, self._content, self._checked = stream, owner, bytearray(), checked
 
     def bytes_at(self, size: int, at: int) -> bytes:
         """Bytes of the content. Raises EOFError if the stream is shorter than it says."""
         while len(self._content) < at + size:
-            more = self._stream.read(max(CHUNK, at + size - len(self._content)))
+            wanted = max(CHUNK, at + size - len(self._content))
+            more = self._stream.read(min(wanted, self._size - len(self._content)) if self._checked else wanted)
             if not more:
                 raise EOFError("a packed file is shorter than its container says")
             self._content += more

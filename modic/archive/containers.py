@@ -29,7 +29,7 @@ from functools import lru_cache
 from typing import IO, BinaryIO, cast
 
 from modic.archive.cache import Cache
-from modic.archive.container_members import DAMAGE, Folder, TarFolder, Unpacked, ZipFolder, is_bomb
+from modic.archive.container_members import CHUNK, DAMAGE, Folder, TarFolder, Unpacked, ZipFolder, is_bomb
 from modic.archive.headers import MAX_BYTES, read_rows
 from modic.archive.source import File, Row, Source, Unopened
 from modic.errors import Reason
@@ -39,6 +39,7 @@ INSIDE = "!/"
 LISTED = (".zip", ".tar", ".tar.gz", ".tgz")
 PACKED = ".gz"
 DEPTH = 2
+OVERHEAD, MAX_DEFLATED = 32, 1032  # bytes of a gz's head; as many bytes deflate makes of one at most (RFC 1951)
 ZIP, GZIP = b"PK", b"\x1f\x8b"
 LIST_MIB = 2048  # of memory for listing one container
 
@@ -243,7 +244,32 @@ def _unzipped(file: BinaryIO, name: str) -> BinaryIO:
     file.seek(-4, io.SEEK_END)
     (size,) = struct.unpack("<I", file.read(4))
     file.seek(0)
+    told = packed - packed // 50 - OVERHEAD <= size <= MAX_DEFLATED * packed
+    if not told:
+        size = _counted_size(file, packed)
     if size > MAX_BYTES or is_bomb(size, packed):
         file.close()
         raise Unopened(Reason.FILE_CONTAINER_OVER_LIMIT if size <= MAX_BYTES else Reason.FILE_CONTAINER_DAMAGED)
-    return Unpacked(cast(IO[bytes], gzip.GzipFile(fileobj=file)), size, file).as_binary()
+    return Unpacked(cast(IO[bytes], gzip.GzipFile(fileobj=file)), size, file, checked=not told).as_binary()
+
+
+def _counted_size(file: BinaryIO, packed: int) -> int:
+    """How much a gz file unpacks to if its end does not say: it has several parts, or something else behind them."""
+    size = 0
+    with gzip.GzipFile(fileobj=file) as stream:
+        while more := _next(stream):
+            size += len(more)
+            if size > MAX_BYTES or is_bomb(size, packed):
+                raise Unopened(Reason.FILE_CONTAINER_OVER_LIMIT)
+    file.seek(0)
+    return size
+
+
+def _next(stream: gzip.GzipFile) -> bytes:
+    """The next bytes; none where the parts of a gz file end, whatever lies behind."""
+    try:
+        return stream.read1(CHUNK)
+    except gzip.BadGzipFile as error:
+        if str(error).startswith("Not a gzipped file"):
+            return b""
+        raise  # a part with another CRC than it says

@@ -245,7 +245,7 @@ def test_members_that_are_damaged_inside_are_refused_alone(archive: Path) -> Non
     (archive / "none.gz").write_bytes(b"\x1f\x8b")
     found = crawl(archive, index=None)
     assert reasons(found) == {
-        "a.zip!/scan/003": "file.unreadable", "cut.gz": "file.not_dicom", "none.gz": "file.not_dicom",
+        "a.zip!/scan/003": "file.unreadable", "cut.gz": "file.container_damaged", "none.gz": "file.not_dicom",
     }  # fmt: skip
 
 
@@ -380,6 +380,31 @@ def test_images_of_one_name_are_all_read(kind: str, archive: Path, tmp_path: Pat
     assert sorted(found.headers["member"].to_pylist())[:2] == ["CD/(1) IM.dcm", "CD/(10) IM.dcm"]
     assert [volume.shape for volume in map(voxels, identify(found.headers, options=OPTIONS))] == [(11, 16, 12)] * 2
     assert crawl(archive, index=tmp_path / "index").counts["files_opened"] == 0
+
+
+@pytest.mark.parametrize("behind", ["zeros", "noise", "parts", "cut off", "damaged"])
+def test_a_gz_file_whose_end_does_not_tell_its_length(behind: str, archive: Path) -> None:
+    """Padded to whole blocks, with rubbish behind it, or made of parts as by bgzip; only what is whole is read."""
+    for number, image in enumerate(list(SLICES.values())[:11]):
+        packed = gzip.compress(image)
+        if behind == "zeros":
+            packed += bytes(512)
+        elif behind == "noise":
+            packed += b"noise" + bytes(3)
+        elif behind == "parts":
+            packed = b"".join(gzip.compress(image[at : at + 99]) for at in range(0, len(image), 99))
+        elif behind == "cut off":
+            packed = packed[:-20]
+        else:
+            packed = packed[:-8] + bytes(4) + packed[-4:] + bytes(512)
+        (archive / f"{number}.gz").write_bytes(packed)
+    (archive / "another").write_bytes(SLICES["scan/020"])
+    found = crawl(archive, index=None)
+    if behind in ("cut off", "damaged"):
+        assert found.counts["rejected"] == {"file.container_damaged": 11}
+    else:
+        series = max(identify(found.headers, options=OPTIONS), key=lambda stack: stack.n_slices)
+        assert not found.counts["rejected"] and voxels(series).shape == (11, 16, 12)
 
 
 def test_members_without_a_time_have_that_of_their_tar(archive: Path, tmp_path: Path) -> None:
