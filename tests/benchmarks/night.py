@@ -1,10 +1,12 @@
 """What a night costs when nothing changed, and when a part did: files a second, seconds of the processor, memory.
 
-    python tests/benchmarks/night.py [--studies 1000 10000] [--new 0.02] [--folder DIR]
+    python tests/benchmarks/night.py [--studies 1000 10000] [--new 0.02] [--more 0] [--folder DIR]
 
 Makes an archive of tiny files (18 a study: T1 and T2 of nine slices; about 1.4 kB each, so 4 GB of disk for 100,000
 studies), and runs four nights on it, each a process of its own: the first, one without news, one with new studies, one
-without news again. Grading is left out: every study gets six made-up grades at once. Prefect is left out too: its start
+without news again; then `--more` nights with as many new studies each: once the news of the header index are a fifth
+of it (modic/archive/header_index.py; not below 20,000 files), a night writes it anew, and costs more than the others.
+Grading is left out: every study gets six made-up grades at once. Prefect is left out too: its start
 and end take the same time whatever the archive holds. Seconds of the processor and memory are those of the run's own
 process: the processes that read the headers of 20,000 new files or more come on top.
 """
@@ -33,6 +35,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--studies", type=int, nargs="+", default=[1000, 10_000], help="sizes of the archives")
     parser.add_argument("--new", type=float, default=0.02, help="share of studies that arrive in the third night")
+    parser.add_argument("--more", type=int, default=0, help="further nights in which as many arrive")
     parser.add_argument("--folder", type=Path, help="where archives are made and stay for the next time")
     parser.add_argument("--night", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -40,29 +43,29 @@ def main() -> None:
         print(json.dumps(night(*map(Path, options.night))))
         return
     print("studies night            files  wall s  CPU s  files/s of CPU  peak MB  CPU seconds by step")
-    peaks = {}
+    names, peaks = [*NIGHTS, *(f"new studies {number}" for number in range(2, 2 + options.more))], {}
     for studies in options.studies:
         with tempfile.TemporaryDirectory() as folder:
-            peaks[studies] = nights((options.folder or Path(folder)) / str(studies), studies, options.new)
+            peaks[studies] = nights((options.folder or Path(folder)) / str(studies), studies, options.new, names)
     least, most = min(peaks), max(peaks)
     if least < most:
         growth = (
             1000 * (after - before) / (most - least) for before, after in zip(peaks[least], peaks[most], strict=True)
         )
-        grown = ", ".join(f"{name} {mb:.1f}" for name, mb in zip(NIGHTS, growth, strict=True))
+        grown = ", ".join(f"{name} {mb:.1f}" for name, mb in zip(names, growth, strict=True))
         print(f"peak MB more for each thousand studies, from {least} to {most}: {grown}")
 
 
-def nights(folder: Path, studies: int, new: float) -> list[float]:
-    """Make an archive, unless it is there, and run the nights on it; returns the peak of each in MB."""
+def nights(folder: Path, studies: int, new: float, names: list[str]) -> list[float]:
+    """Make an archive, unless it is there, and run the nights `names` on it; returns the peak of each in MB."""
     archive, made, peaks = folder / "archive", studies, list[float]()
     shutil.rmtree(archive / "new", ignore_errors=True)
     make_studies(archive, range(studies))
     with tempfile.TemporaryDirectory(dir=folder) as cohort:
-        for name in NIGHTS:
-            if name == "new studies":
+        for name in names:
+            if name.startswith("new studies"):
+                make_studies(archive / "new", range(made, made + round(new * studies)))
                 made += round(new * studies)
-                make_studies(archive / "new", range(studies, made))
             command = [sys.executable, __file__, "--night", str(archive), f"{cohort}/cohort"]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
