@@ -1,6 +1,7 @@
 """The patient's identity from DICOM headers. One value may be written in two ways; two values mean two patients."""
 
 import re
+import unicodedata
 from collections.abc import Iterable
 from datetime import date
 from typing import Any
@@ -25,13 +26,23 @@ OLDEST_EVER = 120  # years
 AGE_DIFFERS = 2  # years by which an age from the birth date and PatientAge may differ: one is rounded
 
 
+def one_way(text: str) -> str:
+    """An id as it looks: without blanks around it and without letters that nobody sees (zero-width, byte order).
+
+    An accented letter may be written as one or as two; they are joined.
+    """
+    if text.isascii():
+        return text.strip()
+    return unicodedata.normalize("NFC", "".join(c for c in text if unicodedata.category(c) != "Cf")).strip()
+
+
 def identity_value(header: Header, keyword: str) -> str | None:
     """The value of a keyword of IDENTITY, written in one way; None if the header has none.
 
     A birth date that is no date (`00000000`) or a placeholder, a sex other than those of `SEXES`, and an id that names
     nobody (`ANONYMOUS`) count as none.
     """
-    text = str(header.get(keyword) or "").strip()
+    text = one_way(str(header.get(keyword) or ""))
     if keyword == "PatientBirthDate":
         born = dicom_date(text)
         return str(born) if born and born not in PLACEHOLDER_DATES else None

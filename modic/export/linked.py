@@ -22,6 +22,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow.parquet as pq
 
+from modic.archive.patient_identity import one_way
 from modic.cohort import open_cohort
 from modic.errors import UsageError
 from modic.export.csv import FORMULA
@@ -163,7 +164,7 @@ Keys = tuple[str, str, int | None]
 
 def _of_row(row: dict[str, str], known: _Known, reasons: Counter[str]) -> Keys | None:
     """patient_key, study_key and days of one row; None, counted in `reasons`, if it cannot be linked."""
-    uid, patient, day = (row.get(name, "").strip() for name in ("study_uid", "patient_id", "study_date"))
+    uid, patient, day = (one_way(row.get(name, "")) for name in ("study_uid", "patient_id", "study_date"))
     fits, reason = _named(uid, patient, known)
     if day and not reason:
         fits, reason = _of_day(fits, day, uid)
@@ -238,7 +239,7 @@ def _without_identifiers(
     kept: dict[str, pd.Series] = {}
     dropped, days, unread = [name for name in WHO if name in frame], [], []
     for name in frame.columns.difference(list(WHO), sort=False):
-        values = frame[name].str.strip()
+        values = frame[name].map(one_way)
         filled = values[values != ""]
         dates = filled.map(_date)
         if IDENTIFYING.search(re.sub(r"[\W_]+", " ", name)) or set(filled) & secret or _inside(filled, long):

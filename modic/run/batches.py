@@ -16,7 +16,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from modic.archive.crawl import Crawl
-from modic.archive.patient_identity import identity_value
+from modic.archive.patient_identity import identity_value, one_way
 
 IMAGES = 20_000
 """Header rows of a batch, or more if that many depend on each other."""
@@ -93,5 +93,5 @@ def links(headers: pa.Table) -> pa.Table:
     names = pc.unique(table["name"]).to_pylist()
     nobody = [name for name in names if identity_value({"PatientID": name}, "PatientID") is None]
     edges = table.filter(pc.invert(pc.is_in(table["name"], pa.array(nobody, pa.string()))))
-    return edges.set_column(1, "name", pa.chunked_array([pa.array([name.strip() for name in edges["name"].to_pylist()],
-                                                                  pa.string())]))  # fmt: skip
+    same = pa.array([one_way(name) for name in edges["name"].to_pylist()], pa.string())
+    return edges.set_column(1, "name", pa.chunked_array([same]))

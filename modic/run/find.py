@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from modic.archive.containers import full_name, place_of
 from modic.archive.header_index import CONTAINER, reading
+from modic.archive.patient_identity import one_way
 from modic.cohort import Cohort
 from modic.errors import CURES, UsageError
 from modic.tables.published import current_tables
@@ -33,7 +34,7 @@ def find(cohort: Cohort, name: str, *, files: bool = False) -> list[str]:
     `files`: list each file, instead of their folder and number. Raises UsageError if nothing has this name.
     """
     links = _links(cohort)
-    found = links.filter(_any_equal(links, NAMES, name))
+    found = links.filter(_any_equal(links, NAMES, one_way(name)))
     path, member = place_of(name)
     file = (pc.field("path") == path) & (True if member is None else pc.field("member") == member)
     if not len(found) and (uids := _series_of_image(cohort, (pc.field("SOPInstanceUID") == name) | file)):

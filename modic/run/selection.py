@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
+from modic.archive.patient_identity import one_way
 from modic.errors import UsageError
 from modic.text import counted, delimiter_of, plural
 
@@ -92,7 +93,7 @@ def _ids(path: Path) -> dict[str, int]:
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8'}") from error
     rows = csv.reader(text.splitlines(), delimiter=delimiter_of(text))
-    found = [(row[0].strip(), line) for line, row in enumerate(rows, 1) if row and row[0].strip()]
+    found = [(name, line) for line, row in enumerate(rows, 1) if row and (name := one_way(row[0]))]
     if found and found[0][0].lower() in HEADS:
         del found[0]
     if not found:

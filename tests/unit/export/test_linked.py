@@ -100,6 +100,13 @@ def test_scores_and_ratios_are_no_dates_and_no_identifiers(cohort: Path) -> None
     assert frame.iloc[0, 3:].tolist() == ["120/80", "3-4", "L4/L5 and L5/S1 1.5 T"]
 
 
+def test_letters_that_nobody_sees_neither_hide_a_patient_nor_an_id(cohort: Path) -> None:
+    """As a value copied from a page or a chat holds them."""
+    frame, said = linked(cohort, "patient_id,study_date,code\n\u200b0011,2020-01-02,00\u200b12\n")
+    assert frame["patient_key"].tolist() == [key("p", 0)]
+    assert "code" not in frame and "patient_id, study_date, code" in said
+
+
 def test_a_study_of_another_patient_is_not_linked(cohort: Path) -> None:
     frame, said = linked(cohort, "patient_id,study_uid,x\n0012,1.2.3.0,1\n11,1.2.3.0,2\n11.0,1.2.3.1,3\n")
     assert frame["x"].tolist() == ["2", "3"] and "study_uid is of another patient 1" in said

@@ -72,3 +72,9 @@ def test_a_placeholder_is_no_identity() -> None:
     assert identity_value({"PatientID": "ANON0012"}, "PatientID") == "ANON0012"
     assert identity_value({"PatientSex": "Female"}, "PatientSex") == "F"
     assert identity_value({"PatientSex": "unknown"}, "PatientSex") is None
+
+
+@pytest.mark.parametrize("text", ["MÜLL-1", "MU\u0308LL-1", " MÜLL-1 ", "\ufeffMÜLL-1", "MÜLL\u200b-1", "MÜLL-1\u00a0"])
+def test_an_id_that_looks_the_same_is_the_same(text: str) -> None:
+    assert identity_value({"PatientID": text}, "PatientID") == "MÜLL-1"
+    assert identity_value({"PatientID": text.lower()}, "PatientID") != "MÜLL-1"
