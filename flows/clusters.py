@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 TEMPLATE = "flows.worker_imports"
 STARTS = 3  # of a cluster, before a run gives up
 WORKER_BYTES = 2 * 2**30  # models, MONAI and two volumes, with room
+GPU_WORKER_BYTES = 3 * 2**30  # of the machine's memory: CUDA's libraries and what it keeps for the host besides
 CUDA_MEMORY = 0.9  # of a GPU's memory, for workers
 CUDA_BYTES = 2**30  # of it, CUDA's own and its libraries' in each process
 WORKER_GPU_BYTES = 4 * 2**30  # CUDA's own, the networks, and a study's slices and regions (0.4 GB counted), with room
@@ -361,7 +362,8 @@ def fitting_workers(gpus: list[str]) -> int:
     if any("Exclusive" in mode for gpu in gpus for mode in _nvidia_smi(f"--id={gpu}", *_query("compute_mode"))):
         return 1
     memory = min(map(gpu_bytes, gpus))
-    return max(1, min(cores() // len(gpus), MEMORY_LIMIT // WORKER_BYTES // len(gpus), memory // WORKER_GPU_BYTES))
+    of_machine = MEMORY_LIMIT // GPU_WORKER_BYTES // len(gpus)
+    return max(1, min(cores() // len(gpus), of_machine, memory // WORKER_GPU_BYTES))
 
 
 def gpu_bytes(gpu: str) -> int:

@@ -304,7 +304,7 @@ def test_a_gpu_that_is_asked_for_and_not_there_is_said_before_anything_starts(mo
     [
         (["a"], 16, 128, 139, 16),  # one a core
         (["a", "b"], 16, 128, 80, 8),
-        (["a"], 16, 12, 80, 6),  # the machine's memory
+        (["a"], 16, 12, 80, 4),  # the machine's memory
         (["a"], 16, 128, 24, 6),  # the GPU's
         (["a", "b"], 1, 128, 80, 1),
         (["a"], 16, 128, 0, 1),  # nvidia-smi does not know it
