@@ -10,7 +10,8 @@ torch's own error, as on a GPU. Everything that a GPU would be asked is counted:
 for the device, bytes copied each way, floating point operations, and the largest memory of tensors. A kernel's own
 rounding is not pretended, but the ten bits of TF32 are, if convolutions or matrix products are allowed to use it.
 
-Of a program that calls torch in several threads, each thread needs a `pretended_cuda` of its own.
+Of a program that calls torch in several threads, each thread needs a `pretended_cuda` of its own. It is for grading: in
+the backward pass of a whole training torch's C++ makes some tensors on the CPU, which are then refused.
 """
 
 import sys
