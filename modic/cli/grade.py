@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modic.cli.options import OK, SOME_STUDIES_FAILED, add_cluster_arguments, add_command, show
-from modic.cli.process import check_semaphores
+from modic.cli.process import check_address_space, check_semaphores
 from modic.resources import importing
 from modic.text import counted
 
@@ -149,6 +149,8 @@ def grade(
         from modic.run.status import listed
 
     check_semaphores()
+    if not cluster:
+        check_address_space()
     # reports wrong options before a server is started
     with noted(Path(cohort)):
         spec = read_cluster(Path(cluster) if cluster else None, device)  # before a folder is made

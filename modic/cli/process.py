@@ -1,12 +1,16 @@
 """What a process may lack and everything below counts on: open standard streams, a home, a name of the user."""
 
 import os
+import resource
 import sys
 
 from modic.errors import UsageError
 
 NOWHERE = "/nonexistent"
 """Home of a user who has none: nothing can be planted there, as it could in a folder for temporary files."""
+
+LEAST_ADDRESSES = 2**32
+"""Bytes. A study was graded with so many; with 3.3e9 torch was not imported, with 2.0e9 a worker waited for ever."""
 
 
 def complete_process() -> None:
@@ -30,6 +34,16 @@ def check_semaphores() -> None:
         raise UsageError(
             f"this machine gives processes no semaphores ({why}): mount /dev/shm as tmpfs, in a container by --shm-size"
         ) from error
+
+
+def check_address_space() -> None:
+    """Raise UsageError if processes may address less than a worker on this machine needs."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY and limit < LEAST_ADDRESSES:
+        raise UsageError(
+            f"a process may address {limit / 2**30:.1f} GiB here (`ulimit -v`), a worker needs 4: lift the limit, with"
+            " `ulimit -v unlimited` or in the batch system"
+        )
 
 
 def _open_streams() -> None:

@@ -88,3 +88,9 @@ def test_a_machine_without_shared_semaphores_is_said_in_one_line(start: Start, t
     ended = start(*grade(tmp_path), shell=shell)
     assert ended.returncode == 2 and b"mount /dev/shm as tmpfs" in ended.stderr, ended.stderr.decode()
     assert ended.stderr.count(b"\n") == 1
+
+
+def test_too_few_addresses_for_a_worker_are_said_in_one_line(start: Start, tmp_path: Path) -> None:
+    ended = start(*grade(tmp_path), shell='ulimit -v 3000000; exec "$@"')
+    assert ended.returncode == 2 and b"2.9 GiB here (`ulimit -v`)" in ended.stderr, ended.stderr.decode()
+    assert ended.stderr.count(b"\n") == 1
