@@ -77,7 +77,10 @@ def age_years(header: Header) -> tuple[int | None, str]:
     if born in PLACEHOLDER_DATES:
         return None, "PatientBirthDate is a placeholder"
     if not (born and then):
-        return named, "PatientBirthDate is no date" if is_no_date(header.get("PatientBirthDate")) else ""
+        if is_no_date(header.get("PatientBirthDate")):
+            return named, "PatientBirthDate is no date"
+        unread = named is None and re.search("[1-9]", str(header.get("PatientAge") or ""))
+        return named, "PatientAge is no age" if unread else ""
     age = then.year - born.year - ((then.month, then.day) < (born.month, born.day))
     if born >= then:
         return None, "PatientBirthDate is not before StudyDate"

@@ -55,6 +55,8 @@ def test_age_in_completed_years_is_90_from_90_on(born: str, studied: str, age: s
         ({"StudyDate": "19000101"}, ("StudyDate is a placeholder",)),
         ({"StudyDate": "15/03/2010"}, ("StudyDate is no date",)),
         ({"PatientBirthDate": "15/03/1950"}, ("PatientBirthDate is no date",)),
+        ({"PatientBirthDate": "", "PatientAge": "45"}, ("PatientAge is no age",)),
+        ({"PatientBirthDate": "", "PatientAge": "000Y"}, ()),
         ({"StudyDate": "00000000", "PatientBirthDate": "XXXX"}, ()),
         ({"PatientID": "ANONYMOUS"}, ("PatientID is a placeholder",)),
         ({"PatientID": "0000000"}, ("PatientID is a placeholder",)),
