@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import time
+from multiprocessing import forkserver
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -378,6 +379,7 @@ def test_a_gpu_for_one_process_only_gets_one_worker(monkeypatch: pytest.MonkeyPa
 
 def test_workers_are_forked_of_a_process_that_has_not_touched_cuda() -> None:
     """CUDA would not work in them: `torch.cuda.is_available()` before a fork is enough."""
+    forkserver._forkserver._stop()  # another test's, which imports nothing beforehand
     with clusters.connect(clusters.ClusterSpec(cluster_kwargs={"n_workers": 1}), shards=1) as client:
         method, ready, spoiled, initialized = client.submit(_of_cuda).result(timeout=240)
     assert method == "forkserver"
