@@ -19,7 +19,6 @@ imports torch, and MONAI if its card asks for it.
 import importlib
 import logging
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,10 +27,9 @@ from multiprocessing import forkserver
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flows.gpus import fitting_workers, memory_share, visible_gpus
 from modic.decode import decode
 from modic.errors import ModicError, UsageError
-from modic.models.device import DRIVER
-from modic.resources import cores
 
 if TYPE_CHECKING:
     from distributed import Client, SpecCluster
@@ -39,10 +37,6 @@ if TYPE_CHECKING:
 TEMPLATE = "flows.worker_imports"
 STARTS = 3  # of a cluster, before a run gives up
 WORKER_BYTES = 2 * 2**30  # models, MONAI and two volumes, with room
-GPU_WORKER_BYTES = 3 * 2**30  # of the machine's memory: CUDA's libraries and what it keeps for the host besides
-CUDA_MEMORY = 0.9  # of a GPU's memory, for workers
-CUDA_BYTES = 2**30  # of it, CUDA's own and its libraries' in each process
-WORKER_GPU_BYTES = 4 * 2**30  # CUDA's own, the networks, and a study's slices and regions (0.4 GB counted), with room
 STATUS_PAGE = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}  # of the scheduler; on a free port
 LOOPBACK = {"host": "127.0.0.1", "scheduler_kwargs": STATUS_PAGE, "silence_logs": "CRITICAL"}
 EXTRAS = {"dask_jobqueue": "slurm", "dask_kubernetes": "kubernetes"}  # package → what pip must be asked for
@@ -101,7 +95,7 @@ class ClusterSpec:
 def read_cluster(path: Path | None, device: str = "auto", *, workers_per_gpu: int | None = None) -> ClusterSpec:
     """Read a cluster file; None gives this machine, with `device` (auto, cpu or cuda).
 
-    `workers_per_gpu`: of this machine's GPUs; None: as many as fit (`fitting_workers`).
+    `workers_per_gpu`: of this machine's GPUs; None: as many as fit (flows/gpus.py).
 
     Raises UsageError naming the file and the key if it cannot be read, or holds an unknown key or a wrong type.
     """
@@ -314,7 +308,7 @@ def cluster_factory(name: str) -> Callable[..., Any]:
 def gpu_workstation(*, workers_per_gpu: int | None = None, n_workers: int | None = None) -> "SpecCluster":
     """Workers for each GPU of this machine, each seeing its own only (`CUDA_VISIBLE_DEVICES`).
 
-    `workers_per_gpu`: None: as many as cores and memory allow (`fitting_workers`), since most of a study is work of a
+    `workers_per_gpu`: None: as many as cores and memory allow (flows/gpus.py), since most of a study is work of a
     core. Each grades one study at a time, so that a study's fault stays its own.
     Workers of one GPU share its memory evenly, so that a study that needs too much costs the other worker nothing.
     Raises UsageError if no GPU is visible.
@@ -328,7 +322,7 @@ def gpu_workstation(*, workers_per_gpu: int | None = None, n_workers: int | None
         raise UsageError("no GPU is visible here; use another --cluster file")
     workers_per_gpu = workers_per_gpu or fitting_workers(visible)
     gpus = [gpu for _ in range(workers_per_gpu) for gpu in visible][:n_workers]  # in turn: few serve all GPUs
-    shares = {gpu: _share(gpu, gpus.count(gpu)) for gpu in set(gpus)}
+    shares = {gpu: memory_share(gpu, gpus.count(gpu)) for gpu in set(gpus)}
     keys = Security.temporary()
     common = {"host": "127.0.0.1", "protocol": "tls://", "security": keys}
     options = {"nthreads": 1, "memory_limit": MEMORY_LIMIT // len(gpus), **common}
@@ -341,100 +335,3 @@ def gpu_workstation(*, workers_per_gpu: int | None = None, n_workers: int | None
     }
     scheduler = {"cls": Scheduler, "options": {**common, **STATUS_PAGE}}
     return SpecCluster(workers=workers, scheduler=scheduler, security=keys, silence_logs="CRITICAL")
-
-
-def _share(gpu: str, workers: int) -> dict[str, str]:
-    """Environment of a worker that shares a GPU with others: how much of its memory tensors may take."""
-    if workers == 1:
-        return {}
-    own = CUDA_BYTES / memory if (memory := gpu_bytes(gpu)) else 0.0
-    share = CUDA_MEMORY / workers
-    return {"PYTORCH_ALLOC_CONF": f"per_process_memory_fraction:{max(share - own, share / 2):.3f}"}
-
-
-def fitting_workers(gpus: list[str]) -> int:
-    """How many workers to give each of these GPUs: one a core, as far as the machine's memory and the GPU's go.
-
-    One, if a GPU's memory is not known or its compute mode lets in one process only.
-    """
-    from distributed.system import MEMORY_LIMIT
-
-    if any("Exclusive" in mode for gpu in gpus for mode in _nvidia_smi(f"--id={gpu}", *_query("compute_mode"))):
-        return 1
-    memory = min(map(gpu_bytes, gpus))
-    of_machine = MEMORY_LIMIT // GPU_WORKER_BYTES // len(gpus)
-    return max(1, min(cores() // len(gpus), of_machine, memory // WORKER_GPU_BYTES))
-
-
-def gpu_bytes(gpu: str) -> int:
-    """Memory of a GPU that `visible_gpus` named, bytes; 0 if it is not known.
-
-    Of a part (MIG) as its profile says (`3g.71gb`). Without nvidia-smi torch is asked.
-    """
-    if gpu.startswith("MIG-"):
-        profile = _parts().get(gpu, "").rpartition(".")[2].removesuffix("gb")
-        return int(profile) * 2**30 if profile.isdecimal() else 0
-    listed = _nvidia_smi(f"--id={gpu}", *_query("memory.total"))
-    if listed and listed[0].isdecimal():
-        return int(listed[0]) * 2**20
-    return _torch_bytes(int(gpu)) if gpu.isdecimal() and not _nvidia_smi("-L") else 0
-
-
-def visible_gpus() -> list[str]:
-    """The GPUs that `CUDA_VISIBLE_DEVICES` names, or else the UUIDs that nvidia-smi lists; empty if there is none.
-
-    A GPU that is divided (MIG) is listed as its parts, of which a process sees one at a time. Where there is a driver
-    and no nvidia-smi, as in some containers, torch is asked.
-    """
-    asked = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if asked is not None:
-        named = [gpu.strip() for gpu in asked.split(",")]
-        hidden = next((index for index, gpu in enumerate(named) if gpu in ("", "-1", "NoDevFiles")), len(named))
-        return named[:hidden]  # as CUDA reads it
-    gpus: list[str] = []
-    for line in _nvidia_smi("-L"):
-        uuid = line.rpartition("UUID: ")[2].rstrip(") ")
-        if line.lstrip().startswith("MIG"):
-            if gpus and gpus[-1].startswith("GPU-"):
-                gpus.pop()  # which these are parts of
-            gpus.append(uuid)
-        elif "UUID: " in line:
-            gpus.append(uuid)
-    return gpus or [str(index) for index in range(_torch_gpus())]
-
-
-def _parts() -> dict[str, str]:
-    """UUIDs of the parts of divided GPUs → their profiles."""
-    lines = [line for line in _nvidia_smi("-L") if line.lstrip().startswith("MIG")]
-    return {line.rpartition("UUID: ")[2].rstrip(") "): line.split()[1] for line in lines}
-
-
-def _torch_gpus() -> int:
-    """How many GPUs torch sees where there is a driver; torch is not imported otherwise."""
-    if not DRIVER.exists():
-        return 0
-    import torch
-
-    return int(torch.cuda.device_count())
-
-
-def _torch_bytes(index: int) -> int:
-    import torch
-
-    try:
-        return int(torch.cuda.get_device_properties(index).total_memory)
-    except (AssertionError, RuntimeError):
-        return 0
-
-
-def _query(name: str) -> tuple[str, str]:
-    return f"--query-gpu={name}", "--format=csv,noheader,nounits"
-
-
-def _nvidia_smi(*asked: str) -> list[str]:
-    """Lines of its answer; none if there is no nvidia-smi, or it knows nothing of what it is asked."""
-    try:
-        listed = subprocess.run(["nvidia-smi", *asked], capture_output=True, text=True, timeout=30, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return []
-    return listed.stdout.splitlines()

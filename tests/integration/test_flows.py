@@ -20,6 +20,7 @@ import fake_worker
 from dicoms import series as one_series
 from dicoms import study, t1, write
 from flows import clusters
+from flows import gpus as gpus_of_machine
 from modic.cohort import create_cohort, open_cohort
 from modic.errors import UsageError
 from modic.run import ledger, survey
@@ -314,10 +315,10 @@ def test_a_gpu_that_is_asked_for_and_not_there_is_said_before_anything_starts(mo
 def test_gpus_get_as_many_workers_as_cores_and_memory_allow(
     monkeypatch: pytest.MonkeyPatch, gpus: list[str], cores: int, memory_gb: int, gpu_gb: int, workers: int
 ) -> None:
-    monkeypatch.setattr(clusters, "cores", lambda: cores)
+    monkeypatch.setattr(gpus_of_machine, "cores", lambda: cores)
     monkeypatch.setattr("distributed.system.MEMORY_LIMIT", memory_gb * 2**30)
-    monkeypatch.setattr(clusters, "_nvidia_smi", lambda *_: [str(gpu_gb * 1024)] if gpu_gb else [])
-    assert clusters.fitting_workers(gpus) == workers
+    monkeypatch.setattr(gpus_of_machine, "_nvidia_smi", lambda *_: [str(gpu_gb * 1024)] if gpu_gb else [])
+    assert gpus_of_machine.fitting_workers(gpus) == workers
 
 
 TWO = """GPU 0: NVIDIA H200 (UUID: GPU-aaaa)
@@ -337,9 +338,9 @@ def smi(*asked: str) -> list[str]:
 def test_a_divided_gpu_is_its_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that is given the whole of a divided GPU sees its first part only."""
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr(clusters, "_nvidia_smi", smi)
-    assert clusters.visible_gpus() == ["MIG-1111", "MIG-2222", "GPU-bbbb"]
-    assert [clusters.gpu_bytes(gpu) for gpu in ("MIG-1111", "MIG-2222", "GPU-bbbb", "1", "MIG-3333")] == [
+    monkeypatch.setattr(gpus_of_machine, "_nvidia_smi", smi)
+    assert gpus_of_machine.visible_gpus() == ["MIG-1111", "MIG-2222", "GPU-bbbb"]
+    assert [gpus_of_machine.gpu_bytes(gpu) for gpu in ("MIG-1111", "MIG-2222", "GPU-bbbb", "1", "MIG-3333")] == [
         71 * 2**30, 18 * 2**30, 143771 * 2**20, 143771 * 2**20, 0,
     ]  # fmt: skip
 
@@ -352,29 +353,29 @@ def test_visible_devices_are_read_as_cuda_reads_them(
     monkeypatch: pytest.MonkeyPatch, asked: str, gpus: list[str]
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", asked)
-    assert clusters.visible_gpus() == gpus
+    assert gpus_of_machine.visible_gpus() == gpus
 
 
 def test_gpus_are_found_without_nvidia_smi(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A container with a driver and nothing else: as many processes as cores would all use the first one, unlimited."""
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr(clusters, "_nvidia_smi", lambda *_: [])
+    monkeypatch.setattr(gpus_of_machine, "_nvidia_smi", lambda *_: [])
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     monkeypatch.setattr(
         "torch.cuda.get_device_properties", lambda index: SimpleNamespace(total_memory=(80 - index) * 2**30)
     )
-    monkeypatch.setattr(clusters, "DRIVER", tmp_path / "absent")
-    assert clusters.visible_gpus() == []
-    monkeypatch.setattr(clusters, "DRIVER", tmp_path)
-    assert clusters.visible_gpus() == ["0", "1"]
-    assert clusters.gpu_bytes("1") == 79 * 2**30
+    monkeypatch.setattr(gpus_of_machine, "DRIVER", tmp_path / "absent")
+    assert gpus_of_machine.visible_gpus() == []
+    monkeypatch.setattr(gpus_of_machine, "DRIVER", tmp_path)
+    assert gpus_of_machine.visible_gpus() == ["0", "1"]
+    assert gpus_of_machine.gpu_bytes("1") == 79 * 2**30
 
 
 def test_a_gpu_for_one_process_only_gets_one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clusters, "cores", lambda: 16)
+    monkeypatch.setattr(gpus_of_machine, "cores", lambda: 16)
     answers = {"--query-gpu=memory.total": ["143771"], "--query-gpu=compute_mode": ["Exclusive_Process"]}
-    monkeypatch.setattr(clusters, "_nvidia_smi", lambda *asked: answers[asked[1]])
-    assert clusters.fitting_workers(["GPU-a"]) == 1
+    monkeypatch.setattr(gpus_of_machine, "_nvidia_smi", lambda *asked: answers[asked[1]])
+    assert gpus_of_machine.fitting_workers(["GPU-a"]) == 1
 
 
 def test_workers_are_forked_of_a_process_that_has_not_touched_cuda() -> None:
@@ -406,7 +407,7 @@ def test_each_gpu_gets_a_worker_that_sees_only_it(monkeypatch: pytest.MonkeyPatc
         client.wait_for_workers(2, timeout=240)
         seen = client.run(lambda: __import__("os").environ["CUDA_VISIBLE_DEVICES"])
     assert sorted(seen.values()) == ["GPU-a", "GPU-b"]
-    monkeypatch.setattr(clusters, "_nvidia_smi", lambda *_: ["40960"])
+    monkeypatch.setattr(gpus_of_machine, "_nvidia_smi", lambda *_: ["40960"])
     monkeypatch.setattr("distributed.system.MEMORY_LIMIT", 9 * 2**30)
     with clusters.gpu_workstation(workers_per_gpu=2, n_workers=3) as cluster, Client(cluster) as client:
         client.wait_for_workers(3, timeout=240)
