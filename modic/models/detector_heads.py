@@ -7,13 +7,16 @@ same, and pooled values but for rounding (tests/unit/models/test_detector_heads.
 
 A GPU computes maps and scores. Boxes, a few thousand numbers, are compared on the CPU: for 12 slices torchvision makes
 a GPU wait for the host 200 times, this four times (`tests/benchmarks/gpu.py --count`).
+
+torchvision is imported by functions, since modic/models/quick_import.py must be the first to do so.
 """
 
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import torch
+import torch
+from torch import nn
+from torch.nn.functional import embedding_bag, pad
 
 
 def quicken(net: Any) -> None:
@@ -21,74 +24,73 @@ def quicken(net: Any) -> None:
 
     It then takes images of one size, in a list or as a tensor (n, 3, rows, columns), and its boxes are on the CPU.
     """
-    import torch
-    from torch import nn
-    from torch.nn.functional import pad
-    from torchvision.models.detection.image_list import ImageList
-
-    class Normalized(nn.Module):
-        """In the place of a GeneralizedRCNNTransform that keeps sizes: all images at once."""
-
-        mean: torch.Tensor
-        std: torch.Tensor
-
-        def __init__(self, transform: Any) -> None:
-            super().__init__()
-            self.multiple = transform.size_divisible
-            for name in ("mean", "std"):
-                values = torch.tensor(getattr(transform, f"image_{name}"))
-                self.register_buffer(name, values[:, None, None], persistent=False)
-
-        def forward(self, images: Any, targets: None = None) -> tuple[ImageList, None]:
-            x = images if isinstance(images, torch.Tensor) else torch.stack(images)
-            rows, columns = x.shape[-2:]
-            x = (x - self.mean) / self.std
-            below, right = -rows % self.multiple, -columns % self.multiple
-            return ImageList(pad(x, (0, right, 0, below)) if below or right else x, [(rows, columns)] * len(x)), None
-
-        def postprocess(self, result: Any, image_sizes: Any, original_image_sizes: Any) -> Any:
-            return result
-
-    class Proposals(nn.Module):
-        """In the place of a RegionProposalNetwork, whose head, anchors and limits are used."""
-
-        def __init__(self, rpn: Any) -> None:
-            super().__init__()
-            self.rpn = rpn
-            self.anchors: dict[Any, torch.Tensor] = {}
-
-        def forward(self, images: Any, features: dict[str, "torch.Tensor"], targets: None = None) -> Any:
-            maps = list(features.values())
-            shapes = tuple(tuple(one.shape[-2:]) for one in (images.tensors, *maps))
-            if shapes not in self.anchors:
-                self.anchors[shapes] = anchors_of(self.rpn, *shapes)
-            return propose(self.rpn, maps, self.anchors[shapes], images.image_sizes), {}
-
-    class Heads(nn.Module):
-        """In the place of RoIHeads, whose layers and limits are used."""
-
-        def __init__(self, heads: Any) -> None:
-            super().__init__()
-            self.heads = heads
-
-        def forward(self, features: dict[str, "torch.Tensor"], boxes: Any, sizes: Any, targets: None = None) -> Any:
-            heads = self.heads
-            maps = [features[name] for name in heads.box_roi_pool.featmap_names]
-            pool = pool_on_gpu if maps[0].is_cuda else pool_regions
-            logits, codes = heads.box_predictor(heads.box_head(pool(heads.box_roi_pool, maps, boxes, sizes)))
-            split = [logits.shape[1], codes.shape[1]]
-            logits, codes = torch.split(torch.cat([logits, codes], 1).cpu(), split, 1)
-            found = heads.postprocess_detections(logits, codes, boxes, sizes)
-            return [dict(zip(("boxes", "scores", "labels"), one, strict=True)) for one in zip(*found, strict=True)], {}
-
     net.transform = Normalized(net.transform).to(next(net.parameters()).device)
     net.rpn = Proposals(net.rpn)
     net.roi_heads = Heads(net.roi_heads)
 
 
-def anchors_of(rpn: Any, image: tuple[int, int], *maps: tuple[int, int]) -> "torch.Tensor":
+class Normalized(nn.Module):
+    """In the place of a GeneralizedRCNNTransform that keeps sizes: all images at once."""
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(self, transform: Any) -> None:
+        super().__init__()
+        self.multiple = transform.size_divisible
+        for name in ("mean", "std"):
+            values = torch.tensor(getattr(transform, f"image_{name}"))
+            self.register_buffer(name, values[:, None, None], persistent=False)
+
+    def forward(self, images: Any, targets: None = None) -> tuple[Any, None]:
+        from torchvision.models.detection.image_list import ImageList
+
+        x = images if isinstance(images, torch.Tensor) else torch.stack(images)
+        rows, columns = x.shape[-2:]
+        x = (x - self.mean) / self.std
+        below, right = -rows % self.multiple, -columns % self.multiple
+        return ImageList(pad(x, (0, right, 0, below)) if below or right else x, [(rows, columns)] * len(x)), None
+
+    def postprocess(self, result: Any, image_sizes: Any, original_image_sizes: Any) -> Any:
+        return result
+
+
+class Proposals(nn.Module):
+    """In the place of a RegionProposalNetwork, whose head, anchors and limits are used."""
+
+    def __init__(self, rpn: Any) -> None:
+        super().__init__()
+        self.rpn = rpn
+        self.anchors: dict[Any, torch.Tensor] = {}
+
+    def forward(self, images: Any, features: dict[str, torch.Tensor], targets: None = None) -> Any:
+        maps = list(features.values())
+        shapes = tuple(tuple(one.shape[-2:]) for one in (images.tensors, *maps))
+        if shapes not in self.anchors:
+            self.anchors[shapes] = anchors_of(self.rpn, *shapes)
+        return propose(self.rpn, maps, self.anchors[shapes], images.image_sizes), {}
+
+
+class Heads(nn.Module):
+    """In the place of RoIHeads, whose layers and limits are used."""
+
+    def __init__(self, heads: Any) -> None:
+        super().__init__()
+        self.heads = heads
+
+    def forward(self, features: dict[str, torch.Tensor], boxes: Any, sizes: Any, targets: None = None) -> Any:
+        heads = self.heads
+        maps = [features[name] for name in heads.box_roi_pool.featmap_names]
+        pool = pool_on_gpu if maps[0].is_cuda else pool_regions
+        logits, codes = heads.box_predictor(heads.box_head(pool(heads.box_roi_pool, maps, boxes, sizes)))
+        split = [logits.shape[1], codes.shape[1]]
+        logits, codes = torch.split(torch.cat([logits, codes], 1).cpu(), split, 1)
+        found = heads.postprocess_detections(logits, codes, boxes, sizes)
+        return [dict(zip(("boxes", "scores", "labels"), one, strict=True)) for one in zip(*found, strict=True)], {}
+
+
+def anchors_of(rpn: Any, image: tuple[int, int], *maps: tuple[int, int]) -> torch.Tensor:
     """(anchors, 4) on the CPU, of an image and maps of these rows and columns."""
-    import torch
     from torchvision.models.detection.image_list import ImageList
 
     blank, *features = (torch.zeros(()).expand(shape) for shape in (image, *maps))
@@ -97,8 +99,8 @@ def anchors_of(rpn: Any, image: tuple[int, int], *maps: tuple[int, int]) -> "tor
 
 
 def propose(
-    rpn: Any, features: "list[torch.Tensor]", anchors: "torch.Tensor", sizes: list[tuple[int, int]]
-) -> "list[torch.Tensor]":
+    rpn: Any, features: list[torch.Tensor], anchors: torch.Tensor, sizes: list[tuple[int, int]]
+) -> list[torch.Tensor]:
     """The boxes (m, 4) that a RegionProposalNetwork proposes for each image, best first, on the CPU.
 
     Args:
@@ -107,7 +109,6 @@ def propose(
         anchors: of `anchors_of`.
         sizes: rows and columns of each of the n images.
     """
-    import torch
 
     objectness, codes = rpn.head(features)
     counts = [level[0].numel() for level in objectness]
@@ -127,9 +128,9 @@ def propose(
 
 
 def _best(
-    rpn: Any, logits: "torch.Tensor", codes: "torch.Tensor", anchors: "torch.Tensor", levels: "torch.Tensor",
+    rpn: Any, logits: torch.Tensor, codes: torch.Tensor, anchors: torch.Tensor, levels: torch.Tensor,
     size: tuple[int, int],
-) -> "torch.Tensor":  # fmt: skip
+) -> torch.Tensor:  # fmt: skip
     """Of the best anchors of one image, decoded, those that do not overlap a better one.
 
     A box falls to a better one only, so the best of all resolutions are decided first, and mostly are enough.
@@ -153,9 +154,8 @@ def _best(
     return boxes[kept[:wanted]]
 
 
-def _apart(boxes: "torch.Tensor", scores: "torch.Tensor", levels: "torch.Tensor", overlap: float) -> "torch.Tensor":
+def _apart(boxes: torch.Tensor, scores: torch.Tensor, levels: torch.Tensor, overlap: float) -> torch.Tensor:
     """Indices of boxes, best first, that no better one of the same resolution overlaps by more than `overlap` (IoU)."""
-    import torch
     from torchvision.ops import nms
 
     groups = [torch.where(levels == level)[0] for level in torch.unique(levels)]
@@ -164,8 +164,8 @@ def _apart(boxes: "torch.Tensor", scores: "torch.Tensor", levels: "torch.Tensor"
 
 
 def pool_regions(
-    pool: Any, features: "list[torch.Tensor]", boxes: "list[torch.Tensor]", sizes: list[tuple[int, int]]
-) -> "torch.Tensor":
+    pool: Any, features: list[torch.Tensor], boxes: list[torch.Tensor], sizes: list[tuple[int, int]]
+) -> torch.Tensor:
     """What a MultiScaleRoIAlign pools, (regions of all images, channels, rows, columns).
 
     Args:
@@ -174,7 +174,6 @@ def pool_regions(
         boxes: (m, 4) of each of the n images, within it.
         sizes: rows and columns of each image.
     """
-    import torch
 
     steps, levels, images, together = _placed(pool, features, boxes, sizes)
     pooled = together.new_empty(len(together), *pool.output_size, features[0].shape[1])
@@ -186,10 +185,9 @@ def pool_regions(
 
 
 def pool_on_gpu(
-    pool: Any, features: "list[torch.Tensor]", boxes: "list[torch.Tensor]", sizes: list[tuple[int, int]]
-) -> "torch.Tensor":
+    pool: Any, features: list[torch.Tensor], boxes: list[torch.Tensor], sizes: list[tuple[int, int]]
+) -> torch.Tensor:
     """As `pool_regions`, of maps on a GPU and boxes on the CPU: one copy, one kernel a resolution, no waiting."""
-    import torch
     from torchvision.ops import roi_align
 
     steps, levels, images, together = _placed(pool, features, boxes, sizes)
@@ -205,11 +203,8 @@ def pool_on_gpu(
     return torch.cat(pooled)[sent[:, 5].long()]
 
 
-def _placed(
-    pool: Any, features: "list[torch.Tensor]", boxes: "list[torch.Tensor]", sizes: list[tuple[int, int]]
-) -> Any:
+def _placed(pool: Any, features: list[torch.Tensor], boxes: list[torch.Tensor], sizes: list[tuple[int, int]]) -> Any:
     """log2 of each resolution's stride; and of the boxes (m, 4) of all images each one's resolution and image."""
-    import torch
     from torchvision.ops.poolers import LevelMapper
 
     rows = max(size[0] for size in sizes)
@@ -220,8 +215,8 @@ def _placed(
 
 
 def _pool(
-    feature: "torch.Tensor", boxes: "torch.Tensor", images: "torch.Tensor", bins: tuple[int, int], samples: int
-) -> "torch.Tensor":
+    feature: torch.Tensor, boxes: torch.Tensor, images: torch.Tensor, bins: tuple[int, int], samples: int
+) -> torch.Tensor:
     """RoIAlign (He 2017) of one resolution: (m, rows of bins, columns of bins, channels).
 
     Args:
@@ -231,7 +226,6 @@ def _pool(
         bins: rows and columns.
         samples: of each bin in each direction.
     """
-    from torch.nn.functional import embedding_bag
 
     channels, rows, columns = feature.shape[1:]
     places = feature.permute(0, 2, 3, 1).reshape(-1, channels)
@@ -248,13 +242,12 @@ def _pool(
 
 
 def _taps(
-    start: "torch.Tensor", end: "torch.Tensor", bins: int, samples: int, length: int
-) -> tuple["torch.Tensor", "torch.Tensor"]:
+    start: torch.Tensor, end: torch.Tensor, bins: int, samples: int, length: int
+) -> tuple[torch.Tensor, torch.Tensor]:
     """The places that each bin reads in one direction, and their shares: (m, bins, 2 * samples).
 
     A sample is read between two places; up to one place beyond the map is its border, farther out is nothing.
     """
-    import torch
 
     width = (end - start).clamp(min=1)[:, None, None] / bins
     number = torch.arange(bins)[:, None]

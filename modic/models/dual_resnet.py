@@ -2,15 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
+
+import torch
+from torch import nn
 
 from modic.errors import WeightsError
 from modic.models.card import Share, Width, parse_architecture
 from modic.models.network import gradient_times_activation
-
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
 
 BLOCKS = {
     10: ("basic", (1, 1, 1, 1)), 18: ("basic", (2, 2, 2, 2)), 34: ("basic", (3, 4, 6, 3)),
@@ -38,97 +37,97 @@ class ResNetArchitecture:
 class Encoding:
     """Of n regions: the regions themselves, the third stage's maps of each branch, and the pooled features (n, f)."""
 
-    regions: "torch.Tensor"
-    maps: "list[torch.Tensor]"
-    features: "torch.Tensor"
+    regions: torch.Tensor
+    maps: list[torch.Tensor]
+    features: torch.Tensor
 
 
-def build(architecture: dict[str, Any], contrasts: Sequence[str]) -> "nn.Module":  # noqa: C901  (methods of the class)
+def build(architecture: dict[str, Any], contrasts: Sequence[str]) -> nn.Module:
     """Random weights, training mode: float (n, contrasts, slices, size, size) → logits (n, classes).
 
     The branch of a contrast bears its name: `t1`, `t2`. Raises WeightsError for an architecture it cannot build.
     """
-    import torch
-    from torch import nn
-
     arch = parse_architecture(ResNetArchitecture, architecture)
     if arch.depth not in BLOCKS:
         raise WeightsError(f"the card's classifier has depth {arch.depth}; known: {', '.join(map(str, BLOCKS))}")
-    expansion = 4 if BLOCKS[arch.depth][0] == "bottleneck" else 1
-    n_features = len(contrasts) * arch.widths[-1] * expansion
-
-    class DualResNet(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            for contrast in contrasts:
-                self.add_module(contrast, _branch(arch))
-            self.spread = nn.BatchNorm1d(n_features, affine=False, momentum=0.05)
-            self.dropout = nn.Dropout(arch.dropout)
-            self.head = nn.Linear(n_features, arch.classes)
-            self.register_load_state_dict_pre_hook(_without_spread)  # type: ignore[no-untyped-call]
-
-        @property
-        def branches(self) -> list[nn.Module]:
-            """The ResNets, in the order of the contrasts."""
-            return [self.get_submodule(contrast) for contrast in contrasts]
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            features = self.features(self.maps(x))
-            if self.training:
-                self.spread(features.detach())  # mean and variance alone; the head reads the features as they are
-            return self.head(self.dropout(features))
-
-        def maps(self, x: torch.Tensor) -> list[torch.Tensor]:
-            """Maps of each branch's third stage."""
-            return [_to_third_stage(branch, x[:, k : k + 1]) for k, branch in enumerate(self.branches)]
-
-        def features(self, maps: list[torch.Tensor]) -> torch.Tensor:
-            """(n, f) of all branches, pooled."""
-            return torch.cat([_from_third_stage(*each) for each in zip(self.branches, maps, strict=True)], dim=1)
-
-        def encode(self, x: torch.Tensor) -> Encoding:
-            maps = self.maps(x)
-            return Encoding(x, maps, self.features(maps))
-
-        def logits(self, encoding: Encoding) -> torch.Tensor:
-            return self.head(encoding.features)
-
-        def slice_logits(self, encoding: Encoding) -> torch.Tensor:
-            """A slice alone is a volume of that slice repeated: in a 3D network it shares nothing with its stack."""
-            x, depth = encoding.regions, encoding.regions.shape[2]
-            return torch.stack([self(x[:, :, k : k + 1].expand_as(x)) for k in range(depth)], 1)
-
-        def level_features(self, encoding: Encoding) -> torch.Tensor:
-            return self.spread(encoding.features)
-
-        def saliency(self, encoding: Encoding, classes: torch.Tensor) -> torch.Tensor:
-            """On the grid of the third stage of each branch."""
-            maps = [each.clone().requires_grad_() for each in encoding.maps]
-            with torch.enable_grad():
-                logits = self.head(self.features(maps))
-                return torch.stack(gradient_times_activation(logits, classes, maps), 1)
-
-    return DualResNet()
+    return DualResNet(arch, contrasts)
 
 
-def _without_spread(module: "nn.Module", state: dict[str, Any], prefix: str, *_: Any) -> None:
+class DualResNet(nn.Module):
+    """The network; its methods for service are those of modic.models.network.FeatureNetwork."""
+
+    def __init__(self, arch: ResNetArchitecture, contrasts: Sequence[str]) -> None:
+        super().__init__()
+        self.contrasts = tuple(contrasts)
+        expansion = 4 if BLOCKS[arch.depth][0] == "bottleneck" else 1
+        n_features = len(contrasts) * arch.widths[-1] * expansion
+        for contrast in contrasts:
+            self.add_module(contrast, _branch(arch))
+        self.spread = nn.BatchNorm1d(n_features, affine=False, momentum=0.05)
+        self.dropout = nn.Dropout(arch.dropout)
+        self.head = nn.Linear(n_features, arch.classes)
+        self.register_load_state_dict_pre_hook(_without_spread)  # type: ignore[no-untyped-call]
+
+    @property
+    def branches(self) -> list[nn.Module]:
+        """The ResNets, in the order of the contrasts."""
+        return [self.get_submodule(contrast) for contrast in self.contrasts]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        features = self.features(self.maps(x))
+        if self.training:
+            self.spread(features.detach())  # mean and variance alone; the head reads the features as they are
+        return self.head(self.dropout(features))
+
+    def maps(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """Maps of each branch's third stage."""
+        return [_to_third_stage(branch, x[:, k : k + 1]) for k, branch in enumerate(self.branches)]
+
+    def features(self, maps: list[torch.Tensor]) -> torch.Tensor:
+        """(n, f) of all branches, pooled."""
+        return torch.cat([_from_third_stage(*each) for each in zip(self.branches, maps, strict=True)], dim=1)
+
+    def encode(self, x: torch.Tensor) -> Encoding:
+        maps = self.maps(x)
+        return Encoding(x, maps, self.features(maps))
+
+    def logits(self, encoding: Encoding) -> torch.Tensor:
+        return self.head(encoding.features)
+
+    def slice_logits(self, encoding: Encoding) -> torch.Tensor:
+        """A slice alone is a volume of that slice repeated: in a 3D network it shares nothing with its stack."""
+        x, depth = encoding.regions, encoding.regions.shape[2]
+        return torch.stack([self(x[:, :, k : k + 1].expand_as(x)) for k in range(depth)], 1)
+
+    def level_features(self, encoding: Encoding) -> torch.Tensor:
+        return self.spread(encoding.features)
+
+    def saliency(self, encoding: Encoding, classes: torch.Tensor) -> torch.Tensor:
+        """On the grid of the third stage of each branch."""
+        maps = [each.clone().requires_grad_() for each in encoding.maps]
+        with torch.enable_grad():
+            logits = self.head(self.features(maps))
+            return torch.stack(gradient_times_activation(logits, classes, maps), 1)
+
+
+def _without_spread(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
     """Weights from before level features were kept say nothing of their spread: they stay as they are."""
     for name, value in module.get_submodule("spread").state_dict().items():
         state.setdefault(f"{prefix}spread.{name}", value)
 
 
-def _to_third_stage(branch: Any, x: "torch.Tensor") -> "torch.Tensor":
+def _to_third_stage(branch: Any, x: torch.Tensor) -> torch.Tensor:
     """What MONAI's ResNet does first (`feed_forward` and max-pool are off)."""
     return branch.layer3(branch.layer2(branch.layer1(branch.act(branch.bn1(branch.conv1(x))))))
 
 
-def _from_third_stage(branch: Any, maps: "torch.Tensor") -> "torch.Tensor":
+def _from_third_stage(branch: Any, maps: torch.Tensor) -> torch.Tensor:
     """What it does then: (n, width)."""
     pooled: torch.Tensor = branch.avgpool(branch.layer4(maps)).flatten(1)
     return pooled
 
 
-def _branch(arch: ResNetArchitecture) -> "nn.Module":
+def _branch(arch: ResNetArchitecture) -> nn.Module:
     from monai.networks.nets.resnet import ResNet  # (6 s: only when a network is built)
 
     block, layers = BLOCKS[arch.depth]

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from modic.errors import WeightsError
 from modic.models.card import Width, parse_architecture
+from modic.models.fold import layout_of
 
 if TYPE_CHECKING:
     import torch
@@ -109,8 +110,7 @@ class Segmenter:
 
         inputs = torch.from_numpy(strip_input(images, rhythm, self.percentiles)).to(self.device)
         with torch.inference_mode():
-            layout = torch.channels_last if self.device == "cpu" else torch.contiguous_format  # modic/models/fold.py
-            logits = self.net(inputs.contiguous(memory_format=layout))
+            logits = self.net(inputs.contiguous(memory_format=layout_of(self.device)))
             return logits.softmax(1).float().cpu().numpy()
 
 

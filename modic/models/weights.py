@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from modic.errors import WeightsError
 from modic.models.card import SEGMENTER, contrasts, model_id, read_card, sha256
-from modic.models.detector_heads import quicken
 from modic.models.device import compute_exactly
 from modic.models.fold import fold
 from modic.models.onnx_trunk import fast_trunk
@@ -89,6 +88,7 @@ def load_models(detector: str, classifier: str, device: str) -> Models:
 def load_detector(name: str = "detector", *, device: str = "cpu") -> "Model[nn.Module]":
     """The Faster R-CNN that a card describes, in evaluation mode. Raises WeightsError (`read_card`)."""
     from modic.models.detector import build_detector
+    from modic.models.detector_heads import quicken
 
     model = _load(name, "detector", lambda card: build_detector(card["architecture"]), device)
     quicken(model.net)
@@ -133,7 +133,7 @@ def _load(name: str, kind: str, build: "Callable[[dict[str, Any]], nn.Module]", 
     except RuntimeError as error:
         why = str(error)[:200]
         raise WeightsError(f"{kind} weights: {path} does not fit its card's architecture: {why}") from error
-    folded = fold(net.eval(), channels_last=device == "cpu")
+    folded = fold(net.eval(), device=device)
     return Model(folded.requires_grad_(False).to(device), card, model_id(card), device)
 
 
