@@ -34,8 +34,8 @@ def make(database: Path) -> None:
 
     A disk that takes none is the server's to tell.
     """
-    first, _, statements = SCHEMA.read_text(encoding="utf-8").partition("\n")
-    if database.exists() or first != heading():
+    statements = _statements()
+    if database.exists() or not statements:
         return
     new = database.with_name(f"{database.name}.{os.getpid()}.new")
     with suppress(sqlite3.Error, OSError):
@@ -47,15 +47,18 @@ def make(database: Path) -> None:
 
 def is_current(database: Path) -> bool:
     """Whether the installed Prefect has no migration to make in the database, as far as the kept schema can tell."""
-    first, _, statements = SCHEMA.read_text(encoding="utf-8").partition("\n")
-    if first != heading():
-        return False
     try:
         with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
             (revision,) = connection.execute("SELECT version_num FROM alembic_version").fetchone()
     except (sqlite3.Error, TypeError):
         return False
-    return f"""INSERT INTO "alembic_version" VALUES('{revision}');""" in statements.splitlines()
+    return f"""INSERT INTO "alembic_version" VALUES('{revision}');""" in _statements().splitlines()
+
+
+def _statements() -> str:
+    """The kept schema; empty if it is that of another Prefect."""
+    first, _, statements = SCHEMA.read_text(encoding="utf-8").partition("\n")
+    return statements if first == heading() else ""
 
 
 def heading() -> str:

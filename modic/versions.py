@@ -14,14 +14,12 @@ GRADING_CHANGES = {
     " endplate has a type and an extent of its own; contrast is read from Enhanced MR attributes in every place,"
     " from numbers with commas and units, from words of many languages and, against a wrong header, from the"
     " pixels; T1 and T2 are of one reconstruction, acquired before computed; an agent counts across midnight and"
-    " studies; padding is background,"
-    " and of an inverted image the darkest voxel is 0; T1 need only hold the slices and levels that are graded; the"
-    " images of every"
-    " pair are compared, a small shift is corrected, a large one refused; pixels that lie upside down or mirrored"
-    " are refused; a STIR beside T1 and T2 is measured and grades nothing; where a study"
-    " holds a series of the whole spine, discs are counted on it from C2, which moves no name; regions are"
-    " interpolated along the axes of the volumes, which moves probabilities by less than 1e-6; networks on a CPU are"
-    " computed in another order, which moves them by less than 1e-4",
+    " studies; padding is background, and of an inverted image the darkest voxel is 0; T1 need only hold the slices"
+    " and levels that are graded; the images of every pair are compared, a small shift is corrected, a large one"
+    " refused; pixels that lie upside down or mirrored are refused; a STIR beside T1 and T2 is measured and grades"
+    " nothing; where a study holds a series of the whole spine, discs are counted on it from C2, which moves no name;"
+    " regions are interpolated along the axes of the volumes, which moves probabilities by less than 1e-6; networks on"
+    " a CPU are computed in another order, which moves them by less than 1e-4",
 }
 """Version of the grading → what it changed, in words for somebody who reads the tables.
 

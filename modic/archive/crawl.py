@@ -135,7 +135,7 @@ def _check_any_dicom(source: Source, known: Known, new: New) -> None:
     reasons = [known.reasons, *(part["reason"] for part in new.compared)]
     if not all(reason in NO_IMAGE for column in reasons for reason in pc.unique(column).to_pylist()):
         return
-    packed = _packed(source, pa.concat_tables([known.table.filter(pa.array(known.holds)), *new.compared]))
+    packed = _packed(source, pa.concat_tables([known.remembered.table.filter(pa.array(known.holds)), *new.compared]))
     seen = counted(known.files_kept + new.files, "file")
     raise UsageError(f"the archive {source.name} holds no DICOM file ({seen} seen{packed})")
 

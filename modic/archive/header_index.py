@@ -201,6 +201,12 @@ def without(table: pa.Table, gone: np.ndarray) -> pa.Table:
     return pa.Table.from_batches(chunks, table.schema)
 
 
+def is_of(uids: pa.ChunkedArray, wanted: pa.Array) -> pa.ChunkedArray:
+    """Whether each UID, of a column with dictionaries, is one of those wanted; makes no text of them. bool."""
+    found = [pc.is_in(chunk.dictionary, wanted).take(chunk.indices) for chunk in uids.chunks]
+    return pc.fill_null(pa.chunked_array(found, pa.bool_()), False)  # a refused file has none
+
+
 def in_order(parts: Sequence[pa.Table]) -> np.ndarray:
     """The numbers of the rows of all `parts` (COMPARED), counted through them, in `ORDER`."""
     ranks = pa.chunked_array([chunk for part in parts for chunk in _ranks(part["reason"]).chunks], pa.int8())

@@ -154,9 +154,8 @@ class New:
 class Known:
     """The files of an index, to be compared with those of the archive."""
 
-    def __init__(self, remembered: "Remembered") -> None:
-        self.remembered = remembered
-        self.table = table = remembered.table
+    def __init__(self, remembered: Remembered) -> None:
+        self.remembered, table = remembered, remembered.table
         self._size, self._mtime = (memoryview(table[name].to_numpy()) for name in ("size", "mtime_ns"))
         # a file is known by the hash of its key: of a million keys, which take 0.3 GB, two have the same (64-bit,
         # salted) hash in one of 30 million runs
@@ -184,7 +183,7 @@ class Known:
     def has_container(self, file: File) -> bool:
         """Whether the index knows this container as it is now; its members are then known too."""
         at = self._find(file)
-        reason = None if at is None else self.table["reason"][self._row[at]].as_py()
+        reason = None if at is None else self.remembered.table["reason"][self._row[at]].as_py()
         if at is not None and reason == Reason.FILE_NOT_DICOM:  # by a version that opened none
             self._outcome[at] = CHANGED
             return False
@@ -219,7 +218,7 @@ class Known:
     @property
     def reasons(self) -> pa.ChunkedArray:
         """The column `reason` of the rows that hold."""
-        return self.table["reason"].filter(pa.array(self.holds))
+        return self.remembered.table["reason"].filter(pa.array(self.holds))
 
 
 def _hashes(table: pa.Table) -> tuple[np.ndarray, np.ndarray]:
@@ -239,14 +238,14 @@ def merged(index: Path | None, known: Known, new: New) -> Arranged:
 
     `known` and `new` lose their rows, which take much memory.
     """
-    table, remembered, lost = known.table, known.remembered, np.flatnonzero(~known.holds)
+    remembered, lost = known.remembered, np.flatnonzero(~known.holds)
     if index is not None and not new.compared and not len(lost):
-        return arranged(table, remembered.of_base, index)
-    held, numbers = without(table, lost), np.delete(remembered.numbers, lost)
+        return arranged(remembered.table, remembered.of_base, index)
+    held, numbers = without(remembered.table, lost), np.delete(remembered.numbers, lost)
     of_base = remembered.of_base - int(np.searchsorted(lost, remembered.of_base))
     parts, new.compared = [held, *new.compared], []
-    known.table, known.remembered = table.slice(0, 0), NOTHING
-    del table, remembered
+    known.remembered = NOTHING
+    del remembered
     if not len(held):
         return _anew(parts, numbers, [new.open()], index)
     with reading(index) as stored:

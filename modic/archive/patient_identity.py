@@ -79,8 +79,7 @@ def age_years(header: Header) -> tuple[int | None, str]:
     if not (born and then):
         if is_no_date(header.get("PatientBirthDate")):
             return named, "PatientBirthDate is no date"
-        unread = named is None and re.search("[1-9]", str(header.get("PatientAge") or ""))
-        return named, "PatientAge is no age" if unread else ""
+        return named, "PatientAge is no age" if named is None and _has_number(header.get("PatientAge")) else ""
     age = then.year - born.year - ((then.month, then.day) < (born.month, born.day))
     if born >= then:
         return None, "PatientBirthDate is not before StudyDate"
@@ -105,7 +104,11 @@ def study_date(header: Header) -> date | None:
 
 def is_no_date(value: Any) -> bool:
     """Whether text is there that is meant as a date and is none; zeros and words stand for none."""
-    return bool(re.search("[1-9]", str(value or ""))) and dicom_date(value) is None
+    return _has_number(value) and dicom_date(value) is None
+
+
+def _has_number(value: Any) -> bool:
+    return re.search("[1-9]", str(value or "")) is not None
 
 
 def dicom_date(value: Any) -> date | None:

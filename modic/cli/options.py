@@ -91,9 +91,6 @@ def add_cluster_arguments(command: argparse.ArgumentParser, work: str, default: 
     )
 
 
-NETWORK = {"endplates": "network that finds endplates"}
-
-
 def add_models(command: argparse.ArgumentParser, verb: str, modules: dict[str, Any], about: dict[str, str]) -> None:
     """Add `modic VERB MODEL` for each model.
 
@@ -105,6 +102,4 @@ def add_models(command: argparse.ArgumentParser, verb: str, modules: dict[str, A
     """
     models = command.add_subparsers(metavar="MODEL", required=True)
     for name, module in modules.items():
-        module.add_arguments(
-            add_command(models, name, module.run, f"{verb} the {NETWORK.get(name, name)}", about[name])
-        )
+        module.add_arguments(add_command(models, name, module.run, f"{verb} the {name} network", about[name]))

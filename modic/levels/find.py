@@ -93,13 +93,13 @@ def _find_discs(
         seen.update(zip(missing, detect(voxels[missing], detector), strict=True))
         return {index: seen[index] for index in slices}
 
-    midline, detections = look_for_midline(voxels, spread, look)
+    midline, _ = look_for_midline(voxels, spread, look)
     around = slices_around(midline, options.slices, len(voxels), slice_mm)
     others, margins = [index for index in around if index not in seen], _margins(voxels[midline])
     found = detect([*voxels[others], *_shown_from_afar(voxels[midline], margins)], detector)
-    detections |= seen | dict(zip(others, found, strict=False))
+    seen.update(zip(others, found, strict=False))
     looks = _candidates_from_afar(found[len(others) :], margins, options.score_min)
-    candidates = merge([detections[index] for index in around], options.score_min)
+    candidates = merge([seen[index] for index in around], options.score_min)
     names = name_sequence(candidates)
     if (cut := lower_part(candidates, names)) is not None:
         lower = _look_below(voxels[around], int(cut), detector, options.score_min)

@@ -14,10 +14,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from modic.archive.header_index import HEADERS, DamagedIndex, reading
+from modic.archive.header_index import HEADERS, DamagedIndex, is_of, reading
 from modic.archive.sources import Opener
 from modic.cohort import Cohort
 from modic.config import IdentifyOptions
@@ -131,8 +130,8 @@ class Archive:
             with reading(self._cohort.header_index) as index:
                 if not index.is_of_this_version:
                     return {}
-                studies = index.read(["StudyInstanceUID"])["StudyInstanceUID"].cast(pa.string())
-                headers = index.take_sorted(HEADERS.names, pc.is_in(studies, uids).to_numpy())
+                studies = index.read(["StudyInstanceUID"])["StudyInstanceUID"]
+                headers = index.take_sorted(HEADERS.names, is_of(studies, uids).to_numpy())
         except DamagedIndex:  # or there is none
             return {}
         found = identify(headers, options=IdentifyOptions())

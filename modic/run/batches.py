@@ -75,13 +75,6 @@ def _groups(studies: list[str], edges: pd.DataFrame) -> np.ndarray:
     return connected_components(graph, directed=False)[1][: len(studies)]
 
 
-def is_of(uids: pa.ChunkedArray, wanted: pa.Array) -> pa.ChunkedArray:
-    """Whether each UID, of a column with dictionaries, is one of those wanted; makes no text of them. bool."""
-    return pa.chunked_array(
-        [pc.is_in(chunk.dictionary, wanted).take(chunk.indices) for chunk in uids.chunks], pa.bool_()
-    )
-
-
 def links(headers: pa.Table) -> pa.Table:
     """`study_uid` and each `name` that studies can share: a patient's id, if it is one, and the UIDs of series.
 

@@ -18,10 +18,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from modic.archive.crawl import Crawl
+from modic.archive.header_index import is_of
 from modic.cohort import Cohort
 from modic.deidentify.pseudonyms import Pseudonyms
 from modic.files import write_table
-from modic.run.batches import NAMES, batches, is_of, links
+from modic.run.batches import NAMES, batches, links
 from modic.run.prepare import Run
 from modic.series.company import UNREADABLE
 from modic.tables.store import read_table
