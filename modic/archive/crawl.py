@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from modic.archive.header_index import CONTAINER, HEADERS, INDEX, DamagedIndex, Place, reading
-from modic.archive.headers import COLUMNS
+from modic.archive.header_values import COLUMNS
 from modic.archive.known_files import Known, New, merged, new_rows, read_compared
 from modic.archive.source import UNKNOWN_TIME, File, Row, Source, Unopened
 from modic.archive.sources import check_archive, source_of

@@ -26,7 +26,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from modic.archive.headers import COLUMNS, TEXT, WHOLE
+from modic.archive.header_values import COLUMNS, TEXT, WHOLE
 from modic.errors import ModicError
 from modic.files import write_tables
 

@@ -33,7 +33,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from modic.archive.headers import COLUMNS
+from modic.archive.header_values import COLUMNS
 from modic.archive.patient_identity import IDENTITY, identity_value, identity_values
 from modic.archive.source import Row
 from modic.config import IdentifyOptions

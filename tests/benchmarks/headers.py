@@ -22,7 +22,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 
 import dicoms  # noqa: E402
 from modic.archive.crawl import crawl  # noqa: E402
-from modic.archive.headers import COLUMNS  # noqa: E402
+from modic.archive.header_values import COLUMNS  # noqa: E402
 
 ONE, TWO, AGAIN, PLAIN = (
     "modic.archive.crawl",

@@ -29,7 +29,8 @@ import dicoms
 from modic.archive import headers
 from modic.archive.crawl import COLUMNS, Crawl, crawl
 from modic.archive.fast_headers import ReadAt, Unusual, fast_elements
-from modic.archive.headers import BINARY, REALS, SLOW_MIB, TAGS, TEXT, convert_ascii, read_rows
+from modic.archive.header_values import BINARY, REALS, TEXT, convert_ascii
+from modic.archive.headers import SLOW_MIB, TAGS, read_rows
 from modic.archive.sources import check_archive
 from modic.config import IdentifyOptions
 from modic.errors import Reason, UsageError

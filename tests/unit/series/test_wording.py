@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from modic.archive.headers import COLUMNS
+from modic.archive.header_values import COLUMNS
 from modic.series.contrast import find_contrast
 
 MR = "1.2.840.10008.5.1.4.1.1.4"
