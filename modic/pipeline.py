@@ -94,11 +94,12 @@ def grade_study(
         volumes = load_volumes(pair, config, wanted=contrasts(classifier.card), images=images)
     if isinstance(volumes, Rejected):
         return StudyResult(rejected=volumes, seconds=seconds)
+    reference = reference_volume(volumes)
     with _timed(seconds, "levels"):
-        levels = find_levels(reference_volume(volumes), detector=models.detector, options=config.levels)
+        levels = find_levels(reference, detector=models.detector, options=config.levels)
     if not levels.boxes:
         return StudyResult(rejected=Rejected(Reason.STUDY_NO_LEVELS), seconds=seconds)
-    doubts = check_lumbar(levels, reference_volume(volumes), options=config.levels)
+    doubts = check_lumbar(levels, reference, options=config.levels)
     if isinstance(doubts, Rejected):
         return StudyResult(rejected=doubts, seconds=seconds)
     with _timed(seconds, "contrast"):
@@ -107,14 +108,9 @@ def grade_study(
         return StudyResult(rejected=against, seconds=seconds)
     with _timed(seconds, "count"):
         levels, count_warnings = counted_on(
-            pair.whole_spine,
-            reference_volume(volumes),
-            levels,
-            steps=models.steps,
-            detector=models.detector,
-            config=config,
+            pair.whole_spine, reference, levels, steps=models.steps, detector=models.detector, config=config,
             images=images,
-        )
+        )  # fmt: skip
     with _timed(seconds, "regions"):
         cut = cut_regions(volumes, levels, preprocessing=preprocessing, options=config.levels)
     with _timed(seconds, "normalize"):
