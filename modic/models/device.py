@@ -36,8 +36,8 @@ def compute_exactly() -> None:
     """From here on, convolutions and matrix products of this process use float32 on a GPU, not TF32.
 
     torch lets cuDNN round the input of convolutions to the ten bits of TF32. With these bits pretended on a CPU
-    (tests/support/pretended_cuda.py), probabilities of three studies differ by up to 1.5e-3 from those of a CPU;
-    without, by 6e-6.
+    (tests/support/pretended_cuda.py), probabilities of seven studies differ by up to 2.5e-3 from those of a CPU;
+    without, by 7e-6.
     """
     import torch
 
