@@ -6,6 +6,7 @@ found the same, so that a run over an unchanged archive publishes identical rows
 
 from collections.abc import Iterable
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -13,6 +14,7 @@ import pyarrow.compute as pc
 
 from modic.archive import patient_identity
 from modic.archive.patient_identity import dicom_date, identity_value, is_no_date, study_date
+from modic.cohort import began
 from modic.deidentify.pseudonyms import Pseudonyms
 from modic.deidentify.scanner_names import is_scanner_name
 from modic.errors import Reason, Rejected
@@ -42,13 +44,18 @@ def age_years(header: dict[str, Any]) -> int | None:
     return None if age is None else min(age, OLDEST)
 
 
-def identity_warnings(header: dict[str, Any]) -> tuple[str, ...]:
-    """Why the age, the date or the patient of a study is null or its own, though the header names one."""
+def identity_warnings(header: dict[str, Any], run_id: str) -> tuple[str, ...]:
+    """Why the age, the date or the patient of a study is null or its own, though the header names one.
+
+    A date after the run stays, since de-identified archives shift all dates of a patient: days and ages are right then.
+    `run_id`: of the run, which tells its day.
+    """
     _, age = patient_identity.age_years(header)
-    date_ = ""
-    if not study_date(header):
-        day = header.get("StudyDate")
+    date_, then, day = "", study_date(header), header.get("StudyDate")
+    if not then:
         date_ = "StudyDate is a placeholder" if dicom_date(day) else "StudyDate is no date" if is_no_date(day) else ""
+    elif then > began(run_id).date() + timedelta(days=1):  # it is tomorrow already elsewhere
+        date_ = "StudyDate is after the day of the run"
     named = str(header.get("PatientID") or "").strip() and not identity_value(header, "PatientID")
     return tuple(filter(None, (age, date_, "PatientID is a placeholder" if named else "")))
 
@@ -85,7 +92,7 @@ def _study_row(
         outcome = replace(graded_pair(outcome, graded[key]), warnings=outcome.warnings)
     row = {"study_key": key, "patient_key": keys.patient(outcome.patient_id), **attributes(series, keys)}
     row |= {"pairing_rule": outcome.rule or None, "in_archive": True}
-    warned = identity_warnings(series.header)
+    warned = identity_warnings(series.header, run_id)
     if isinstance(outcome, Excluded):
         return row | _refusal(outcome.rejected) | {"warnings": "; ".join(warned) or None, "run_id": run_id}
     entry = graded[key]

@@ -54,6 +54,8 @@ def test_age_in_completed_years_is_90_from_90_on(born: str, studied: str, age: s
         ({"PatientAge": "999Y"}, ("PatientAge is implausible",)),
         ({"StudyDate": "19000101"}, ("StudyDate is a placeholder",)),
         ({"StudyDate": "15/03/2010"}, ("StudyDate is no date",)),
+        ({"StudyDate": "20101102"}, ()),
+        ({"StudyDate": "20101103"}, ("StudyDate is after the day of the run",)),
         ({"PatientBirthDate": "15/03/1950"}, ("PatientBirthDate is no date",)),
         ({"PatientBirthDate": "", "PatientAge": "45"}, ("PatientAge is no age",)),
         ({"PatientBirthDate": "", "PatientAge": "000Y"}, ()),
@@ -65,7 +67,7 @@ def test_age_in_completed_years_is_90_from_90_on(born: str, studied: str, age: s
     ],
 )
 def test_what_is_not_believed_is_said(header: dict[str, Any], warnings: tuple[str, ...]) -> None:
-    assert identity_warnings({"StudyDate": "20100315", **header}) == warnings
+    assert identity_warnings({"StudyDate": "20100315", **header}, "20101101T200000Z-abcd") == warnings
 
 
 def test_a_placeholder_is_no_identity() -> None:
