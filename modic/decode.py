@@ -37,7 +37,7 @@ def decode(cls: type[T], values: Any, where: str, *, error: type[ModicError] = U
 
 
 def decode_json(cls: type[T], text: str | bytes, where: str, *, error: type[ModicError] = UsageError) -> T:
-    """A `cls` made of a JSON text; undoes `json.dumps(dataclasses.asdict(...))` exactly. Raises as `decode`."""
+    """A `cls` made of a JSON text; undoes `modic.files.write_json` of one exactly. Raises as `decode`."""
     from pydantic import ValidationError
 
     try:

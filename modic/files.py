@@ -7,6 +7,7 @@ import re
 import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import fields
 from pathlib import Path
 from typing import IO, Any
 
@@ -34,13 +35,20 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def write_json(path: Path, value: Any) -> Path:
-    """Write `value` as JSON with `write_whole`, names that are not UTF-8 escaped; returns `path`."""
-    text = json.dumps(value, ensure_ascii=False)
+    """Write `value`, dataclasses in it by their fields, as JSON with `write_whole`; returns `path`.
+
+    Names that are not UTF-8 are escaped.
+    """
+    text = json.dumps(value, ensure_ascii=False, default=_by_field)
     try:
         text.encode()
     except UnicodeEncodeError:
-        text = json.dumps(value)
+        text = json.dumps(value, default=_by_field)
     return write_whole(path, text)
+
+
+def _by_field(value: Any) -> dict[str, Any]:
+    return {field.name: getattr(value, field.name) for field in fields(value)}
 
 
 def write_whole(path: Path, content: str | bytes) -> Path:

@@ -14,7 +14,6 @@ OUT/
 import json
 import shutil
 from contextlib import suppress
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -86,7 +85,7 @@ def adapt_site(cohort: Path, files: list[Path], out: Path, *, classifier: str = 
     write_rows(out / "comparison.parquet", rows, COMPARISON)
     if not adapted.unchanged:
         if baseline is not None:
-            write_json(out / DRIFT, asdict(baseline))
+            write_json(out / DRIFT, baseline)
         shutil.copyfile(weights, out / "classifier.safetensors")
         for name, content in detector.items():
             (out / name).write_bytes(content)

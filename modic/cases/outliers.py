@@ -17,7 +17,6 @@ A level without a grade alone makes no outlier: most studies have one. The repor
 sql/cases/ranked.sql decides which studies of a large cohort come first; `flags_of` says it in words for those shown.
 """
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +27,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from modic.cases.images import Case
-from modic.cases.remembered import Shown, as_rows, remember, remembered, states
+from modic.cases.remembered import SCHEMA, in_order, remember, remembered, states
+from modic.cases.viewer import as_json
 from modic.cohort import Cohort
 from modic.config import PairOptions
 from modic.decode import decode
@@ -93,8 +93,8 @@ ODD = (
 )
 
 
-def gather_cases(connection: duckdb.DuckDBPyConnection, cohort_root: Path, most: int = MOST) -> Row:
-    """What the viewer shows of the `most` studies to look at first, outliers first, and the number `n` of all.
+def gather_cases(connection: duckdb.DuckDBPyConnection, cohort_root: Path, most: int = MOST) -> str:
+    """JSON of what the viewer shows of the `most` studies to look at first, outliers first, and the number `n` of all.
 
     `connection`: to the tables of the cohort (modic.tables.query.connect). Only studies that are shown, and that the
     last report showed otherwise, become Python objects: a cohort may hold hundreds of thousands.
@@ -106,11 +106,12 @@ def gather_cases(connection: duckdb.DuckDBPyConnection, cohort_root: Path, most:
     connection.register("shown", _first(ranked, pictured, most).select(["study_key"]))
     now = states(connection, cohort, pictured)
     shown = remembered(cohort, now)
-    if changed := sorted(now.keys() - shown.keys()):
-        for study in _rows_of(connection, changed):
-            shown[study["study_key"]] = _shown(cohort, study, now[study["study_key"]])
-        remember(cohort, shown.values())
-    return {"levels": LEVELS, "kinds": KINDS, "n": len(ranked), "studies": as_rows(shown.values())}
+    if changed := sorted(now.keys() - set(shown["study_key"].to_pylist())):
+        rows = [_shown(cohort, study, now[study["study_key"]]) for study in _rows_of(connection, changed)]
+        shown = pa.concat_tables([shown, pa.Table.from_pylist(rows, SCHEMA)])
+        remember(cohort, shown)
+    page = as_json({"levels": LEVELS, "kinds": KINDS, "n": len(ranked)})
+    return f'{page[:-1]},"studies":[{",".join(in_order(shown))}]}}'
 
 
 def _rows_of(connection: duckdb.DuckDBPyConnection, study_keys: list[str]) -> list[Row]:
@@ -143,14 +144,14 @@ def _first(ranked: pa.Table, pictured: Iterable[tuple[str, str]], most: int) -> 
     return ranked.take(pc.sort_indices(pa.table(keys), sort_keys=order)[:most])
 
 
-def _shown(cohort: Cohort, study: Row, state: str) -> Shown:
-    """A study's rank and what the page holds of it, once it is known whether its pictures can be shown."""
+def _shown(cohort: Cohort, study: Row, state: str) -> Row:
+    """A row of SCHEMA, once it is known whether the pictures of a study can be shown."""
     folder, levels = cohort.pictures(study["run_id"], study["study_key"]), study["levels"] or []
     case = read_case(folder)
     flags = flags_of(study, levels, case is not None)
     kind, extent, key = rank(flags, study)
-    text = json.dumps(study_for_page(study, levels, case, flags, folder), ensure_ascii=False, allow_nan=False)
-    return Shown(key, state, kind, extent, text)
+    text = as_json(study_for_page(study, levels, case, flags, folder))
+    return {"study_key": key, "state": state, "kind": kind, "extent": extent, "study": text}
 
 
 def read_case(folder: Path) -> Row | None:

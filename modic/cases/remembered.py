@@ -5,15 +5,13 @@ hash of everything in the tables that the part was made of, and place, size and 
 only if the same code and the same DuckDB wrote it. If it is missing or damaged, everything is made anew.
 """
 
-import json
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from modic.cohort import Cohort
@@ -27,17 +25,8 @@ SCHEMA = pa.schema(
     [("study_key", pa.string()), ("state", pa.string()), ("kind", pa.int8()), ("extent", pa.float64()),
      ("study", pa.string())]
 )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """One study of the page. `kind` and `extent`: the first parts of `modic.cases.outliers.rank`; `study`: JSON."""
-
-    study_key: str
-    state: str
-    kind: int
-    extent: float
-    study: str
+"""One study of the page. `kind` and `extent`: of `modic.cases.outliers.rank`; `study`: its part of the page, JSON."""
+RANK = ("kind", "extent", "study_key")
 
 
 def states(
@@ -61,28 +50,27 @@ def _state_of(folder: Path) -> str:
     return ""
 
 
-def remembered(cohort: Cohort, now: Mapping[str, str]) -> dict[str, Shown]:
-    """Study key → what the last report showed of it, of studies whose state is as `now` says."""
+def remembered(cohort: Cohort, now: Mapping[str, str]) -> pa.Table:
+    """What the last report showed of the studies whose state is as `now` says: rows of SCHEMA."""
     with suppress(OSError, ValueError, KeyError, pa.ArrowException):
         table = pq.read_table(_path(cohort), partitioning=None, page_checksum_verification=True)
         if table.schema.metadata.get(b"made_by") == _made_by().encode():
-            rows = table.select(SCHEMA.names).cast(SCHEMA).to_pylist()
-            return {row["study_key"]: Shown(**row) for row in rows if now.get(row["study_key"]) == row["state"]}
-    return {}
+            table = table.select(SCHEMA.names).cast(SCHEMA)
+            states = pa.array([now.get(key) for key in table["study_key"].to_pylist()], pa.string())
+            return table.filter(pc.equal(table["state"], states))
+    return SCHEMA.empty_table()
 
 
-def remember(cohort: Cohort, shown: Iterable[Shown]) -> None:
-    """Keep them for the next report; somebody who may not write there makes a report all the same."""
-    table = pa.Table.from_pylist([asdict(one) for one in shown], schema=SCHEMA)
+def remember(cohort: Cohort, shown: pa.Table) -> None:
+    """Keep rows of SCHEMA for the next report; somebody who may not write there makes a report all the same."""
     with suppress(OSError):
-        write_table(table.replace_schema_metadata({"made_by": _made_by()}), _path(cohort))
+        write_table(shown.replace_schema_metadata({"made_by": _made_by()}), _path(cohort))
 
 
-def as_rows(shown: Iterable[Shown]) -> list[dict[str, Any]]:
-    """The parts of the page, those to look at first in front."""
-    order = sorted(shown, key=lambda one: (one.kind, one.extent, one.study_key))
-    rows: list[dict[str, Any]] = json.loads(f"[{','.join(one.study for one in order)}]")
-    return rows
+def in_order(shown: pa.Table) -> list[str]:
+    """The parts of the page as JSON, those to look at first in front. `shown`: rows of SCHEMA."""
+    texts: list[str] = shown.sort_by([(name, "ascending") for name in RANK])["study"].to_pylist()
+    return texts
 
 
 def _made_by() -> str:

@@ -9,11 +9,16 @@ from typing import Any
 HERE = Path(__file__).parent
 
 
-def viewer(cases: dict[str, Any], page: Path = HERE / "viewer") -> dict[str, str]:
+def as_json(data: dict[str, Any]) -> str:
+    """The text of a page's data, for `viewer`. Raises ValueError for a number that is none."""
+    return json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+def viewer(data: str, page: Path = HERE / "viewer") -> dict[str, str]:
     """The values that viewer.html needs, and `csp`: a content security policy that allows the page's script alone.
 
     Args:
-        cases: data of the page.
+        data: of the page, as JSON.
         page: path of its script and style without `.js` and `.css`; tools.js comes before the script.
     """
     scripts = (HERE / "tools.js", page.with_suffix(".js"))
@@ -21,5 +26,4 @@ def viewer(cases: dict[str, Any], page: Path = HERE / "viewer") -> dict[str, str
     style = page.with_suffix(".css").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; img-src 'self' file:"
-    text = json.dumps(cases, ensure_ascii=False, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
-    return {"cases": text, "viewer": script, "viewer_style": style, "csp": policy}
+    return {"cases": data.replace("<", "\\u003c"), "viewer": script, "viewer_style": style, "csp": policy}

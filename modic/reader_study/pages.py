@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from modic.cases.viewer import viewer
+from modic.cases.viewer import as_json, viewer
 from modic.cohort import Cohort
 from modic.errors import UsageError
 from modic.files import make_folder, write_whole
@@ -143,7 +143,8 @@ def _write_page(out: Path, reader: str, studies: Disc, items: list[Disc], readin
         "mode": "arbitration" if reading.arbitration else "reading", "levels": LEVELS, "reader": reader,
         "sample": reading.sample_id, "endplates": reading.endplates, "studies": studies, "items": ordered,
     }  # fmt: skip
-    text = template("reading.html").render(reader=reader, private=bool(reading.viewer_url), **viewer(data, PAGE))
+    parts = viewer(as_json(data), PAGE)
+    text = template("reading.html").render(reader=reader, private=bool(reading.viewer_url), **parts)
     return write_whole(out / f"{reader}.html", text)
 
 

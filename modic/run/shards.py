@@ -10,7 +10,7 @@ The result is `runs/<run_id>/shards/<shard>.parquet` (modic/run/ledger.py).
 
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from modic.cohort import Cohort
@@ -104,7 +104,7 @@ def write_input(job: Job, shard: Shard, work: Iterable[Work], config: Config) ->
     """Write what a worker needs to know of one shard; returns the shard."""
     path = job.input(shard)
     make_folder(path.parent)
-    write_json(path, asdict(ShardInput(config, tuple(work))))
+    write_json(path, ShardInput(config, tuple(work)))
     return note_shard(job.cohort, job.run_id, shard)
 
 
@@ -112,7 +112,7 @@ def note_shard(cohort: Cohort, run_id: str, shard: Shard) -> Shard:
     """Note what a shard holds, for whoever counts (`progress`); returns it."""
     path = cohort.shard_input(run_id, shard.id)
     make_folder(path.parent)
-    write_json(path.with_suffix(".shard"), asdict(shard))
+    write_json(path.with_suffix(".shard"), shard)
     return shard
 
 

@@ -160,7 +160,7 @@ def test_the_database_ranks_studies_as_their_flags_do(tmp_path: Path) -> None:
         pictures(tmp_path, number)
     with connect(tmp_path) as connection:
         studies = rows_of(connection, statements("cases")["studies"])
-        shown = {most: gather_cases(connection, tmp_path, most) for most in (1, 30, 100, 170, 203)}
+        shown = {most: json.loads(gather_cases(connection, tmp_path, most)) for most in (1, 30, 100, 170, 203)}
     flags = {s["study_key"]: flags_of(s, s["levels"] or [], s["study_key"] in with_pictures) for s in studies}
     assert {flag.kind for of in flags.values() for flag in of[:1]} == set(KINDS)
     order = [s["study_key"] for s in sorted(studies, key=lambda s: rank(flags[s["study_key"]], s))]
@@ -178,7 +178,7 @@ def test_a_study_keeps_the_pictures_of_the_run_that_graded_it(tmp_path: Path) ->
     folder.mkdir(parents=True)
     (folder / "case.json").write_text('{"size": [4, 3], "slices": 5, "levels": {}}')
     with connect(tmp_path) as connection:
-        studies = gather_cases(connection, tmp_path)["studies"]
+        studies = json.loads(gather_cases(connection, tmp_path))["studies"]
     (shown,) = [study for study in studies if study["key"] == key("s", 0)]
     assert shown["path"] == f"../{earlier}/cases/{key('s', 0)}" and shown["size"] == [4, 3]
 
@@ -511,9 +511,9 @@ def test_the_page_after_a_change_is_that_of_a_first_report_and_only_what_changed
     assert shown_now(tmp_path) == after
 
 
-def shown_now(cohort: Path) -> dict[str, Any]:
+def shown_now(cohort: Path) -> Any:
     with connect(cohort) as connection:
-        return gather_cases(connection, cohort)
+        return json.loads(gather_cases(connection, cohort))
 
 
 @pytest.mark.parametrize("what", ["pictures gone", "other pictures", "new pictures", "another code", "a damaged file"])
