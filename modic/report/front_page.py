@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from modic.analysis.as_graded import prevalence
 from modic.analysis.cohort_data import CohortData
 from modic.analysis.corrected import OWN_READ, reference
 from modic.analysis.imputed import Imputed
@@ -89,7 +90,8 @@ def answers(cohort_root: Path) -> Row:
     if not (cohort.levels["status"] == "graded").any():
         return NOTHING
     corrected, why = _corrected(cohort)
-    levels, patients = (cohort.prevalence(unit=unit).to_dict("records") for unit in ("levels", "patients"))
+    frame = cohort.six_levels("first", sure_numbering=False, by=())
+    levels, patients = (prevalence(frame, (), unit).to_dict("records") for unit in ("levels", "patients"))
     imputed = _imputed(cohort)
     true = {row["grade"]: row for row in imputed.prevalence(unit="patients").to_dict("records")} if imputed else {}
     overall = [

@@ -195,6 +195,11 @@ def _keys_of(content: bytes, shard: str, crc: int) -> pa.Table | None:
     return pa.table([columns[name] for name in KEYS.names], schema=KEYS)
 
 
+def about(keys: pa.Table, studies: Iterable[str]) -> pa.Table:
+    """The rows of `read_keys` about some studies, by key, in their order: of a night's few, not of the whole ledger."""
+    return keys.filter(pc.is_in(keys["study_key"], pa.array(studies, pa.string())))
+
+
 def read_rows(cohort: Cohort, keys: pa.Table) -> pa.Table:
     """The whole rows of the ledger, with `run_id`, for rows of `read_keys`, in their order; reads their shards."""
     names = (name.removesuffix(".parquet").split("/") for name in sorted(set(keys["shard"].to_pylist())))

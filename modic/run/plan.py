@@ -65,6 +65,7 @@ def _from_features(run: Run, plan: Plan, n: int) -> Plan:
 def _plan(run: Run, survey: Survey, *, set_aside: bool = False) -> Plan:
     """As `plan_studies`. `set_aside`: damaged shards are renamed (modic.run.ledger.read_keys)."""
     rows = ledger.read_keys(run.cohort, set_aside=set_aside)
+    rows = ledger.about(rows, [item.study_key for item in survey.due])
     done = ledger.finished(rows)
     work = [item for item in survey.due if done.isdisjoint(item.known_as)]
     waiting = 0
