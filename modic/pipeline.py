@@ -4,11 +4,13 @@
 |-----------|-----------------------------------------------------|------------------------------------------------|
 | load      | modic/imaging/in_place.py, load.py, registration.py | a pair of series → volumes with their geometry |
 | levels    | modic/levels/find.py, plausibility.py               | the T2 volume → named boxes of discs           |
+| edges     | modic/imaging/endplates.py                          | volumes and boxes → endplates of each disc     |
+| contrast  | modic/levels/orientation.py,                        | refused if pixels lie the other way round, or  |
+|           | modic/series/contrast_from_pixels.py                | show another contrast, than the header says    |
 | count     | modic/levels/whole_spine.py, count_from_c2.py       | a whole spine beside them → discs from C2      |
-| contrast  | modic/series/contrast_from_pixels.py                | T1 or T2 refused if pixels show another        |
 | regions   | modic/imaging/regions.py                            | volumes and boxes → a region for each level    |
 | normalize | modic/imaging/normalize.py                          | region → region                                |
-| marrow    | modic/imaging/endplates.py, modic/grading/marrow.py | volumes, boxes → marrow beside the endplates   |
+| marrow    | modic/grading/marrow.py                             | volumes, endplates → marrow beside these       |
 | grade     | modic/grading/classify.py                           | regions and marrow → grades                    |
 | check     | modic/grading/agreement.py                          | sure grades that contradict the marrow abstain |
 | endplates | modic/grading/endplate_types.py                     | grade and marrow → type and extent at each     |
@@ -63,6 +65,7 @@ from modic.models.card import contrasts
 from modic.models.weights import Model, Models
 from modic.records import (
     LEVELS,
+    Endplates,
     Grade,
     LevelBox,
     LevelFeatures,
@@ -102,8 +105,10 @@ def grade_study(
     doubts = check_lumbar(levels, reference, options=config.levels)
     if isinstance(doubts, Rejected):
         return StudyResult(rejected=doubts, seconds=seconds)
+    with _timed(seconds, "marrow"):
+        endplates = _endplates(volumes, levels, models.segmenter)
     with _timed(seconds, "contrast"):
-        against = _against_header(volumes, levels, models, config)
+        against = _against_header(volumes, levels, endplates, models, config)
     if against:
         return StudyResult(rejected=against, seconds=seconds)
     with _timed(seconds, "count"):
@@ -117,7 +122,7 @@ def grade_study(
         method = preprocessing["normalization"]
         regions = [normalize(part, method=method) for part in cut if isinstance(part, Region)]
     with _timed(seconds, "marrow"):
-        beside = _beside(pair, volumes, levels, models, config, images)
+        beside = _beside(pair, volumes, levels, endplates, config, images)
     with _timed(seconds, "grade"):
         encoding = encode_regions(regions, classifier=classifier)
         output = network_output(encoding, classifier) if regions else None
@@ -158,11 +163,20 @@ class Beside(NamedTuple):
     warnings: tuple[str, ...] = ()
 
 
-def _beside(pair: Pair, volumes: Volumes, levels: LevelSet, models: Models, config: Config, images: Opens) -> Beside:
-    if models.segmenter is None:
+def _endplates(volumes: Volumes, levels: LevelSet, segmenter: "Segmenter | None") -> dict[str, Endplates]:
+    """Both endplates of each disc by its level; nothing without a segmenter."""
+    if segmenter is None:
+        return {}
+    return find_endplates(reference_volume(volumes), volumes["t1"], levels, segmenter=segmenter)
+
+
+def _beside(
+    pair: Pair, volumes: Volumes, levels: LevelSet, endplates: dict[str, Endplates], config: Config, images: Opens
+) -> Beside:
+    if not endplates:
         return Beside({}, {}, None)
     stir, warnings = stir_beside(pair, volumes, levels, config, images)
-    return Beside(*measure(volumes, levels, models.segmenter, stir), warnings)
+    return Beside(*measure(volumes, endplates, stir), warnings)
 
 
 def _grades(
@@ -187,14 +201,13 @@ def _kept(regions: list[Region], output: NetworkOutput | None, beside: Beside) -
 
 
 def measure(
-    volumes: Volumes, levels: LevelSet, segmenter: "Segmenter", stir: CanonicalVolume | None
+    volumes: Volumes, endplates: dict[str, Endplates], stir: CanonicalVolume | None
 ) -> tuple[dict[str, MarrowMeasurements], dict[str, np.ndarray], StirRatios]:
     """The marrow beside the endplates of each level: its columns, the numbers that the classifier decides by, and STIR.
 
     The STIR is measured apart from T1 and T2, so that it cannot change a grade.
     """
     contrasts: Volumes = {name: volumes[name] for name in ("t1", "t2") if name in volumes}
-    endplates = find_endplates(reference_volume(volumes), volumes["t1"], levels, segmenter=segmenter)
     signals = read_marrow(contrasts, endplates)
     features = marrow_features(contrasts, endplates, signals=signals) if "t2" in contrasts else {}
     ratios = band_ratios(stir, endplates) if stir is not None else {}
@@ -202,10 +215,12 @@ def measure(
     return measure_marrow(contrasts, endplates, signals=signals), features, columns
 
 
-def _against_header(volumes: Volumes, levels: LevelSet, models: Models, config: Config) -> Rejected | None:
+def _against_header(
+    volumes: Volumes, levels: LevelSet, endplates: dict[str, Endplates], models: Models, config: Config
+) -> Rejected | None:
     """Why the pixels contradict the header: they lie the other way round, elsewhere, or show another contrast."""
     detector, score_min = models.detector, config.levels.score_min
-    turned = check_orientation(levels, reference_volume(volumes), detector=detector, score_min=score_min)
+    turned = check_orientation(levels, reference_volume(volumes), endplates, detector=detector, score_min=score_min)
     if turned or "t2" in volumes:
         return turned or shows_another_contrast(volumes, levels)
     apart = discs_apart(levels, volumes["stir"], volumes["t1"], detector=detector, options=config.levels)
@@ -260,4 +275,4 @@ def _beyond(volumes: Volumes, levels: LevelSet, slices: int) -> tuple[str, ...]:
 def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
     start = time.perf_counter()
     yield
-    seconds[stage] = time.perf_counter() - start
+    seconds[stage] = seconds.get(stage, 0.0) + time.perf_counter() - start

@@ -96,6 +96,7 @@ def found(monkeypatch: pytest.MonkeyPatch) -> None:
         LevelBox(name, box, 5, 0.9) for name, box in (("L4/L5", (10, 20, 40, 30)), ("L5/S1", (10, 38, 40, 48)))
     )
     monkeypatch.setattr(pipeline, "find_levels", lambda *_, **__: LevelSet(boxes, "ok", 0.99))
+    monkeypatch.setattr(pipeline, "check_orientation", lambda *_, **__: None)
 
 
 def logits_of(p: tuple[float, ...]) -> list[float]:

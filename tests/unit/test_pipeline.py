@@ -49,6 +49,7 @@ def networks(monkeypatch: pytest.MonkeyPatch) -> None:
     preprocessing = {"normalization": "standardize", "region_scale": 1.5, "region_size": 8, "slices": 5}
     monkeypatch.setitem(MODEL.card, "preprocessing", preprocessing)
     monkeypatch.setattr(pipeline, "find_levels", lambda t2, **_: LevelSet(boxes, "uncertain", 0.5))
+    monkeypatch.setattr(pipeline, "find_endplates", lambda *_, **__: {"L4/L5": None})
     monkeypatch.setattr(pipeline, "check_orientation", lambda *_, **__: None)
     monkeypatch.setattr(pipeline, "encode_regions", lambda *_, **__: None)
     output = NetworkOutput(np.zeros((2, 3), np.float32), np.zeros((2, 5, 3), np.float32), np.zeros((2, 7), np.float16))
@@ -77,7 +78,7 @@ def test_a_graded_study_has_six_levels_in_order_each_with_its_status(one_pair: P
     assert graded.grade is not None and graded.grade.mc == 1
     assert graded.t1_box == pytest.approx((10, 45, 40, 55))
     assert graded.corner0_mm is not None and graded.corner0_mm[2] > graded.corner1_mm[2]  # type: ignore[index]
-    assert list(result.seconds) == ["load", "levels", "contrast", "count", "regions", "normalize", "marrow", "grade"]
+    assert list(result.seconds) == ["load", "levels", "marrow", "contrast", "count", "regions", "normalize", "grade"]
     assert result.rejected is None and result.numbering == "uncertain"
 
 
@@ -97,6 +98,18 @@ def test_measured_marrow_stands_in_the_row_and_takes_a_grade_back_that_contradic
     assert (measured["mc"], measured["abstained_reason"]) == (None, "marrow.t1_bright")
     assert {measured[name] for name in ENDPLATE_COLUMNS} == {None}
     assert unmeasured["mc"] == 1 and {unmeasured[name] for name in MARROW_COLUMNS} == {None}
+
+
+@pytest.mark.usefixtures("networks")
+def test_the_endplates_are_asked_whether_the_pixels_lie_as_the_header_says(
+    one_pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turned = Rejected(Reason.STUDY_NOT_LUMBAR, "upside down")
+    monkeypatch.setattr(pipeline, "check_orientation", lambda _, __, endplates, **___: turned if endplates else None)
+    monkeypatch.setattr(pipeline, "measure", lambda *_: ({}, {}, {}))
+    assert pipeline.grade_study(one_pair, models=MODELS, config=Config()).rejected is None  # no segmenter
+    models = replace(MODELS, segmenter=object())
+    assert pipeline.grade_study(one_pair, models=models, config=Config()).rejected == turned
 
 
 @pytest.mark.usefixtures("networks")

@@ -12,6 +12,7 @@ import pytest
 from modic import pipeline
 from modic.config import Config
 from modic.errors import Reason
+from modic.imaging.endplates import find_endplates
 from modic.imaging.volume import CanonicalVolume, Grid
 from modic.models.endplate_net import Segmenter
 from modic.models.weights import Models, load_models, load_segmenter
@@ -19,7 +20,7 @@ from modic.phantom.anatomy import VERTEBRAE, Lesion, Patient, make_patient
 from modic.phantom.physics import Sequence, stir_null_ti
 from modic.phantom.render import Grid as Stack
 from modic.phantom.render import disc_boxes, render_many
-from modic.records import LevelBox, LevelSet
+from modic.records import Endplates, LevelBox, LevelSet
 from modic.run.ledger import level_row
 from modic.series.stir_beside import stir_beside
 
@@ -65,10 +66,14 @@ def beside(volumes: dict[str, CanonicalVolume], levels: LevelSet, *, checked: bo
     return stir_beside(pair, volumes, levels, Config())
 
 
+def endplates(volumes: dict[str, CanonicalVolume], levels: LevelSet, segmenter: Segmenter) -> dict[str, Endplates]:
+    return find_endplates(volumes["t2"], volumes["t1"], levels, segmenter=segmenter)
+
+
 def ratios(visit: tuple[dict[str, CanonicalVolume], LevelSet], segmenter: Segmenter) -> dict[tuple[str, str], float]:
     stir, warnings = beside(*visit)
     assert stir is not None and not warnings
-    *_, measured = pipeline.measure(*visit, segmenter, stir)
+    *_, measured = pipeline.measure(visit[0], endplates(*visit, segmenter), stir)
     return {
         (level, name.rpartition("_")[2]): ratio
         for level, columns in measured.items()
@@ -97,8 +102,9 @@ def test_another_visit_gives_the_same(measured: list[dict[tuple[str, str], float
 
 def test_nothing_that_a_grade_rests_on_changes_with_the_stir(visits: Any, segmenter: Segmenter) -> None:
     volumes, levels = visits[0]
-    without, features, none = pipeline.measure(volumes, levels, segmenter, None)
-    marrow, same, _ = pipeline.measure(volumes, levels, segmenter, volumes["stir"])
+    found = endplates(volumes, levels, segmenter)
+    without, features, none = pipeline.measure(volumes, found, None)
+    marrow, same, _ = pipeline.measure(volumes, found, volumes["stir"])
     assert marrow == without and none == {}
     assert all(np.array_equal(features[level], same[level], equal_nan=True) for level in features)
 
@@ -114,7 +120,7 @@ def test_a_small_shift_is_corrected_and_said(visits: Any, segmenter: Segmenter, 
     volumes, levels = visits[0]
     stir, warnings = beside({**volumes, "stir": shifted(volumes["stir"], 6.0)}, levels)
     assert stir is not None
-    *_, again = pipeline.measure(volumes, levels, segmenter, stir)
+    *_, again = pipeline.measure(volumes, endplates(volumes, levels, segmenter), stir)
     assert again["L4/L5"]["stir_ratio_upper"] == pytest.approx(measured[0]["L4/L5", "upper"], rel=0.25)
     (said,) = warnings
     assert said.startswith("STIR: moved to where it agrees with T2; registration: 6.0 mm")
