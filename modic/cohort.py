@@ -253,6 +253,19 @@ def create_cohort(root: Path, *, archive: Path | None) -> Cohort:
     return cohort
 
 
+@contextmanager
+def no_empty_cohort(root: Path) -> Iterator[None]:
+    """Leave no cohort behind that the block made and that holds no header, if the block refuses what it was given."""
+    was_there, was_cohort = root.exists(), is_cohort(root)
+    try:
+        yield
+    except UsageError:
+        if not was_cohort and is_cohort(root) and not Cohort(root).header_index.exists():
+            for path in root.iterdir() if was_there else [root]:
+                remove(path)
+        raise
+
+
 def open_cohort(root: Path) -> Cohort:
     """An existing cohort. Raises UsageError if `root` is none, or has a layout that this version does not know."""
     if not is_cohort(root):

@@ -79,7 +79,7 @@ exit codes:
     grade.add_argument("--until", default="", metavar="DATE", help="only studies of this day or earlier")
     grade.add_argument(
         "--limit",
-        type=int,
+        type=_above_0,
         default=0,
         metavar="N",
         help="grade at most N studies, chosen at random but always the same; the others wait for a later run",
@@ -93,13 +93,23 @@ exit codes:
     add_cluster_arguments(grade, "studies are graded", "one process a core, which share the GPUs if there are any")
 
 
+def _above_0(text: str) -> int:
+    if not text.strip().isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"a whole number above 0, not {text}")
+    return int(text)
+
+
 def run(options: argparse.Namespace) -> int:
     """`modic grade`."""
     asked = {"only": options.only, "since": options.since, "until": options.until, "limit": options.limit}
     given = {"config": options.config, "models": options.models, "device": options.device}
-    if options.plan:
-        return plan(options.archive, options.out, **given, **asked)
-    return grade(options.archive, options.out, cluster=options.cluster, regrade=options.regrade, **given, **asked)
+    with importing():
+        from modic.cohort import no_empty_cohort
+
+    with no_empty_cohort(Path(options.out)):
+        if options.plan:
+            return plan(options.archive, options.out, **given, **asked)
+        return grade(options.archive, options.out, cluster=options.cluster, regrade=options.regrade, **given, **asked)
 
 
 def plan(archive: str, cohort: str, *, config: str = "", models: str = "", device: str = "auto", **asked: Any) -> int:

@@ -27,7 +27,7 @@ from modic.cohort import open_cohort
 from modic.errors import UsageError
 from modic.export.csv import FORMULA
 from modic.files import write_whole
-from modic.labels.table import csv_lines
+from modic.labels.table import csv_lines, table_text
 from modic.tables.query import published
 from modic.text import delimiter_of
 
@@ -129,7 +129,7 @@ def _text(path: Path) -> pd.DataFrame:
     """All values of a CSV file as text; numbers of a table with semicolons with a decimal point."""
     names, lines = csv_lines(path)
     frame = pd.DataFrame([values for _, values in lines], columns=names, dtype=str)
-    return frame if delimiter_of(path.read_text(encoding="utf-8-sig")) == "," else frame.apply(_decimal_point)
+    return frame if delimiter_of(table_text(path)) == "," else frame.apply(_decimal_point)
 
 
 def _decimal_point(column: pd.Series) -> pd.Series:

@@ -8,9 +8,10 @@
 | `x0`, `y0`, `x1`, `y1`  | box on T2, pixels, origin at the centre of the first pixel; all four or none        |
 | `slice`                 | T2 slice of the box, counted from 0 from the patient's right; blank: the middle one |
 
-Other columns are ignored. UTF-8, separated by commas, semicolons or tabs.
+Other columns are ignored. UTF-8 (or UTF-16 with its mark), separated by commas, semicolons or tabs.
 """
 
+import codecs
 import csv
 import io
 import math
@@ -30,6 +31,9 @@ WHO = ("patient_id", "study_uid")
 BOX = ("x0", "y0", "x1", "y1")
 BLANK = frozenset({"", "na", "nan", "none", "null"})
 """Values that mean that there is none."""
+UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+SPREADSHEET = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
+"""First bytes of .xlsx and .ods, and of .xls."""
 Box = tuple[float, float, float, float]
 """x0, y0, x1, y1 in pixels, origin at the centre of the first pixel."""
 Row = dict[str, str]
@@ -159,12 +163,7 @@ def csv_lines(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     `,`, `;` or tab separate values (`modic.text.delimiter_of`). Raises UsageError for a file that cannot be read, and
     for a line with more values than columns, as a decimal comma makes it.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not UTF-8; save it as CSV UTF-8") from error
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+    text = table_text(path)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter_of(text), skipinitialspace=True)
     try:
         names = [name.strip() for name in next(reader, [])]
@@ -172,6 +171,25 @@ def csv_lines(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     except csv.Error as error:
         raise UsageError(f"{path} line {reader.line_num} is not CSV: {error}") from error
     return names, [(line, _of_columns(path, line, names, values)) for line, values in rows]
+
+
+def table_text(path: Path) -> str:
+    """The text of a CSV file, its lines ended by `\\n`: UTF-8, or UTF-16 with its mark, Excel's "Unicode Text".
+
+    Raises UsageError.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+    wide = content.startswith(UTF_16)
+    if content.startswith(SPREADSHEET) or (not wide and b"\0" in content):
+        raise UsageError(f"{path} is no text; save the sheet as CSV UTF-8")
+    try:
+        text = content.decode("utf-16" if wide else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not UTF-8; save it as CSV UTF-8") from error
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _of_columns(path: Path, line: int, names: list[str], values: list[str]) -> list[str]:

@@ -5,6 +5,7 @@ could be graded or not, so that shares are always shares of what was asked for.
 """
 
 import csv
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from modic.archive.patient_identity import one_way
 from modic.errors import UsageError
+from modic.labels.table import table_text
 from modic.text import counted, delimiter_of, plural
 
 NAMED = 10
@@ -81,20 +83,16 @@ def _day(option: str, text: str) -> date | None:
         raise UsageError(f"--{option} {text} is no date; write it like 2024-01-31") from error
 
 
-HEADS = frozenset({"patient_id", "patientid", "patient", "id", "study_uid", "studyinstanceuid", "study_key",
-                   "patient_key"})  # fmt: skip
-"""First lines that are taken for a heading."""
+HEADS = frozenset({"patientid", "patient", "id", "mrn", "studyuid", "studyinstanceuid", "studykey", "patientkey"})
+"""First lines that are taken for a heading, whatever their case and however their words are joined."""
 
 
 def _ids(path: Path) -> dict[str, int]:
     """The first column of a CSV file (`,`, `;` or tab), each with its line number. Raises UsageError."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8'}") from error
+    text = table_text(path)
     rows = csv.reader(text.splitlines(), delimiter=delimiter_of(text))
     found = [(name, line) for line, row in enumerate(rows, 1) if row and (name := one_way(row[0]))]
-    if found and found[0][0].lower() in HEADS:
+    if found and re.sub(r"[\W_]", "", found[0][0].lower()) in HEADS:
         del found[0]
     if not found:
         raise UsageError(f"{path} holds no patient id, study UID or key in its first column")

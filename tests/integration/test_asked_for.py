@@ -130,6 +130,55 @@ def test_what_is_asked_for_wrongly_is_said(wrong: dict[str, str], said: str) -> 
         selection(**wrong)  # type: ignore[arg-type]
 
 
+LIST = "Patient ID\r\nMÜLL-1\r\n"
+
+
+@pytest.mark.parametrize("written", [LIST.encode("utf-8-sig"), LIST.encode("utf-16"), LIST.replace("\r", "").encode()])
+def test_a_list_is_read_however_excel_saves_text(tmp_path: Path, written: bytes) -> None:
+    ids = tmp_path / "ids.csv"
+    ids.write_bytes(written)
+    assert selection(only=str(ids)).only == {"MÜLL-1": 2}
+
+
+@pytest.mark.parametrize(
+    ("written", "cure"),
+    [
+        (LIST.encode("latin-1"), "is not UTF-8; save it as CSV UTF-8"),
+        (b"PK\x03\x04\x14\x00sheet.xml", "is no text; save the sheet as CSV UTF-8"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1", "is no text; save the sheet as CSV UTF-8"),
+        ("ann\n".encode("utf-16-le"), "is no text; save the sheet as CSV UTF-8"),
+    ],
+)
+def test_a_list_that_is_no_text_is_refused_with_the_cure(tmp_path: Path, written: bytes, cure: str) -> None:
+    ids = tmp_path / "ids.csv"
+    ids.write_bytes(written)
+    with pytest.raises(UsageError, match=re.escape(f"{ids} {cure}")):
+        selection(only=str(ids))
+
+
+@pytest.mark.parametrize("limit", ["0", "-1", "2.5", "some"])
+def test_a_limit_of_no_study_is_refused_and_not_taken_for_none(
+    archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], limit: str
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["grade", str(archive), "--out", str(tmp_path / "cohort"), "--plan", "--limit", limit])
+    assert stop.value.code == 2 and f"a whole number above 0, not {limit}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("more", [["--plan"], []])
+def test_an_archive_that_is_refused_leaves_no_empty_cohort(archive: Path, tmp_path: Path, more: list[str]) -> None:
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "a.txt").write_text("no image")
+    (tmp_path / "made").mkdir()
+    for cohort in (tmp_path / "new", tmp_path / "made"):
+        assert main(["grade", str(tmp_path / "texts"), "--out", str(cohort), "--device", "cpu", *more]) == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == [archive.name, "made", "texts"]
+    assert not any((tmp_path / "made").iterdir()), "the user's own folder"
+    wrong = ["--since", "2030-01-01", *more]
+    assert main(["grade", str(archive), "--out", str(tmp_path / "new"), "--device", "cpu", *wrong]) == 2
+    assert open_cohort(tmp_path / "new").header_index.is_file(), "read for nothing otherwise"
+
+
 def plan(archive: Path, cohort: Path, capsys: pytest.CaptureFixture[str], *more: str) -> str:
     assert main(["grade", str(archive), "--out", str(cohort), "--plan", "--device", "cpu", *more]) == 0
     return capsys.readouterr().out
