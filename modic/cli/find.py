@@ -13,7 +13,7 @@ def add(commands: Any, wanted: bool) -> None:
   modic find lumbar-2026 1.2.840.113619.2.55.3 --files
 
 NAME is a study_key, series_key or patient_key, a patient id, a UID of a study, series or image, or the path of a file
-as `modic files` prints it. The answer identifies patients: only the owner of the cohort's private folder can ask.
+or folder. The answer identifies patients: only the owner of the cohort's private folder can ask.
 Exit codes: 0 found, 2 nothing has this name, or wrong usage."""
     command = add_command(
         commands, "find", run, "show which patient, study and files a key stands for, and the other way round", examples

@@ -4,6 +4,10 @@
 """
 
 from collections import Counter
+from contextlib import suppress
+from functools import reduce
+from operator import or_
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -13,6 +17,7 @@ import pyarrow.parquet as pq
 from modic.archive.containers import full_name, place_of
 from modic.archive.header_index import CONTAINER, reading
 from modic.archive.patient_identity import one_way
+from modic.archive.walk import as_text
 from modic.cohort import Cohort
 from modic.errors import CURES, UsageError
 from modic.tables.published import current_tables
@@ -29,14 +34,13 @@ ROWS = 50_000  # of the index, at a time
 
 
 def find(cohort: Cohort, name: str, *, files: bool = False) -> list[str]:
-    """Lines about every study that `name` names: a key, patient id, UID of any kind, or path of a file.
+    """Lines about every study that `name` names: a key, patient id, UID of any kind, or path of a file or folder.
 
     `files`: list each file, instead of their folder and number. Raises UsageError if nothing has this name.
     """
     links = _links(cohort)
     found = links.filter(_any_equal(links, NAMES, one_way(name)))
-    path, member = place_of(name)
-    file = (pc.field("path") == path) & (True if member is None else pc.field("member") == member)
+    file = _at(name)
     if not len(found) and (uids := _series_of_image(cohort, (pc.field("SOPInstanceUID") == name) | file)):
         found = links.filter(pc.is_in(links["SeriesInstanceUID"], pa.array(uids, pa.string())))
     if not len(found):
@@ -53,6 +57,18 @@ def find(cohort: Cohort, name: str, *, files: bool = False) -> list[str]:
         for link in of_study:
             lines += _series_lines(link, series.get(link["series_key"]), files)
     return lines
+
+
+def _at(name: str) -> pc.Expression:
+    """The rows of the header index of a file, or of all files below a folder; a path may start where we are."""
+    path, member = place_of(name)
+    places = {path}
+    with suppress(OSError):  # longer than a name can be
+        if path and Path(path).exists():
+            places |= {as_text(str(Path(path).absolute())), as_text(str(Path(path).resolve()))}
+    below = (pc.starts_with(pc.field("path"), f"{place.rstrip('/')}/") for place in places if "/" in place)
+    wanted = reduce(or_, below, pc.field("path").isin(sorted(places)))
+    return wanted if member is None else wanted & (pc.field("member") == member)
 
 
 def _links(cohort: Cohort) -> pa.Table:

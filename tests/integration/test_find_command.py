@@ -66,6 +66,21 @@ def test_every_name_of_a_study_leads_to_it(cohort: Path, capsys: pytest.CaptureF
     assert "knows no key, patient id, UID or file nobody" in capsys.readouterr().err
 
 
+def test_a_folder_leads_to_all_that_lies_in_it_wherever_it_is_written_from(
+    cohort: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(cohort.parent)
+    expected = ask(capsys, "find", str(cohort), "bob")
+    for name in ("archive/bob", "archive/bob/", f"{cohort.parent}/archive/bob", "archive/../archive/bob"):
+        assert ask(capsys, "find", str(cohort), name) == expected, name
+    (some, *_) = (cohort.parent / "archive" / "bob").iterdir()
+    assert ask(capsys, "find", str(cohort), f"archive/bob/{some.name}")[:3] == expected[:3]
+    everything = ask(capsys, "find", str(cohort), "archive")
+    assert sum(line.startswith("study ") for line in everything) > 1 and set(expected) < set(everything)
+    for nothing in ("archive/bo", "", "x" * 300):
+        assert main(["find", str(cohort), nothing]) == 2
+
+
 def test_an_image_in_a_container_leads_to_its_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     loose = tmp_path / "loose"
     write(study(patient="eva"), loose)
