@@ -12,7 +12,7 @@ import json
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -254,14 +254,20 @@ def create_cohort(root: Path, *, archive: Path | None) -> Cohort:
 
 
 @contextmanager
-def no_empty_cohort(root: Path) -> Iterator[None]:
-    """Leave no cohort behind that the block made and that holds no header, if the block refuses what it was given."""
-    was_there, was_cohort = root.exists(), is_cohort(root)
+def nothing_left(folder: Path, *, unless: Callable[[], object] = lambda: False) -> Iterator[None]:
+    """If the block refuses what it was given, take away what it made in `folder`, if that was new or empty before.
+
+    `unless`: asked then; whether something is there that is worth keeping.
+    """
+    was_there = folder.exists()
+    if was_there and not (folder.is_dir() and not any(folder.iterdir())):
+        yield
+        return
     try:
         yield
     except UsageError:
-        if not was_cohort and is_cohort(root) and not Cohort(root).header_index.exists():
-            for path in root.iterdir() if was_there else [root]:
+        if folder.is_dir() and not unless():
+            for path in list(folder.iterdir()) if was_there else [folder]:
                 remove(path)
         raise
 

@@ -104,9 +104,10 @@ def run(options: argparse.Namespace) -> int:
     asked = {"only": options.only, "since": options.since, "until": options.until, "limit": options.limit}
     given = {"config": options.config, "models": options.models, "device": options.device}
     with importing():
-        from modic.cohort import no_empty_cohort
+        from modic.cohort import Cohort, nothing_left
 
-    with no_empty_cohort(Path(options.out)):
+    out = Path(options.out)
+    with nothing_left(out, unless=Cohort(out).header_index.exists):
         if options.plan:
             return plan(options.archive, options.out, **given, **asked)
         return grade(options.archive, options.out, cluster=options.cluster, regrade=options.regrade, **given, **asked)

@@ -20,6 +20,7 @@ def export(cohort: Path, out: Path, *, format: str, write: Writer | None = None)
     cohort or is not empty, or if the format is unknown or needs a package that is not installed. `write`: a writer of
     a layer above, in place of that of the format.
     """
+    from modic.cohort import nothing_left
     from modic.export.flat import flat_queries, whole_dictionary
     from modic.tables.dictionary import MARKDOWN
     from modic.tables.query import connect, published
@@ -31,11 +32,12 @@ def export(cohort: Path, out: Path, *, format: str, write: Writer | None = None)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} is not empty; give a new folder")
     write = write or _writer(format)
-    try:
-        out.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise UsageError(f"cannot make {out}: {error.strerror}") from error
-    lines = write(cohort, out)
+    with nothing_left(out):
+        try:
+            out.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise UsageError(f"cannot make {out}: {error.strerror}") from error
+        lines = write(cohort, out)
     with connect(cohort) as connection:
         columns = {name: connection.sql(query).columns for name, query in flat_queries().items()}
     (out / MARKDOWN).write_text(whole_dictionary(columns), encoding="utf-8")

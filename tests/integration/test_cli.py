@@ -16,11 +16,12 @@ import pytest
 
 import fake_worker
 from dicoms import study, write
+from made_cohort import RUN, as_tables, make_rows
 from modic import files
 from modic.cli.main import COMMANDS, main
 from modic.cohort import open_cohort
 from modic.run import ledger
-from modic.tables.store import read_table
+from modic.tables.store import publish, read_table
 
 FAKE_WORKER = Path(fake_worker.__file__)
 COMMAND = [sys.executable, "-W", "error", "-m", "modic"]
@@ -118,7 +119,7 @@ def test_an_unknown_option_is_named(tmp_path: Path, capsys: pytest.CaptureFixtur
             ["grade", "a", "--out", "b", "--device", "gpuu"],
             "argument --device: there is no gpuu; there are auto, cpu, cuda",
         ),
-        (["grade", "a", "--out", "b", "--limit", "ten"], "argument --limit: invalid int value: 'ten'"),
+        (["grade", "a", "--out", "b", "--limit", "ten"], "argument --limit: a whole number above 0, not ten"),
     ],
 )
 def test_a_word_that_is_not_among_the_choices_is_named_with_the_nearest(
@@ -295,3 +296,19 @@ def test_a_run_whose_every_image_was_refused_exits_with_3(
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     assert main(["grade", str(tmp_path / "archive"), "--out", str(tmp_path / "cohort")]) == 3
     assert "file.not_mr 3" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "command", [["export", "COHORT", "--format", "mi"], ["study", "normalization", "--data", "no"]]
+)
+@pytest.mark.parametrize("made", [False, True], ids=["new folder", "own empty folder"])
+def test_what_is_refused_leaves_nothing_where_it_should_have_written(
+    tmp_path: Path, command: list[str], made: bool
+) -> None:
+    publish(tmp_path / "cohort", as_tables(make_rows(graded=1)), RUN)
+    out = tmp_path / "out"
+    if made:
+        out.mkdir()
+    words = [str(tmp_path / "cohort") if word == "COHORT" else word for word in command]
+    assert main([*words, "--out", str(out)]) == 2
+    assert out.exists() == made and not list(out.glob("*"))
