@@ -13,7 +13,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatch
@@ -254,21 +254,28 @@ def create_cohort(root: Path, *, archive: Path | None) -> Cohort:
 
 
 @contextmanager
-def nothing_left(folder: Path, *, unless: Callable[[], object] = lambda: False) -> Iterator[None]:
+def nothing_left(
+    folder: Path,
+    *,
+    unless: Callable[[], object] = lambda: False,
+    alone: Callable[[], AbstractContextManager[object]] = nullcontext,
+) -> Iterator[None]:
     """If the block refuses what it was given, take away what it made in `folder`, if that was new or empty before.
 
-    `unless`: asked then; whether something is there that is worth keeping.
+    Args:
+        unless: asked then; whether something is there that is worth keeping.
+        alone: a lock of the folder, without which nothing is taken away: another run may have begun there meanwhile.
     """
     was_there = folder.exists()
-    if was_there and not (folder.is_dir() and not any(folder.iterdir())):
-        yield
-        return
+    was_empty = not was_there or (folder.is_dir() and not any(folder.iterdir()))
     try:
         yield
     except UsageError:
-        if folder.is_dir() and not unless():
-            for path in list(folder.iterdir()) if was_there else [folder]:
-                remove(path)
+        if was_empty and folder.is_dir():
+            with suppress(UsageError, OSError), alone():
+                if not unless():
+                    for path in list(folder.iterdir()) if was_there else [folder]:
+                        remove(path)
         raise
 
 

@@ -106,8 +106,8 @@ def run(options: argparse.Namespace) -> int:
     with importing():
         from modic.cohort import Cohort, nothing_left
 
-    out = Path(options.out)
-    with nothing_left(out, unless=Cohort(out).header_index.exists):
+    cohort = Cohort(Path(options.out))
+    with nothing_left(cohort.root, unless=cohort.header_index.exists, alone=cohort.lock):
         if options.plan:
             return plan(options.archive, options.out, **given, **asked)
         return grade(options.archive, options.out, cluster=options.cluster, regrade=options.regrade, **given, **asked)

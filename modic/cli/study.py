@@ -118,13 +118,14 @@ def run(options: argparse.Namespace) -> int:
     """`modic study normalization`."""
     from flows.clusters import read_cluster
     from flows.prefect_server import prefect_api
-    from modic.cohort import nothing_left
+    from modic.cohort import Cohort, nothing_left
     from modic.experiment.design import as_plain, design_from
     from modic.experiment.folder import locked, prepare
 
     design = design_from({key: value for key, value in vars(options).items() if key not in ("command", "cluster")})
     read_cluster(Path(options.cluster) if options.cluster else None, design.device)
-    with nothing_left(design.out), locked(design):  # reports wrong data before a server is started
+    alone = Cohort(design.out).lock
+    with nothing_left(design.out, alone=alone), locked(design):  # reports wrong data before a server is started
         prepare(design, say=_say)
     if short := design.distance():
         print(f"not the full design: {'; '.join(short)}", flush=True)

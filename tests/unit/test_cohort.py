@@ -2,6 +2,7 @@
 
 import fcntl
 import stat
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +11,7 @@ import pytest
 
 import modic.cohort
 from modic import files, lock
-from modic.cohort import create_cohort, open_cohort
+from modic.cohort import Cohort, create_cohort, nothing_left, open_cohort
 from modic.errors import UsageError
 from modic.files import write_json
 
@@ -81,6 +82,24 @@ def test_only_one_run_writes_at_a_time(tmp_path: Path, archive: Path) -> None:
         pass
     with cohort.lock():
         pass  # free again
+
+
+@pytest.mark.parametrize("another", [True, False])
+def test_a_refused_run_takes_away_what_it_made_and_nothing_that_another_run_began(
+    tmp_path: Path, archive: Path, another: bool
+) -> None:
+    cohort = Cohort(tmp_path / "new")
+    with ExitStack() as other:
+        with pytest.raises(UsageError, match="refused"), nothing_left(cohort.root, alone=cohort.lock):
+            create_cohort(cohort.root, archive=archive)
+            if another:
+                other.enter_context(cohort.lock("20250101T000000Z-0000"))
+            raise UsageError("refused")
+        assert cohort.root.exists() == another
+    create_cohort(cohort.root, archive=archive)
+    with pytest.raises(UsageError, match="refused"), nothing_left(cohort.root, alone=cohort.lock):
+        raise UsageError("refused")
+    assert cohort.private.is_dir(), "it was there before"
 
 
 def test_run_ids_sort_by_time_also_when_the_clock_goes_backwards(
