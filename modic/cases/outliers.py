@@ -17,7 +17,8 @@ A level without a grade alone makes no outlier: most studies have one. The repor
 sql/cases/ranked.sql decides which studies of a large cohort come first; `flags_of` says it in words for those shown.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,7 +105,8 @@ def gather_cases(connection: duckdb.DuckDBPyConnection, cohort_root: Path, most:
     pictured = [(run_id, key) for run_id in pc.unique(ranked["run_id"]).to_pylist()
                 for key in cohort.with_pictures(run_id)]  # fmt: skip
     connection.register("shown", _first(ranked, pictured, most).select(["study_key"]))
-    now = states(connection, cohort, pictured)
+    with _only(connection, "shown"):
+        now = states(connection, cohort, pictured)
     shown = remembered(cohort, now)
     if changed := sorted(now.keys() - set(shown["study_key"].to_pylist())):
         rows = [_shown(cohort, study, now[study["study_key"]]) for study in _rows_of(connection, changed)]
@@ -115,13 +117,20 @@ def gather_cases(connection: duckdb.DuckDBPyConnection, cohort_root: Path, most:
 
 
 def _rows_of(connection: duckdb.DuckDBPyConnection, study_keys: list[str]) -> list[Row]:
-    """The rows of sql/cases/studies.sql about these studies, which for that time are all that its files hold."""
+    """The rows of sql/cases/studies.sql about these studies."""
     connection.register("wanted", pa.table({"study_key": study_keys}))
+    with _only(connection, "wanted"):
+        return rows_of(connection, statements("cases")["studies"])
+
+
+@contextmanager
+def _only(connection: duckdb.DuckDBPyConnection, keys: str) -> Iterator[None]:
+    """For that time, the files of studies and levels hold nothing but the studies of the table `keys`."""
     try:
         for name in ("studies", "levels"):
-            of_them = f"FROM {name} SEMI JOIN wanted USING (study_key)"
+            of_them = f"FROM {name} SEMI JOIN {keys} USING (study_key)"
             connection.execute(f'CREATE OR REPLACE TEMP VIEW "{name}.parquet" AS {of_them}')
-        return rows_of(connection, statements("cases")["studies"])
+        yield
     finally:
         for name in ("studies", "levels"):
             connection.execute(f'DROP VIEW IF EXISTS temp."{name}.parquet"')

@@ -32,13 +32,12 @@ RANK = ("kind", "extent", "study_key")
 def states(
     connection: duckdb.DuckDBPyConnection, cohort: Cohort, pictured: Iterable[tuple[str, str]]
 ) -> dict[str, str]:
-    """Study key → state, of the studies whose keys the table `shown` of the connection holds.
+    """Study key → state, of the studies that the tables of the connection hold.
 
     `pictured`: run and key of the studies that have a folder of pictures.
     """
     of_images = {key: _state_of(cohort.pictures(run_id, key)) for run_id, key in pictured}
-    connection.execute(f"CREATE OR REPLACE TEMP VIEW states AS {statements('cases')['states']}")
-    rows = connection.execute("SELECT study_key, state FROM states SEMI JOIN shown USING (study_key)").fetchall()
+    rows = connection.execute(statements("cases")["states"]).fetchall()
     return {key: f"{state} {of_images.get(key, '')}" for key, state in rows}
 
 

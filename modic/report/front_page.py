@@ -23,6 +23,7 @@ FEWEST = 5
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 640, 276, 60, 34, 28
 SEXES = {"F": "women", "M": "men"}
+AGE_AND_SEX = ["age_band", "sex"]
 ANY_CHANGE = list(PARTS)[-1]
 
 REVIEW = "Jensen et al., Eur Spine J 2008; 17:1407-1422"
@@ -90,7 +91,7 @@ def answers(cohort_root: Path) -> Row:
     if not (cohort.levels["status"] == "graded").any():
         return NOTHING
     corrected, why = _corrected(cohort)
-    frame = cohort.six_levels("first", sure_numbering=False, by=())
+    frame = cohort.six_levels("first", sure_numbering=False, by=AGE_AND_SEX)
     levels, patients = (prevalence(frame, (), unit).to_dict("records") for unit in ("levels", "patients"))
     imputed = _imputed(cohort)
     true = {row["grade"]: row for row in imputed.prevalence(unit="patients").to_dict("records")} if imputed else {}
@@ -106,7 +107,7 @@ def answers(cohort_root: Path) -> Row:
         "own_read": OWN_READ,
         "fewest": FEWEST,
         "imputed_from": imputed.n_read if imputed else 0,
-        "curves": curves(_by_age_and_sex(cohort, imputed)),
+        "curves": curves(_by_age_and_sex(frame, imputed)),
         "calibration": calibration(cohort) if corrected else [],
         "published": PUBLISHED,
     }
@@ -141,11 +142,10 @@ def _imputed(cohort: CohortData) -> Imputed | None:
         return None
 
 
-def _by_age_and_sex(cohort: CohortData, imputed: Imputed | None) -> pd.DataFrame:
-    by = ["age_band", "sex"]
+def _by_age_and_sex(frame: pd.DataFrame, imputed: Imputed | None) -> pd.DataFrame:
     if imputed is None:
-        return cohort.prevalence(by, unit="patients")
-    shares = imputed.prevalence(by, unit="patients")
+        return prevalence(frame, AGE_AND_SEX, "patients")
+    shares = imputed.prevalence(AGE_AND_SEX, unit="patients")
     return shares.assign(n_abstained=0, share_at_least=shares["share"], share_at_most=shares["share"])
 
 

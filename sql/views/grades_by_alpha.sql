@@ -27,17 +27,32 @@ thresholds AS (
     FROM of_runs
 ),
 
+levels AS (  -- what no alpha changes is found once
+    SELECT
+        * EXCLUDE (mc, abstained),
+        1 - p_mc0::DOUBLE AS apart_mc0,
+        1 - p_mc1::DOUBLE AS apart_mc1,
+        1 - p_mc2::DOUBLE AS apart_mc2,
+        starts_with(coalesce(abstained_reason, ''), 'marrow.') AS taken_back,
+        CASE
+            WHEN p_mc0 >= greatest(p_mc1, p_mc2) THEN 0
+            WHEN p_mc1 >= p_mc2 THEN 1
+            ELSE 2
+        END::TINYINT AS likeliest
+    FROM 'levels.parquet'
+    WHERE status = 'graded'
+),
+
 sets AS (
     SELECT
-        levels.* EXCLUDE (mc, abstained),  -- noqa: RF02
+        levels.*,  -- noqa: RF02
         thresholds.alpha,
         thresholds.wrong,
-        1 - levels.p_mc0::DOUBLE <= thresholds.q_mc0 AS admits_mc0,
-        1 - levels.p_mc1::DOUBLE <= thresholds.q_mc1 AS admits_mc1,
-        1 - levels.p_mc2::DOUBLE <= thresholds.q_mc2 AS admits_mc2
-    FROM 'levels.parquet' AS levels
+        levels.apart_mc0 <= thresholds.q_mc0 AS admits_mc0,
+        levels.apart_mc1 <= thresholds.q_mc1 AS admits_mc1,
+        levels.apart_mc2 <= thresholds.q_mc2 AS admits_mc2
+    FROM levels
     INNER JOIN thresholds ON levels.run_id = thresholds.run_id
-    WHERE levels.status = 'graded'
 )
 
 SELECT
@@ -46,11 +61,11 @@ SELECT
     level,
     alpha,
     CASE
-        WHEN starts_with(coalesce(abstained_reason, ''), 'marrow.') THEN NULL
-        WHEN admits_mc0 AND NOT admits_mc1 AND NOT admits_mc2 AND p_mc0 >= greatest(p_mc1, p_mc2) THEN 0
-        WHEN admits_mc1 AND NOT admits_mc0 AND NOT admits_mc2 AND p_mc1 > p_mc0 AND p_mc1 >= p_mc2 THEN 1
-        WHEN admits_mc2 AND NOT admits_mc0 AND NOT admits_mc1 AND p_mc2 > greatest(p_mc0, p_mc1) THEN 2
-    END::TINYINT AS mc,
+        WHEN
+            NOT taken_back
+            AND admits_mc0 = (likeliest = 0) AND admits_mc1 = (likeliest = 1) AND admits_mc2 = (likeliest = 2)
+            THEN likeliest
+    END AS mc,
     mc IS NULL AS abstained,
     wrong AS expected_wrong,
     p_mc0,
