@@ -183,7 +183,8 @@ def table_text(path: Path) -> str:
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
     wide = content.startswith(UTF_16)
-    if content.startswith(SPREADSHEET) or (not wide and b"\0" in content):
+    unmarked = not wide and 4 * content.count(b"\0") > len(content)  # UTF-16 without its mark
+    if content.startswith(SPREADSHEET) or unmarked:
         raise UsageError(f"{path} is no text; save the sheet as CSV UTF-8")
     try:
         text = content.decode("utf-16" if wide else "utf-8-sig")
