@@ -195,9 +195,9 @@ def _keys_of(content: bytes, shard: str, crc: int) -> pa.Table | None:
     return pa.table([columns[name] for name in KEYS.names], schema=KEYS)
 
 
-def about(keys: pa.Table, studies: Iterable[str]) -> pa.Table:
-    """The rows of `read_keys` about some studies, by key, in their order: of a night's few, not of the whole ledger."""
-    return keys.filter(pc.is_in(keys["study_key"], pa.array(studies, pa.string())))
+def about(keys: pa.Table, studies: pa.Table) -> pa.Table:
+    """The rows of `read_keys` about studies with a `study_key`, in their order: a night's few, not the whole ledger."""
+    return keys.filter(pc.is_in(keys["study_key"], studies["study_key"].combine_chunks()))
 
 
 def read_rows(cohort: Cohort, keys: pa.Table) -> pa.Table:

@@ -64,10 +64,9 @@ def _from_features(run: Run, plan: Plan, n: int) -> Plan:
 
 def _plan(run: Run, survey: Survey, *, set_aside: bool = False) -> Plan:
     """As `plan_studies`. `set_aside`: damaged shards are renamed (modic.run.ledger.read_keys)."""
-    rows = ledger.read_keys(run.cohort, set_aside=set_aside)
-    rows = ledger.about(rows, [item.study_key for item in survey.due])
-    done = ledger.finished(rows)
-    work = [item for item in survey.due if done.isdisjoint(item.known_as)]
+    rows = ledger.about(ledger.read_keys(run.cohort, set_aside=set_aside), survey.studies)
+    done, due = ledger.finished(rows), survey.due
+    work = [item for item in due if done.isdisjoint(item.known_as)]
     waiting = 0
     if run.selection.limit and len(work) > run.selection.limit:
         work.sort(key=lambda item: item.study_key)  # a hash, so the first ones are a random sample
@@ -78,7 +77,7 @@ def _plan(run: Run, survey: Survey, *, set_aside: bool = False) -> Plan:
     keys = {item.study_key for item in work}
     line = sentence(counts, _oldest_version(rows, keys), _changed_options(run, work, rows))
     line += f"; {waiting} more wait (--limit)" if waiting else ""
-    if back := _back_to_earlier(run, survey.due, keys):
+    if back := _back_to_earlier(run, due, keys):
         line += f"; {counted(back, 'study')} {'goes' if back == 1 else 'go'} back to grades of an earlier run, with the"
         line += " same options"
     LOG.info("%s; graded before: %d", line, survey.n_pairs - len(work) - waiting)

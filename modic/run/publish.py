@@ -131,7 +131,7 @@ def publish(run: Run, survey: Survey) -> Summary:
 
 def _with_grades(run: Run, survey: Survey) -> tuple[Survey, pa.Table]:
     """The survey, without studies that wait for a later run (`--limit`), and the ledger's row of each of its pairs."""
-    keys = ledger.about(ledger.read_keys(run.cohort), [due.study_key for due in survey.due])
+    keys = ledger.about(ledger.read_keys(run.cohort), survey.studies)
     latest = ledger.latest(keys)
     if run.selection.limit:
         survey = survey.without({due.study_key for due in survey.due if latest.keys().isdisjoint(due.known_as)})
