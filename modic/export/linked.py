@@ -113,7 +113,7 @@ def _read(path: Path) -> pd.DataFrame:
 def covariates(path: Path) -> pd.DataFrame:
     """The user's own data of a CSV file, as `link` wrote it or with other separators, in the types that pandas reads.
 
-    Raises UsageError as `modic.labels.table.csv_lines`, and for a column that is there twice.
+    Raises UsageError as `modic.labels.table.table_text` and `csv_lines`, and for a column that is there twice.
     """
     frame = _text(path)
     _refuse_twice(path, list(frame))
@@ -127,9 +127,10 @@ def _refuse_twice(path: Path, names: list[str]) -> None:
 
 def _text(path: Path) -> pd.DataFrame:
     """All values of a CSV file as text; numbers of a table with semicolons with a decimal point."""
-    names, lines = csv_lines(path)
+    text = table_text(path)
+    names, lines = csv_lines(path, text)
     frame = pd.DataFrame([values for _, values in lines], columns=names, dtype=str)
-    return frame if delimiter_of(table_text(path)) == "," else frame.apply(_decimal_point)
+    return frame if delimiter_of(text) == "," else frame.apply(_decimal_point)
 
 
 def _decimal_point(column: pd.Series) -> pd.Series:

@@ -150,21 +150,20 @@ def csv_rows(path: Path, who: tuple[str, ...]) -> tuple[list[tuple[int, Row]], f
 
     Raises UsageError if the file cannot be read, has no column `level`, or none of the columns `who`.
     """
-    names, lines = csv_lines(path)
+    names, lines = csv_lines(path, table_text(path))
     names = [name.lower() for name in names]
     _check_columns(path, names, who)
     return [(line, _row(path, line, names, values)) for line, values in lines], frozenset(names)
 
 
-def csv_lines(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+def csv_lines(path: Path, text: str) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """The columns of a CSV file, and its lines that are not blank, each with its number and a text for
     each column (blank if it is too short).
 
-    `,`, `;` or tab separate values (`modic.text.delimiter_of`). Raises UsageError for a file that cannot be read, and
-    for a line with more values than columns, as a decimal comma makes it.
+    `,`, `;` or tab separate values (`modic.text.delimiter_of`). `text`: of `table_text`. Raises UsageError for what is
+    no CSV, and for a line with more values than columns, as a decimal comma makes it.
     """
-    text = table_text(path)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter_of(text), skipinitialspace=True)
+    reader = csv.reader(io.StringIO(text), delimiter=delimiter_of(text), skipinitialspace=True)
     try:
         names = [name.strip() for name in next(reader, [])]
         rows = [(reader.line_num, values) for values in reader if any(map(str.strip, values))]
