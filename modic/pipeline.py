@@ -4,7 +4,7 @@
 |-----------|-----------------------------------------------------|------------------------------------------------|
 | load      | modic/imaging/in_place.py, load.py, registration.py | a pair of series → volumes with their geometry |
 | levels    | modic/levels/find.py, plausibility.py               | the T2 volume → named boxes of discs           |
-| edges     | modic/imaging/endplates.py                          | volumes and boxes → endplates of each disc     |
+| endplates | modic/imaging/endplates.py                          | volumes and boxes → endplates of each disc     |
 | contrast  | modic/levels/orientation.py,                        | refused if pixels lie the other way round, or  |
 |           | modic/series/contrast_from_pixels.py                | show another contrast, than the header says    |
 | count     | modic/levels/whole_spine.py, count_from_c2.py       | a whole spine beside them → discs from C2      |
@@ -13,7 +13,7 @@
 | marrow    | modic/grading/marrow.py                             | volumes, endplates → marrow beside these       |
 | grade     | modic/grading/classify.py                           | regions and marrow → grades                    |
 | check     | modic/grading/agreement.py                          | sure grades that contradict the marrow abstain |
-| endplates | modic/grading/endplate_types.py                     | grade and marrow → type and extent at each     |
+| types     | modic/grading/endplate_types.py                     | grade and marrow → type and extent at each     |
 | stir      | modic/series/stir_beside.py, modic/grading/marrow.py | a STIR beside them → its marrow; grades nothing |
 | pictures  | modic/grading/saliency.py, modic/cases/images.py    | what a reader is shown of the study            |
 
